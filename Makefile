@@ -1,0 +1,40 @@
+# Everything a developer or a curious user runs. Each target makes the virtual environment first if it is missing or old.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ONE_THREAD := OMP_NUM_THREADS=1
+export ISTHMUS_DATA ?= $(realpath ../shared/data)
+
+.PHONY: demo test check bench format help
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+# torch first and from its pin, so that no other package pulls in another build of it
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY) ## train on real handwritten digits; leaves demo/report.html, pictures and a model file
+	$(BIN)/isthmus demo --out demo
+
+test: $(READY) ## every test
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2
+
+check: $(READY) ## format, lint, types, import contract, style figures
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/style.py
+
+format: $(READY) ## put the code in the common format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## the tables of benchmarks/
+	$(BIN)/python -m benchmarks.systems

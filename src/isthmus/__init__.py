@@ -1,0 +1,119 @@
+"""Autoencoders for people who have data without labels and a job to do.
+
+>>> import isthmus, numpy
+>>> X = numpy.random.default_rng(0).random((100, 8))
+>>> isthmus.Autoencoder(code_size=3, max_epochs=2, random_state=0).fit(X).transform(X).shape
+(100, 3)
+
+Names are loaded when they are first used, so that ``import isthmus`` imports neither torch nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "isthmus.exceptions": (
+        "DataError",
+        "DivergenceError",
+        "DivergenceWarning",
+        "InterruptedWarning",
+        "IsthmusError",
+        "IsthmusWarning",
+        "ModelFileError",
+        "OutputError",
+    ),
+    "isthmus.choices": (
+        "BinaryCrossEntropy",
+        "Dense",
+        "GaussianNoise",
+        "L1",
+        "L2",
+        "Masking",
+        "MeanSquaredError",
+        "Modules",
+        "Plain",
+        "SaltAndPepper",
+    ),
+    "isthmus.training": (
+        "Adam",
+        "AdamW",
+        "Callback",
+        "Checkpoint",
+        "Constant",
+        "Cosine",
+        "History",
+        "MaxSteps",
+        "OneCycle",
+        "ProgressBar",
+    ),
+    "isthmus.data": ("ImageFolder", "Source", "read"),
+    "isthmus.estimators": ("KINDS", "Autoencoder", "DenoisingAutoencoder", "SparseAutoencoder", "load"),
+    "isthmus.report": ("write_report",),
+    "isthmus.files": ("write_rows",),
+}
+_MODULES = ("choices", "data", "datasets", "diagnosis", "estimators", "files", "plots", "report", "training")
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME_OF, "datasets", "diagnosis", "plots"]  # noqa: PLE0604  # names from the table above
+
+if TYPE_CHECKING:
+    from isthmus import diagnosis as diagnosis
+    from isthmus import plots as plots
+    from isthmus.choices import L1 as L1
+    from isthmus.choices import L2 as L2
+    from isthmus.choices import BinaryCrossEntropy as BinaryCrossEntropy
+    from isthmus.choices import Dense as Dense
+    from isthmus.choices import GaussianNoise as GaussianNoise
+    from isthmus.choices import Masking as Masking
+    from isthmus.choices import MeanSquaredError as MeanSquaredError
+    from isthmus.choices import Modules as Modules
+    from isthmus.choices import Plain as Plain
+    from isthmus.choices import SaltAndPepper as SaltAndPepper
+    from isthmus.data import ImageFolder as ImageFolder
+    from isthmus.data import Source as Source
+    from isthmus.data import datasets as datasets
+    from isthmus.data import read as read
+    from isthmus.estimators import KINDS as KINDS
+    from isthmus.estimators import Autoencoder as Autoencoder
+    from isthmus.estimators import DenoisingAutoencoder as DenoisingAutoencoder
+    from isthmus.estimators import SparseAutoencoder as SparseAutoencoder
+    from isthmus.estimators import load as load
+    from isthmus.exceptions import DataError as DataError
+    from isthmus.exceptions import DivergenceError as DivergenceError
+    from isthmus.exceptions import DivergenceWarning as DivergenceWarning
+    from isthmus.exceptions import InterruptedWarning as InterruptedWarning
+    from isthmus.exceptions import IsthmusError as IsthmusError
+    from isthmus.exceptions import IsthmusWarning as IsthmusWarning
+    from isthmus.exceptions import ModelFileError as ModelFileError
+    from isthmus.exceptions import OutputError as OutputError
+    from isthmus.files import write_rows as write_rows
+    from isthmus.report import write_report as write_report
+    from isthmus.training import Adam as Adam
+    from isthmus.training import AdamW as AdamW
+    from isthmus.training import Callback as Callback
+    from isthmus.training import Checkpoint as Checkpoint
+    from isthmus.training import Constant as Constant
+    from isthmus.training import Cosine as Cosine
+    from isthmus.training import History as History
+    from isthmus.training import MaxSteps as MaxSteps
+    from isthmus.training import OneCycle as OneCycle
+    from isthmus.training import ProgressBar as ProgressBar
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module("isthmus.data.datasets" if name == "datasets" else f"isthmus.{name}")
+    else:
+        raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES})

@@ -1,0 +1,150 @@
+"""Corruptions: what is done to the input but not to the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from isthmus.choices.registry import Choice, Context, Registry
+from isthmus.choices.rules import Instance, Number, OneOf, Rule, either
+
+FRACTION = Number(0.0, 1.0)
+
+
+class Corruption(Choice):
+    """Damage done to a batch of scaled data; the network learns to undo it."""
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A damaged copy of x, (n, *feature_shape); `x` stays whole. Random draws come from the generator."""
+        raise NotImplementedError
+
+
+@dataclass(eq=False, repr=False)
+class Chain(Corruption):
+    """Several corruptions, one after the other; a list of corruptions means this."""
+
+    members: tuple[Corruption, ...]
+
+    rules: ClassVar[Mapping[str, Rule]] = {"members": Instance(tuple, "a tuple of corruptions")}
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        return [text for member in self.members for text in member.mistakes(context)]
+
+    def resolve(self, context: Context) -> Chain:
+        return Chain(tuple(member.resolve(context) for member in self.members))
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        for member in self.members:
+            x = member.corrupt(x, generator)
+        return x
+
+
+CORRUPTIONS: Registry[Corruption] = Registry("corruption", Corruption, join=lambda parts: Chain(tuple(parts)))
+
+
+@CORRUPTIONS.register("gaussian-noise")
+@dataclass(eq=False, repr=False)
+class GaussianNoise(Corruption):
+    """Adds to each number a draw from N(0, scale²).
+
+    Parameters
+    ----------
+    scale
+        Standard deviation, in units of the scaled data (pixels in [0, 1], standardised columns).
+    clip
+        Cut the noisy values to [0, 1]. ``"auto"``: when the data lie in [0, 1].
+
+    Examples
+    --------
+    >>> noisy = GaussianNoise(0.5, clip=True).corrupt(torch.zeros(2, 3), torch.Generator().manual_seed(0))
+    >>> bool((noisy >= 0).all())
+    True
+    """
+
+    scale: float = 0.5
+    _: KW_ONLY
+    clip: bool | str = "auto"
+
+    rules: ClassVar[Mapping[str, Rule]] = {"scale": Number(0.0), "clip": OneOf((True, False, "auto"))}
+
+    def resolve(self, context: Context) -> GaussianNoise:
+        return self._with(clip=context.in_unit_interval) if self.clip == "auto" else self
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        noisy = noise.mul_(self.scale).add_(x)
+        return noisy.clamp_(0.0, 1.0) if self.clip is True else noisy
+
+
+@CORRUPTIONS.register("masking")
+@dataclass(eq=False, repr=False)
+class Masking(Corruption):
+    """Sets each number to zero with probability `fraction` (Vincent et al. 2008, section 2.3).
+
+    Zero is black for pixels and the mean for standardised columns.
+
+    Parameters
+    ----------
+    fraction
+        Expected share of numbers set to zero, 0 to 1.
+
+    Examples
+    --------
+    >>> Masking(1.0).corrupt(torch.ones(1, 3), None)
+    tensor([[0., 0., 0.]])
+    """
+
+    fraction: float = 0.3
+
+    rules: ClassVar[Mapping[str, Rule]] = {"fraction": FRACTION}
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        return x * (_uniform(x, generator) >= self.fraction)
+
+
+@CORRUPTIONS.register("salt-and-pepper")
+@dataclass(eq=False, repr=False)
+class SaltAndPepper(Corruption):
+    """Sets each number, with probability `fraction`, to the least or the largest value, a coin deciding which.
+
+    Parameters
+    ----------
+    fraction
+        Expected share of numbers replaced, 0 to 1.
+    low, high
+        The two values. ``"auto"``: the least and the largest value of the scaled data.
+
+    Examples
+    --------
+    >>> SaltAndPepper(1.0, low=7.0, high=7.0).corrupt(torch.zeros(1, 2), None)
+    tensor([[7., 7.]])
+    """
+
+    fraction: float = 0.1
+    _: KW_ONLY
+    low: float | str = "auto"
+    high: float | str = "auto"
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "fraction": FRACTION,
+        "low": either(Number(), OneOf(("auto",))),
+        "high": either(Number(), OneOf(("auto",))),
+    }
+
+    def resolve(self, context: Context) -> SaltAndPepper:
+        low = context.lower if self.low == "auto" else self.low
+        high = context.upper if self.high == "auto" else self.high
+        return self._with(low=low, high=high)
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        draw = _uniform(x, generator)
+        peppered = x.masked_fill(draw < self.fraction / 2, float(self.low))
+        return peppered.masked_fill_(draw >= 1 - self.fraction / 2, float(self.high))
+
+
+def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -1,0 +1,215 @@
+"""Networks: the shape of encoder and decoder."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.choices.registry import Choice, Context, Registry
+from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, either
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky-relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+Pair = tuple[nn.Module, nn.Module]
+
+
+def activation_rule() -> Rule:
+    """The rule of a parameter that names an activation, or is None for none."""
+    return OneOf((None, *ACTIVATIONS))
+
+
+class Network(Choice):
+    """How encoder and decoder are built; both map flat rows to flat rows."""
+
+    def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
+        """Make the encoder, (n, d) → (n, code_width), and the decoder, (n, code_size) → (n, output_width).
+
+        Initial weights are drawn from torch's global generator, which the caller has seeded.
+        """
+        raise NotImplementedError
+
+
+def _as_network(value: Any) -> Network | None:
+    if isinstance(value, list | tuple) and all(isinstance(part, nn.Module) for part in value) and len(value) == 2:
+        return Modules(*value)
+    if Sizes().admits(value):
+        return Dense(hidden_sizes=tuple(value))
+    return None
+
+
+NETWORKS: Registry[Network] = Registry("network", Network, convert=_as_network)
+
+
+class TiedLinear(nn.Module):
+    """A linear layer whose weight is the transpose of another layer's; only the bias is its own.
+
+    >>> TiedLinear(nn.Linear(4, 2))(torch.zeros(3, 2)).shape
+    torch.Size([3, 4])
+    """
+
+    def __init__(self, source: nn.Linear) -> None:
+        super().__init__()
+        self.weight = source.weight  # (out of source, in of source): one parameter, seen twice
+        self.bias = nn.Parameter(torch.zeros(source.in_features))
+        self.in_features, self.out_features = source.out_features, source.in_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight.t(), self.bias)
+
+
+@NETWORKS.register("dense")
+@dataclass(eq=False, repr=False)
+class Dense(Network):
+    """Fully connected layers, of any sizes.
+
+    ::
+
+        x (d) ─▶ hidden_sizes[0] ─▶ … ─▶ hidden_sizes[-1] ─▶ h (code) ─▶ z ─▶ decoder_sizes … ─▶ x^ (d)
+                 └── activation after each ──┘     none          └── activation after each ──┘  the loss's
+
+    Parameters
+    ----------
+    hidden_sizes
+        Widths of the encoder's hidden layers, from the input to the code. ``()`` is one linear layer to the code.
+        ``"auto"``: two layers, by the number of features (at most 512 and 256).
+    activation
+        After every hidden layer; None for a linear network.
+    decoder_sizes
+        Widths of the decoder's hidden layers, from the code to the output; None mirrors the encoder.
+    tied
+        The decoder's weights are the transposes of the encoder's, and remain so; needs a mirrored decoder.
+    initialization
+        ``"glorot-uniform"`` (Glorot & Bengio 2010, eq. 16), ``"he-uniform"`` (He et al. 2015, eq. 10) or
+        ``"orthogonal"`` (Saxe et al. 2014). Biases start at zero.
+
+    Examples
+    --------
+    >>> encoder, decoder = Dense((8,)).build(Context((16,), code_size=2), code_width=2, output_width=16)
+    >>> decoder(encoder(torch.zeros(5, 16))).shape
+    torch.Size([5, 16])
+    """
+
+    hidden_sizes: tuple[int, ...] | str = "auto"
+    _: KW_ONLY
+    activation: str | None = "gelu"
+    decoder_sizes: tuple[int, ...] | None = None
+    tied: bool = False
+    initialization: str = "glorot-uniform"
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "hidden_sizes": either(Sizes(), OneOf(("auto",))),
+        "activation": activation_rule(),
+        "decoder_sizes": either(Sizes(), OneOf((None,))),
+        "tied": OneOf((True, False)),
+        "initialization": OneOf(("glorot-uniform", "he-uniform", "orthogonal")),
+    }
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context)
+        mirrored = self.decoder_sizes is None or tuple(self.decoder_sizes) == tuple(self.hidden_sizes)[::-1]
+        if not found and self.tied and not mirrored:
+            found.append(
+                f"Dense: tied=True needs a decoder that mirrors the encoder, but decoder_sizes={self.decoder_sizes} "
+                f"is not hidden_sizes={self.hidden_sizes} reversed; leave decoder_sizes out or set tied=False."
+            )
+        return found
+
+    def resolve(self, context: Context) -> Dense:
+        sizes = _sizes_for(context) if self.hidden_sizes == "auto" else tuple(self.hidden_sizes)
+        return self._with(hidden_sizes=sizes)
+
+    def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
+        sizes = tuple(map(int, self.resolve(context).hidden_sizes))
+        encoder = self._chain(_linears((context.n_features, *sizes, code_width)))
+        if self.tied:
+            return encoder, self._chain([TiedLinear(layer) for layer in _linear_layers(encoder)[::-1]])
+        back = sizes[::-1] if self.decoder_sizes is None else tuple(map(int, self.decoder_sizes))
+        return encoder, self._chain(_linears((context.code_size, *back, output_width)))
+
+    def _chain(self, layers: list[nn.Module]) -> nn.Sequential:
+        chain: list[nn.Module] = []
+        for layer in layers:
+            chain += [layer] if self.activation is None else [layer, ACTIVATIONS[self.activation]()]
+            if isinstance(layer, nn.Linear):
+                self._initialize(layer)
+        return nn.Sequential(*(chain if self.activation is None else chain[:-1]))
+
+    @torch.no_grad()
+    def _initialize(self, layer: nn.Linear) -> None:
+        if self.initialization == "orthogonal":
+            nn.init.orthogonal_(layer.weight)
+        else:
+            fan = (
+                layer.in_features + layer.out_features if self.initialization == "glorot-uniform" else layer.in_features
+            )
+            layer.weight.uniform_(-math.sqrt(6 / fan), math.sqrt(6 / fan))
+        layer.bias.zero_()
+
+
+def _linears(widths: tuple[int, ...]) -> list[nn.Module]:
+    return [nn.utils.skip_init(nn.Linear, wide, narrow) for wide, narrow in zip(widths, widths[1:], strict=False)]
+
+
+def _linear_layers(chain: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in chain.modules() if isinstance(layer, nn.Linear)]
+
+
+def _sizes_for(context: Context) -> tuple[int, ...]:
+    """Two hidden layers that narrow towards the code: twice the features at first, at least 64, at most 512."""
+    first = min(512, max(64, 2 ** round(math.log2(2 * context.n_features))))
+    return first, first // 2
+
+
+@dataclass(eq=False, repr=False)
+class Modules(Network):
+    """An encoder and a decoder of the user's own, any two ``nn.Module``; ``network=(encoder, decoder)`` means this.
+
+    They are copied at `fit` and their layers' ``reset_parameters`` called, so that every fit starts fresh.
+
+    Parameters
+    ----------
+    encoder
+        Maps (n, d) to (n, code), flat rows of the scaled data; for a variational code to (n, 2 · code).
+    decoder
+        Maps (n, code) to (n, d), before the output activation, which the loss applies.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "encoder": Instance(nn.Module, "a torch.nn.Module"),
+        "decoder": Instance(nn.Module, "a torch.nn.Module"),
+    }
+
+    def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
+        encoder, decoder = copy.deepcopy((self.encoder, self.decoder))  # one copy, so that shared weights stay shared
+        for module in (*encoder.modules(), *decoder.modules()):
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        self._try("encoder", encoder, context.n_features, code_width)
+        self._try("decoder", decoder, context.code_size, output_width)
+        return encoder, decoder
+
+    @torch.no_grad()
+    def _try(self, part: str, module: nn.Module, wide: int, narrow: int) -> None:
+        got = tuple(copy.deepcopy(module).eval()(torch.zeros(2, wide)).shape)
+        if got != (2, narrow):
+            raise ValueError(f"The {part} turns rows of shape (2, {wide}) into {got}, but must give (2, {narrow}).")

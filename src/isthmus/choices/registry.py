@@ -1,0 +1,144 @@
+"""What all choices share: the base class, the context they are fitted in, and the registries that find them by name."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from sklearn.base import BaseEstimator, clone
+
+from isthmus.choices.rules import Rule, broken_rules
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known when `fit` has seen the data.
+
+    Attributes
+    ----------
+    feature_shape
+        Shape of one row: ``(d,)``, ``(h, w)`` or ``(h, w, c)``. Batches are flat, ``(n, d)``, row-major over it.
+    code_size
+        Number of numbers in a code.
+    lower, upper
+        The least and the largest value of the scaled data.
+    """
+
+    feature_shape: tuple[int, ...]
+    code_size: int
+    lower: float = -math.inf
+    upper: float = math.inf
+
+    @property
+    def n_features(self) -> int:
+        """Numbers in one row."""
+        return math.prod(self.feature_shape)
+
+    @property
+    def in_unit_interval(self) -> bool:
+        """Whether all values lie in [0, 1]."""
+        return self.lower >= 0.0 and self.upper <= 1.0
+
+
+class Choice(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A member of one of the five choices: hyper-parameters only, and pure work on tensors."""
+
+    rules: ClassVar[Mapping[str, Rule]] = {}
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        """All that is wrong with the parameters, alone and (given a context) with the data, one sentence each."""
+        return broken_rules(self, self.rules)
+
+    def resolve(self, context: Context) -> Self:
+        """The same choice with every ``"auto"`` replaced by what it means for these data."""
+        return self
+
+    def _with(self, **changes: Any) -> Self:
+        """A copy with some parameters changed."""
+        copy: Self = clone(self)
+        copy.set_params(**changes)
+        return copy
+
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The members of one choice by short name.
+
+    Parameters
+    ----------
+    noun
+        What a member is called in an error, such as ``"corruption"``.
+    base
+        The class that every member extends.
+    join
+        Makes one member of a list of members, where the choice can be combined.
+    convert
+        Makes a member of other values that stand for one (a tuple of sizes for a network), or returns None; asked first.
+    """
+
+    def __init__(
+        self,
+        noun: str,
+        base: type[T],
+        *,
+        join: Callable[[list[T]], T] | None = None,
+        convert: Callable[[Any], T | None] | None = None,
+    ) -> None:
+        self.noun, self.base, self.members = noun, base, dict[str, type[T]]()
+        self._join, self._convert = join, convert
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Class decorator: make a class known under a short name."""
+
+        def add(member: type[T]) -> type[T]:
+            if name in self.members:
+                raise ValueError(f"The {self.noun} name {name!r} is taken by {self.members[name].__name__}.")
+            self.members[name] = member
+            return member
+
+        return add
+
+    def names(self) -> list[str]:
+        """All short names, sorted."""
+        return sorted(self.members)
+
+    def resolve(self, value: object) -> T:
+        """The member that a value stands for: a member itself, a short name, a list to join."""
+        if isinstance(value, self.base):
+            return value
+        converted = self._convert(value) if self._convert else None
+        if converted is not None:
+            return converted
+        if isinstance(value, str):
+            return self.find(value)()
+        if self._join and isinstance(value, list | tuple) and value:
+            return self._join([self.resolve(part) for part in value])
+        raise TypeError(f"{value!r} is no {self.noun}; use one of {', '.join(self.names())}, or {self._example()}.")
+
+    def find(self, name: str) -> type[T]:
+        """The class with this short name or class name."""
+        by_class = {member.__name__: member for member in self.members.values()}
+        if name in self.members or name in by_class:
+            return self.members.get(name) or by_class[name]
+        raise ValueError(unknown(self.noun, name, self.names()))
+
+    def _example(self) -> str:
+        return f"an object such as {next(iter(self.members.values())).__name__}()" if self.members else "an object"
+
+
+def unknown(noun: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a wrong name: what is known, and the nearest.
+
+    >>> unknown("corruption", "maskin", ["gaussian-noise", "masking"])
+    "Unknown corruption 'maskin'; did you mean 'masking'? Known: gaussian-noise, masking."
+    """
+    known = list(known)
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold().replace("_", "-"), folded, n=1, cutoff=0.5)
+    hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
+    return f"Unknown {noun} {name!r}{hint} Known: {', '.join(known)}."

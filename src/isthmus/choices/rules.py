@@ -1,0 +1,122 @@
+"""Rules for parameters, as data: each says what it admits, one sentence reports what does not fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Protocol
+
+
+class Rule(Protocol):
+    """Admits a value or not; its text completes the sentence "… must be"."""
+
+    def admits(self, value: object) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite real number within bounds."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def admits(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        if math.isinf(self.low) and math.isinf(self.high):
+            return "a finite number"
+        if math.isinf(self.high):
+            return f"a finite number {'>' if self.open_low else '>='} {self.low:g}"
+        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        return f"a number in {left}{self.low:g}, {self.high:g}{right}"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An integer of at least `low`; never a float, never a bool."""
+
+    low: int = 1
+
+    def admits(self, value: object) -> bool:
+        return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= self.low
+
+    def __str__(self) -> str:
+        return f"an integer >= {self.low}"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of the listed values."""
+
+    options: tuple[object, ...]
+
+    def admits(self, value: object) -> bool:
+        return any(value is option or (type(value) is type(option) and value == option) for option in self.options)
+
+    def __str__(self) -> str:
+        return " or ".join([", ".join(map(repr, self.options[:-1])), repr(self.options[-1])]).removeprefix(" or ")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A sequence of layer widths, each an integer >= 1; may be empty."""
+
+    def admits(self, value: object) -> bool:
+        return isinstance(value, list | tuple) and all(Whole(1).admits(size) for size in value)
+
+    def __str__(self) -> str:
+        return "a tuple of integers >= 1"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An object of a type."""
+
+    kind: type
+    words: str
+
+    def admits(self, value: object) -> bool:
+        return isinstance(value, self.kind)
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True)
+class Either:
+    """What any of the rules admits."""
+
+    rules: tuple[Rule, ...]
+
+    def admits(self, value: object) -> bool:
+        return any(rule.admits(value) for rule in self.rules)
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.rules))
+
+
+def either(*rules: Rule) -> Either:
+    """Join rules: a value is admitted when one of them admits it."""
+    return Either(rules)
+
+
+def broken_rules(owner: object, rules: Mapping[str, Rule]) -> list[str]:
+    """One sentence for each parameter of `owner` that its rule does not admit."""
+    return [
+        f"{type(owner).__name__}: {name}={_shown(getattr(owner, name))} must be {rule}."
+        for name, rule in rules.items()
+        if not rule.admits(getattr(owner, name))
+    ]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

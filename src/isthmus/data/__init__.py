@@ -1,0 +1,18 @@
+"""Data: where rows come from, and what is learned of their range."""
+
+from isthmus.data.scaling import SCALINGS, Scaling, Statistics, learn_scaling, summarise
+from isthmus.data.sources import ArraySource, ImageFolder, MemoryMappedSource, Source, SparseSource, as_source
+
+__all__ = [
+    "SCALINGS",
+    "ArraySource",
+    "ImageFolder",
+    "MemoryMappedSource",
+    "Scaling",
+    "Source",
+    "SparseSource",
+    "Statistics",
+    "as_source",
+    "learn_scaling",
+    "summarise",
+]

@@ -1,0 +1,280 @@
+"""Sources: rows of numbers, wherever they lie. The training loop and all results read from a source."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from PIL import Image, UnidentifiedImageError
+
+from isthmus.exceptions import DataError
+
+MEMORY_LIMIT = 2**30
+"""Bytes, as float32, above which a file is read in pieces instead of being loaded whole."""
+SPARSE_LIMIT = 2**28
+"""The same for a sparse matrix made dense."""
+CHUNK_BYTES = 16 * 2**20
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+Rows = slice | np.ndarray
+
+
+class Source(ABC):
+    """Rows of one shape, read when they are asked for.
+
+    Extend it for data of your own: give the attributes and `read`.
+
+    Attributes
+    ----------
+    n_rows
+        How many rows there are.
+    feature_shape
+        Shape of one row: ``(d,)``, ``(h, w)`` or ``(h, w, c)``.
+    dtype
+        Type of the numbers that `read` gives.
+    feature_names
+        Names of the d features, or None.
+    random_access
+        Whether single rows are as quick to read as neighbours.
+    """
+
+    n_rows: int
+    feature_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    feature_names: list[str] | None = None
+    random_access: bool = True
+
+    @abstractmethod
+    def read(self, rows: Rows) -> np.ndarray:
+        """The rows asked for, in that order: (k, *feature_shape)."""
+
+    @property
+    def n_features(self) -> int:
+        """Numbers in one row."""
+        return math.prod(self.feature_shape)
+
+    @property
+    def fits_in_memory(self) -> bool:
+        """Whether all rows may be held at once."""
+        return 4 * self.n_rows * self.n_features <= MEMORY_LIMIT
+
+    def chunks(self, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
+        """All rows in order, some at a time."""
+        size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * self.n_features))
+        for start in range(0, self.n_rows, size):
+            yield self.read(slice(start, min(start + size, self.n_rows)))
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+
+class ArraySource(Source):
+    """An array in memory, (n, d), (n, h, w) or (n, h, w, c), kept as it is."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        _check_array(array)
+        self._array = array
+        self.n_rows, self.feature_shape, self.dtype = len(array), array.shape[1:], array.dtype
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return True
+
+    def read(self, rows: Rows) -> np.ndarray:
+        return np.ascontiguousarray(self._array[rows])
+
+
+class MemoryMappedSource(ArraySource):
+    """An array in a file (``numpy.load(path, mmap_mode="r")``), of which only the rows asked for are read."""
+
+    random_access = False
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return 4 * self.n_rows * self.n_features <= MEMORY_LIMIT
+
+    def read(self, rows: Rows) -> np.ndarray:
+        if isinstance(rows, slice):
+            return np.array(self._array[rows])
+        return _gather_runs(self._array, rows)
+
+
+def _gather_runs(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Read rows of a file run by run: neighbours in one go."""
+    out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+    for begin, end in zip(cuts, cuts[1:], strict=False):
+        if end > begin:
+            out[begin:end] = array[rows[begin] : rows[begin] + (end - begin)]
+    return out
+
+
+class SparseSource(Source):
+    """A scipy CSR matrix, of which only the rows asked for are made dense."""
+
+    def __init__(self, matrix: Any) -> None:
+        self._matrix = scipy.sparse.csr_array(matrix)
+        _refuse_empty(self._matrix.shape)
+        self.n_rows, self.feature_shape, self.dtype = matrix.shape[0], (matrix.shape[1],), matrix.dtype
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return 4 * self.n_rows * self.n_features <= SPARSE_LIMIT
+
+    def read(self, rows: Rows) -> np.ndarray:
+        dense: np.ndarray = self._matrix[rows].toarray()
+        return dense
+
+
+class ImageFolder(Source):
+    """The images of a folder, decoded by worker threads when they are asked for.
+
+    Parameters
+    ----------
+    path
+        A folder; its images are taken in the order of their names.
+    size
+        (height, width) to which every image is resized; None insists that all have one size.
+    mode
+        ``"L"`` (grey) or ``"RGB"``; None: grey when all are.
+    skip_bad
+        Leave out files that cannot be read or differ in size, instead of raising.
+    n_workers
+        Threads that decode; None: one a core, at most 8.
+
+    Raises
+    ------
+    DataError
+        There is no image, or some cannot be read or differ in size; they are named.
+    """
+
+    random_access = False
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        size: tuple[int, int] | None = None,
+        mode: str | None = None,
+        skip_bad: bool = False,
+        n_workers: int | None = None,
+    ) -> None:
+        if mode not in (None, "L", "RGB"):
+            raise ValueError(f"mode={mode!r} must be 'L' (grey), 'RGB' or None.")
+        self.path, self._size = Path(path), size
+        self._n_workers = n_workers or min(8, os.cpu_count() or 1)
+        self.files, shapes, modes = self._survey(skip_bad)
+        self._mode = mode or ("L" if set(modes) <= {"L", "1", "I;16", "I", "F"} else "RGB")
+        self.n_rows = len(self.files)
+        self.feature_shape = (size or shapes[0]) if self._mode == "L" else (*(size or shapes[0]), 3)
+
+    def _survey(self, skip_bad: bool) -> tuple[list[Path], list[tuple[int, int]], list[str]]:
+        """Look at the header of every file; files that cannot be used are refused or left out."""
+        files = _image_files(self.path)
+        with ThreadPoolExecutor(self._n_workers) as pool:
+            headers = list(pool.map(_header, files))
+        shapes = [header[0] for header in headers if header]
+        common = max(sorted(set(shapes)), key=shapes.count) if shapes and self._size is None else None
+        keep, bad = [], []
+        for file, header in zip(files, headers, strict=True):
+            if header is None:
+                bad.append(f"{file.name} (unreadable)")
+            elif common is not None and header[0] != common:
+                bad.append(f"{file.name} ({header[0][0]}×{header[0][1]})")
+            else:
+                keep.append((file, *header))
+        if not keep or (bad and not skip_bad):
+            raise DataError(_bad_files_text(self.path, bad, len(files), common))
+        return [part[0] for part in keep], [part[1] for part in keep], [part[2] for part in keep]
+
+    def read(self, rows: Rows) -> np.ndarray:
+        files = self.files[rows] if isinstance(rows, slice) else [self.files[index] for index in rows]
+        with ThreadPoolExecutor(self._n_workers) as pool:
+            images = list(pool.map(self._decode, files))
+        return np.stack(images) if images else np.empty((0, *self.feature_shape), np.uint8)
+
+    def _decode(self, file: Path) -> np.ndarray:
+        try:
+            with Image.open(file) as image:
+                image = image.convert(self._mode)
+                if self._size is not None:
+                    image = image.resize(self._size[::-1], Image.Resampling.BILINEAR)
+                return np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"The image '{file}' cannot be decoded ({error}); mend or remove it.") from None
+
+
+def _image_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        raise DataError(f"There is no folder '{path}'; check the path.")
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise DataError(f"The folder '{path}' holds no image ({', '.join(IMAGE_SUFFIXES)}); check the path.")
+    return files
+
+
+def _header(file: Path) -> tuple[tuple[int, int], str] | None:
+    """Shape and mode of an image, or None; its pixels are checked without being kept."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            image.load()
+            return (height, width), image.mode
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _bad_files_text(path: Path, bad: Sequence[str], n_files: int, common: tuple[int, int] | None) -> str:
+    named = ", ".join(bad[:5]) + (", …" if len(bad) > 5 else "")
+    size = f"; most are {common[0]}×{common[1]}" if common else ""
+    return (
+        f"{len(bad)} of {n_files} images in '{path}' cannot be used: {named}{size}. "
+        "Give size=(height, width) to resize, or skip them (skip_bad=True, --skip-bad)."
+    )
+
+
+def as_source(X: Any) -> Source:
+    """Read an array, a memory-mapped array or a CSR matrix as a source; a source stays what it is.
+
+    Raises
+    ------
+    DataError
+        The data are empty, or not (n, d), (n, h, w) or (n, h, w, c).
+    TypeError
+        They are not numbers.
+
+    Examples
+    --------
+    >>> as_source(np.zeros((5, 28, 28))).feature_shape
+    (28, 28)
+    """
+    if isinstance(X, Source):
+        return X
+    if scipy.sparse.issparse(X):
+        return SparseSource(X)
+    return MemoryMappedSource(X) if isinstance(X, np.memmap) else ArraySource(np.asarray(X))
+
+
+def _check_array(array: np.ndarray) -> None:
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"The array has dtype {array.dtype}, but numbers are needed; convert it with astype(float).")
+    if not 2 <= array.ndim <= 4:
+        raise DataError(
+            f"The array has shape {array.shape}, but (n, features), (n, height, width) or (n, height, width, channels) "
+            "is needed; reshape it."
+        )
+    _refuse_empty(array.shape)
+
+
+def _refuse_empty(shape: tuple[int, ...]) -> None:
+    if math.prod(shape[1:]) == 0 or shape[0] == 0:
+        empty = "0 sample(s)" if shape[0] == 0 else "0 feature(s)"
+        raise DataError(f"Found array with {empty} (shape={shape}) while a minimum of 1 is required.")

@@ -1,0 +1,8 @@
+"""The one estimator, its named settings, and how they are kept in files."""
+
+from isthmus.estimators.autoencoder import Autoencoder
+from isthmus.estimators.layers import Layer
+from isthmus.estimators.persistence import load
+from isthmus.estimators.variants import KINDS, DenoisingAutoencoder, SparseAutoencoder
+
+__all__ = ["KINDS", "Autoencoder", "DenoisingAutoencoder", "Layer", "SparseAutoencoder", "load"]

@@ -1,0 +1,433 @@
+"""The one estimator: every autoencoder is a setting of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted
+from torch import Tensor
+
+from isthmus.choices.registry import Choice
+from isthmus.data import Scaling
+from isthmus.estimators import persistence
+from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
+from isthmus.estimators.layers import Layer, list_layers
+from isthmus.estimators.validation import Given, take
+from isthmus.exceptions import DivergenceError, DivergenceWarning, InterruptedWarning
+from isthmus.files.model_file import State, write_state
+from isthmus.training import History, Objective, Run, choose_device, train
+from isthmus.training.checkpoint import resume as resume_run
+from isthmus.training.feeding import Loader
+from isthmus.training.loop import first_bad_step, optimizer_state
+from isthmus.training.objective import count_parameters
+
+CHUNK_BYTES = 16 * 2**20
+"""How much of the input is worked on at a time when a fitted model is used."""
+VERBS = ("transform", "reconstruct", "score_samples", "reconstruction_error")
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Learns a short code for rows of numbers, from which the rows can be restored.
+
+    An encoder turns a row x into a code z, a decoder turns z back into x^; both are trained so that a loss between x^
+    and x is small. Five choices make the model (network, code, corruption, penalty, loss); each takes a member, or the
+    short name of one.
+
+    Parameters
+    ----------
+    code_size
+        Numbers in a code, >= 1. Smaller compresses more and restores less.
+    network
+        Shape of encoder and decoder: ``"dense"``, a tuple of hidden sizes such as ``(128, 64)``, a `Dense`, or a pair
+        of ``nn.Module``.
+    code
+        What lies in the narrow place: ``"plain"``, or `Plain` with an activation.
+    corruption
+        Damage to the input that the model learns to undo: None, a name, a member or a list of them.
+    penalty
+        What else the code must obey: None, a name, a member or a list of them.
+    loss
+        ``"auto"``: binary cross-entropy for data in [0, 1], else mean squared error.
+    scaling
+        ``"auto"``: pixels (uint8) are divided by 255, data in [0, 1] stay, all else is standardised. Or ``"none"``,
+        ``"pixels"``, ``"minmax"``, ``"standard"``. Results come back in your own units.
+    max_epochs, batch_size, learning_rate
+        Numbers, or ``"auto"``: chosen from the number of rows.
+    schedule
+        How the learning rate moves: ``"one-cycle"``, ``"cosine"``, ``"constant"``.
+    optimizer
+        ``"adam"``, ``"adamw"``.
+    validation_fraction
+        Share of rows held out and measured after every epoch, in [0, 1); None: 0.1 with early stopping, else 0.
+    early_stopping
+        Stop after so many epochs (True: 10) without a better validation loss, and go back to the best weights.
+    callbacks
+        Objects of `isthmus.Callback`, such as `isthmus.Checkpoint`.
+    device
+        ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
+    precision
+        ``"float32"``, ``"tf32"`` or ``"bf16"`` for the arithmetic of training.
+    random_state
+        Seed or RandomState: same seed, same machine, same model, bit for bit.
+    verbose
+        0 is silent, 1 shows progress on stderr.
+
+    Attributes
+    ----------
+    history_ : History
+        Losses and times, a row an epoch.
+    feature_shape_ : tuple of int
+        Shape of one row.
+    n_features_in_ : int
+        Numbers in one row.
+    n_parameters_, n_epochs_ : int
+        Numbers learned; epochs trained.
+    stop_reason_ : str
+        What ended training: ``"finished"``, ``"early stopping"``, ``"interrupted"``, ``"diverged"`` or
+        ``"stopped by a callback"``.
+    objective_, scaling_, device_
+        The trained network with its choices, the learned scaling, the device in use.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).random((100, 8))
+    >>> model = Autoencoder(code_size=3, max_epochs=2, random_state=0).fit(X)
+    >>> model.transform(X).shape, model.reconstruct(X).shape
+    ((100, 3), (100, 8))
+    """
+
+    code_size: int = field(default=32, kw_only=False)
+    network: Any = "dense"
+    code: Any = "plain"
+    corruption: Any = None
+    penalty: Any = None
+    loss: Any = "auto"
+    scaling: str | None = "auto"
+    max_epochs: int | str = "auto"
+    batch_size: int | str = "auto"
+    learning_rate: float | str = "auto"
+    schedule: Any = "one-cycle"
+    optimizer: Any = "adam"
+    validation_fraction: float | None = None
+    early_stopping: bool | int = False
+    callbacks: Sequence[Any] = ()
+    device: str = "auto"
+    precision: str = "float32"
+    random_state: Any = None
+    verbose: int | bool = 0
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, *, X_val: Any = None, resume: str | Path | None = None) -> Self:
+        """Learn from rows; whatever was learned before is forgotten.
+
+        Parameters
+        ----------
+        X
+            (n, d), (n, h, w) or (n, h, w, c): an array, a frame, a CSR matrix, a tensor or a `Source`; n >= 2.
+        y
+            Ignored.
+        X_val
+            Rows to measure on after every epoch, instead of a held-out fraction.
+        resume
+            A checkpoint written by `isthmus.Checkpoint` in a run with the same data and parameters.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A parameter or the data cannot be used; all wrong parameters are named at once.
+        DivergenceError
+            The loss became NaN before one epoch was done.
+        """
+        given = take(self, X, fitting=True, min_rows=2)
+        prepared = prepare(self, given, None if X_val is None else take(self, X_val))
+        if resume is not None:
+            resume_run(prepared.run, resume)
+        self._train(prepared)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go on learning: one pass over these rows at a constant learning rate, with the scaling learned at first.
+
+        Parameters
+        ----------
+        X
+            Rows of the same shape as before; on the first call, as for `fit`.
+        y
+            Ignored.
+        """
+        first = not hasattr(self, "objective_")
+        given = take(self, X, fitting=first, min_rows=2)
+        self._train(prepare_more(self, given, first=first))
+        return self
+
+    def _train(self, prepared: Prepared) -> None:
+        train(prepared.run)
+        self._keep(prepared)
+        _report_trouble(prepared.run)
+
+    def _keep(self, prepared: Prepared) -> None:
+        run = prepared.run
+        self.objective_: Objective = prepared.objective
+        self.scaling_: Scaling = prepared.scaling
+        self.history_: History = run.history
+        self.optimizer_state_ = optimizer_state(run)
+        self.n_epochs_, self.stop_reason_ = run.epoch, run.stop_reason
+        self.n_parameters_ = count_parameters(prepared.objective)
+        self.device_ = str(run.device)
+
+    # -- using ---------------------------------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> Any:
+        """Codes of rows: (n, *feature_shape) → (n, code_size), without randomness."""
+        given = self._take(X)
+        return given.codes(self._whole(given, "transform"))
+
+    def reconstruct(self, X: Any) -> Any:
+        """Rows as the model restores them, in the type, shape and units of X; bytes for bytes."""
+        given = self._take(X)
+        return given.like(self._whole(given, "reconstruct"))
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Rows of the fitted shape and units from codes: (n, code_size) → (n, *feature_shape)."""
+        check_is_fitted(self, "objective_")
+        codes, tensor = _as_codes(X, self.objective_.context.code_size, type(self).__name__)
+        dtype = torch.float64 if codes.dtype == np.float64 and self.device_ == "cpu" else torch.float32
+        parts = np.array_split(codes, max(1, -(-codes.nbytes // CHUNK_BYTES)))
+        with torch.inference_mode():
+            rows = np.concatenate([self._decode(torch.from_numpy(part).to(self.device_, dtype)) for part in parts])
+        rows = rows.astype(np.uint8 if rows.dtype == np.uint8 else codes.dtype, copy=False)
+        return torch.from_numpy(rows).to(X.device) if tensor else rows
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Minus the loss of each row, mean over its features, (n,): the higher, the better restored.
+
+        In nats per feature for binary cross-entropy, in squared scaled units for mean squared error.
+        """
+        return self._whole(self._take(X), "score_samples")
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Minus the mean loss per feature over all rows; higher is better. `y` is ignored."""
+        given = self._take(X)
+        sums = [(chunk.sum(dtype=np.float64), len(chunk)) for chunk in self._chunks(given, "score_samples")]
+        return float(sum(part for part, _ in sums) / sum(n for _, n in sums))
+
+    def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
+        """Squared error between X and its reconstruction, in squared units of X.
+
+        Parameters
+        ----------
+        X
+            Rows.
+        per_feature
+            Give one number for each feature of each row instead of their mean.
+
+        Returns
+        -------
+        (n,), or (n, *feature_shape) with `per_feature`.
+        """
+        verb = "errors_per_feature" if per_feature else "reconstruction_error"
+        return self._whole(self._take(X), verb)
+
+    def stream(self, X: Any, verb: str = "transform", *, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
+        """Results chunk by chunk, for data or results larger than memory.
+
+        Parameters
+        ----------
+        X
+            Rows; a `Source` or a memory-mapped array is read as it is needed.
+        verb
+            ``"transform"``, ``"reconstruct"``, ``"score_samples"`` or ``"reconstruction_error"``.
+        rows_per_chunk
+            Rows a chunk; None: by size.
+        """
+        if verb not in VERBS:
+            raise ValueError(f"verb={verb!r} is no verb of a model; use one of {', '.join(VERBS)}.")
+        return self._chunks(self._take(X), verb, rows_per_chunk)
+
+    def _take(self, X: Any) -> Given:
+        check_is_fitted(self, "objective_")
+        return take(self, X)
+
+    def _whole(self, given: Given, verb: str) -> np.ndarray:
+        """The result of a verb for all rows in one array."""
+        result: np.ndarray | None = None
+        row = 0
+        for chunk in self._chunks(given, verb):
+            if result is None:
+                result = np.empty((given.source.n_rows, *chunk.shape[1:]), chunk.dtype)
+            result[row : row + len(chunk)] = chunk
+            row += len(chunk)
+        return result if result is not None else np.empty((0,), given.floating)
+
+    def _chunks(self, given: Given, verb: str, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
+        size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * self.n_features_in_))
+        double = given.floating == np.float64 and self.device_ == "cpu"
+        dtype = torch.float64 if double else torch.float32
+        loader = Loader(self.scaling_, torch.device(self.device_), dtype)
+        shape = given.source.feature_shape
+        work: Callable[[Tensor], Tensor] = getattr(self, f"_{verb}")
+        as_bytes = verb == "reconstruct" and given.source.dtype == np.uint8
+        for chunk in given.source.chunks(size):
+            with torch.inference_mode():
+                rows = work(loader(chunk))
+            answer = _bytes(rows).cpu().numpy() if as_bytes else rows.cpu().numpy().astype(given.floating, copy=False)
+            wide = verb in ("reconstruct", "errors_per_feature")
+            yield answer.reshape(len(answer), *shape) if wide else answer
+
+    def _transform(self, x: Tensor) -> Tensor:
+        return self.objective_.as_dtype(x.dtype).encode(x)
+
+    def _reconstruct(self, x: Tensor) -> Tensor:
+        objective = self.objective_.as_dtype(x.dtype)
+        return self.scaling_.invert(objective.decode(objective.encode(x)))
+
+    def _score_samples(self, x: Tensor) -> Tensor:
+        return -self.objective_.as_dtype(x.dtype).row_losses(x)
+
+    def _errors_per_feature(self, x: Tensor) -> Tensor:
+        return (self._reconstruct(x) - self.scaling_.invert(x)).square()
+
+    def _reconstruction_error(self, x: Tensor) -> Tensor:
+        return self._errors_per_feature(x).mean(dim=1)
+
+    def _decode(self, z: Tensor) -> np.ndarray:
+        rows = self.scaling_.invert(self.objective_.as_dtype(z.dtype).decode(z))
+        rows = _bytes(rows) if self.scaling_.name == "pixels" else rows
+        return rows.cpu().numpy().reshape(len(z), *self.feature_shape_)
+
+    # -- knowing -------------------------------------------------------------------------------------------------
+
+    def layers(self) -> list[Layer]:
+        """The layer table: part, kind, output shape, activation and number of parameters of each layer."""
+        check_is_fitted(self, "objective_")
+        return list_layers(self.objective_)
+
+    def describe(self) -> dict[str, Any]:
+        """All parameters as plain data; choices as their class and parameters, resolved where the model is fitted."""
+        params = self.get_params(deep=False)
+        made, _ = resolve_choices(self)
+        fitted = self.objective_.choices if hasattr(self, "objective_") else None
+        for name in CHOICES:
+            member = getattr(fitted, name, None) or made.get(name)
+            params[name] = params[name] if member is None else member
+        plain: dict[str, Any] = persistence.encode(params)
+        return plain
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``corruption__scale=0.3`` reaches into a choice, also where it was given by its short name."""
+        for name in {key.split("__")[0] for key in params if "__" in key}:
+            value = params.get(name, getattr(self, name, None))
+            if name in CHOICES and not isinstance(value, Choice) and value not in (None, "auto"):
+                params[name] = CHOICES[name].resolve(value)
+        super().set_params(**params)
+        return self
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.objective_.context.code_size
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model to one file, whole or not at all; `isthmus.load` gives it back.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written; an old one stays whole.
+        """
+        check_is_fitted(self, "objective_")
+        return write_state(path, self._to_state())
+
+    def _to_state(self) -> State:
+        values = {
+            "params": persistence.encode({**self.get_params(deep=False), "callbacks": ()}),
+            "choices": self.describe(),
+            "context": persistence.context_to_json(self.objective_.context),
+            "feature_names": None if not hasattr(self, "feature_names_in_") else [*map(str, self.feature_names_in_)],
+            "scaling": self.scaling_.name,
+            "history": list(self.history_.rows),
+            "n_epochs": self.n_epochs_,
+            "stop_reason": self.stop_reason_,
+        }
+        arrays = persistence.weights(self.objective_)
+        scaling = {f"scaling.{name}": array for name, array in self.scaling_.to_arrays().items()}
+        return State(
+            type(self).__name__, values, {f"weights.{name}": array for name, array in arrays.items()} | scaling
+        )
+
+    @classmethod
+    def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
+        values = state.values
+        params = dict(values["params"])
+        own_modules = {} if network is None else {"network": network}
+        params.pop("network") if own_modules else None
+        model = cls(**(persistence.decode({"params": params})["params"] | own_modules | {"device": device}))
+        model._restore(state)
+        return model
+
+    def _restore(self, state: State) -> None:
+        values = state.values
+        context = persistence.context_from_json(values["context"])
+        device = choose_device(self.device)
+        made, _ = resolve_choices(self)
+        self.objective_ = build_objective(made, context, seed=0)
+        persistence.put_weights(self.objective_, _group(state, "weights."))
+        self.objective_ = self.objective_.to(device).eval()
+        self.scaling_ = Scaling.from_arrays(values["scaling"], _group(state, "scaling."))
+        self.history_ = History(values["history"])
+        self.feature_shape_, self.n_features_in_ = context.feature_shape, context.n_features
+        if values["feature_names"] is not None:
+            self.feature_names_in_ = np.asarray(values["feature_names"], dtype=object)
+        self.n_epochs_, self.stop_reason_ = values["n_epochs"], values["stop_reason"]
+        self.n_parameters_, self.device_ = count_parameters(self.objective_), str(device)
+
+
+def _report_trouble(run: Run) -> None:
+    """Say in a warning why training ended before its time, and what is kept; an error where nothing is."""
+    kept = f"the weights of epoch {run.best.epoch} are kept" if run.best.epoch else "the weights are kept as they are"
+    if run.stop_reason == "interrupted":
+        warnings.warn(f"Training was interrupted in epoch {run.epoch + 1}; {kept}.", InterruptedWarning, stacklevel=4)
+    if run.stop_reason == "diverged":
+        text = (
+            f"The loss is not finite at step {first_bad_step(run)} (epoch {run.epoch + 1}), where the learning rate was "
+            f"{run.learning_rate:.3g}: the learning rate is probably too high. Use a lower learning_rate than "
+            f"{run.settings.learning_rate:g}, or optimizer=Adam(clip_norm=1.0)"
+        )
+        if not run.best.epoch:
+            raise DivergenceError(f"{text}.")
+        warnings.warn(f"{text}; {kept}.", DivergenceWarning, stacklevel=4)
+
+
+def _bytes(rows: Tensor) -> Tensor:
+    return rows.round().clamp_(0, 255).to(torch.uint8)
+
+
+def _as_codes(Z: Any, code_size: int, name: str) -> tuple[np.ndarray, bool]:
+    """Codes as a float array (n, code), and whether they came as a tensor."""
+    tensor = isinstance(Z, torch.Tensor)
+    codes = Z.detach().cpu().numpy() if tensor else check_array(Z, ensure_min_samples=0)
+    if codes.ndim != 2 or codes.shape[1] != code_size:
+        raise ValueError(f"Z has shape {codes.shape}, but {name} has codes of shape (n, {code_size}).")
+    return codes if codes.dtype in (np.float32, np.float64) else codes.astype(np.float32), tensor
+
+
+def _group(state: State, prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in state.arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,269 @@
+"""From an estimator's parameters and data to a run that is ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES
+from isthmus.choices.registry import Context
+from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
+from isthmus.data import SCALINGS, Scaling, Source, Statistics, learn_scaling, summarise
+from isthmus.estimators.defaults import batch_size_for, learning_rate_for, max_epochs_for
+from isthmus.estimators.validation import Given, non_finite_text
+from isthmus.exceptions import DataError
+from isthmus.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Callback,
+    Choices,
+    Objective,
+    ProgressBar,
+    Run,
+    Settings,
+    choose_device,
+)
+from isthmus.training.checkpoint import continue_from
+from isthmus.training.devices import PRECISIONS
+from isthmus.training.feeding import Feed, Loader, ResidentFeed, StreamedFeed
+
+AUTO = OneOf(("auto",))
+FLAG = OneOf((True, False))
+RULES: Mapping[str, Rule] = {
+    "code_size": Whole(1),
+    "scaling": OneOf((None, *SCALINGS)),
+    "max_epochs": either(Whole(1), AUTO),
+    "batch_size": either(Whole(1), AUTO),
+    "learning_rate": either(Number(0.0, open_low=True), AUTO),
+    "validation_fraction": either(Number(0.0, 1.0, open_high=True), OneOf((None,))),
+    "early_stopping": either(Whole(1), FLAG),
+    "callbacks": Instance((tuple, list), "a tuple of isthmus.Callback objects"),
+    "precision": OneOf(PRECISIONS),
+    "verbose": either(Whole(0), FLAG),
+}
+CHOICES = {
+    "network": NETWORKS,
+    "code": CODES,
+    "corruption": CORRUPTIONS,
+    "penalty": PENALTIES,
+    "loss": LOSSES,
+    "schedule": SCHEDULES,
+    "optimizer": OPTIMIZERS,
+}
+"""The registry of each parameter that holds a choice."""
+OPTIONAL = ("corruption", "penalty")
+DEFAULT_PATIENCE = 10
+EARLY_STOPPING_FRACTION = 0.1
+
+
+def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
+    """The members that the parameters stand for, and a sentence for each that stands for none."""
+    made: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for name, registry in CHOICES.items():
+        value = getattr(estimator, name)
+        try:
+            empty = (name in OPTIONAL and value is None) or (name == "loss" and value == "auto")
+            made[name] = None if empty else registry.resolve(value)
+        except (TypeError, ValueError) as error:
+            mistakes.append(f"{type(estimator).__name__}: {name}: {error}")
+    return made, mistakes
+
+
+def check_parameters(estimator: Any) -> dict[str, Any]:
+    """The choices of an estimator, when all its parameters are admissible.
+
+    Raises
+    ------
+    ValueError
+        With one sentence for each mistake.
+    """
+    made, mistakes = resolve_choices(estimator)
+    mistakes += broken_rules(estimator, RULES)
+    mistakes += [text for member in made.values() if member is not None for text in member.mistakes()]
+    mistakes += [
+        f"{type(estimator).__name__}: callbacks holds {callback!r}, which is no isthmus.Callback."
+        for callback in (estimator.callbacks if isinstance(estimator.callbacks, list | tuple) else ())
+        if not isinstance(callback, Callback)
+    ]
+    refuse(mistakes)
+    return made
+
+
+def refuse(mistakes: Sequence[str]) -> None:
+    """Raise one `ValueError` with all mistakes, if there are any."""
+    if len(mistakes) == 1:
+        raise ValueError(mistakes[0])
+    if mistakes:
+        raise ValueError("\n  ".join([f"{len(mistakes)} parameters cannot be used:", *mistakes]))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that `fit` knows before the first step."""
+
+    objective: Objective
+    scaling: Scaling
+    run: Run
+
+
+def prepare(estimator: Any, given: Given, validation: Given | None) -> Prepared:
+    """Check everything, learn the scaling, build the objective and a run that is ready to train."""
+    made = check_parameters(estimator)
+    device = choose_device(estimator.device)
+    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    statistics = summarise(given.source)
+    refuse_bad_statistics(statistics, given)
+    scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype)
+    context = make_context(given.source, statistics, scaling, estimator.code_size)
+    objective = build_objective(made, context, seed).to(device)
+    loader = Loader(scaling, device, check=range_check(context, objective, scaling))
+    rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)
+    settings = settle(estimator, made, len(rows), seed)
+    train_feed = make_feed(given.source, rows, loader, settings.batch_size)
+    measured = validation.source if validation is not None else given.source
+    feed = make_feed(measured, held_out if validation is None else np.arange(measured.n_rows), loader, 1024)
+    run = Run(objective, settings, train_feed, feed, callbacks_of(estimator))
+    return Prepared(objective, scaling, run)
+
+
+def refuse_bad_statistics(statistics: Statistics, given: Given) -> None:
+    """Data too large to be looked at whole before were looked at here."""
+    if statistics.first_bad is not None:
+        names = given.source.feature_names
+        raise DataError(non_finite_text(statistics.n_nan, statistics.n_infinite, statistics.first_bad, names))
+
+
+def make_context(source: Source, statistics: Statistics, scaling: Scaling, code_size: int) -> Context:
+    """What is known of the data: shape, and the range of the scaled values."""
+    ends = np.stack([statistics.minimum, statistics.maximum])
+    scaled = (ends - scaling.shift) * scaling.factor
+    slack = 1e-6 * max(1.0, float(np.abs(scaled).max()))
+    lower, upper = float(scaled.min()), float(scaled.max())
+    lower = 0.0 if abs(lower) < slack else lower  # rounding of the scaling must not leave the unit interval
+    upper = 1.0 if abs(upper - 1.0) < slack else upper
+    return Context(tuple(map(int, source.feature_shape)), int(code_size), lower, upper)
+
+
+def build_objective(made: Mapping[str, Any], context: Context, seed: int) -> Objective:
+    """The objective of these choices with fresh weights, drawn from the seed without touching global state."""
+    loss = made["loss"]
+    if loss is None:
+        loss = LOSSES.resolve("binary-cross-entropy" if context.in_unit_interval else "mean-squared-error")
+    chosen = {name: made[name] for name in ("network", "code", "corruption", "penalty")}
+    choices = Choices(**chosen, loss=loss).resolve(context)
+    refuse(choices.mistakes(context))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Objective(choices, context)
+
+
+def range_check(context: Context, objective: Objective, scaling: Scaling) -> Callable[[np.ndarray], None]:
+    """A check for rows that come later: finite, and in [0, 1] where the loss needs that."""
+    bounded = bool(objective.choices.loss.mistakes(Context(context.feature_shape, context.code_size)))
+
+    def check(block: np.ndarray) -> None:
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            bad = ~np.isfinite(block)
+            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+            counts = int(np.isnan(block).sum()), int(np.isinf(block).sum())
+            raise DataError(non_finite_text(*counts, (int(row), int(column))) + " (Rows count from this block.)")
+        if bounded and block.size:
+            scaled = (block - scaling.shift) * scaling.factor
+            low, high = float(scaled.min()), float(scaled.max())
+            if low < -1e-6 or high > 1 + 1e-6:
+                raise DataError(
+                    f"The scaled data must lie in [0, 1] for this loss, but reach from {low:.6g} to {high:.6g}; "
+                    "use scaling='minmax' or loss='mean-squared-error'."
+                )
+
+    return check
+
+
+def validation_share(estimator: Any, validation: Given | None) -> float:
+    """The share of rows to hold out: what was asked for, or a tenth where early stopping needs some."""
+    if validation is not None:
+        return 0.0
+    if estimator.validation_fraction is None:
+        return EARLY_STOPPING_FRACTION if estimator.early_stopping else 0.0
+    if estimator.early_stopping and estimator.validation_fraction == 0:
+        raise ValueError("early_stopping needs held-out rows: set validation_fraction > 0 or give X_val to fit.")
+    return float(estimator.validation_fraction)
+
+
+def split_rows(n_rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to learn from and rows held out, ascending; at least one of each where a share is held out."""
+    n_held_out = min(n_rows - 1, max(1, round(share * n_rows))) if share else 0
+    order = np.random.default_rng(seed).permutation(n_rows) if n_held_out else np.arange(n_rows)
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def settle(estimator: Any, made: Mapping[str, Any], n_rows: int, seed: int) -> Settings:
+    """The settings of training with every ``"auto"`` replaced."""
+    batch_size = batch_size_for(n_rows) if estimator.batch_size == "auto" else int(estimator.batch_size)
+    batch_size = min(batch_size, n_rows)
+    epochs = max_epochs_for(n_rows, batch_size) if estimator.max_epochs == "auto" else int(estimator.max_epochs)
+    rate = learning_rate_for(batch_size) if estimator.learning_rate == "auto" else float(estimator.learning_rate)
+    patience = estimator.early_stopping
+    return Settings(
+        max_epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=rate,
+        schedule=made["schedule"],
+        optimizer=made["optimizer"],
+        patience=None if patience is False else DEFAULT_PATIENCE if patience is True else int(patience),
+        precision=estimator.precision,
+        seed=seed,
+    )
+
+
+def make_feed(source: Source, rows: np.ndarray, loader: Loader, batch_size: int) -> Feed | None:
+    """Batches of some rows of a source: on the device whole where they fit, streamed where not; None for no rows."""
+    if len(rows) == 0:
+        return None
+    if not source.fits_in_memory:
+        return StreamedFeed(source, rows, loader, batch_size)
+    return ResidentFeed(load_rows(source, rows, loader), batch_size)
+
+
+def load_rows(source: Source, rows: np.ndarray, loader: Loader) -> Tensor:
+    """Some rows of a source on the device, scaled, (k, d)."""
+    step = max(1, 2**22 // int(np.prod(source.feature_shape)))
+    loaded = torch.empty(len(rows), int(np.prod(source.feature_shape)), dtype=loader.dtype, device=loader.device)
+    whole = len(rows) == source.n_rows
+    for start in range(0, len(rows), step):
+        part = slice(start, min(start + step, len(rows)))
+        loaded[part] = loader(source.read(part if whole else rows[part]))
+    return loaded
+
+
+def callbacks_of(estimator: Any) -> list[Callback]:
+    """The user's callbacks, and a progress bar where one is wanted."""
+    return [*estimator.callbacks, *([ProgressBar()] if estimator.verbose else [])]
+
+
+def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
+    """A run of one pass over new rows at a constant learning rate; the optimiser goes on where it was."""
+    if first:
+        prepared = prepare(estimator, given, None)
+        objective, scaling, seed = prepared.objective, prepared.scaling, prepared.run.settings.seed
+    else:
+        objective, scaling = estimator.objective_, estimator.scaling_
+        seed = int(check_random_state(estimator.random_state).randint(2**31 - 1)) + estimator.n_epochs_
+    made = check_parameters(estimator)
+    settings = settle(estimator, {**made, "schedule": SCHEDULES.resolve("constant")}, given.source.n_rows, seed)
+    settings = replace(settings, max_epochs=1 if first else len(estimator.history_) + 1, patience=None)
+    loader = Loader(
+        scaling, next(objective.parameters()).device, check=range_check(objective.context, objective, scaling)
+    )
+    feed = make_feed(given.source, np.arange(given.source.n_rows), loader, settings.batch_size)
+    run = Run(objective, settings, feed, None, callbacks_of(estimator))
+    if not first:
+        continue_from(run, estimator.history_, getattr(estimator, "optimizer_state_", {}))
+    return Prepared(objective, scaling, run)

@@ -1,0 +1,184 @@
+"""The one gate for data: whatever a user gives becomes a `Source`, and results go back in the user's own type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from sklearn.utils.validation import validate_data
+
+from isthmus.data import Source, as_source
+from isthmus.exceptions import DataError
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user gave, read as a source, and how to answer in the same type.
+
+    Attributes
+    ----------
+    source
+        The rows.
+    original
+        The object itself.
+    """
+
+    source: Source
+    original: Any
+
+    @property
+    def floating(self) -> np.dtype[Any]:
+        """The floating type of the answer: double for double, single for everything else."""
+        return np.dtype(np.float64 if self.source.dtype == np.float64 else np.float32)
+
+    def like(self, rows: np.ndarray) -> Any:
+        """Rows of the same features in the type of what was given: a tensor, a frame or an array."""
+        if isinstance(self.original, torch.Tensor):
+            return torch.from_numpy(rows).to(self.original.device)
+        if _is_pandas(self.original):
+            return type(self.original)(rows, columns=self.original.columns, index=self.original.index)
+        if _is_polars(self.original):
+            return type(self.original)(rows, schema=list(self.original.columns))
+        return rows
+
+    def codes(self, rows: np.ndarray) -> Any:
+        """Codes: a tensor for a tensor, else an array (scikit-learn's `set_output` makes frames of it)."""
+        return torch.from_numpy(rows).to(self.original.device) if isinstance(self.original, torch.Tensor) else rows
+
+
+def take(estimator: Any, X: Any, *, fitting: bool = False, min_rows: int = 1) -> Given:
+    """Check data for an estimator and read them as a source; when fitting, the estimator learns their features.
+
+    Raises
+    ------
+    DataError, ValueError, TypeError
+        The data are empty, not numeric, not finite, of the wrong shape, or have other features than at `fit`.
+    """
+    source = X if isinstance(X, Source) else as_source(_to_array(estimator, X, fitting, min_rows))
+    if source.n_rows < min_rows:
+        raise DataError(_too_few(source.n_rows, min_rows, estimator))
+    _match_shape(estimator, source, fitting)
+    if isinstance(X, Source) and fitting and source.feature_names is not None:
+        estimator.feature_names_in_ = np.asarray(source.feature_names, dtype=object)
+    if not isinstance(X, Source) and source.fits_in_memory:
+        refuse_non_finite(source, names=getattr(estimator, "feature_names_in_", None))
+    return Given(source, X)
+
+
+def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:
+    """An array or CSR matrix of numbers; tables go through scikit-learn's own checks, larger shapes through ours."""
+    if isinstance(X, np.memmap):
+        return X
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy()
+    if _is_pandas(X) or _is_polars(X):
+        _refuse_text(X)
+    elif not scipy.sparse.issparse(X) and np.ndim(X) > 2:
+        return _images(estimator, np.asarray(X), fitting)
+    options: dict[str, Any] = {} if fitting else {"reset": False}
+    table = not fitting and len(estimator.feature_shape_) > 1 and np.ndim(X) == 2
+    return validate_data(
+        estimator,
+        X,
+        accept_sparse="csr",
+        ensure_all_finite=False,
+        ensure_min_samples=min_rows,
+        skip_check_array=False,
+        **(options if not table else {"reset": False}),
+    )
+
+
+def _images(estimator: Any, X: np.ndarray, fitting: bool) -> np.ndarray:
+    if fitting and hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+    if X.dtype.kind not in "buif":
+        raise TypeError(f"X has dtype {X.dtype}, but numbers are needed; convert it with X.astype(float).")
+    return X
+
+
+def _match_shape(estimator: Any, source: Source, fitting: bool) -> None:
+    """Learn the shape of a row, or insist on the one that was learned; flat rows are always welcome."""
+    n_features = int(np.prod(source.feature_shape))
+    if fitting:
+        estimator.feature_shape_ = tuple(map(int, source.feature_shape))
+        estimator.n_features_in_ = n_features
+        return
+    wanted, got = estimator.feature_shape_, tuple(source.feature_shape)
+    if got not in (wanted, (estimator.n_features_in_,)):
+        name = type(estimator).__name__
+        if len(got) == 1:
+            raise ValueError(
+                f"X has {n_features} features, but {name} is expecting {estimator.n_features_in_} features as input."
+            )
+        raise ValueError(
+            f"X has rows of shape {got}, but {name} is expecting rows of shape {wanted} as input; "
+            "resize them, or fit a model on data of this shape."
+        )
+
+
+def refuse_non_finite(source: Source, names: Sequence[str] | None = None) -> None:
+    """Raise a `DataError` that counts NaN and infinities and says where the first one is."""
+    if source.dtype.kind != "f":
+        return
+    n_nan = n_infinite = first_row = 0
+    first: tuple[int, int] | None = None
+    for chunk in source.chunks():
+        flat = chunk.reshape(len(chunk), -1)
+        bad = ~np.isfinite(flat)
+        if bad.any():
+            n_nan += int(np.isnan(flat).sum())
+            n_infinite += int(np.isinf(flat).sum())
+            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+            first = first or (first_row + int(row), int(column))
+        first_row += len(chunk)
+    if first is not None:
+        raise DataError(non_finite_text(n_nan, n_infinite, first, names))
+
+
+def non_finite_text(n_nan: int, n_infinite: int, first: tuple[int, int], names: Sequence[str] | None = None) -> str:
+    """The sentence for values that are not numbers.
+
+    >>> non_finite_text(2, 1, (4, 0), ["age"])
+    "X has 2 NaN and 1 infinite (inf) values, the first at row 4, column 0 ('age'); fill or drop these cells first."
+    """
+    counts = [text for n, text in ((n_nan, f"{n_nan} NaN"), (n_infinite, f"{n_infinite} infinite (inf)")) if n]
+    column = f"column {first[1]}" + (f" ({str(names[first[1]])!r})" if names is not None else "")
+    kinds = " and ".join(counts)
+    return f"X has {kinds} values, the first at row {first[0]}, {column}; fill or drop these cells first."
+
+
+def _too_few(n_rows: int, min_rows: int, estimator: Any) -> str:
+    plural = "sample" if n_rows == 1 else "samples"
+    return (
+        f"X has {n_rows} {plural} (n_samples={n_rows}), but {type(estimator).__name__} needs at least {min_rows}; "
+        "give more rows."
+    )
+
+
+def _is_pandas(X: Any) -> bool:
+    return type(X).__module__.split(".")[0] == "pandas" and hasattr(X, "columns")
+
+
+def _is_polars(X: Any) -> bool:
+    return type(X).__module__.split(".")[0] == "polars" and hasattr(X, "columns")
+
+
+def _refuse_text(X: Any) -> None:
+    """Name the columns of a frame that are not numbers."""
+    numeric = [_is_numeric(X[name].dtype) for name in X.columns]
+    text = [f"{name!r} ({X[name].dtype})" for name, is_number in zip(X.columns, numeric, strict=True) if not is_number]
+    if text:
+        raise DataError(
+            f"X has {len(text)} columns that are not numeric: {', '.join(text[:5])}{', …' if len(text) > 5 else ''}; "
+            "drop them or encode them as numbers (sklearn.preprocessing.OneHotEncoder)."
+        )
+
+
+def _is_numeric(dtype: Any) -> bool:
+    if hasattr(dtype, "is_numeric"):  # polars
+        return bool(dtype.is_numeric()) or str(dtype) == "Boolean"
+    return getattr(dtype, "kind", "O") in "buif" or (dtype == object and False)

@@ -1,0 +1,51 @@
+"""Named settings: each changes defaults of the one estimator and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.estimators.autoencoder import Autoencoder
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class DenoisingAutoencoder(Autoencoder):
+    """Learns to restore rows from damaged copies of themselves (Vincent et al. 2008).
+
+    An `Autoencoder` with ``corruption="gaussian-noise"``. `reconstruct` cleans: give it the noisy rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).random((50, 6))
+    >>> DenoisingAutoencoder(2, max_epochs=1, random_state=0).fit(X).reconstruct(X).shape
+    (50, 6)
+    """
+
+    corruption: Any = "gaussian-noise"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class SparseAutoencoder(Autoencoder):
+    """Learns codes most of whose numbers are zero or small.
+
+    An `Autoencoder` with ``code=Plain("relu")``, so that zeros are exact, and ``penalty="l1"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).random((50, 6))
+    >>> bool((SparseAutoencoder(4, max_epochs=1, random_state=0).fit(X).transform(X) >= 0).all())
+    True
+    """
+
+    code: Any = "relu"
+    penalty: Any = "l1"
+
+
+KINDS: dict[str, type[Autoencoder]] = {
+    "autoencoder": Autoencoder,
+    "denoising": DenoisingAutoencoder,
+    "sparse": SparseAutoencoder,
+}
+"""The estimators by the short name that the command line uses."""

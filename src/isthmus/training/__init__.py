@@ -1,0 +1,33 @@
+"""The engine: the objective, its steps, the loop around them, and what is kept of a run."""
+
+from isthmus.training.callbacks import Callback, MaxSteps
+from isthmus.training.checkpoint import Checkpoint
+from isthmus.training.devices import available_devices, choose_device
+from isthmus.training.history import History
+from isthmus.training.loop import Run, Settings, train
+from isthmus.training.objective import Choices, LossParts, Objective
+from isthmus.training.progress import ProgressBar
+from isthmus.training.schedule import OPTIMIZERS, SCHEDULES, Adam, AdamW, Constant, Cosine, OneCycle
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Adam",
+    "AdamW",
+    "Callback",
+    "Checkpoint",
+    "Choices",
+    "Constant",
+    "Cosine",
+    "History",
+    "LossParts",
+    "MaxSteps",
+    "Objective",
+    "OneCycle",
+    "ProgressBar",
+    "Run",
+    "Settings",
+    "available_devices",
+    "choose_device",
+    "train",
+]

@@ -1,0 +1,41 @@
+"""Devices: which one to use, and an error that says what there is when the one asked for is not there."""
+
+from __future__ import annotations
+
+import torch
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+def available_devices() -> list[str]:
+    """The devices of this machine, the fastest first.
+
+    >>> "cpu" in available_devices()
+    True
+    """
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``"auto"`` is CUDA, then Apple's MPS, then the CPU.
+
+    Raises
+    ------
+    ValueError
+        The name is no device, or the device is not on this machine.
+    """
+    there = available_devices()
+    if name == "auto":
+        return torch.device(there[0])
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device={name!r} is no device; use 'auto' or one of {', '.join(there)}.") from None
+    if device.type == "cuda" and device.index is None and there[0].startswith("cuda"):
+        return torch.device(there[0])
+    if str(device) not in there:
+        raise ValueError(f"device={name!r} is not on this machine, which has {', '.join(there)}; use device='auto'.")
+    return device

@@ -1,0 +1,236 @@
+"""The training chain: `train` → `_run_epoch` → a step, and what is kept of each."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from isthmus.training.callbacks import Callback, overrides
+from isthmus.training.feeding import Feed
+from isthmus.training.history import History
+from isthmus.training.objective import LossParts, Objective
+from isthmus.training.schedule import Optimizer, Schedule
+from isthmus.training.steps import Step
+
+CHECK_EVERY = 1000
+"""Steps after which a long epoch is looked at for a loss that is not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to train, with nothing left open.
+
+    Attributes
+    ----------
+    patience
+        Epochs without a better validation loss after which to stop; None never stops early.
+    seed
+        Of the order of rows and of all noise.
+    """
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: Schedule
+    optimizer: Optimizer
+    patience: int | None = None
+    precision: str = "float32"
+    seed: int = 0
+
+
+@dataclass
+class Best:
+    """The best weights so far and how good they were."""
+
+    epoch: int = 0
+    monitored: float = float("inf")
+    weights: Tensor | None = None
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Run:
+    """One run of training: its state, which callbacks see and a checkpoint keeps.
+
+    Parameters
+    ----------
+    objective
+        What is trained, on its device.
+    settings
+        How.
+    train
+        Batches to learn from.
+    validation
+        Batches to measure on after every epoch, or None.
+    callbacks
+        Called at every event, in this order.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        settings: Settings,
+        train: Feed,
+        validation: Feed | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.objective, self.settings = objective, settings
+        self.train, self.validation, self.callbacks = train, validation, tuple(callbacks)
+        self.device = next(iter(objective.parameters())).device
+        self.do_step = Step(objective, settings.optimizer, settings.precision)
+        self.history, self.best = History(), Best()
+        self.epoch, self.step, self.stop_reason = 0, 0, ""
+        self.order = torch.Generator().manual_seed(settings.seed)
+        self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
+        self._log = torch.zeros(train.n_batches, len(LossParts._fields) + 1, device=self.device)
+        self._on_step = [callback for callback in callbacks if overrides(callback, "on_step_end")]
+
+    @property
+    def n_steps(self) -> int:
+        """Steps in the whole run."""
+        return self.settings.max_epochs * self.train.n_batches
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.settings.learning_rate * self.settings.schedule.factor(self.step / self.n_steps)
+
+    def stop(self, reason: str) -> None:
+        """End the run after the current step."""
+        self.stop_reason = self.stop_reason or reason
+
+    def emit(self, event: str) -> None:
+        """Tell all callbacks."""
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
+
+    def mean_loss(self) -> float:
+        """Mean total loss of the steps of this epoch so far; asks the device, so not for every step."""
+        taken = self.step - self.epoch * self.train.n_batches
+        return float(_means(self._log[:taken])[0]) if 0 < taken <= len(self._log) else float("nan")
+
+    def log_step(self, index: int, parts: LossParts, n_rows: int) -> None:
+        """Keep the parts of a step's loss on the device."""
+        row = self._log[index]
+        torch.stack([part.detach() for part in parts], out=row[:-1])
+        row[-1] = n_rows
+        self.step += 1
+        for callback in self._on_step:
+            callback.on_step_end(self)
+
+    def epoch_log(self, n_steps: int) -> Tensor:
+        """The parts and the number of rows of each step taken in this epoch, (n_steps, 5)."""
+        return self._log[:n_steps]
+
+    def keep_if_best(self, monitored: float) -> None:
+        """Keep a copy of the weights if the monitored loss has fallen."""
+        if monitored < self.best.monitored:
+            buffers = {name: buffer.clone() for name, buffer in self.objective.named_buffers()}
+            self.best = Best(self.epoch, monitored, self.do_step.flat.values.detach().clone(), buffers)
+
+    def restore_best(self) -> None:
+        """Go back to the best weights, if an epoch was finished."""
+        if self.best.weights is not None:
+            self.do_step.flat.values.data.copy_(self.best.weights)
+            for name, buffer in self.objective.named_buffers():
+                buffer.copy_(self.best.buffers[name])
+
+
+def train(run: Run) -> Run:
+    """Train until something stops the run; afterwards `run.stop_reason` says what did.
+
+    Ctrl-C stops it too and keeps the best weights so far.
+    """
+    run.objective.train()
+    run.emit("on_fit_start")
+    try:
+        while run.epoch < run.settings.max_epochs and not run.stop_reason:
+            _run_epoch(run)
+    except KeyboardInterrupt:
+        run.stop("interrupted")
+    _finish(run)
+    return run
+
+
+def _run_epoch(run: Run) -> None:
+    began = time.perf_counter()
+    run.emit("on_epoch_start")
+    taken = _take_steps(run)
+    log = run.epoch_log(taken)
+    if not bool(torch.isfinite(log).all()):
+        run.stop_reason = "diverged"
+        return
+    row = _measure(run, log, time.perf_counter() - began)
+    run.epoch += 1
+    run.history.append({"epoch": run.epoch, **row})
+    monitored = row.get("val_loss", row["loss"])
+    run.keep_if_best(monitored)
+    if run.settings.patience is not None and run.epoch - run.best.epoch >= run.settings.patience:
+        run.stop("early stopping")
+    run.emit("on_epoch_end")
+
+
+def _take_steps(run: Run) -> int:
+    """Train on every batch once; returns how many steps were taken."""
+    for index, x in enumerate(run.train.shuffled(run.order)):
+        run.log_step(index, run.do_step(x, run.learning_rate, run.noise), len(x))
+        if index % CHECK_EVERY == CHECK_EVERY - 1 and not bool(torch.isfinite(run.epoch_log(index + 1)[-1]).all()):
+            return index + 1
+        if run.stop_reason:
+            return index + 1
+    return run.train.n_batches
+
+
+def _measure(run: Run, log: Tensor, seconds: float) -> dict[str, float]:
+    """The row of the history of one epoch; the one place where numbers come back from the device."""
+    row = dict(zip(("loss", *LossParts._fields[1:]), _means(log).tolist(), strict=True))
+    if run.validation is not None:
+        total, reconstruction = evaluate(run.objective, run.validation, run.settings.seed)[:2]
+        row |= {"val_loss": total, "val_reconstruction": reconstruction}
+    return row | {"learning_rate": run.learning_rate, "seconds": seconds}
+
+
+def _means(log: Tensor) -> Tensor:
+    """Means of the parts over rows: (steps, 5) → (4,)."""
+    rows = log[:, -1:].double()
+    return (log[:, :-1].double() * rows).sum(0) / rows.sum()
+
+
+@torch.no_grad()
+def evaluate(objective: Objective, feed: Feed, seed: int) -> list[float]:
+    """The parts of the objective over all rows of a feed, with the same noise each time."""
+    device = next(iter(objective.parameters())).device
+    noise, order = torch.Generator(device).manual_seed(seed + 2), torch.Generator().manual_seed(seed + 2)
+    was_training = objective.training
+    objective.eval()
+    log = [torch.stack([*objective(x, noise), x.new_tensor(float(len(x)))]) for x in feed.shuffled(order)]
+    objective.train(was_training)
+    means: list[float] = _means(torch.stack(log)).tolist()
+    return means
+
+
+def _finish(run: Run) -> None:
+    early = run.settings.patience is not None
+    if run.stop_reason in ("interrupted", "diverged") or early:
+        run.restore_best()
+    run.stop("finished")
+    run.emit("on_fit_end")
+    run.do_step.flat.release()
+    run.objective.eval()
+
+
+def first_bad_step(run: Run) -> int:
+    """After a divergence: the step, counted from 1 over the whole run, whose loss was the first not to be finite."""
+    begin = run.epoch * run.train.n_batches
+    bad = ~torch.isfinite(run.epoch_log(run.step - begin)).all(dim=1)
+    return begin + int(bad.int().argmax()) + 1
+
+
+def optimizer_state(run: Run) -> dict[str, Tensor]:
+    """A copy of the optimiser's running means, by name."""
+    state = run.do_step.optimizer.state[run.do_step.flat.values]
+    return {name: copy.deepcopy(value) for name, value in state.items()}

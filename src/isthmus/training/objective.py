@@ -1,0 +1,139 @@
+"""The objective: the one place where the five choices meet."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.choices.codes import Code
+from isthmus.choices.corruptions import Corruption
+from isthmus.choices.losses import Loss
+from isthmus.choices.networks import Network
+from isthmus.choices.penalties import Encoding, Penalty
+from isthmus.choices.registry import Choice, Context
+
+
+class LossParts(NamedTuple):
+    """What a batch costs, and why: four scalars, ``total = reconstruction + penalty + prior``."""
+
+    total: Tensor
+    reconstruction: Tensor
+    """The loss, mean over rows and features."""
+    penalty: Tensor
+    """The penalty, weight included."""
+    prior: Tensor
+    """The code's prior, nats a row divided by the number of features, so that the total is in one unit."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The five choices of one autoencoder."""
+
+    network: Network
+    code: Code
+    loss: Loss
+    corruption: Corruption | None = None
+    penalty: Penalty | None = None
+
+    def members(self) -> tuple[Choice, ...]:
+        """The choices that were made."""
+        made = (self.network, self.code, self.corruption, self.penalty, self.loss)
+        return tuple(choice for choice in made if choice is not None)
+
+    def mistakes(self, context: Context) -> list[str]:
+        """All that is wrong with them, alone and together, for these data; resolved choices are asked."""
+        return [text for choice in self.members() for text in choice.mistakes(context)]
+
+    def resolve(self, context: Context) -> Choices:
+        """The same choices with every ``"auto"`` replaced by what it means for these data."""
+        return Choices(
+            network=self.network.resolve(context),
+            code=self.code.resolve(context),
+            loss=self.loss.resolve(context),
+            corruption=self.corruption and self.corruption.resolve(context),
+            penalty=self.penalty and self.penalty.resolve(context),
+        )
+
+
+class Objective(nn.Module):
+    """Encoder, code and decoder with what they are trained for.
+
+    ::
+
+        x ─▶ corruption ─▶ encoder ─▶ code ─▶ decoder ─▶ output ◀── loss ──▶ x
+                                       └─ penalty, prior
+
+    Parameters
+    ----------
+    choices
+        The five choices, resolved.
+    context
+        Shapes and range of the data.
+    """
+
+    def __init__(self, choices: Choices, context: Context) -> None:
+        super().__init__()
+        self.choices, self.context = choices, context
+        self._double: list[Objective] = []  # a list, so that torch does not take it for a part of the network
+        self.encoder, self.decoder = choices.network.build(
+            context,
+            code_width=choices.code.width(context.code_size),
+            output_width=choices.loss.output_width(context.n_features),
+        )
+        self.code = choices.code.build(context)
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
+        """What a batch of scaled rows, (n, d), costs."""
+        given = self.corrupt(x, generator)
+        coded = self.code(self.encoder(given), generator)
+        reconstruction = self.choices.loss.mean(self.decoder(coded.z), x)
+        zero = reconstruction.new_zeros(())
+        penalty = zero
+        if self.choices.penalty is not None:
+            penalty = self.choices.penalty.penalize(Encoding(given, coded.z, self.encode))
+        prior = zero if coded.prior is None else coded.prior.mean() / x.shape[1]
+        return LossParts(reconstruction + penalty + prior, reconstruction, penalty, prior)
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What the encoder is given in training: (n, d) → (n, d)."""
+        if self.choices.corruption is None:
+            return x
+        shaped = x.view(len(x), *self.context.feature_shape)
+        return self.choices.corruption.corrupt(shaped, generator).reshape(len(x), -1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes without randomness: (n, d) → (n, code)."""
+        return self.code.deterministic(self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Reconstructions in scaled units: (n, code) → (n, d)."""
+        return self.choices.loss.link(self.decoder(z))
+
+    def as_dtype(self, dtype: torch.dtype) -> Objective:
+        """The same objective for single or double arithmetic; the double one is made when it is first asked for."""
+        if dtype != torch.float64:
+            return self
+        if not self._double:
+            self._double.append(copy.deepcopy(self).double())
+        return self._double[0]
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or use; the copy in double precision is dropped, for it would grow old."""
+        self._double = []
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_double": []}
+
+    def row_losses(self, x: Tensor) -> Tensor:
+        """The loss of each row as it is reconstructed without corruption, mean over features: (n, d) → (n,)."""
+        return self.choices.loss.per_row(self.decoder(self.encode(x)), x)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """How many numbers a module learns; shared ones count once."""
+    return sum(parameter.numel() for parameter in module.parameters())
