@@ -51,7 +51,15 @@ _HOMES = {
         "ProgressBar",
     ),
     "isthmus.data": ("ImageFolder", "Source", "read"),
-    "isthmus.estimators": ("KINDS", "Autoencoder", "DenoisingAutoencoder", "SparseAutoencoder", "load"),
+    "isthmus.estimators": (
+        "KINDS",
+        "Autoencoder",
+        "DenoisingAutoencoder",
+        "SparseAutoencoder",
+        "choices_by_parameter",
+        "find_kind",
+        "load",
+    ),
     "isthmus.report": ("write_report",),
     "isthmus.files": ("write_rows",),
 }
@@ -62,6 +70,7 @@ __all__ = ["__version__", *_HOME_OF, "datasets", "diagnosis", "plots"]  # noqa: 
 
 if TYPE_CHECKING:
     from isthmus import diagnosis as diagnosis
+    from isthmus import files as files
     from isthmus import plots as plots
     from isthmus.choices import L1 as L1
     from isthmus.choices import L2 as L2
@@ -81,6 +90,8 @@ if TYPE_CHECKING:
     from isthmus.estimators import Autoencoder as Autoencoder
     from isthmus.estimators import DenoisingAutoencoder as DenoisingAutoencoder
     from isthmus.estimators import SparseAutoencoder as SparseAutoencoder
+    from isthmus.estimators import choices_by_parameter as choices_by_parameter
+    from isthmus.estimators import find_kind as find_kind
     from isthmus.estimators import load as load
     from isthmus.exceptions import DataError as DataError
     from isthmus.exceptions import DivergenceError as DivergenceError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +37,11 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def encoding(z: torch.Tensor) -> Encoding:
     return Encoding(z, z, lambda x: x)
+
+
+def chains(pair: tuple[nn.Module, nn.Module]) -> tuple[Any, Any]:
+    """Encoder and decoder as lists of layers."""
+    return list(pair[0].children()), list(pair[1].children())
 
 
 def test_mean_squared_error_is_the_mean_of_squares() -> None:
@@ -118,17 +124,18 @@ def test_dense_decoder_mirrors_or_takes_its_own_sizes() -> None:
 
 
 def test_tied_decoder_is_the_transpose_and_counts_once() -> None:
-    encoder, decoder = Dense((8,), tied=True).build(UNIT, code_width=3, output_width=16)
+    encoder, decoder = chains(Dense((8,), tied=True).build(UNIT, code_width=3, output_width=16))
     assert isinstance(decoder[0], TiedLinear)
     assert isinstance(encoder[0], nn.Linear)
     assert decoder[-1].weight is encoder[0].weight
     z = torch.randn(2, 3, generator=generator())
     torch.testing.assert_close(decoder[0](z), z @ encoder[-1].weight + decoder[0].bias)
-    assert count_parameters(nn.ModuleList([encoder, decoder])) == 16 * 8 + 8 * 3 + (8 + 3) + (8 + 16)
+    assert count_parameters(nn.ModuleList([*encoder, *decoder])) == 16 * 8 + 8 * 3 + (8 + 3) + (8 + 16)
 
 
 def test_glorot_initialization_has_the_stated_bounds() -> None:
-    encoder, _ = Dense((), activation=None).build(Context((600,), code_size=600), code_width=600, output_width=600)
+    pair = Dense((), activation=None).build(Context((600,), code_size=600), code_width=600, output_width=600)
+    encoder, _ = chains(pair)
     weight = encoder[0].weight
     assert weight.abs().max().item() == pytest.approx(math.sqrt(6 / 1200), rel=0.01)
     assert not encoder[0].bias.any()
@@ -138,6 +145,7 @@ def test_modules_are_copied_and_start_fresh() -> None:
     mine = nn.Linear(16, 3), nn.Linear(3, 16)
     torch.manual_seed(1)
     encoder, decoder = Modules(*mine).build(UNIT, code_width=3, output_width=16)
+    assert isinstance(encoder, nn.Linear)
     assert encoder is not mine[0]
     assert not torch.equal(encoder.weight, mine[0].weight)
     assert decoder(encoder(torch.zeros(2, 16))).shape == (2, 16)

@@ -62,8 +62,8 @@ class Plain(Code):
     Parameters
     ----------
     activation
-        Such as ``"relu"`` (as in most tutorials) or ``"sigmoid"``; None leaves the code free, which reconstructs better:
-        a rectified code wastes half of each unit's range and units can die.
+        Such as ``"relu"`` (as in most tutorials) or ``"sigmoid"``; None leaves the code free, which
+        reconstructs better: a rectified code wastes half of each unit's range and units can die.
 
     Examples
     --------

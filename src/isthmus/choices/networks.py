@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -164,7 +165,7 @@ class Dense(Network):
 
 
 def _linears(widths: tuple[int, ...]) -> list[nn.Module]:
-    return [nn.utils.skip_init(nn.Linear, wide, narrow) for wide, narrow in zip(widths, widths[1:], strict=False)]
+    return [nn.utils.skip_init(nn.Linear, wide, narrow) for wide, narrow in pairwise(widths)]
 
 
 def _linear_layers(chain: nn.Module) -> list[nn.Linear]:
@@ -203,7 +204,7 @@ class Modules(Network):
         encoder, decoder = copy.deepcopy((self.encoder, self.decoder))  # one copy, so that shared weights stay shared
         for module in (*encoder.modules(), *decoder.modules()):
             if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+                module.reset_parameters()  # type: ignore[operator]  # torch's habit, not its type
         self._try("encoder", encoder, context.n_features, code_width)
         self._try("decoder", decoder, context.code_size, output_width)
         return encoder, decoder

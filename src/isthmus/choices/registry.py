@@ -78,7 +78,8 @@ class Registry(Generic[T]):
     join
         Makes one member of a list of members, where the choice can be combined.
     convert
-        Makes a member of other values that stand for one (a tuple of sizes for a network), or returns None; asked first.
+        Makes a member of other values that stand for one (a tuple of sizes for a network), or returns None;
+        asked first.
     """
 
     def __init__(

@@ -27,8 +27,9 @@ class Number:
     def admits(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             return False
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
+        number = float(value)
+        above = number > self.low if self.open_low else number >= self.low
+        return above and (number < self.high if self.open_high else number <= self.high)
 
     def __str__(self) -> str:
         if math.isinf(self.low) and math.isinf(self.high):
@@ -80,7 +81,7 @@ class Sizes:
 class Instance:
     """An object of a type."""
 
-    kind: type
+    kind: type | tuple[type, ...]
     words: str
 
     def admits(self, value: object) -> bool:

@@ -1,5 +1,6 @@
 """Data: where rows come from, and what is learned of their range."""
 
+from isthmus.data.reading import read
 from isthmus.data.scaling import SCALINGS, Scaling, Statistics, learn_scaling, summarise
 from isthmus.data.sources import ArraySource, ImageFolder, MemoryMappedSource, Source, SparseSource, as_source
 
@@ -14,5 +15,6 @@ __all__ = [
     "Statistics",
     "as_source",
     "learn_scaling",
+    "read",
     "summarise",
 ]

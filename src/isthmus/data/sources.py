@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def _gather_runs(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Read rows of a file run by run: neighbours in one go."""
     out = np.empty((len(rows), *array.shape[1:]), array.dtype)
     cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         if end > begin:
             out[begin:end] = array[rows[begin] : rows[begin] + (end - begin)]
     return out
@@ -204,10 +205,10 @@ class ImageFolder(Source):
     def _decode(self, file: Path) -> np.ndarray:
         try:
             with Image.open(file) as image:
-                image = image.convert(self._mode)
-                if self._size is not None:
-                    image = image.resize(self._size[::-1], Image.Resampling.BILINEAR)
-                return np.asarray(image)
+                converted = image.convert(self._mode)
+                if self._size is None:
+                    return np.asarray(converted)
+                return np.asarray(converted.resize(self._size[::-1], Image.Resampling.BILINEAR))
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"The image '{file}' cannot be decoded ({error}); mend or remove it.") from None
 

@@ -1,8 +1,18 @@
 """The one estimator, its named settings, and how they are kept in files."""
 
 from isthmus.estimators.autoencoder import Autoencoder
+from isthmus.estimators.fitting import choices_by_parameter
 from isthmus.estimators.layers import Layer
 from isthmus.estimators.persistence import load
-from isthmus.estimators.variants import KINDS, DenoisingAutoencoder, SparseAutoencoder
+from isthmus.estimators.variants import KINDS, DenoisingAutoencoder, SparseAutoencoder, find_kind
 
-__all__ = ["KINDS", "Autoencoder", "DenoisingAutoencoder", "Layer", "SparseAutoencoder", "load"]
+__all__ = [
+    "KINDS",
+    "Autoencoder",
+    "DenoisingAutoencoder",
+    "Layer",
+    "SparseAutoencoder",
+    "choices_by_parameter",
+    "find_kind",
+    "load",
+]

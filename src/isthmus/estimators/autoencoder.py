@@ -11,10 +11,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor
 
-from isthmus.choices.registry import Choice
+from isthmus.choices.registry import Choice, unknown
 from isthmus.data import Scaling
 from isthmus.estimators import persistence
 from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
@@ -197,6 +198,21 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         given = self._take(X)
         return given.like(self._whole(given, "reconstruct"))
 
+    def corrupt(self, X: Any, *, random_state: Any = None) -> Any:
+        """Rows as the model is given them in training, damaged by its corruption, in the type and units of X.
+
+        Parameters
+        ----------
+        X
+            Clean rows.
+        random_state
+            Seed or RandomState of the damage.
+        """
+        given = self._take(X)
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        generator = torch.Generator(self.device_).manual_seed(seed)
+        return given.like(self._whole(given, "corrupt", generator=generator))
+
     def inverse_transform(self, X: Any) -> Any:
         """Rows of the fitted shape and units from codes: (n, code_size) → (n, *feature_shape)."""
         check_is_fitted(self, "objective_")
@@ -258,30 +274,30 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_is_fitted(self, "objective_")
         return take(self, X)
 
-    def _whole(self, given: Given, verb: str) -> np.ndarray:
+    def _whole(self, given: Given, verb: str, **more: Any) -> np.ndarray:
         """The result of a verb for all rows in one array."""
         result: np.ndarray | None = None
         row = 0
-        for chunk in self._chunks(given, verb):
+        for chunk in self._chunks(given, verb, **more):
             if result is None:
                 result = np.empty((given.source.n_rows, *chunk.shape[1:]), chunk.dtype)
             result[row : row + len(chunk)] = chunk
             row += len(chunk)
         return result if result is not None else np.empty((0,), given.floating)
 
-    def _chunks(self, given: Given, verb: str, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
+    def _chunks(self, given: Given, verb: str, rows_per_chunk: int | None = None, **more: Any) -> Iterator[np.ndarray]:
         size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * self.n_features_in_))
         double = given.floating == np.float64 and self.device_ == "cpu"
         dtype = torch.float64 if double else torch.float32
         loader = Loader(self.scaling_, torch.device(self.device_), dtype)
         shape = given.source.feature_shape
-        work: Callable[[Tensor], Tensor] = getattr(self, f"_{verb}")
-        as_bytes = verb == "reconstruct" and given.source.dtype == np.uint8
+        work: Callable[..., Tensor] = getattr(self, f"_{verb}")
+        wide = verb in ("reconstruct", "corrupt", "errors_per_feature")
+        as_bytes = verb in ("reconstruct", "corrupt") and given.source.dtype == np.uint8
         for chunk in given.source.chunks(size):
             with torch.inference_mode():
-                rows = work(loader(chunk))
+                rows = work(loader(chunk), **more)
             answer = _bytes(rows).cpu().numpy() if as_bytes else rows.cpu().numpy().astype(given.floating, copy=False)
-            wide = verb in ("reconstruct", "errors_per_feature")
             yield answer.reshape(len(answer), *shape) if wide else answer
 
     def _transform(self, x: Tensor) -> Tensor:
@@ -290,6 +306,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _reconstruct(self, x: Tensor) -> Tensor:
         objective = self.objective_.as_dtype(x.dtype)
         return self.scaling_.invert(objective.decode(objective.encode(x)))
+
+    def _corrupt(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return self.scaling_.invert(self.objective_.corrupt(x, generator))
 
     def _score_samples(self, x: Tensor) -> Tensor:
         return -self.objective_.as_dtype(x.dtype).row_losses(x)
@@ -324,7 +343,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return plain
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``corruption__scale=0.3`` reaches into a choice, also where it was given by its short name."""
+        """Set parameters; ``corruption__scale=0.3`` reaches into a choice, also one given by its name."""
+        for name in {key.split("__")[0] for key in params}:
+            if name not in self._get_param_names():
+                raise ValueError(unknown(f"parameter of {type(self).__name__}", name, self._get_param_names()))
         for name in {key.split("__")[0] for key in params if "__" in key}:
             value = params.get(name, getattr(self, name, None))
             if name in CHOICES and not isinstance(value, Choice) and value not in (None, "auto"):
@@ -407,8 +429,8 @@ def _report_trouble(run: Run) -> None:
         warnings.warn(f"Training was interrupted in epoch {run.epoch + 1}; {kept}.", InterruptedWarning, stacklevel=4)
     if run.stop_reason == "diverged":
         text = (
-            f"The loss is not finite at step {first_bad_step(run)} (epoch {run.epoch + 1}), where the learning rate was "
-            f"{run.learning_rate:.3g}: the learning rate is probably too high. Use a lower learning_rate than "
+            f"The loss is not finite at step {first_bad_step(run)} (epoch {run.epoch + 1}), at a learning rate of "
+            f"{run.learning_rate:.3g}, which is probably too high. Use a lower learning_rate than "
             f"{run.settings.learning_rate:g}, or optimizer=Adam(clip_norm=1.0)"
         )
         if not run.best.epoch:

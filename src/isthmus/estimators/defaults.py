@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 SMALLEST_BATCH, LARGEST_BATCH = 16, 128
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 500
 STEPS_WANTED = 12_000
 
 
-def batch_size_for(n_rows: int) -> int:
-    """About 500 steps an epoch, a power of two from 16 to 128.
+def batch_size_for(n_rows: int, max_epochs: int | None = None) -> int:
+    """A power of two from 16 to 128 that gives about 12,000 steps; about 500 an epoch where epochs are free.
 
-    >>> batch_size_for(1_500), batch_size_for(60_000)
-    (16, 128)
+    With few epochs asked for, small batches learn more: what limits the model is the number of steps.
+
+    >>> batch_size_for(1_500), batch_size_for(60_000), batch_size_for(60_000, 5), batch_size_for(60_000, 30)
+    (16, 64, 16, 128)
     """
-    wanted = max(1, n_rows // 500)
-    return min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** (wanted.bit_length() - 1)))
+    wanted = n_rows // 500 if max_epochs is None else n_rows * max_epochs // STEPS_WANTED
+    return min(LARGEST_BATCH, max(SMALLEST_BATCH, 1 << max(0, wanted.bit_length() - 1)))
 
 
 def max_epochs_for(n_rows: int, batch_size: int) -> int:
     """About 12,000 steps in all, at least 20 epochs and at most 500.
 
     >>> max_epochs_for(1_500, 16), max_epochs_for(60_000, 128)
-    (128, 25)
+    (127, 25)
     """
     steps_per_epoch = -(-n_rows // batch_size)
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, STEPS_WANTED // steps_per_epoch))
@@ -33,4 +37,4 @@ def learning_rate_for(batch_size: int) -> float:
     >>> learning_rate_for(32), learning_rate_for(128)
     (0.002, 0.004)
     """
-    return round(0.002 * float(batch_size / 32) ** 0.5, 6)
+    return round(0.002 * math.sqrt(batch_size / 32), 6)

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES
-from isthmus.choices.registry import Context
+from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, learn_scaling, summarise
 from isthmus.estimators.defaults import batch_size_for, learning_rate_for, max_epochs_for
@@ -47,7 +47,7 @@ RULES: Mapping[str, Rule] = {
     "precision": OneOf(PRECISIONS),
     "verbose": either(Whole(0), FLAG),
 }
-CHOICES = {
+CHOICES: dict[str, Registry[Any]] = {
     "network": NETWORKS,
     "code": CODES,
     "corruption": CORRUPTIONS,
@@ -57,9 +57,21 @@ CHOICES = {
     "optimizer": OPTIMIZERS,
 }
 """The registry of each parameter that holds a choice."""
+
+
+def choices_by_parameter() -> dict[str, Registry[Any]]:
+    """The registry of members for each parameter that holds a choice.
+
+    >>> choices_by_parameter()["penalty"].names()[:2]
+    ['l1', 'l2']
+    """
+    return dict(CHOICES)
+
+
 OPTIONAL = ("corruption", "penalty")
 DEFAULT_PATIENCE = 10
 EARLY_STOPPING_FRACTION = 0.1
+VALIDATION_BATCH = 1024
 
 
 def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
@@ -127,8 +139,9 @@ def prepare(estimator: Any, given: Given, validation: Given | None) -> Prepared:
     rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)
     settings = settle(estimator, made, len(rows), seed)
     train_feed = make_feed(given.source, rows, loader, settings.batch_size)
-    measured = validation.source if validation is not None else given.source
-    feed = make_feed(measured, held_out if validation is None else np.arange(measured.n_rows), loader, 1024)
+    measured = given.source if validation is None else validation.source
+    held_out = held_out if validation is None else np.arange(measured.n_rows)
+    feed = make_feed(measured, held_out, loader, VALIDATION_BATCH) if len(held_out) else None
     run = Run(objective, settings, train_feed, feed, callbacks_of(estimator))
     return Prepared(objective, scaling, run)
 
@@ -206,7 +219,8 @@ def split_rows(n_rows: int, share: float, seed: int) -> tuple[np.ndarray, np.nda
 
 def settle(estimator: Any, made: Mapping[str, Any], n_rows: int, seed: int) -> Settings:
     """The settings of training with every ``"auto"`` replaced."""
-    batch_size = batch_size_for(n_rows) if estimator.batch_size == "auto" else int(estimator.batch_size)
+    asked = None if estimator.max_epochs == "auto" else int(estimator.max_epochs)
+    batch_size = batch_size_for(n_rows, asked) if estimator.batch_size == "auto" else int(estimator.batch_size)
     batch_size = min(batch_size, n_rows)
     epochs = max_epochs_for(n_rows, batch_size) if estimator.max_epochs == "auto" else int(estimator.max_epochs)
     rate = learning_rate_for(batch_size) if estimator.learning_rate == "auto" else float(estimator.learning_rate)
@@ -223,10 +237,8 @@ def settle(estimator: Any, made: Mapping[str, Any], n_rows: int, seed: int) -> S
     )
 
 
-def make_feed(source: Source, rows: np.ndarray, loader: Loader, batch_size: int) -> Feed | None:
-    """Batches of some rows of a source: on the device whole where they fit, streamed where not; None for no rows."""
-    if len(rows) == 0:
-        return None
+def make_feed(source: Source, rows: np.ndarray, loader: Loader, batch_size: int) -> Feed:
+    """Batches of some rows of a source: on the device whole where they fit, streamed where not."""
     if not source.fits_in_memory:
         return StreamedFeed(source, rows, loader, batch_size)
     return ResidentFeed(load_rows(source, rows, loader), batch_size)

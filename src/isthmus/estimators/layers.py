@@ -49,7 +49,7 @@ def list_layers(objective: Objective) -> list[Layer]:
     code = objective.choices.code
     activation = getattr(code, "activation", None)
     middle = Layer("code", type(code).__name__, tuple(z.shape[1:]), activation, _learned(objective.code, seen))
-    output, decoder = _pass("decoder", objective.decoder, z, seen)
+    _, decoder = _pass("decoder", objective.decoder, z, seen)
     last = getattr(objective.choices.loss, "activation", "sigmoid")
     return [*encoder, middle, *decoder[:-1], replace(decoder[-1], activation=decoder[-1].activation or last)]
 

@@ -29,7 +29,7 @@ REGISTRIES = (
 )
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any) -> Any:  # noqa: PLR0911  # one line a type
     """A parameter as JSON: choices become their class and parameters, tuples stay tuples."""
     if isinstance(value, Modules):
         return {"class": "Modules", "params": {}}
@@ -59,11 +59,12 @@ def decode(value: Any) -> Any:
 
 
 def _choice(name: str) -> Callable[..., Choice]:
-    known = {member.__name__: member for registry in REGISTRIES for member in registry.members.values()}
+    known: dict[str, Any] = {member.__name__: member for registry in REGISTRIES for member in registry.members.values()}
     known |= {"Chain": Chain, "Sum": Sum, "Modules": _no_modules}
     if name not in known:
         raise ModelFileError(unknown("choice in the model file", name, sorted(known)))
-    return known[name]
+    made: Callable[..., Choice] = known[name]
+    return made
 
 
 def _no_modules(**_: Any) -> Choice:
@@ -144,4 +145,6 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
             f"'{path}' holds a {state.kind!r}, which this isthmus {public.__version__} cannot load as a model; "
             f"it was written by isthmus {state.library_version}."
         )
-    return getattr(public, state.kind)._from_state(state, network=network, device=device)
+    return getattr(public, state.kind)._from_state(  # noqa: SLF001  # the other half of `save`
+        state, network=network, device=device
+    )

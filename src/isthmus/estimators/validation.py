@@ -181,4 +181,4 @@ def _refuse_text(X: Any) -> None:
 def _is_numeric(dtype: Any) -> bool:
     if hasattr(dtype, "is_numeric"):  # polars
         return bool(dtype.is_numeric()) or str(dtype) == "Boolean"
-    return getattr(dtype, "kind", "O") in "buif" or (dtype == object and False)
+    return getattr(dtype, "kind", "O") in "buif"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.choices.registry import unknown
 from isthmus.estimators.autoencoder import Autoencoder
 
 
@@ -49,3 +50,14 @@ KINDS: dict[str, type[Autoencoder]] = {
     "sparse": SparseAutoencoder,
 }
 """The estimators by the short name that the command line uses."""
+
+
+def find_kind(name: str) -> type[Autoencoder]:
+    """The estimator class of a short name; a `ValueError` lists the right ones and the nearest.
+
+    >>> find_kind("denoising").__name__
+    'DenoisingAutoencoder'
+    """
+    if name not in KINDS:
+        raise ValueError(unknown("kind", name, KINDS))
+    return KINDS[name]

@@ -1,0 +1,7 @@
+"""Files: a state in a model file, rows in a table. This room knows no classes of the rooms above it."""
+
+from isthmus.atomic import check_writable
+from isthmus.files.model_file import FORMAT_VERSION, State, read_state, write_state
+from isthmus.files.rows import check_format, write_rows
+
+__all__ = ["FORMAT_VERSION", "State", "check_format", "check_writable", "read_state", "write_rows", "write_state"]

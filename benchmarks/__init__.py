@@ -1,0 +1,1 @@
+"""What is measured, by scripts that anyone can rerun."""

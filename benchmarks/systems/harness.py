@@ -1,0 +1,181 @@
+"""What all rows share: the data, the settings of the tutorials, figures with their targets, and the table."""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+
+import isthmus
+from isthmus import Adam, Autoencoder, Dense, Plain
+
+PUBLISHED, DEFAULT = "as published", "our default"
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "≤": float.__le__,
+    "<": float.__lt__,
+    "≥": float.__ge__,
+    ">": float.__gt__,
+}
+
+
+@dataclass
+class Figure:
+    """One measured number beside its target.
+
+    Attributes
+    ----------
+    system, column, quantity
+        Row of the table, which column of targets, and what was measured.
+    value
+        The measurement.
+    relation, target
+        Such as "≤" and 0.0885; target None is reported only.
+    epochs, seconds
+        What the training behind the figure took.
+    """
+
+    system: str
+    column: str
+    quantity: str
+    value: float
+    relation: str = "≤"
+    target: float | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    seed: int = 0
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None where there is none."""
+        return None if self.target is None else COMPARE[self.relation](float(self.value), float(self.target))
+
+
+@dataclass
+class Measured:
+    """A fitted model and the seconds that fitting took."""
+
+    model: Autoencoder
+    seconds: float
+    history: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    def figure(self, system: str, column: str, quantity: str, value: float, **rest: Any) -> Figure:
+        """A figure of this model."""
+        return Figure(
+            system, column, quantity, float(value), epochs=self.model.n_epochs_, seconds=round(self.seconds, 1), **rest
+        )
+
+    @property
+    def val_loss(self) -> float:
+        """The reconstruction part of the last validation loss."""
+        return float(self.model.history_["val_reconstruction"][-1])
+
+
+@functools.cache
+def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images and labels to learn from and to test on, images as float32 rows in [0, 1]."""
+    data = isthmus.datasets.load_mnist()
+    assert data.y is not None
+    assert data.y_test is not None
+    rows = [(images.reshape(len(images), -1) / 255.0).astype(np.float32) for images in (data.X, data.X_test)]
+    return rows[0], data.y, rows[1], data.y_test
+
+
+def published(sizes: tuple[int, ...], code_size: int, *, epochs: int, batch_size: int = 32, **more: Any) -> Autoencoder:
+    """The settings of the tutorials: ReLU everywhere, Glorot weights, Adam at 0.001 as Keras has it."""
+    settings: dict[str, Any] = {
+        "network": Dense(sizes, activation="relu"),
+        "code": Plain("relu"),
+        "loss": "binary-cross-entropy",
+        "schedule": "constant",
+        "learning_rate": 1e-3,
+        "optimizer": Adam(epsilon=1e-7),
+        "batch_size": batch_size,
+    }
+    return Autoencoder(code_size, max_epochs=epochs, random_state=0, **(settings | more))
+
+
+def default(sizes: tuple[int, ...], code_size: int, *, epochs: int, **more: Any) -> Autoencoder:
+    """The same layer sizes and epochs; all else is what the library does when it is told nothing."""
+    return Autoencoder(code_size, network=sizes, max_epochs=epochs, random_state=0, **more)
+
+
+def fit(model: Autoencoder, seed: int) -> Measured:
+    """Train on MNIST, measured on its test images after every epoch."""
+    X, _, X_test, _ = mnist()
+    began = time.perf_counter()
+    model.set_params(random_state=seed).fit(X, X_val=X_test)
+    return Measured(model, time.perf_counter() - began)
+
+
+def noisy(X: np.ndarray, scale: float = 0.5, seed: int = 123) -> np.ndarray:
+    """Gaussian noise added and clipped to [0, 1]."""
+    noise = np.random.default_rng(seed).normal(0, scale, X.shape)
+    return np.clip(X + noise, 0, 1).astype(np.float32)
+
+
+def psnr(X: np.ndarray, X_hat: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in decibels, over all pixels, peak 1."""
+    return float(-10 * np.log10(np.square(X - X_hat).mean()))
+
+
+def versions() -> dict[str, str]:
+    """What the figures were measured with."""
+    return {
+        "isthmus": isthmus.__version__,
+        "torch": torch.__version__,
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
+
+
+def markdown(figures: list[Figure]) -> str:
+    """The table as Markdown."""
+    head = "| system | column | quantity | figure | target | met | epochs | seconds | seed |"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
+    lines += [_row(figure) for figure in figures]
+    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return "\n".join([*lines, "", f"Measured with {told}.", ""])
+
+
+def _row(figure: Figure) -> str:
+    target = "–" if figure.target is None else f"{figure.relation} {figure.target:.4g}"
+    met = {None: "–", True: "yes", False: "**no**"}[figure.met]
+    cells = (
+        figure.system,
+        figure.column,
+        figure.quantity,
+        f"{figure.value:.4f}",
+        target,
+        met,
+        str(figure.epochs),
+        f"{figure.seconds:.1f}",
+        str(figure.seed),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def write(figures: list[Figure], folder: Path) -> None:
+    """Write the table as systems.md and systems.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "systems.md").write_text(markdown(figures), encoding="utf-8")
+    rows = [{**asdict(figure), "met": figure.met} for figure in figures]
+    (folder / "systems.json").write_text(json.dumps({"versions": versions(), "figures": rows}, indent=1) + "\n")
+
+
+@contextmanager
+def timed() -> Iterator[Callable[[], float]]:
+    """Gives a function that tells the seconds since the block began."""
+    began = time.perf_counter()
+    yield lambda: time.perf_counter() - began

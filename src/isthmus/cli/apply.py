@@ -1,0 +1,76 @@
+"""Commands that use a model: encode, reconstruct, score, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import isthmus
+from isthmus.cli import show
+
+
+@dataclass(frozen=True)
+class Use:
+    """A model, rows, and where the answer goes."""
+
+    model: Path
+    data: str
+    out: Path
+    force: bool
+    skip_bad: bool
+    device: str
+
+    def open(self) -> tuple[Any, Any]:
+        """The model and the rows, after the output was found writable."""
+        isthmus.files.check_format(self.out)
+        isthmus.files.check_writable(self.out, overwrite=self.force)
+        model = isthmus.load(self.model, device=self.device)
+        return model, isthmus.read(self.data, skip_bad=self.skip_bad).X
+
+
+def write_verb(verb: str, use: Use) -> None:
+    """Write codes or reconstructions chunk by chunk."""
+    model, X = use.open()
+    columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
+    n_rows = isthmus.write_rows(use.out, model.stream(X, verb), columns=columns, overwrite=use.force)
+    show.note(f"{n_rows:,} rows: {use.out}")
+
+
+def _feature_names(model: Any) -> list[str]:
+    return [str(name) for name in getattr(model, "feature_names_in_", range(model.n_features_in_))]
+
+
+def write_scores(use: Use) -> None:
+    """Write the score and the squared error of each row."""
+    model, X = use.open()
+    both = zip(model.stream(X, "score_samples"), model.stream(X, "reconstruction_error"), strict=True)
+    chunks = (np.column_stack(pair) for pair in both)
+    n_rows = isthmus.write_rows(use.out, chunks, columns=["score", "reconstruction_error"], overwrite=use.force)
+    show.note(f"{n_rows:,} rows: {use.out}")
+
+
+def print_scores(model_path: Path, data: str, skip_bad: bool, device: str) -> None:
+    """Print the mean score and the spread of the errors."""
+    model = isthmus.load(model_path, device=device)
+    X = isthmus.read(data, skip_bad=skip_bad).X
+    errors = model.reconstruction_error(X)
+    facts = {
+        "rows": f"{len(errors):,}",
+        "score (mean)": f"{model.score(X):.6g}",
+        "squared error (mean)": f"{errors.mean():.6g}",
+    }
+    facts |= {f"squared error ({q:.0%} of rows below)": f"{np.quantile(errors, q):.6g}" for q in (0.5, 0.9, 0.99)}
+    show.print_facts(facts)
+
+
+def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad: bool) -> None:
+    """Write the report page, on held-out rows where the set has some."""
+    isthmus.files.check_writable(out, overwrite=force)
+    model = isthmus.load(model_path)
+    rows = isthmus.read(data, skip_bad=skip_bad)
+    measured, labels, train = (rows.X, rows.y, None) if rows.X_test is None else (rows.X_test, rows.y_test, rows.X)
+    isthmus.write_report(model, measured, out, labels=labels, X_train=train, overwrite=force)
+    show.note(f"report: {out}")
