@@ -77,18 +77,12 @@ def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:
         X = X.detach().cpu().numpy()
     if _is_pandas(X) or _is_polars(X):
         _refuse_text(X)
-    elif not scipy.sparse.issparse(X) and np.ndim(X) > 2:
-        return _images(estimator, np.asarray(X), fitting)
-    options: dict[str, Any] = {} if fitting else {"reset": False}
-    table = not fitting and len(estimator.feature_shape_) > 1 and np.ndim(X) == 2
+    elif not scipy.sparse.issparse(X):
+        X = np.asarray(X)
+        if X.ndim > 2:
+            return _images(estimator, X, fitting)
     return validate_data(
-        estimator,
-        X,
-        accept_sparse="csr",
-        ensure_all_finite=False,
-        ensure_min_samples=min_rows,
-        skip_check_array=False,
-        **(options if not table else {"reset": False}),
+        estimator, X, reset=fitting, accept_sparse="csr", ensure_all_finite=False, ensure_min_samples=min_rows
     )
 
 
