@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from isthmus.data import as_source
+from isthmus.data import Source, as_source
 from isthmus.estimators import Autoencoder
 
 SAMPLE = 10_000
@@ -84,7 +85,7 @@ def pca_error(X: Any, code_size: int, X_test: Any = None, *, random_state: int =
 
 def sample_rows(X: Any, n: int = SAMPLE) -> np.ndarray:
     """At most n rows of X, evenly spread, flat and as double: (k, d)."""
-    source = as_source(X if hasattr(X, "read") or hasattr(X, "tocsr") else np.asarray(X))
+    source = as_source(X if isinstance(X, Source) or scipy.sparse.issparse(X) else np.asanyarray(X))
     rows = source.read(np.unique(np.linspace(0, source.n_rows - 1, min(n, source.n_rows)).astype(int)))
     return rows.reshape(len(rows), -1).astype(np.float64)
 
@@ -114,15 +115,18 @@ def worst_rows(model: Autoencoder, X: Any, n: int = 10) -> WorstRows:
     error = model.reconstruction_error(X)
     index = np.argsort(error)[::-1][:n]
     rows = take_rows(X, index)
-    return WorstRows(index, rows, np.asarray(model.reconstruct(rows)), error[index])
+    return WorstRows(index, np.asarray(rows), np.asarray(model.reconstruct(rows)), error[index])
 
 
-def take_rows(X: Any, index: np.ndarray) -> np.ndarray:
-    """Some rows of anything that a model takes, as an array: (k, *feature_shape)."""
-    if hasattr(X, "read"):
-        rows: np.ndarray = X.read(index)
-        return rows
-    return np.asarray(X[index].toarray() if hasattr(X, "tocsr") else np.asarray(X)[index])
+def take_rows(X: Any, index: np.ndarray) -> Any:
+    """Some rows of anything that a model takes: a frame of a frame, else an array (k, *feature_shape)."""
+    if isinstance(X, Source):
+        return X.read(index)
+    if scipy.sparse.issparse(X):
+        return X.tocsr()[index].toarray()
+    if hasattr(X, "columns"):
+        return X.iloc[index] if hasattr(X, "iloc") else X[index]
+    return np.asarray(X)[index]
 
 
 def code_map(Z: np.ndarray, method: str = "auto", *, random_state: int = 0) -> np.ndarray:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from isthmus import __version__
@@ -243,4 +242,4 @@ def main(arguments: list[str] | None = None) -> None:
 def _finish(code: Any) -> None:
     """Turn the exit code that a command gave into an exit."""
     if isinstance(code, int) and code:
-        raise click.exceptions.Exit(code)
+        raise typer.Exit(code)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
+import typer
 
 FAILURE, USAGE = 1, 2
+
+
+class UsageProblem(Exception):
+    """Something in the command was written wrong."""
 
 
 def run(command: Callable[[], object], *, debug: bool) -> int:
@@ -17,35 +22,43 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
     try:
         with plain_warnings():
             command()
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone; there is nobody to tell
-        return FAILURE
-    except (click.Abort, KeyboardInterrupt):
-        return tell("interrupted", FAILURE)
-    except click.exceptions.Exit as stop:
+            sys.stdout.flush()
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f"\nTry '{context.command_path} --help'." if context else ""
-        return tell(error.format_message() + hint, error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; nobody is left to tell
+        return FAILURE
+    except (typer.Abort, KeyboardInterrupt):
+        return tell("interrupted", FAILURE)
     except Exception as error:
-        if debug:
+        if debug and code_of(error) == FAILURE:
             raise
-        return tell(str(error) or type(error).__name__, code_of(error))
+        return tell(text_of(error), code_of(error))
     return 0
 
 
+def text_of(error: Exception) -> str:
+    """What to say of an error; wrong usage of a command points to its help."""
+    if not hasattr(error, "format_message"):
+        return str(error) or type(error).__name__
+    context = getattr(error, "ctx", None)
+    return str(error.format_message()) + (f"\nTry '{context.command_path} --help'." if context else "")
+
+
 def code_of(error: Exception) -> int:
-    """Wrong parameters are wrong usage; everything else is a failure."""
+    """Wrong words and wrong parameters are wrong usage; everything else is a failure."""
     from isthmus.exceptions import IsthmusError  # noqa: PLC0415  # kept out of start-up with the rest
 
-    own = isinstance(error, IsthmusError)
-    return USAGE if isinstance(error, ValueError | TypeError) and not own else FAILURE
+    if isinstance(error, IsthmusError):
+        return FAILURE
+    return (
+        USAGE if isinstance(error, UsageProblem | ValueError | TypeError) else int(getattr(error, "exit_code", FAILURE))
+    )
 
 
 def tell(text: str, code: int) -> int:
     """Say what is wrong and pass the exit code on."""
-    click.echo(f"error: {text}", err=True)
+    typer.echo(f"error: {text}", err=True)
     return code
 
 
@@ -53,5 +66,6 @@ def tell(text: str, code: int) -> int:
 def plain_warnings() -> Iterator[None]:
     """Show warnings as one line each."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
         yield

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
+import typer
 
 import isthmus
 from isthmus.cli import show
@@ -50,7 +50,7 @@ def train(job: Job) -> None:
         isthmus.write_report(model, measured, job.page, labels=labels, X_train=data.X, overwrite=job.force)
         show.note(f"report: {job.page}")
     if model.stop_reason_ == "interrupted":
-        raise click.exceptions.Exit(1)
+        raise typer.Exit(1)
 
 
 def _validation(model: Any, job: Job) -> Any:

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor
 
-from isthmus.choices.registry import Choice, unknown
+from isthmus.choices.registry import unknown
 from isthmus.data import Scaling
 from isthmus.estimators import persistence
 from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
@@ -94,6 +94,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     stop_reason_ : str
         What ended training: ``"finished"``, ``"early stopping"``, ``"interrupted"``, ``"diverged"`` or
         ``"stopped by a callback"``.
+    settled_ : dict
+        Batch size, learning rate and greatest number of epochs that were in force.
     objective_, scaling_, device_
         The trained network with its choices, the learned scaling, the device in use.
 
@@ -185,6 +187,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.n_epochs_, self.stop_reason_ = run.epoch, run.stop_reason
         self.n_parameters_ = count_parameters(prepared.objective)
         self.device_ = str(run.device)
+        self.settled_ = {name: getattr(run.settings, name) for name in ("batch_size", "learning_rate", "max_epochs")}
 
     # -- using ---------------------------------------------------------------------------------------------------
 
@@ -339,20 +342,26 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         for name in CHOICES:
             member = getattr(fitted, name, None) or made.get(name)
             params[name] = params[name] if member is None else member
+        params |= getattr(self, "settled_", {})
         plain: dict[str, Any] = persistence.encode(params)
         return plain
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``corruption__scale=0.3`` reaches into a choice, also one given by its name."""
-        for name in {key.split("__")[0] for key in params}:
-            if name not in self._get_param_names():
-                raise ValueError(unknown(f"parameter of {type(self).__name__}", name, self._get_param_names()))
-        for name in {key.split("__")[0] for key in params if "__" in key}:
-            value = params.get(name, getattr(self, name, None))
-            if name in CHOICES and not isinstance(value, Choice) and value not in (None, "auto"):
-                params[name] = CHOICES[name].resolve(value)
+        for key in list(params):
+            name, _, inner = key.partition("__")
+            _refuse_unknown(self, name)
+            if inner:
+                params[name] = self._choice_to_set(name, params.get(name, getattr(self, name)))
+                _refuse_unknown(params[name], inner.partition("__")[0])
         super().set_params(**params)
         return self
+
+    def _choice_to_set(self, name: str, value: Any) -> Any:
+        """The choice whose parameter is about to be set; a name becomes its member."""
+        if name not in CHOICES or value is None or (name == "loss" and value == "auto"):
+            raise ValueError(f"{name} is {value}, which has no parameters; choose a member first, such as {name}=…")
+        return CHOICES[name].resolve(value)
 
     @property
     def _n_features_out(self) -> int:
@@ -388,6 +397,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "history": list(self.history_.rows),
             "n_epochs": self.n_epochs_,
             "stop_reason": self.stop_reason_,
+            "settled": self.settled_,
         }
         arrays = persistence.weights(self.objective_)
         scaling = {f"scaling.{name}": array for name, array in self.scaling_.to_arrays().items()}
@@ -418,8 +428,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.feature_shape_, self.n_features_in_ = context.feature_shape, context.n_features
         if values["feature_names"] is not None:
             self.feature_names_in_ = np.asarray(values["feature_names"], dtype=object)
-        self.n_epochs_, self.stop_reason_ = values["n_epochs"], values["stop_reason"]
+        self.n_epochs_, self.stop_reason_, self.settled_ = (
+            values[key] for key in ("n_epochs", "stop_reason", "settled")
+        )
         self.n_parameters_, self.device_ = count_parameters(self.objective_), str(device)
+
+
+def _refuse_unknown(owner: Any, name: str) -> None:
+    known = list(owner.get_params(deep=False))
+    if name not in known:
+        raise ValueError(unknown(f"parameter of {type(owner).__name__}", name, known))
 
 
 def _report_trouble(run: Run) -> None:

@@ -35,6 +35,6 @@ def learning_rate_for(batch_size: int) -> float:
     """The peak of the schedule: grows with the root of the batch size (Malladi et al. 2022, for Adam).
 
     >>> learning_rate_for(32), learning_rate_for(128)
-    (0.002, 0.004)
+    (0.004, 0.008)
     """
-    return round(0.002 * math.sqrt(batch_size / 32), 6)
+    return round(0.004 * math.sqrt(batch_size / 32), 6)

@@ -31,8 +31,8 @@ REGISTRIES = (
 
 def encode(value: Any) -> Any:  # noqa: PLR0911  # one line a type
     """A parameter as JSON: choices become their class and parameters, tuples stay tuples."""
-    if isinstance(value, Modules):
-        return {"class": "Modules", "params": {}}
+    if isinstance(value, Modules | torch.nn.Module):
+        return {"class": "Modules", "params": {}}  # code is never written to a file
     if isinstance(value, Choice):
         return {"class": type(value).__name__, "params": encode(value.get_params(deep=False))}
     if isinstance(value, Mapping):
@@ -134,7 +134,7 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
     >>> import isthmus, numpy, tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
     >>> model = isthmus.Autoencoder(2, max_epochs=1, random_state=0).fit(numpy.random.default_rng(0).random((20, 4)))
-    >>> model.save(path)
+    >>> _ = model.save(path)
     >>> isthmus.load(path).code_size
     2
     """

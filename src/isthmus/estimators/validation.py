@@ -81,9 +81,12 @@ def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:
         X = np.asarray(X)
         if X.ndim > 2:
             return _images(estimator, X, fitting)
-    return validate_data(
-        estimator, X, reset=fitting, accept_sparse="csr", ensure_all_finite=False, ensure_min_samples=min_rows
-    )
+    try:
+        return validate_data(
+            estimator, X, reset=fitting, accept_sparse="csr", ensure_all_finite=False, ensure_min_samples=min_rows
+        )
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _images(estimator: Any, X: np.ndarray, fitting: bool) -> np.ndarray:

@@ -183,9 +183,10 @@ def _tiles(evidence: Evidence) -> list[Tile]:
 def _sections(evidence: Evidence) -> Iterator[Section]:
     model = evidence.model
     index = _spread(len(evidence.errors), SHOWN)
-    rows = take_rows(evidence.X, index)
-    given = _damaged(model, rows)
-    restored = np.asarray(model.reconstruct(rows if given is None else given))
+    taken = take_rows(evidence.X, index)
+    damaged = _damaged(model, taken)
+    restored = np.asarray(model.reconstruct(taken if damaged is None else damaged))
+    rows, given = np.asarray(taken), None if damaged is None else np.asarray(damaged)
     yield _picture(
         "Originals over reconstructions",
         plot_reconstructions(rows, restored, noisy=given, n=len(rows)),
@@ -207,7 +208,7 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     )
 
 
-def _damaged(model: Autoencoder, rows: np.ndarray) -> np.ndarray | None:
+def _damaged(model: Autoencoder, rows: Any) -> Any:
     """The rows after the model's own corruption, or None where it has none."""
     return None if model.objective_.choices.corruption is None else model.corrupt(rows, random_state=0)
 
