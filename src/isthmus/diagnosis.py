@@ -85,7 +85,7 @@ def pca_error(X: Any, code_size: int, X_test: Any = None, *, random_state: int =
 
 def sample_rows(X: Any, n: int = SAMPLE) -> np.ndarray:
     """At most n rows of X, evenly spread, flat and as double: (k, d)."""
-    source = as_source(X if isinstance(X, Source) or scipy.sparse.issparse(X) else np.asanyarray(X))
+    source = _source(X)
     rows = source.read(np.unique(np.linspace(0, source.n_rows - 1, min(n, source.n_rows)).astype(int)))
     return rows.reshape(len(rows), -1).astype(np.float64)
 
@@ -120,13 +120,13 @@ def worst_rows(model: Autoencoder, X: Any, n: int = 10) -> WorstRows:
 
 def take_rows(X: Any, index: np.ndarray) -> Any:
     """Some rows of anything that a model takes: a frame of a frame, else an array (k, *feature_shape)."""
-    if isinstance(X, Source):
-        return X.read(index)
-    if scipy.sparse.issparse(X):
-        return X.tocsr()[index].toarray()
     if hasattr(X, "columns"):
         return X.iloc[index] if hasattr(X, "iloc") else X[index]
-    return np.asarray(X)[index]
+    return _source(X).read(index)
+
+
+def _source(X: Any) -> Source:
+    return as_source(X if isinstance(X, Source) or scipy.sparse.issparse(X) else np.asanyarray(X))
 
 
 def code_map(Z: np.ndarray, method: str = "auto", *, random_state: int = 0) -> np.ndarray:

@@ -46,7 +46,7 @@ def served(tmp_path: Path) -> Iterator[str]:
     (folder / "rows.npy").write_bytes(b"published")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     handler = functools.partial(Quiet, directory=str(folder))
@@ -57,9 +57,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def entry_with(file: File) -> datasets._Entry:
-    return datasets._Entry(
-        "rows", (file,), lambda name, paths: datasets.Dataset(name, paths), "1", "free", "http://home"
-    )
+    return datasets._Entry("rows", (file,), datasets.Dataset, "1", "free", "http://home")
 
 
 def test_digits_need_no_file() -> None:
@@ -169,5 +167,5 @@ def test_an_archive_without_X_lists_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_nothing_names_the_nearest_set() -> None:
-    with pytest.raises(DataError, match="no file, folder or dataset 'digit'.*did you mean 'digits'"):
+    with pytest.raises(DataError, match=r"no file, folder or dataset 'digit'.*did you mean 'digits'"):
         isthmus.read("digit")

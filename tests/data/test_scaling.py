@@ -57,7 +57,8 @@ def test_each_scaling_gives_what_its_name_says(rows: np.ndarray) -> None:
 
 
 def one_column(low: float, high: float, variance: float = 1.0) -> Statistics:
-    return Statistics(2, *(np.array([value]) for value in (low, high, (low + high) / 2, variance)))
+    least, most, mean, spread = (np.array([value]) for value in (low, high, (low + high) / 2, variance))
+    return Statistics(2, least, most, mean, spread)
 
 
 def test_auto_goes_by_type_and_range() -> None:

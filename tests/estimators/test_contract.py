@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def make(kind: str, **more: Any) -> Autoencoder:
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@parametrize_with_checks([make(kind) for kind in KINDS])
+@parametrize_with_checks([make(kind) for kind in KINDS])  # type: ignore[untyped-decorator]
 def test_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -92,15 +93,17 @@ def test_nan_and_infinity_are_counted_and_located(kind: str, digits: np.ndarray)
 
 @every_kind
 def test_nothing_works_before_fit(kind: str, digits: np.ndarray, tmp_path: Path) -> None:
-    for use in (
-        lambda model: model.transform(digits),
-        lambda model: model.inverse_transform(digits[:, :4]),
-        lambda model: model.score(digits),
-        lambda model: model.layers(),
-        lambda model: model.save(tmp_path / "m.safetensors"),
-    ):
+    model = make(kind)
+    uses: list[Callable[[], object]] = [
+        lambda: model.transform(digits),
+        lambda: model.inverse_transform(digits[:, :4]),
+        lambda: model.score(digits),
+        model.layers,
+        lambda: model.save(tmp_path / "m.safetensors"),
+    ]
+    for use in uses:
         with pytest.raises(NotFittedError):
-            use(make(kind))
+            use()
     assert not list(tmp_path.iterdir())
 
 

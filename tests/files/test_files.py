@@ -157,7 +157,9 @@ def test_rows_come_back_as_they_were(
     n_chunks: int, width: int, ending: str, dtype: type, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / f"rows.{ending}"
-    chunks = [(np.random.default_rng(i).random((i + 1, width)) * 255).astype(dtype) for i in range(n_chunks)]
+    chunks: list[np.ndarray] = [
+        (np.random.default_rng(i).random((i + 1, width)) * 255).astype(dtype) for i in range(n_chunks)
+    ]
     assert write_rows(path, iter(chunks)) == sum(map(len, chunks))
     np.testing.assert_allclose(np.asarray(isthmus.read(path).X, dtype=dtype), np.concatenate(chunks), rtol=1e-6)
 

@@ -13,7 +13,7 @@ import typer
 FAILURE, USAGE = 1, 2
 
 
-class UsageProblem(Exception):
+class WrongUsageError(Exception):
     """Something in the command was written wrong."""
 
 
@@ -52,7 +52,9 @@ def code_of(error: Exception) -> int:
     if isinstance(error, IsthmusError):
         return FAILURE
     return (
-        USAGE if isinstance(error, UsageProblem | ValueError | TypeError) else int(getattr(error, "exit_code", FAILURE))
+        USAGE
+        if isinstance(error, WrongUsageError | ValueError | TypeError)
+        else int(getattr(error, "exit_code", FAILURE))
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from isthmus.cli.errors import UsageProblem
+from isthmus.cli.errors import WrongUsageError
 
 Settings = dict[str, Any]
 
@@ -22,7 +22,7 @@ def parse_assignments(assignments: Iterable[str]) -> Settings:
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise UsageProblem(f"--set {text!r} is no setting; write NAME=VALUE, such as corruption.fraction=0.3.")
+            raise WrongUsageError(f"--set {text!r} is no setting; write NAME=VALUE, such as corruption.fraction=0.3.")
         settings[name.strip().replace(".", "__")] = parse_value(value.strip())
     return settings
 
@@ -51,9 +51,9 @@ def read_config(path: Path) -> Settings:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageProblem(f"The config file '{path}' cannot be read: {error.strerror}.") from None
+        raise WrongUsageError(f"The config file '{path}' cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageProblem(f"The config file '{path}' is not TOML: {error}.") from None
+        raise WrongUsageError(f"The config file '{path}' is not TOML: {error}.") from None
     settings: Settings = {}
     for name, value in tables.items():
         if isinstance(value, Mapping):
