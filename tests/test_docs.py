@@ -26,7 +26,7 @@ def test_python_snippets_run_one_after_the_other(page: Path, tmp_path: Path, mon
     names: dict[str, object] = {"__name__": __name__}
     try:
         for snippet in snippets(page, "python"):
-            exec(compile(snippet, str(page), "exec"), names)
+            exec(compile(snippet, str(page), "exec", dont_inherit=True), names)
     finally:
         CORRUPTIONS.members = known
 

@@ -93,7 +93,7 @@ def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def published(sizes: tuple[int, ...], code_size: int, *, epochs: int, batch_size: int = 32, **more: Any) -> Autoencoder:
     """The settings of the tutorials: ReLU everywhere, Glorot weights, Adam at 0.001 as Keras has it."""
     settings: dict[str, Any] = {
-        "network": Dense(sizes, activation="relu"),
+        "network": Dense(sizes, activation="relu", initialization="glorot-uniform"),
         "code": Plain("relu"),
         "loss": "binary-cross-entropy",
         "schedule": "constant",

@@ -16,7 +16,7 @@ from benchmarks.systems.harness import (
     psnr,
     published,
 )
-from isthmus import L1, GaussianNoise
+from isthmus import L1, GaussianNoise, SparseAutoencoder
 
 Row = Callable[[int], list[Figure]]
 ROWS: dict[str, Row] = {}
@@ -76,7 +76,7 @@ def s4(seed: int) -> list[Figure]:
     """Sparse: S2 at 20 epochs with and without L1 of 1e-5 on the code; published 0.0933 → 0.0947, 6.69 → 4.42."""
     plain = fit(published((), 32, epochs=20), seed)
     sparse = fit(published((), 32, epochs=20, penalty=L1(1e-5)), seed)
-    ours = fit(default((), 32, epochs=20, code="relu", penalty=L1(1e-5)), seed)
+    ours = fit(SparseAutoencoder(32, network=(), max_epochs=20), seed)
     X_test = mnist()[2]
     activity = [float(measured.model.transform(X_test).mean()) for measured in (plain, sparse, ours)]
     rise = float(sparse.model.history_["loss"][-1] - plain.model.history_["loss"][-1])

@@ -134,7 +134,9 @@ def test_tied_decoder_is_the_transpose_and_counts_once() -> None:
 
 
 def test_glorot_initialization_has_the_stated_bounds() -> None:
-    pair = Dense((), activation=None).build(Context((600,), code_size=600), code_width=600, output_width=600)
+    pair = Dense((), activation=None, initialization="glorot-uniform").build(
+        Context((600,), code_size=600), code_width=600, output_width=600
+    )
     encoder, _ = chains(pair)
     weight = encoder[0].weight
     assert weight.abs().max().item() == pytest.approx(math.sqrt(6 / 1200), rel=0.01)

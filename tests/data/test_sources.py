@@ -46,6 +46,15 @@ def test_a_large_memory_mapped_file_does_not_claim_to_fit(tmp_path: Path) -> Non
     assert as_source(big[:1000]).fits_in_memory
 
 
+def test_reading_a_memory_mapped_file_leaves_its_changes_in_place(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((50, 3)))
+    for mode in ("r+", "c"):
+        mapped = np.load(tmp_path / "a.npy", mmap_mode=mode)  # type: ignore[call-overload]
+        mapped[7] = 5.0
+        source = as_source(mapped)
+        assert source.read(slice(7, 8)).sum() == source.read(np.array([7])).sum() == 15.0
+
+
 def test_sparse_rows_are_made_dense_only_where_asked_for() -> None:
     matrix = scipy.sparse.csr_array(scipy.sparse.random(1000, 300_000, 1e-4, random_state=0))
     source = as_source(matrix)

@@ -97,8 +97,8 @@ class Dense(Network):
     tied
         The decoder's weights are the transposes of the encoder's, and remain so; needs a mirrored decoder.
     initialization
-        ``"glorot-uniform"`` (Glorot & Bengio 2010, eq. 16), ``"he-uniform"`` (He et al. 2015, eq. 10) or
-        ``"orthogonal"`` (Saxe et al. 2014). Biases start at zero.
+        ``"orthogonal"`` (Saxe et al. 2014), which keeps deep narrow networks trainable, ``"glorot-uniform"`` (Glorot &
+        Bengio 2010, eq. 16; most tutorials) or ``"he-uniform"`` (He et al. 2015, eq. 10). Biases start at zero.
 
     Examples
     --------
@@ -112,7 +112,7 @@ class Dense(Network):
     activation: str | None = "gelu"
     decoder_sizes: tuple[int, ...] | None = None
     tied: bool = False
-    initialization: str = "glorot-uniform"
+    initialization: str = "orthogonal"
 
     rules: ClassVar[Mapping[str, Rule]] = {
         "hidden_sizes": either(Sizes(), OneOf(("auto",))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -102,9 +103,20 @@ class MemoryMappedSource(ArraySource):
         return 4 * self.n_rows * self.n_features <= MEMORY_LIMIT
 
     def read(self, rows: Rows) -> np.ndarray:
-        if isinstance(rows, slice):
-            return np.array(self._array[rows])
-        return _gather_runs(self._array, rows)
+        read = np.array(self._array[rows]) if isinstance(rows, slice) else _gather_runs(self._array, rows)
+        _let_go(self._array)
+        return read
+
+
+def _let_go(array: np.ndarray) -> None:
+    """Take the pages that were read out of this process, which would otherwise hold the whole file in the end."""
+    root: Any = array
+    while isinstance(root, np.ndarray):
+        if getattr(root, "mode", None) == "c":
+            return  # changes in a copy-on-write map live in these pages
+        root = root.base
+    if isinstance(root, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        root.madvise(mmap.MADV_DONTNEED)
 
 
 def _gather_runs(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
