@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1
-export ISTHMUS_DATA ?= $(realpath ../shared/data)
 
 .PHONY: demo test check bench format help
 
