@@ -168,7 +168,7 @@ class Density:
     mean: float
 
 
-def code_densities(models: Mapping[str, Autoencoder], X: Any, *, bins: int = 100) -> dict[str, Density]:
+def code_densities(models: Mapping[str, Autoencoder], X: Any, *, bins: int = 60) -> dict[str, Density]:
     """The density of the codes of each model over rows X, on common bins."""
     codes = {name: np.asarray(model.transform(X)).ravel() for name, model in models.items()}
     together = np.concatenate(list(codes.values()))

@@ -18,6 +18,7 @@ from isthmus import Autoencoder, Checkpoint, DenoisingAutoencoder, History
 from isthmus.choices import L1, BinaryCrossEntropy, Context, Dense, GaussianNoise, Plain
 from isthmus.exceptions import ModelFileError
 from isthmus.training import SCHEDULES, Choices, Constant, Cosine, Objective, OneCycle
+from isthmus.training.devices import threads_for
 from isthmus.training.steps import FlatParameters
 
 CONTEXT = Context((6,), code_size=2, lower=0.0, upper=1.0)
@@ -72,6 +73,19 @@ def test_schedules_have_the_stated_ends() -> None:
     assert OneCycle(end=0.01).factor(1.0) == pytest.approx(0.01)
     assert Cosine(end=0.2).factor(0.5) == pytest.approx(0.6)
     assert Constant().factor(0.9) == 1.0
+
+
+def test_small_steps_run_on_one_thread_and_the_number_is_put_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(1e6):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with threads_for(1e9):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_history_is_columns_of_rows() -> None:

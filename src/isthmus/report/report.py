@@ -71,6 +71,7 @@ class Section:
     picture: str = ""
     width: int = 0
     table: Table | None = None
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,12 +195,12 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
         + (" The middle row is what the model was given." if given is not None else ""),
     )
     if len(model.history_):
-        yield _picture("Training curve", plot_training_curves(model), "The total loss, after each epoch.")
-    yield _map(evidence)
+        yield _picture("Training curve", plot_training_curves(model), "The total loss after each epoch.", half=True)
     densities = code_densities(
         {type(model).__name__: model}, take_rows(evidence.X, _spread(len(evidence.errors), 5_000))
     )
-    yield _picture("Density of the code", plot_code_density(densities), "All numbers of all codes.")
+    yield _picture("Density of the code", plot_code_density(densities), "All numbers of all codes.", half=True)
+    yield _map(evidence)
     yield _worst(evidence)
     yield _picture("Network", plot_network(model), "One bar a layer, as high as the logarithm of its width.")
     yield Section("Layers", table=layer_table(model))
@@ -275,9 +276,9 @@ def _footer(model: Autoencoder) -> str:
     return f"isthmus {__version__}, torch {torch.__version__}, Python {platform.python_version()}; seed {seed}."
 
 
-def _picture(title: str, drawn: Figure | Axes, text: str) -> Section:
+def _picture(title: str, drawn: Figure | Axes, text: str, *, half: bool = False) -> Section:
     figure = figure_of(drawn)
     buffer = io.BytesIO()
     save(figure, buffer, dots_per_inch=DOTS_PER_INCH)
     picture = base64.b64encode(buffer.getvalue()).decode()
-    return Section(title, text, picture, round(float(figure.get_size_inches()[0]) * 96))
+    return Section(title, text, picture, round(float(figure.get_size_inches()[0]) * 96), half=half)

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 PRECISIONS = ("float32", "tf32", "bf16")
+
+
+SHARED_WORK = 1e8
+"""Floating-point operations in a step below which one thread does it as fast as two."""
+
+
+@contextmanager
+def threads_for(work: float) -> Iterator[None]:
+    """Run a block with one thread if its steps are too small to share, and put the number of threads back.
+
+    S1's steps (4e7 operations) take as long with two threads as with one on an idle machine, and fifteen times as long when
+    another process wants the second core: threads that wait for each other hundreds of times a step then wait in vain.
+    """
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if work < SHARED_WORK else before)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def available_devices() -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from isthmus.training.callbacks import Callback, overrides
+from isthmus.training.devices import threads_for
 from isthmus.training.feeding import Feed
 from isthmus.training.history import History
 from isthmus.training.objective import LossParts, Objective
@@ -148,8 +149,9 @@ def train(run: Run) -> Run:
     run.objective.train()
     run.emit("on_fit_start")
     try:
-        while run.epoch < run.settings.max_epochs and not run.stop_reason:
-            _run_epoch(run)
+        with threads_for(6.0 * run.do_step.flat.values.numel() * run.settings.batch_size):
+            while run.epoch < run.settings.max_epochs and not run.stop_reason:
+                _run_epoch(run)
     except KeyboardInterrupt:
         run.stop("interrupted")
     _finish(run)
