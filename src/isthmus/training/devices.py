@@ -18,8 +18,8 @@ SHARED_WORK = 1e8
 def threads_for(work: float) -> Iterator[None]:
     """Run a block with one thread if its steps are too small to share, and put the number of threads back.
 
-    S1's steps (4e7 operations) take as long with two threads as with one on an idle machine, and fifteen times as long when
-    another process wants the second core: threads that wait for each other hundreds of times a step then wait in vain.
+    Such steps gain nothing from a second thread on an idle machine, and lose much when another process wants its core:
+    threads that wait for each other hundreds of times a step then wait in vain.
     """
     before = torch.get_num_threads()
     try:
