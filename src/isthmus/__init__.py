@@ -28,15 +28,25 @@ _HOMES = {
     ),
     "isthmus.choices": (
         "BinaryCrossEntropy",
+        "CategoricalCrossEntropy",
+        "Contractive",
         "Dense",
+        "Gaussian",
         "GaussianNoise",
+        "Huber",
+        "KLSparsity",
         "L1",
         "L2",
         "Masking",
+        "MeanAbsoluteError",
         "MeanSquaredError",
         "Modules",
+        "Multinomial",
+        "Normal",
         "Plain",
+        "Poisson",
         "SaltAndPepper",
+        "TopK",
     ),
     "isthmus.training": (
         "Adam",
@@ -75,13 +85,23 @@ if TYPE_CHECKING:
     from isthmus.choices import L1 as L1
     from isthmus.choices import L2 as L2
     from isthmus.choices import BinaryCrossEntropy as BinaryCrossEntropy
+    from isthmus.choices import CategoricalCrossEntropy as CategoricalCrossEntropy
+    from isthmus.choices import Contractive as Contractive
     from isthmus.choices import Dense as Dense
+    from isthmus.choices import Gaussian as Gaussian
     from isthmus.choices import GaussianNoise as GaussianNoise
+    from isthmus.choices import Huber as Huber
+    from isthmus.choices import KLSparsity as KLSparsity
     from isthmus.choices import Masking as Masking
+    from isthmus.choices import MeanAbsoluteError as MeanAbsoluteError
     from isthmus.choices import MeanSquaredError as MeanSquaredError
     from isthmus.choices import Modules as Modules
+    from isthmus.choices import Multinomial as Multinomial
+    from isthmus.choices import Normal as Normal
     from isthmus.choices import Plain as Plain
+    from isthmus.choices import Poisson as Poisson
     from isthmus.choices import SaltAndPepper as SaltAndPepper
+    from isthmus.choices import TopK as TopK
     from isthmus.data import ImageFolder as ImageFolder
     from isthmus.data import Source as Source
     from isthmus.data import datasets as datasets

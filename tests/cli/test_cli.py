@@ -193,8 +193,12 @@ def test_wrong_use_and_bad_data_are_one_line_and_leave_nothing(  # type: ignore[
 
 
 def test_debug_shows_the_traceback(run) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(isthmus.DataError):
-        main(["--debug", "fit", "nothing.csv"])
+    for words in (["--debug", "fit", "nothing.csv"], ["fit", "nothing.csv", "--debug"]):
+        answer = run(*words)
+        assert answer.code == 1
+        assert "Traceback (most recent call last)" in answer.err
+        assert "isthmus.exceptions.DataError: There is no file" in answer.err
+    assert "Traceback" not in run("fit", "nothing.csv").err
 
 
 def test_the_wrong_number_of_features_is_told(run, fitted: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

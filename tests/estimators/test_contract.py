@@ -115,7 +115,7 @@ def test_the_file_is_json_and_numbers_without_pickle(kind: str, digits: np.ndarr
     header = json.loads(raw[8 : 8 + length])
     own = json.loads(header["__metadata__"]["isthmus"])
     assert own["kind"] == KINDS[kind].__name__
-    assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {"F32", "F64"}
+    assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {"F32", "F64", "I64"}
 
 
 @every_kind

@@ -1,10 +1,21 @@
 """The five choices that make an autoencoder: network, code, corruption, penalty, loss."""
 
-from isthmus.choices.codes import CODES, Code, Plain
+from isthmus.choices.codes import CODES, Code, Gaussian, Plain, TopK
 from isthmus.choices.corruptions import CORRUPTIONS, Corruption, GaussianNoise, Masking, SaltAndPepper
-from isthmus.choices.losses import LOSSES, BinaryCrossEntropy, Loss, MeanSquaredError
+from isthmus.choices.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    CategoricalCrossEntropy,
+    Huber,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Multinomial,
+    Normal,
+    Poisson,
+)
 from isthmus.choices.networks import NETWORKS, Dense, Modules, Network
-from isthmus.choices.penalties import L1, L2, PENALTIES, Penalty
+from isthmus.choices.penalties import L1, L2, PENALTIES, Contractive, KLSparsity, Penalty
 from isthmus.choices.registry import Choice, Context, Registry
 
 __all__ = [
@@ -16,19 +27,29 @@ __all__ = [
     "NETWORKS",
     "PENALTIES",
     "BinaryCrossEntropy",
+    "CategoricalCrossEntropy",
     "Choice",
     "Code",
     "Context",
+    "Contractive",
     "Corruption",
     "Dense",
+    "Gaussian",
     "GaussianNoise",
+    "Huber",
+    "KLSparsity",
     "Loss",
     "Masking",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Modules",
+    "Multinomial",
     "Network",
+    "Normal",
     "Penalty",
     "Plain",
+    "Poisson",
     "Registry",
     "SaltAndPepper",
+    "TopK",
 ]

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from isthmus.choices.networks import ACTIVATIONS, activation_rule
 from isthmus.choices.registry import Choice, Context, Registry
-from isthmus.choices.rules import Rule
+from isthmus.choices.rules import Number, OneOf, Rule, Whole
 
 
 class Coded(NamedTuple):
     """A batch of codes and what the code's prior charges for them."""
 
     z: Tensor
-    """Codes, (n, code)."""
+    """Codes, (n, code); (samples · n, code) where the code draws several samples of each row, sample by sample."""
     prior: Tensor | None
-    """Cost of the codes under their prior in nats a row, (n,); None where there is no prior."""
+    """Cost of the codes under their prior in nats a row, (n,) or (samples · n,); None where there is no prior."""
 
 
 class CodeModule(nn.Module):
     """Turns what the encoder says into codes."""
+
+    anneals: bool = False
+    """Whether training changes with `progress`."""
+    progress: float = 1.0
+    """Share of the training steps taken, in [0, 1]."""
 
     def forward(self, h: Tensor, generator: torch.Generator | None) -> Coded:
         """Codes for training; random ones draw from the generator."""
@@ -37,6 +44,9 @@ class CodeModule(nn.Module):
 
 class Code(Choice):
     """What lies in the narrow place."""
+
+    differentiable: ClassVar[bool] = True
+    """Whether the codes vary smoothly with the input."""
 
     def width(self, code_size: int) -> int:
         """How many numbers the encoder gives for a code of this size."""
@@ -87,3 +97,169 @@ class _PlainModule(CodeModule):
     def deterministic(self, h: Tensor) -> Tensor:
         z: Tensor = self.activation(h)
         return z
+
+
+@CODES.register("top-k")
+@dataclass(eq=False, repr=False)
+class TopK(Code):
+    """Keeps the k largest numbers of a code and sets the others to zero (k-sparse, Makhzani & Frey 2014, section 2).
+
+    Units that are seldom among the k largest never learn, and die. So the encoder's output is normalised unit by unit
+    (batch normalisation without a learned scale, Ioffe & Szegedy 2015) before the k largest are chosen: every unit then
+    competes on equal terms.
+
+    Parameters
+    ----------
+    k
+        How many numbers stay, 1 to the code size.
+    normalize
+        Whether to normalise first; False keeps the encoder's output as it is, and lets units die.
+
+    Examples
+    --------
+    >>> TopK(1, normalize=False).build(Context((4,), code_size=3)).deterministic(torch.tensor([[1.0, 3.0, 2.0]]))
+    tensor([[0., 3., 0.]])
+    """
+
+    k: int = 8
+    _: KW_ONLY
+    normalize: bool = True
+
+    differentiable: ClassVar[bool] = False
+    rules: ClassVar[Mapping[str, Rule]] = {"k": Whole(1), "normalize": OneOf((True, False))}
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context)
+        if not found and context is not None and self.k > context.code_size:
+            found.append(
+                f"TopK: k={self.k} must be at most the code size, {context.code_size}; lower k or raise code_size."
+            )
+        return found
+
+    def build(self, context: Context) -> CodeModule:
+        return _TopKModule(self.k, nn.BatchNorm1d(context.code_size, affine=False) if self.normalize else None)
+
+
+class _TopKModule(CodeModule):
+    def __init__(self, k: int, norm: nn.BatchNorm1d | None) -> None:
+        super().__init__()
+        self.k, self.norm = k, norm
+
+    def deterministic(self, h: Tensor) -> Tensor:
+        if self.norm is not None:
+            of_batch = self.training and len(h) > 1  # one row has no spread
+            h = functional.batch_norm(h, self.norm.running_mean, self.norm.running_var, training=of_batch)
+        return h * _largest(h, self.k)
+
+
+def _largest(h: Tensor, k: int) -> Tensor:
+    """A mask of the k largest numbers of each row, (n, code)."""
+    return torch.zeros_like(h, dtype=torch.bool).scatter_(1, h.topk(k, dim=1).indices, value=True)
+
+
+@CODES.register("gaussian")
+@dataclass(eq=False, repr=False)
+class Gaussian(Code):
+    """A Normal distribution over codes for each row, held near a standard Normal: the variational autoencoder.
+
+    The encoder gives mean and log-variance; training draws z = mean + exp(log_var / 2) · ε (Kingma & Welling 2014,
+    eq. 10) and charges beta · KL(q(z|x) ‖ N(0, 1)) nats a row. In use the code is the mean.
+
+    Parameters
+    ----------
+    beta
+        Weight of the divergence (Higgins et al. 2017); 1 makes the total the negative evidence bound. >= 0.
+    free_bits
+        Nats of each unit, mean over the batch, that are not charged (Kingma et al. 2016, eq. 15); keeps units alive.
+    warm_up
+        Share of the training steps over which beta rises from 0, in [0, 1].
+    n_samples
+        Samples of each row in training. With more than one the total is the importance-weighted bound (Burda et al.
+        2016, eq. 8), which is tighter; beta must then be 1 and free_bits 0.
+
+    Examples
+    --------
+    >>> code = Gaussian().build(Context((4,), code_size=1))
+    >>> coded = code(torch.tensor([[1.0, 0.0]]), torch.Generator().manual_seed(0))
+    >>> coded.prior  # KL(N(1, 1) ‖ N(0, 1)) = 1/2
+    tensor([0.5000])
+    """
+
+    beta: float = 1.0
+    _: KW_ONLY
+    free_bits: float = 0.0
+    warm_up: float = 0.0
+    n_samples: int = 1
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "beta": Number(0.0),
+        "free_bits": Number(0.0),
+        "warm_up": Number(0.0, 1.0),
+        "n_samples": Whole(1),
+    }
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context)
+        if not found and self.n_samples > 1 and (self.beta != 1 or self.free_bits > 0 or self.warm_up > 0):
+            found.append(
+                f"Gaussian: n_samples={self.n_samples} gives the importance-weighted bound, which needs beta=1, "
+                f"free_bits=0 and warm_up=0, not {self.beta:g}, {self.free_bits:g} and {self.warm_up:g}."
+            )
+        return found
+
+    def width(self, code_size: int) -> int:
+        return 2 * code_size
+
+    def build(self, context: Context) -> CodeModule:
+        return GaussianModule(self)
+
+
+class GaussianModule(CodeModule):
+    """Draws codes and charges their divergence."""
+
+    def __init__(self, code: Gaussian) -> None:
+        super().__init__()
+        self.beta, self.free_bits, self.warm_up = code.beta, code.free_bits, code.warm_up
+        self.n_samples, self.anneals = code.n_samples, code.warm_up > 0
+
+    def forward(self, h: Tensor, generator: torch.Generator | None) -> Coded:
+        mean, log_var = self.posterior(h)
+        if self.n_samples > 1:
+            mean, log_var = mean.repeat(self.n_samples, 1), log_var.repeat(self.n_samples, 1)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        z = mean + noise * torch.exp(0.5 * log_var)
+        if self.n_samples > 1:
+            return Coded(z, 0.5 * (z.square() - noise.square() - log_var).sum(1))  # log q(z|x) - log p(z)
+        return Coded(z, self._charge(mean, log_var))
+
+    def _charge(self, mean: Tensor, log_var: Tensor) -> Tensor:
+        """Nats a row, (n,)."""
+        weight = self.beta * (min(1.0, self.progress / self.warm_up) if self.warm_up and self.training else 1.0)
+        divergence = standard_divergence(mean, log_var)
+        if self.free_bits:
+            divergence = divergence.mean(0, keepdim=True).clamp(min=self.free_bits).expand_as(divergence)
+        return weight * divergence.sum(1)
+
+    def deterministic(self, h: Tensor) -> Tensor:
+        return self.posterior(h)[0]
+
+    @staticmethod
+    def posterior(h: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance, (n, code) each; the log-variance is kept within ±10, where exp is safe."""
+        mean, log_var = h.chunk(2, dim=1)
+        return mean, 10.0 * torch.tanh(log_var / 10.0)
+
+
+def standard_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_var)) ‖ N(0, 1)) of each unit in nats (Kingma & Welling 2014, appendix B).
+
+    >>> standard_divergence(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 0.0]))
+    tensor([0., 2.])
+    """
+    return 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var)
+
+
+def log_normal(x: Tensor, mean: Tensor | float, log_var: Tensor | float) -> Tensor:
+    """Log-density of a diagonal Normal in nats a row, (n, k) → (n,)."""
+    log_var = torch.as_tensor(log_var, dtype=x.dtype, device=x.device)
+    return -0.5 * (math.log(2 * math.pi) + log_var + (x - mean).square() * torch.exp(-log_var)).sum(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.choices.registry import Choice, Context, Registry
-from isthmus.choices.rules import OneOf, Rule
+from isthmus.choices.rules import Instance, Number, OneOf, Rule
 
 LINKS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda x: x, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
@@ -24,6 +25,8 @@ class Loss(Choice):
 
     unit: ClassVar[str]
     """What one number of the loss is measured in."""
+    likelihood: ClassVar[bool] = False
+    """Whether the loss is a whole negative log-likelihood in nats, constants included."""
 
     def output_width(self, n_features: int) -> int:
         """How many numbers the decoder gives for a row."""
@@ -45,13 +48,39 @@ class Loss(Choice):
         """The loss of each row, mean over its features, (n,)."""
         return self.per_feature(output, target).mean(dim=1)
 
+    def needs(self, context: Context | None, holds: Callable[[Context], bool], words: str) -> list[str]:
+        """A sentence where the data are not what the loss needs."""
+        if context is None or holds(context):
+            return []
+        reach = f"reach from {context.lower:.6g} to {context.upper:.6g}"
+        remedy = "use another scaling (such as scaling='minmax' or 'none') or loss='mean-squared-error'"
+        return [f"{type(self).__name__}: the scaled data must {words}, but {reach}; {remedy}."]
+
 
 LOSSES: Registry[Loss] = Registry("loss", Loss)
 
 
+@dataclass(eq=False, repr=False)
+class _Distance(Loss):
+    """A loss that compares the linked output with the target, number by number."""
+
+    _: KW_ONLY
+    activation: str | None = "auto"
+
+    rules: ClassVar[Mapping[str, Rule]] = {"activation": OneOf(("auto", *LINKS))}
+
+    def resolve(self, context: Context) -> _Distance:
+        if self.activation != "auto":
+            return self
+        return self._with(activation="sigmoid" if context.in_unit_interval else None)
+
+    def link(self, output: Tensor) -> Tensor:
+        return LINKS[self.activation](output)
+
+
 @LOSSES.register("mean-squared-error")
 @dataclass(eq=False, repr=False)
-class MeanSquaredError(Loss):
+class MeanSquaredError(_Distance):
     """``(x^ - x)²``, mean over features: up to constants the negative log-likelihood of a Normal of fixed scale.
 
     Parameters
@@ -66,25 +95,62 @@ class MeanSquaredError(Loss):
     tensor(5.)
     """
 
-    _: KW_ONLY
-    activation: str | None = "auto"
-
     unit: ClassVar[str] = "squared scaled units per feature"
-    rules: ClassVar[Mapping[str, Rule]] = {"activation": OneOf(("auto", *LINKS))}
-
-    def resolve(self, context: Context) -> MeanSquaredError:
-        if self.activation != "auto":
-            return self
-        return self._with(activation="sigmoid" if context.in_unit_interval else None)
-
-    def link(self, output: Tensor) -> Tensor:
-        return LINKS[self.activation](output)
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         return (self.link(output) - target).square()
 
     def mean(self, output: Tensor, target: Tensor) -> Tensor:
         return functional.mse_loss(self.link(output), target)
+
+
+@LOSSES.register("mean-absolute-error")
+@dataclass(eq=False, repr=False)
+class MeanAbsoluteError(_Distance):
+    """``|x^ - x|``, mean over features: a Laplace likelihood up to constants; far values pull less than with squares.
+
+    Parameters
+    ----------
+    activation
+        As for `MeanSquaredError`.
+
+    Examples
+    --------
+    >>> MeanAbsoluteError(activation=None).mean(torch.tensor([[1.0, -3.0]]), torch.zeros(1, 2))
+    tensor(2.)
+    """
+
+    unit: ClassVar[str] = "scaled units per feature"
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        return (self.link(output) - target).abs()
+
+
+@LOSSES.register("huber")
+@dataclass(eq=False, repr=False)
+class Huber(_Distance):
+    """``e²/2`` for errors below delta, ``delta · (|e| - delta/2)`` beyond (Huber 1964): squares that tame far values.
+
+    Parameters
+    ----------
+    delta
+        Where the square ends, in scaled units; > 0.
+    activation
+        As for `MeanSquaredError`.
+
+    Examples
+    --------
+    >>> Huber(delta=1.0, activation=None).per_feature(torch.tensor([[0.5, 3.0]]), torch.zeros(1, 2))
+    tensor([[0.1250, 2.5000]])
+    """
+
+    delta: float = 1.0
+
+    unit: ClassVar[str] = "half squared scaled units per feature"
+    rules: ClassVar[Mapping[str, Rule]] = {**_Distance.rules, "delta": Number(0.0, open_low=True)}
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        return functional.huber_loss(self.link(output), target, reduction="none", delta=self.delta)
 
 
 @LOSSES.register("binary-cross-entropy")
@@ -102,15 +168,10 @@ class BinaryCrossEntropy(Loss):
     """
 
     unit: ClassVar[str] = "nats per feature"
+    likelihood: ClassVar[bool] = True
 
     def mistakes(self, context: Context | None = None) -> list[str]:
-        found = super().mistakes(context)
-        if context is not None and not context.in_unit_interval:
-            found.append(
-                "BinaryCrossEntropy: the scaled data must lie in [0, 1], but reach from "
-                f"{context.lower:.6g} to {context.upper:.6g}; use scaling='minmax' or loss='mean-squared-error'."
-            )
-        return found
+        return super().mistakes(context) + self.needs(context, lambda known: known.in_unit_interval, "lie in [0, 1]")
 
     def link(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)
@@ -120,3 +181,150 @@ class BinaryCrossEntropy(Loss):
 
     def mean(self, output: Tensor, target: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(output, target)
+
+
+@LOSSES.register("normal")
+@dataclass(eq=False, repr=False)
+class Normal(Loss):
+    """The negative log-likelihood of a Normal whose mean and scale the decoder gives for each number, in nats.
+
+    Parameters
+    ----------
+    scale
+        A fixed standard deviation in scaled units, > 0; None: learned for each number of each row, at least 0.01.
+
+    Examples
+    --------
+    >>> Normal(scale=1.0).mean(torch.zeros(1, 2), torch.zeros(1, 2))  # log(2π)/2
+    tensor(0.9189)
+    """
+
+    scale: float | None = None
+
+    unit: ClassVar[str] = "nats per feature"
+    likelihood: ClassVar[bool] = True
+    rules: ClassVar[Mapping[str, Rule]] = {"scale": Instance((float, int, type(None)), "a number > 0 or None")}
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context)
+        if not found and self.scale is not None and not Number(0.0, open_low=True).admits(self.scale):
+            found.append(f"Normal: scale={self.scale!r} must be a number > 0 or None.")
+        return found
+
+    def output_width(self, n_features: int) -> int:
+        return n_features * (1 if self.scale is not None else 2)
+
+    def link(self, output: Tensor) -> Tensor:
+        return output if self.scale is not None else output.chunk(2, dim=1)[0]
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        if self.scale is not None:
+            return self._negative_log(target - output, output.new_tensor(self.scale))
+        mean, raw = output.chunk(2, dim=1)
+        return self._negative_log(target - mean, functional.softplus(raw) + 0.01)
+
+    @staticmethod
+    def _negative_log(difference: Tensor, scale: Tensor) -> Tensor:
+        return 0.5 * (math.log(2 * math.pi) + (difference / scale).square()) + scale.log()
+
+
+@LOSSES.register("poisson")
+@dataclass(eq=False, repr=False)
+class Poisson(Loss):
+    """The negative log-likelihood of a Poisson whose log-rate the decoder gives, in nats per feature: for counts.
+
+    Use it with ``scaling="none"``.
+
+    Examples
+    --------
+    >>> Poisson().mean(torch.zeros(1, 1), torch.zeros(1, 1))  # rate 1, count 0
+    tensor(1.)
+    """
+
+    unit: ClassVar[str] = "nats per feature"
+    likelihood: ClassVar[bool] = True
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        return super().mistakes(context) + self.needs(context, lambda known: known.lower >= 0, "be >= 0 (counts)")
+
+    def link(self, output: Tensor) -> Tensor:
+        return output.exp()
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        return functional.poisson_nll_loss(output, target, reduction="none") + torch.lgamma(target + 1)
+
+
+@LOSSES.register("categorical-cross-entropy")
+@dataclass(eq=False, repr=False)
+class CategoricalCrossEntropy(Loss):
+    """``-Σ_k x_k log x^_k`` over groups of neighbouring features: one-hot categories, through a softmax a group.
+
+    Parameters
+    ----------
+    group_sizes
+        Numbers of categories of the groups, in order; they must add up to the number of features. An integer stands for
+        groups of that size. None: one group of all features.
+
+    Examples
+    --------
+    >>> CategoricalCrossEntropy(2).per_row(torch.zeros(1, 4), torch.tensor([[1.0, 0.0, 0.0, 1.0]])) * 4  # 2 log 2
+    tensor([1.3863])
+    """
+
+    group_sizes: int | tuple[int, ...] | None = None
+
+    unit: ClassVar[str] = "nats per feature"
+    likelihood: ClassVar[bool] = True
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "group_sizes": Instance((int, tuple, list, type(None)), "an integer, a tuple of integers or None")
+    }
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context) + self.needs(context, lambda known: known.in_unit_interval, "lie in [0, 1]")
+        if not found and context is not None and sum(self._sizes(context.n_features)) != context.n_features:
+            found.append(
+                f"CategoricalCrossEntropy: group_sizes={self.group_sizes} add up to "
+                f"{sum(self._sizes(context.n_features))}, but there are {context.n_features} features."
+            )
+        return found
+
+    def _sizes(self, n_features: int) -> list[int]:
+        if self.group_sizes is None:
+            return [n_features]
+        if isinstance(self.group_sizes, int):
+            return [self.group_sizes] * max(1, n_features // max(1, self.group_sizes))
+        return list(self.group_sizes)
+
+    def _per_group(self, function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+        return torch.cat([function(group) for group in output.split(self._sizes(output.shape[1]), dim=1)], dim=1)
+
+    def link(self, output: Tensor) -> Tensor:
+        return self._per_group(lambda group: group.softmax(1), output)
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        return -target * self._per_group(lambda group: group.log_softmax(1), output)
+
+
+@LOSSES.register("multinomial")
+@dataclass(eq=False, repr=False)
+class Multinomial(Loss):
+    """``-Σ_j x_j log softmax(output)_j``: counts or clicks of one row over all features (Liang et al. 2018, eq. 2).
+
+    In nats per feature; the multinomial coefficient, which no model changes, is left out.
+
+    Examples
+    --------
+    >>> Multinomial().per_row(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]])) * 2  # 4 log 2
+    tensor([2.7726])
+    """
+
+    unit: ClassVar[str] = "nats per feature"
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        return super().mistakes(context) + self.needs(context, lambda known: known.lower >= 0, "be >= 0 (counts)")
+
+    def link(self, output: Tensor) -> Tensor:
+        return output.softmax(1)
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        return -target * output.log_softmax(1)

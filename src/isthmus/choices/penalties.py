@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from isthmus.choices.codes import Code, Plain
 from isthmus.choices.registry import Choice, Context, Registry
-from isthmus.choices.rules import Instance, Number, Rule
+from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole
 
 
 class Encoding(NamedTuple):
@@ -22,6 +23,12 @@ class Encoding(NamedTuple):
     """The codes, (n, code)."""
     encode: Callable[[Tensor], Tensor]
     """The deterministic encoder, (n, d) → (n, code), for penalties on its derivative."""
+    encoder: nn.Module | None = None
+    """The encoder itself, for closed forms."""
+    activation: str | None = None
+    """The activation of the code, for closed forms."""
+    generator: torch.Generator | None = None
+    """For random draws."""
 
 
 class Penalty(Choice):
@@ -30,6 +37,10 @@ class Penalty(Choice):
     def penalize(self, encoding: Encoding) -> Tensor:
         """The penalty of a batch: a scalar, >= 0, the mean over its rows, weight included."""
         raise NotImplementedError
+
+    def conflicts(self, code: Code) -> list[str]:
+        """Why this penalty cannot go with a code, one sentence each."""
+        return []
 
 
 @dataclass(eq=False, repr=False)
@@ -42,6 +53,9 @@ class Sum(Penalty):
 
     def mistakes(self, context: Context | None = None) -> list[str]:
         return [text for member in self.members for text in member.mistakes(context)]
+
+    def conflicts(self, code: Code) -> list[str]:
+        return [text for member in self.members for text in member.conflicts(code)]
 
     def resolve(self, context: Context) -> Sum:
         return Sum(tuple(member.resolve(context) for member in self.members))
@@ -101,3 +115,145 @@ class L2(Penalty):
 
     def penalize(self, encoding: Encoding) -> Tensor:
         return encoding.z.square().sum() * (self.weight / len(encoding.z))
+
+
+@PENALTIES.register("kl-sparsity")
+@dataclass(eq=False, repr=False)
+class KLSparsity(Penalty):
+    """``weight · Σ_j KL(target ‖ rate_j)``: each unit is active at a given rate (Ng 2011, CS294A notes, section 3).
+
+    The rate of a unit is its mean over the batch, so the code must lie in (0, 1): ``code="sigmoid"``. Batches of a
+    hundred rows and more tell the rate well.
+
+    Parameters
+    ----------
+    target
+        Wanted mean activation of every unit, in (0, 1).
+    weight
+        Cost of one nat, in units of the loss per feature; >= 0.
+
+    Examples
+    --------
+    >>> z = torch.full((4, 2), 0.05)
+    >>> KLSparsity(0.05, weight=1.0).penalize(Encoding(z, z, lambda x: x))
+    tensor(0.)
+    """
+
+    target: float = 0.05
+    _: KW_ONLY
+    weight: float = 0.01
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "target": Number(0.0, 1.0, open_low=True, open_high=True),
+        "weight": Number(0.0),
+    }
+
+    def conflicts(self, code: Code) -> list[str]:
+        if isinstance(code, Plain) and code.activation == "sigmoid":
+            return []
+        return [f"KLSparsity: activations must lie in (0, 1), but the code is {code}; use code='sigmoid'."]
+
+    def penalize(self, encoding: Encoding) -> Tensor:
+        rate = encoding.z.mean(0).clamp(1e-6, 1 - 1e-6)
+        rho = torch.as_tensor(self.target, dtype=rate.dtype, device=rate.device)
+        divergence = rho * torch.log(rho / rate) + (1 - rho) * torch.log((1 - rho) / (1 - rate))
+        return self.weight * divergence.sum()
+
+
+@PENALTIES.register("contractive")
+@dataclass(eq=False, repr=False)
+class Contractive(Penalty):
+    """``weight · ‖∂z/∂x‖²_F``, mean over rows: codes that move little when the input does (Rifai et al. 2011, eq. 4).
+
+    Parameters
+    ----------
+    weight
+        Cost of one unit of the squared norm, in units of the loss per feature; >= 0.
+    method
+        ``"exact"``: a closed form for one layer, else the whole Jacobian, one backward pass a code unit, batched.
+        ``"hutchinson"``: an unbiased estimate E‖vᵀ∂z/∂x‖² with random signs v (Hutchinson 1990), one backward pass a
+        probe. ``"auto"``: exact for one layer and for codes of at most 4 numbers, else the estimate.
+    n_probes
+        Probes of the estimate, >= 1.
+
+    Examples
+    --------
+    >>> x = torch.randn(5, 3)
+    >>> Contractive(1.0, method="exact").penalize(Encoding(x, 2 * x, lambda x: 2 * x))
+    tensor(12.)
+    """
+
+    weight: float = 1e-4
+    _: KW_ONLY
+    method: str = "auto"
+    n_probes: int = 1
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "weight": Number(0.0),
+        "method": OneOf(("auto", "exact", "hutchinson")),
+        "n_probes": Whole(1),
+    }
+
+    def conflicts(self, code: Code) -> list[str]:
+        if code.differentiable:
+            return []
+        return [f"Contractive: the code {code} does not vary smoothly with the input; use code='plain' or 'gaussian'."]
+
+    def penalize(self, encoding: Encoding) -> Tensor:
+        layer = _only_layer(encoding)
+        if layer is not None and self.method != "hutchinson":
+            return self.weight * _closed_form(layer, encoding)
+        wide = encoding.z.shape[1] > 4
+        if self.method == "hutchinson" or (self.method == "auto" and wide):
+            return self.weight * self._estimate(encoding)
+        return self.weight * _whole_jacobian(encoding)
+
+    def _estimate(self, encoding: Encoding) -> Tensor:
+        with torch.enable_grad():
+            x = encoding.x.detach().requires_grad_()
+            z = encoding.encode(x)
+            norms = [_product(z, x, _signs(z, encoding.generator)).square().sum() for _ in range(self.n_probes)]
+        return torch.stack(norms).sum() / (self.n_probes * len(x))
+
+
+def _signs(z: Tensor, generator: torch.Generator | None) -> Tensor:
+    draw = torch.rand(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+    return (draw < 0.5).to(z.dtype).mul_(2).sub_(1)
+
+
+def _product(z: Tensor, x: Tensor, v: Tensor) -> Tensor:
+    """vᵀ ∂z/∂x of each row, (n, d), itself differentiable."""
+    return torch.autograd.grad(z, x, v, create_graph=True)[0]
+
+
+def _whole_jacobian(encoding: Encoding) -> Tensor:
+    """Mean over rows of the squared norm of the Jacobian, one batched backward pass for all units of the code."""
+    with torch.enable_grad():
+        x = encoding.x.detach().requires_grad_()
+        z = encoding.encode(x)
+        units = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[:, None].expand(-1, len(z), -1)
+        (jacobian,) = torch.autograd.grad(z, x, units, create_graph=True, is_grads_batched=True)  # (code, n, d)
+        return jacobian.square().sum() / len(x)
+
+
+_SLOPES: dict[str | None, Callable[[Tensor], Tensor]] = {
+    None: torch.ones_like,
+    "relu": lambda z: (z > 0).to(z.dtype),
+    "sigmoid": lambda z: z * (1 - z),
+    "tanh": lambda z: 1 - z.square(),
+}
+"""The slope of an activation as a function of its value."""
+
+
+def _only_layer(encoding: Encoding) -> nn.Linear | None:
+    """The layer of an encoder that is one linear layer with an activation of known slope, else None."""
+    layers = [] if encoding.encoder is None else [m for m in encoding.encoder.modules() if not list(m.children())]
+    if len(layers) == 1 and isinstance(layers[0], nn.Linear) and encoding.activation in _SLOPES:
+        return layers[0] if layers[0].out_features == encoding.z.shape[1] else None
+    return None
+
+
+def _closed_form(layer: nn.Linear, encoding: Encoding) -> Tensor:
+    """Σ_j slope(z_j)² ‖W_j‖², mean over rows (Rifai et al. 2011, eq. 5, for any activation of known slope)."""
+    slopes = _SLOPES[encoding.activation](encoding.z).square().mean(0)
+    return slopes @ layer.weight.square().sum(1)

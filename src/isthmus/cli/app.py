@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +12,11 @@ import typer
 
 from isthmus import __version__
 from isthmus.cli import errors, show
-from isthmus.cli.settings import Settings, make_estimator, parse_assignments, read_config, to_toml
+from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
 
 app = typer.Typer(
     name="isthmus",
     help="Autoencoders for data without labels: train one, look at it, use it.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,30 +30,55 @@ Data = Annotated[
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file written by `isthmus fit`.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that exist.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that are unreadable or of another size.")]
-Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the result goes: a .csv, .parquet or .npy file.")]
+Force = Annotated[bool, typer.Option("--force", "-f", metavar="", help="Replace files that exist.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", metavar="", help="Leave out images that are unreadable or of another size.")
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda` or `mps`.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 
-@app.callback()
-def top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,  # noqa: ARG001
-) -> None:
-    """Autoencoders for data without labels: train one, look at it, use it."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"isthmus {__version__}")
         raise typer.Exit
 
 
+@app.callback()
+def top(
+    version: Annotated[  # its callback answers
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+    debug: Annotated[  # taken out by main(), and named here for the help
+        bool, typer.Option("--debug", metavar="", help="Show a traceback when something fails; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Autoencoders for data without labels: train one, look at it, use it.
+
+    First steps:
+
+    `isthmus demo`
+
+    `isthmus fit table.csv --code-size 8 --out table.safetensors --report`
+
+    `isthmus encode table.safetensors table.csv --out codes.csv`
+    """
+
+
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the model, the pictures and the report.")] = Path("demo"),
-    epochs: Annotated[int | None, typer.Option(help="Epochs to train.", min=1)] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where model, pictures and report go.")] = Path("demo"),
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.", min=1)] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train on 1,797 real handwritten digits and show what was learned.
+
+    Takes less than a minute and needs no download. What an earlier demo left in the folder is replaced.
 
     Example: `isthmus demo --out demo`
     """
@@ -65,46 +90,63 @@ def demo(
 @app.command()
 def fit(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Where the model goes.")] = Path("model.safetensors"),
-    kind: Annotated[str | None, typer.Option(help="Kind of autoencoder; `isthmus kinds` lists them.")] = None,
-    code_size: Annotated[int | None, typer.Option(help="Numbers in a code.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs to train.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak of the learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; the same seed gives the same model.")] = None,
-    device: Annotated[str | None, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the model goes.")] = Path("model.safetensors"),
+    kind: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Kind of autoencoder; `isthmus kinds` lists them.")
+    ] = None,
+    code_size: Annotated[int | None, typer.Option(metavar="N", help="Numbers in a code.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Rows a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(metavar="X", help="Peak of the learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same model.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda` or `mps`.")] = None,
     validation: Annotated[
-        str | None, typer.Option(help="Share of rows to hold out (0.1), or DATA to measure on.")
+        str | None, typer.Option(metavar="SHARE|DATA", help="Share of rows to hold out (0.1), or data to measure on.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any parameter, such as `corruption.fraction=0.3`."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any parameter, such as `corruption.fraction=0.3`; a list is `64,32` or `64,`. May be repeated.",
+        ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings from a TOML file; `--dry-run` prints one.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Also write a report page beside the model.")] = False,
-    checkpoint: Annotated[Path | None, typer.Option(help="Write the run here after every epoch.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on from this checkpoint.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings from a TOML file; `--dry-run` prints one.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Print the settings and stop.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", metavar="", help="Also write a report page beside the model.")
+    ] = False,
+    report_to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a report page, to this file.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the run here after every epoch.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on from this checkpoint.")] = None,
     force: Force = False,
     skip_bad: SkipBad = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train an autoencoder and save it.
 
-    Flags win over `--set`, and `--set` wins over `--config`.
+    Flags win over `--set`, and `--set` wins over `--config`. Ctrl-C stops the training and saves the best so far.
 
-    Examples
-    --------
+    For example:
+
     `isthmus fit digits --code-size 16 --out digits.safetensors --report`
 
     `isthmus fit mnist --kind denoising --set corruption=masking --set corruption.fraction=0.3`
 
     `isthmus fit table.csv --set network.hidden_sizes=64,32 --validation 0.1`
+
+    `isthmus fit photos/ --skip-bad --dry-run > run.toml`, then `isthmus fit photos/ --skip-bad --config run.toml`
     """
     from isthmus.cli.train import Job, train  # noqa: PLC0415
 
-    settings: Settings = (read_config(config) if config else {}) | parse_assignments(assignments or [])
     flags = {
+        "kind": kind,
         "code_size": code_size,
         "max_epochs": epochs,
         "batch_size": batch_size,
@@ -112,14 +154,18 @@ def fit(
         "random_state": seed,
         "device": device,
     }
-    settings |= {name: value for name, value in flags.items() if value is not None}
-    named = kind or settings.pop("kind", "autoencoder")
-    settings.pop("kind", None)
+    settings = layered(
+        read_config(config) if config else {},
+        parse_assignments(assignments or []),
+        {name: value for name, value in flags.items() if value is not None},
+    )
+    named = str(settings.pop("kind", "autoencoder"))
     model = make_estimator(named, settings)
     if dry_run:
         typer.echo(to_toml(named, model.describe()))
         return
-    train(Job(data, model, out, validation, report, checkpoint, resume, force, skip_bad, quiet))
+    page = report_to or (out.with_suffix(".html") if report else None)
+    train(Job(data, model, out, validation, page, checkpoint, resume, force, skip_bad, quiet))
 
 
 @app.command()
@@ -141,7 +187,7 @@ def info(model: Model, as_json: Json = False) -> None:
 def encode(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(help="A .csv, .parquet or .npy file.")],
+    out: Out,
     force: Force = False,
     skip_bad: SkipBad = False,
     device: Device = "auto",
@@ -159,7 +205,7 @@ def encode(
 def reconstruct(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(help="A .csv, .parquet or .npy file.")],
+    out: Out,
     force: Force = False,
     skip_bad: SkipBad = False,
     device: Device = "auto",
@@ -178,7 +224,8 @@ def score(
     model: Model,
     data: Data,
     out: Annotated[
-        Path | None, typer.Option(help="A .csv, .parquet or .npy file; without it a summary is printed.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A .csv, .parquet or .npy file; without it a summary is printed."),
     ] = None,
     force: Force = False,
     skip_bad: SkipBad = False,
@@ -200,7 +247,7 @@ def score(
 def report(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("report.html"),
     force: Force = False,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -215,7 +262,10 @@ def report(
 
 @app.command()
 def datasets(as_json: Json = False) -> None:
-    """List the named data sets: what there is, where it is on this machine, its size and licence."""
+    """List the named data sets: what there is, where it is on this machine, its size and licence.
+
+    Example: `isthmus datasets`
+    """
     import isthmus  # noqa: PLC0415
 
     found = isthmus.datasets.available()
@@ -226,17 +276,30 @@ def datasets(as_json: Json = False) -> None:
 
 
 @app.command()
-def kinds() -> None:
-    """List the kinds of autoencoder, and every choice with its members and their parameters."""
-    show.print_kinds()
+def kinds(as_json: Json = False) -> None:
+    """List the kinds of autoencoder, and everything that `--set` reaches: choices, members, parameters.
+
+    Example: `isthmus kinds`
+    """
+    facts = show.kind_facts()
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        show.print_kinds(facts)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 when all went well, 2 for wrong usage, 1 for failure."""
-    words = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    words = [word for word in given if word != "--debug"]
+    completing = "_ISTHMUS_COMPLETE" in os.environ
+    words = words if words or completing else ["--help"]
     command: Any = typer.main.get_command(app)
-    debug = "--debug" in words
-    sys.exit(errors.run(lambda: _finish(command.main(words, prog_name="isthmus", standalone_mode=False)), debug=debug))
+    sys.exit(
+        errors.run(
+            lambda: _finish(command.main(words, prog_name="isthmus", standalone_mode=False)), debug="--debug" in given
+        )
+    )
 
 
 def _finish(code: Any) -> None:

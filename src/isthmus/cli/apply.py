@@ -59,7 +59,7 @@ def print_scores(model_path: Path, data: str, skip_bad: bool, device: str) -> No
     errors = model.reconstruction_error(X)
     facts = {
         "rows": f"{len(errors):,}",
-        "score (mean)": f"{model.score(X):.6g}",
+        "score (mean, higher is better)": f"{model.score(X):.6g}",
         "squared error (mean)": f"{errors.mean():.6g}",
     }
     facts |= {f"squared error ({q:.0%} of rows below)": f"{np.quantile(errors, q):.6g}" for q in (0.5, 0.9, 0.99)}

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import typer
 
+import isthmus
+
 FAILURE, USAGE = 1, 2
+NOISE = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
+"""Warnings that programmers of libraries send to each other."""
 
 
 class WrongUsageError(Exception):
@@ -29,33 +34,31 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; nobody is left to tell
         return FAILURE
     except (typer.Abort, KeyboardInterrupt):
-        return tell("interrupted", FAILURE)
-    except Exception as error:
-        if debug and code_of(error) == FAILURE:
-            raise
+        return tell("interrupted.", FAILURE)
+    except Exception as error:  # noqa: BLE001  # whatever it is, a user gets one line
+        if debug:
+            traceback.print_exc()
         return tell(text_of(error), code_of(error))
     return 0
 
 
 def text_of(error: Exception) -> str:
     """What to say of an error; wrong usage of a command points to its help."""
-    if not hasattr(error, "format_message"):
-        return str(error) or type(error).__name__
-    context = getattr(error, "ctx", None)
-    return str(error.format_message()) + (f"\nTry '{context.command_path} --help'." if context else "")
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        return str(error.format_message()) + (f"\nTry '{context.command_path} --help'." if context else "")
+    if isinstance(error, OSError) and not isinstance(error, isthmus.IsthmusError) and error.strerror:
+        return f"{error.strerror}: '{error.filename}'." if error.filename else f"{error.strerror}."
+    return str(error) or type(error).__name__
 
 
 def code_of(error: Exception) -> int:
     """Wrong words and wrong parameters are wrong usage; everything else is a failure."""
-    from isthmus.exceptions import IsthmusError  # noqa: PLC0415  # kept out of start-up with the rest
-
-    if isinstance(error, IsthmusError):
+    if isinstance(error, isthmus.IsthmusError):
         return FAILURE
-    return (
-        USAGE
-        if isinstance(error, WrongUsageError | ValueError | TypeError)
-        else int(getattr(error, "exit_code", FAILURE))
-    )
+    if isinstance(error, WrongUsageError | ValueError | TypeError):
+        return USAGE
+    return int(getattr(error, "exit_code", FAILURE))
 
 
 def tell(text: str, code: int) -> int:
@@ -65,9 +68,28 @@ def tell(text: str, code: int) -> int:
 
 
 @contextmanager
+def noting(mistakes: list[str]) -> Iterator[None]:
+    """Put what is wrong in a list instead of stopping, so that all mistakes can be told at once."""
+    try:
+        yield
+    except (WrongUsageError, ValueError, TypeError, isthmus.OutputError) as error:
+        mistakes.append(str(error))
+
+
+def refuse(mistakes: Iterable[str], kind: type[Exception] = WrongUsageError) -> None:
+    """Raise one error with all mistakes, if there are any."""
+    different = list(dict.fromkeys(mistakes))
+    if different:
+        count = f"{len(different)} things are wrong:"
+        raise kind(different[0] if len(different) == 1 else "\n  ".join([count, *different]))
+
+
+@contextmanager
 def plain_warnings() -> Iterator[None]:
     """Show warnings as one line each."""
     with warnings.catch_warnings():
         warnings.simplefilter("default")
+        for kind in NOISE:
+            warnings.simplefilter("ignore", kind)
         warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
         yield

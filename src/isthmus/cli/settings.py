@@ -7,31 +7,39 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from isthmus.cli.errors import WrongUsageError
+from isthmus.cli.errors import WrongUsageError, noting, refuse
 
 Settings = dict[str, Any]
+ALIASES = {"epochs": "max_epochs", "seed": "random_state"}
+"""What flags call a parameter; understood in ``--set`` and TOML too."""
+NOT_SETTABLE = ("callbacks", "verbose")
+"""What the command line decides by other flags."""
 
 
 def parse_assignments(assignments: Iterable[str]) -> Settings:
     """Settings from texts such as ``corruption.fraction=0.3``; the last word counts.
 
-    >>> parse_assignments(["network.hidden_sizes=256,64", "corruption=masking", "verbose=true"])
-    {'network__hidden_sizes': (256, 64), 'corruption': 'masking', 'verbose': True}
+    >>> parse_assignments(["network.hidden_sizes=256,64", "corruption=masking", "seed=1"])
+    {'network__hidden_sizes': (256, 64), 'corruption': 'masking', 'random_state': 1}
     """
-    settings: Settings = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise WrongUsageError(f"--set {text!r} is no setting; write NAME=VALUE, such as corruption.fraction=0.3.")
-        settings[name.strip().replace(".", "__")] = parse_value(value.strip())
-    return settings
+    pairs = [(text, *text.partition("=")) for text in assignments]
+    refuse(
+        f"--set {text!r} is no setting; write NAME=VALUE, such as corruption.fraction=0.3."
+        for text, name, equals, _ in pairs
+        if not equals or not name.strip()
+    )
+    return {_parameter(name.strip()): parse_value(value.strip()) for _, name, _, value in pairs}
+
+
+def _parameter(name: str) -> str:
+    return ALIASES.get(name, name).replace(".", "__").replace("-", "_")
 
 
 def parse_value(text: str) -> Any:
-    """A value from text: what TOML reads, numbers joined by commas as a tuple, ``none``, else the text itself.
+    """A value from text: what TOML reads, values joined by commas as a tuple, ``none``, else the text itself.
 
-    >>> parse_value("1e-3"), parse_value("128,64"), parse_value("none"), parse_value("relu")
-    (0.001, (128, 64), None, 'relu')
+    >>> parse_value("1e-3"), parse_value("128,64"), parse_value("64,"), parse_value("none"), parse_value("relu")
+    (0.001, (128, 64), (64,), None, 'relu')
     """
     if text.lower() in ("none", "null", ""):
         return None
@@ -47,7 +55,7 @@ def parse_value(text: str) -> Any:
 
 
 def read_config(path: Path) -> Settings:
-    """Settings from a TOML file: a choice is a table with its name and its parameters."""
+    """Settings from a TOML file: a choice is a table with its name and its parameters, a chain is several."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -55,10 +63,11 @@ def read_config(path: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongUsageError(f"The config file '{path}' is not TOML: {error}.") from None
     settings: Settings = {}
-    for name, value in tables.items():
+    for key, value in tables.items():
+        name = _parameter(key)
         if isinstance(value, Mapping):
             settings |= {name: value["name"]} if "name" in value else {}
-            settings |= {f"{name}__{key}": _from_toml(part) for key, part in value.items() if key != "name"}
+            settings |= {f"{name}__{inner}": _from_toml(part) for inner, part in value.items() if inner != "name"}
         else:
             settings[name] = _from_toml(value)
     return settings
@@ -67,27 +76,84 @@ def read_config(path: Path) -> Settings:
 def _from_toml(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_from_toml(part) for part in value)
+    if isinstance(value, Mapping):
+        return {name: _from_toml(part) for name, part in value.items()}
     return None if value == "none" else value
 
 
+def layered(*layers: Settings) -> Settings:
+    """One setting of several, the later ones winning; a choice made anew forgets the parameters of the one before.
+
+    >>> layered({"corruption": "gaussian-noise", "corruption__scale": 0.3}, {"corruption": "masking"})
+    {'corruption': 'masking'}
+    """
+    together: Settings = {}
+    for layer in layers:
+        kept = {name: value for name, value in together.items() if name.partition("__")[0] not in layer}
+        together = kept | layer
+    return together
+
+
 def make_estimator(kind: str, settings: Settings) -> Any:
-    """The estimator of a kind with settings; choices first, then their parameters."""
+    """The estimator of a kind with settings; all mistakes in names and choices are told at once."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
-    model = isthmus.find_kind(kind)()
-    model.set_params(**{name: value for name, value in settings.items() if "__" not in name})
-    model.set_params(**{name: value for name, value in settings.items() if "__" in name})
+    mistakes: list[str] = []
+    model = isthmus.Autoencoder()
+    with noting(mistakes):
+        model = isthmus.find_kind(kind)()
+    for name in sorted(settings, key=lambda name: "__" in name):  # choices first, then their parameters
+        with noting(mistakes):
+            _refuse_not_settable(name)
+            model.set_params(**{name: _members(name, settings[name])})
+    refuse([*mistakes, *_wrong_choices(model)])
     return model
+
+
+def _refuse_not_settable(name: str) -> None:
+    if name in NOT_SETTABLE:
+        raise WrongUsageError(f"{name} cannot be set here; use --quiet, --checkpoint, or Python.")
+
+
+def _members(name: str, value: Any) -> Any:
+    """A tuple of tables as the members that they describe; all else as it is."""
+    import isthmus  # noqa: PLC0415  # the command line starts without it
+
+    if not (isinstance(value, tuple) and value and all(isinstance(part, Mapping) for part in value)):
+        return value
+    registry = isthmus.choices_by_parameter().get(name)
+    if registry is None or not all("name" in part for part in value):
+        raise WrongUsageError(f"[[{name}]] is no chain of choices; give a choice, and each table a name.")
+    members = [registry.resolve(part["name"]) for part in value]
+    for member, part in zip(members, value, strict=True):
+        member.set_params(**{key: inner for key, inner in part.items() if key != "name"})
+    return tuple(members)
+
+
+def _wrong_choices(model: Any) -> list[str]:
+    """A sentence for each choice that there is not, and for each parameter of a choice that is out of bounds."""
+    import isthmus  # noqa: PLC0415  # the command line starts without it
+
+    mistakes: list[str] = []
+    for name, registry in isthmus.choices_by_parameter().items():
+        value = getattr(model, name)
+        if value is not None and not (name == "loss" and value == "auto"):
+            with noting(mistakes):
+                mistakes += registry.resolve(value).mistakes()
+    return mistakes
 
 
 def to_toml(kind: str, described: Mapping[str, Any]) -> str:
     """An estimator's description as TOML that ``--config`` reads again."""
-    plain = {name: value for name, value in described.items() if not _is_choice(value) and name != "callbacks"}
-    lines = [f"kind = {_literal(kind)}", *(f"{name} = {_literal(value)}" for name, value in plain.items())]
-    for name, value in described.items():
-        if _is_choice(value):
-            lines += ["", f"[{name}]", f"name = {_literal(value['class'])}"]
-            lines += [f"{key} = {_literal(part)}" for key, part in value["params"].items()]
+    lines = [f"kind = {_literal(kind)}"]
+    choices = {name: value for name, value in described.items() if _is_choice(value)}
+    plain = {name: value for name, value in described.items() if name not in (*choices, *NOT_SETTABLE)}
+    lines += [f"{name} = {_literal(value)}" for name, value in plain.items()]
+    for name, value in choices.items():
+        members = _listed(value["params"].get("members"))
+        for member in members or [value]:
+            lines += ["", f"[[{name}]]" if members else f"[{name}]", f"name = {_literal(member['class'])}"]
+            lines += [f"{key} = {_literal(part)}" for key, part in member["params"].items()]
     return "\n".join(lines)
 
 
@@ -95,9 +161,13 @@ def _is_choice(value: Any) -> bool:
     return isinstance(value, Mapping) and "class" in value
 
 
+def _listed(value: Any) -> Any:
+    """A described tuple as a list; all else as it is."""
+    return value["tuple"] if isinstance(value, Mapping) and set(value) == {"tuple"} else value
+
+
 def _literal(value: Any) -> str:
-    if isinstance(value, Mapping) and set(value) == {"tuple"}:
-        value = value["tuple"]
+    value = _listed(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(_literal(part) for part in value)}]"
     if value is None:

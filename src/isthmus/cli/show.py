@@ -2,47 +2,69 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from isthmus.cli.settings import NOT_SETTABLE
+
+UNBOUNDED = 100_000
+"""Columns of a line that is for a file or another program."""
 
 
-def console() -> Console:
-    """Stdout, found anew each time so that redirection is respected."""
-    return Console(highlight=False)
+def show(printable: Any) -> None:
+    """Print on stdout; where that is no terminal, lines are as long as they need to be, and end with their text."""
+    terminal = Console(highlight=False)
+    if terminal.is_terminal:
+        terminal.print(printable)
+        return
+    text = io.StringIO()
+    Console(highlight=False, width=UNBOUNDED, file=text).print(printable)
+    typer.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def note(text: str) -> None:
     """One line."""
-    console().print(text, soft_wrap=True, markup=False)
+    typer.echo(text)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
     """Names and values in two columns."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, value)
-    console().print(table)
+        table.add_row(Text(name), Text(value))
+    show(table)
 
 
 def print_rows(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """A table with a head."""
+    """A table with a head; its first column is never broken."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in head:
-        table.add_column(name, overflow="fold")
+    for place, name in enumerate(head):
+        table.add_column(name, overflow="fold", no_wrap=place == 0)
     for row in rows:
-        table.add_row(*row)
-    console().print(table)
+        table.add_row(*map(Text, row))
+    show(table)
+
+
+def exit_if_interrupted(model: Any) -> None:
+    """A run that was stopped by Ctrl-C is saved, but it is not what was asked for."""
+    if model.stop_reason_ == "interrupted":
+        raise typer.Exit(1)
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
 
 
 def model_facts(model: Any) -> dict[str, Any]:
     """All there is to know of a fitted model, as JSON."""
-    history = model.history_
     return {
         "kind": type(model).__name__,
         "feature_shape": list(model.feature_shape_),
@@ -50,27 +72,36 @@ def model_facts(model: Any) -> dict[str, Any]:
         "parameters": model.n_parameters_,
         "epochs": model.n_epochs_,
         "stopped": model.stop_reason_,
-        "last": history.rows[-1] if len(history) else {},
+        "kept": dict(kept_epoch(model) or {}),
+        "history": list(model.history_.rows),
         "layers": [vars(layer) for layer in model.layers()],
         "settings": model.describe(),
     }
 
 
 def fit_facts(model: Any) -> dict[str, str]:
-    """The summary of a run."""
-    last, seconds = model.history_.rows[-1], model.history_["seconds"].sum()
+    """The summary of a run, with the losses of the weights that were kept."""
     facts = {
         "model": f"{type(model).__name__}, {model.n_features_in_:,} → {model.code_size} → {model.n_features_in_:,}",
         "parameters": f"{model.n_parameters_:,}",
-        "epochs": f"{model.n_epochs_} ({model.stop_reason_}), {seconds:.1f} s on {model.device_}",
-        "training loss": f"{last['loss']:.4f}",
     }
-    return facts | ({"validation loss": f"{last['val_loss']:.4f}"} if "val_loss" in last else {})
+    kept = kept_epoch(model)
+    if kept is None:
+        return facts | {"epochs": f"0 ({model.stop_reason_})"}
+    seconds = model.history_["seconds"].sum()
+    facts["epochs"] = f"{model.n_epochs_} ({model.stop_reason_}), {seconds:.1f} s on {model.device_}"
+    if kept["epoch"] != model.n_epochs_:
+        facts["kept"] = f"the weights of epoch {kept['epoch']:.0f}"
+    facts["training loss"] = f"{kept['loss']:.4f}"
+    return facts | ({"validation loss": f"{kept['val_loss']:.4f}"} if "val_loss" in kept else {})
 
 
-def print_fit(model: Any, path: Path) -> None:
-    """What was trained and where it is."""
-    print_facts({**fit_facts(model), "saved": str(path)})
+def kept_epoch(model: Any) -> Mapping[str, float] | None:
+    """The row of the history whose weights the model has: the best one where training ended before its time."""
+    rows: list[Mapping[str, float]] = list(model.history_.rows)
+    if rows and (model.early_stopping or model.stop_reason_ in ("interrupted", "diverged")):
+        return min(rows, key=lambda row: row.get("val_loss", row["loss"]))
+    return rows[-1] if rows else None
 
 
 def print_model(model: Any, path: Path) -> None:
@@ -85,7 +116,7 @@ def print_model(model: Any, path: Path) -> None:
         ),
     )
     note("")
-    print_facts({name: _short(value) for name, value in model.describe().items()})
+    print_facts({name: _short(value) for name, value in model.describe().items() if name not in NOT_SETTABLE})
 
 
 def _short(value: Any) -> str:
@@ -96,48 +127,70 @@ def _short(value: Any) -> str:
     return str(value)
 
 
+# -- data sets ---------------------------------------------------------------------------------------------------------
+
+
 def dataset_facts(info: Any) -> dict[str, Any]:
     """A data set as JSON."""
     return {**vars(info), "path": None if info.path is None else str(info.path), "present": info.present}
 
 
 def print_datasets(found: Iterable[Any]) -> None:
-    """The named sets."""
+    """The named sets; for one that is not here, where it is described."""
     print_rows(
-        ("name", "shape", "here", "size", "licence", "home"),
+        ("name", "shape", "size", "where", "licence"),
         (
-            (
-                info.name,
-                info.shape,
-                str(info.path or "no"),
-                f"{info.size_bytes / 1e6:.1f} MB" if info.size_bytes else "–",
-                info.licence,
-                info.home,
-            )
+            (info.name, info.shape, _size(info.size_bytes), str(info.path or f"not here: {info.home}"), info.licence)
             for info in found
         ),
     )
 
 
-def print_kinds() -> None:
-    """Kinds, choices, members and their parameters."""
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes else "–"
+
+
+# -- kinds -------------------------------------------------------------------------------------------------------------
+
+
+def kind_facts() -> dict[str, Any]:
+    """Kinds, parameters, and choices with their members and parameters, as JSON."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
-    print_rows(("kind", "class", "what it is"), ((n, c.__name__, _first_line(c)) for n, c in isthmus.KINDS.items()))
-    for choice, registry in isthmus.choices_by_parameter().items():
-        note(f"\n{choice}")
+    registries = isthmus.choices_by_parameter()
+    own = isthmus.Autoencoder().get_params(deep=False)
+    return {
+        "kinds": {name: {"class": kind.__name__, "what": _summary(kind)} for name, kind in isthmus.KINDS.items()},
+        "parameters": {name: own[name] for name in own if name not in (*registries, *NOT_SETTABLE)},
+        "choices": {
+            choice: {
+                name: {"what": _summary(member), "parameters": member().get_params(deep=False)}
+                for name, member in sorted(registry.members.items())
+            }
+            for choice, registry in registries.items()
+        },
+    }
+
+
+def print_kinds(facts: Mapping[str, Any]) -> None:
+    """Kinds, parameters, and choices, each as it is written on the command line."""
+    note("Kinds (--kind NAME)")
+    kinds = ((name, kind["class"], kind["what"]) for name, kind in facts["kinds"].items())
+    print_rows(("name", "class", "what it does"), kinds)
+    note("\nParameters and their defaults (--set NAME=VALUE, or a flag of `isthmus fit`)")
+    print_facts({name: _short(value) for name, value in facts["parameters"].items()})
+    for choice, members in facts["choices"].items():
+        note(f"\n{choice.capitalize()} (--set {choice}=NAME)")
         print_rows(
             ("name", "parameters (--set)", "what it does"),
-            (
-                (name, _parameters(choice, member), _first_line(member))
-                for name, member in sorted(registry.members.items())
-            ),
+            ((name, _assignments(choice, member["parameters"]), member["what"]) for name, member in members.items()),
         )
 
 
-def _parameters(choice: str, member: Any) -> str:
-    return "\n".join(f"{choice}.{name}={_short(value)}" for name, value in member().get_params().items()) or "–"
+def _assignments(choice: str, parameters: Mapping[str, Any]) -> str:
+    return "\n".join(f"{choice}.{name}={_short(value)}" for name, value in parameters.items()) or "–"
 
 
-def _first_line(documented: Any) -> str:
-    return str(documented.__doc__).strip().splitlines()[0].replace("``", "")
+def _summary(documented: Any) -> str:
+    """The first paragraph of a docstring on one line."""
+    return " ".join(str(documented.__doc__).strip().split("\n\n")[0].split()).replace("`", "")

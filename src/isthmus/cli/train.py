@@ -6,58 +6,75 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 import isthmus
 from isthmus.cli import show
+from isthmus.cli.errors import WrongUsageError, noting, refuse
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that was asked for."""
+    """All that was asked for; `page` is where the report goes, or None for none."""
 
     data: str
     model: Any
     out: Path
     validation: str | None
-    report: bool
+    page: Path | None
     checkpoint: Path | None
     resume: Path | None
     force: bool
     skip_bad: bool
     quiet: bool
 
-    @property
-    def page(self) -> Path:
-        """Where the report goes."""
-        return self.out.with_suffix(".html")
-
 
 def train(job: Job) -> None:
-    """Train and save; nothing is trained for an output that cannot be written."""
-    for path in (job.out, *([job.page] if job.report else [])):
-        isthmus.files.check_writable(path, overwrite=job.force)
+    """Train and save; nothing is read or trained for an output that cannot be written."""
+    check_files(job)
     data = isthmus.read(job.data, skip_bad=job.skip_bad)
-    model = job.model.set_params(verbose=0 if job.quiet else 1)
-    if job.checkpoint is not None:
-        model.set_params(callbacks=(isthmus.Checkpoint(job.checkpoint),))
-    held_out = data.X_test if job.validation is None else _validation(model, job)
-    model.fit(data.X, X_val=held_out, resume=job.resume)
-    model.save(job.out)
-    show.print_fit(model, job.out)
-    if job.report:
-        measured, labels = (data.X, data.y) if data.X_test is None else (data.X_test, data.y_test)
-        isthmus.write_report(model, measured, job.page, labels=labels, X_train=data.X, overwrite=job.force)
-        show.note(f"report: {job.page}")
-    if model.stop_reason_ == "interrupted":
-        raise typer.Exit(1)
+    model = job.model.set_params(
+        verbose=0 if job.quiet else 1,
+        callbacks=() if job.checkpoint is None else (isthmus.Checkpoint(job.checkpoint),),
+    )
+    model.fit(data.X, X_val=_held_out(job, data), resume=job.resume)
+    model.set_params(verbose=0, callbacks=()).save(job.out)  # the model is quiet for whoever loads it
+    show.print_facts({**show.fit_facts(model), "saved": str(job.out)})
+    if job.page is not None:
+        _report(job.page, model, data, overwrite=job.force)
+    show.exit_if_interrupted(model)
 
 
-def _validation(model: Any, job: Job) -> Any:
-    """Rows to measure on; a share is left to the estimator."""
+def check_files(job: Job) -> None:
+    """Refuse what cannot be written or resumed, all mistakes at once."""
+    if job.out.suffix != ".safetensors":
+        raise WrongUsageError(
+            f"--out '{job.out}' has the ending {job.out.suffix!r}; a model file ends in .safetensors."
+        )
+    new = [path for path in (job.out, job.page, job.checkpoint) if path is not None]
+    if len({path.absolute() for path in new}) < len(new):
+        raise WrongUsageError(f"Two outputs go to one file: {', '.join(map(str, new))}; give each its own.")
+    mistakes: list[str] = []
+    for path in new:
+        with noting(mistakes):
+            isthmus.files.check_writable(path, overwrite=job.force or path == job.resume)
+    if job.resume is not None and not job.resume.is_file():
+        mistakes.append(f"There is no checkpoint at '{job.resume}'; check the path, or write one with --checkpoint.")
+    refuse(mistakes, isthmus.OutputError)
+
+
+def _held_out(job: Job, data: Any) -> Any:
+    """Rows to measure on: those named, else the set's own test rows unless they would steer the training."""
+    model = job.model
+    if job.validation is None:
+        steered = model.early_stopping or model.validation_fraction is not None
+        return None if steered else data.X_test
     try:
-        share = float(str(job.validation))
+        model.set_params(validation_fraction=float(job.validation))
     except ValueError:
-        return isthmus.read(str(job.validation), skip_bad=job.skip_bad).X
-    model.set_params(validation_fraction=share)
+        return isthmus.read(job.validation, skip_bad=job.skip_bad).X
     return None
+
+
+def _report(page: Path, model: Any, data: Any, *, overwrite: bool) -> None:
+    measured, labels = (data.X, data.y) if data.X_test is None else (data.X_test, data.y_test)
+    isthmus.write_report(model, measured, page, labels=labels, X_train=data.X, overwrite=overwrite)
+    show.note(f"report: {page}")

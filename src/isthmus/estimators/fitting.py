@@ -62,8 +62,8 @@ CHOICES: dict[str, Registry[Any]] = {
 def choices_by_parameter() -> dict[str, Registry[Any]]:
     """The registry of members for each parameter that holds a choice.
 
-    >>> choices_by_parameter()["penalty"].names()[:2]
-    ['l1', 'l2']
+    >>> "l1" in choices_by_parameter()["penalty"].names()
+    True
     """
     return dict(CHOICES)
 

@@ -179,6 +179,8 @@ def _run_epoch(run: Run) -> None:
 def _take_steps(run: Run) -> int:
     """Train on every batch once; returns how many steps were taken."""
     for index, x in enumerate(run.train.shuffled(run.order)):
+        if run.objective.code.anneals:
+            run.objective.code.progress = run.step / run.n_steps
         run.log_step(index, run.do_step(x, run.learning_rate, run.noise), len(x))
         if index % CHECK_EVERY == CHECK_EVERY - 1 and not bool(torch.isfinite(run.epoch_log(index + 1)[-1]).all()):
             return index + 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices.codes import Code
+from isthmus.choices.codes import Code, Coded
 from isthmus.choices.corruptions import Corruption
 from isthmus.choices.losses import Loss
 from isthmus.choices.networks import Network
@@ -46,7 +47,8 @@ class Choices:
 
     def mistakes(self, context: Context) -> list[str]:
         """All that is wrong with them, alone and together, for these data; resolved choices are asked."""
-        return [text for choice in self.members() for text in choice.mistakes(context)]
+        conflicts = self.penalty.conflicts(self.code) if self.penalty is not None else []
+        return [*(text for choice in self.members() for text in choice.mistakes(context)), *conflicts]
 
     def resolve(self, context: Context) -> Choices:
         """The same choices with every ``"auto"`` replaced by what it means for these data."""
@@ -89,14 +91,35 @@ class Objective(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
         """What a batch of scaled rows, (n, d), costs."""
         given = self.corrupt(x, generator)
-        coded = self.code(self.encoder(given), generator)
-        reconstruction = self.choices.loss.mean(self.decoder(coded.z), x)
-        zero = reconstruction.new_zeros(())
-        penalty = zero
-        if self.choices.penalty is not None:
-            penalty = self.choices.penalty.penalize(Encoding(given, coded.z, self.encode))
-        prior = zero if coded.prior is None else coded.prior.mean() / x.shape[1]
+        coded: Coded = self.code(self.encoder(given), generator)
+        output = self.decoder(coded.z)
+        penalty = self._penalty(given, coded.z[: len(x)], generator)
+        if len(coded.z) > len(x):
+            reconstruction, prior = self._importance_weighted(output, coded, x)
+        else:
+            reconstruction = self.choices.loss.mean(output, x)
+            prior = self._zero(x) if coded.prior is None else coded.prior.mean() / x.shape[1]
         return LossParts(reconstruction + penalty + prior, reconstruction, penalty, prior)
+
+    def _penalty(self, given: Tensor, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.choices.penalty is None:
+            return self._zero(given)
+        activation = getattr(self.choices.code, "activation", None)
+        encoding = Encoding(given, z, self.encode, self.encoder, activation, generator)
+        return self.choices.penalty.penalize(encoding)
+
+    def _importance_weighted(self, output: Tensor, coded: Coded, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction, and what the importance-weighted bound adds to it (Burda et al. 2016, eq. 8)."""
+        n_samples = len(output) // len(x)
+        rows = self.choices.loss.per_row(output, x.repeat(n_samples, 1))
+        assert coded.prior is not None  # a code that draws several samples has one
+        log_weights = -(rows * x.shape[1] + coded.prior).view(n_samples, len(x))
+        bound = (torch.logsumexp(log_weights, 0) - math.log(n_samples)).mean() / x.shape[1]
+        return rows.mean(), -bound - rows.mean()
+
+    @staticmethod
+    def _zero(x: Tensor) -> Tensor:
+        return x.new_zeros(())
 
     def corrupt(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What the encoder is given in training: (n, d) → (n, d)."""
