@@ -30,6 +30,7 @@ _HOMES = {
         "BinaryCrossEntropy",
         "CategoricalCrossEntropy",
         "Contractive",
+        "Convolutional",
         "Dense",
         "Gaussian",
         "GaussianNoise",
@@ -60,12 +61,20 @@ _HOMES = {
         "OneCycle",
         "ProgressBar",
     ),
-    "isthmus.data": ("ImageFolder", "Source", "read"),
+    "isthmus.data": (
+        "ImageFolder",
+        "Source",
+        "read",
+    ),
     "isthmus.estimators": (
-        "KINDS",
         "Autoencoder",
+        "ContractiveAutoencoder",
+        "ConvolutionalAutoencoder",
         "DenoisingAutoencoder",
+        "KINDS",
+        "Posterior",
         "SparseAutoencoder",
+        "VariationalAutoencoder",
         "choices_by_parameter",
         "find_kind",
         "load",
@@ -87,6 +96,7 @@ if TYPE_CHECKING:
     from isthmus.choices import BinaryCrossEntropy as BinaryCrossEntropy
     from isthmus.choices import CategoricalCrossEntropy as CategoricalCrossEntropy
     from isthmus.choices import Contractive as Contractive
+    from isthmus.choices import Convolutional as Convolutional
     from isthmus.choices import Dense as Dense
     from isthmus.choices import Gaussian as Gaussian
     from isthmus.choices import GaussianNoise as GaussianNoise
@@ -108,8 +118,12 @@ if TYPE_CHECKING:
     from isthmus.data import read as read
     from isthmus.estimators import KINDS as KINDS
     from isthmus.estimators import Autoencoder as Autoencoder
+    from isthmus.estimators import ContractiveAutoencoder as ContractiveAutoencoder
+    from isthmus.estimators import ConvolutionalAutoencoder as ConvolutionalAutoencoder
     from isthmus.estimators import DenoisingAutoencoder as DenoisingAutoencoder
+    from isthmus.estimators import Posterior as Posterior
     from isthmus.estimators import SparseAutoencoder as SparseAutoencoder
+    from isthmus.estimators import VariationalAutoencoder as VariationalAutoencoder
     from isthmus.estimators import choices_by_parameter as choices_by_parameter
     from isthmus.estimators import find_kind as find_kind
     from isthmus.estimators import load as load

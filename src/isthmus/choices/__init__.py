@@ -1,6 +1,7 @@
 """The five choices that make an autoencoder: network, code, corruption, penalty, loss."""
 
 from isthmus.choices.codes import CODES, Code, Gaussian, Plain, TopK
+from isthmus.choices.convolutional import Convolutional
 from isthmus.choices.corruptions import CORRUPTIONS, Corruption, GaussianNoise, Masking, SaltAndPepper
 from isthmus.choices.losses import (
     LOSSES,
@@ -32,6 +33,7 @@ __all__ = [
     "Code",
     "Context",
     "Contractive",
+    "Convolutional",
     "Corruption",
     "Dense",
     "Gaussian",

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.choices.networks import ACTIVATIONS, activation_rule
+from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.networks import activation_rule
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole
 
@@ -223,14 +224,17 @@ class GaussianModule(CodeModule):
         self.n_samples, self.anneals = code.n_samples, code.warm_up > 0
 
     def forward(self, h: Tensor, generator: torch.Generator | None) -> Coded:
+        if self.n_samples > 1:
+            return self.draw(h, self.n_samples, generator)
         mean, log_var = self.posterior(h)
-        if self.n_samples > 1:
-            mean, log_var = mean.repeat(self.n_samples, 1), log_var.repeat(self.n_samples, 1)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return Coded(mean + _noise(mean, generator) * torch.exp(0.5 * log_var), self._charge(mean, log_var))
+
+    def draw(self, h: Tensor, n_samples: int, generator: torch.Generator | None) -> Coded:
+        """Several samples of each row, (n_samples · n, code), each with its own log q(z|x) - log p(z)."""
+        mean, log_var = (part.repeat(n_samples, 1) for part in self.posterior(h))
+        noise = _noise(mean, generator)
         z = mean + noise * torch.exp(0.5 * log_var)
-        if self.n_samples > 1:
-            return Coded(z, 0.5 * (z.square() - noise.square() - log_var).sum(1))  # log q(z|x) - log p(z)
-        return Coded(z, self._charge(mean, log_var))
+        return Coded(z, 0.5 * (z.square() - noise.square() - log_var).sum(1))
 
     def _charge(self, mean: Tensor, log_var: Tensor) -> Tensor:
         """Nats a row, (n,)."""
@@ -248,6 +252,10 @@ class GaussianModule(CodeModule):
         """Mean and log-variance, (n, code) each; the log-variance is kept within ±10, where exp is safe."""
         mean, log_var = h.chunk(2, dim=1)
         return mean, 10.0 * torch.tanh(log_var / 10.0)
+
+
+def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def standard_divergence(mean: Tensor, log_var: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ class Loss(Choice):
     """What one number of the loss is measured in."""
     likelihood: ClassVar[bool] = False
     """Whether the loss is a whole negative log-likelihood in nats, constants included."""
+    continuous: ClassVar[bool] = False
+    """Whether that is of a density, which has the inverse unit of the data."""
 
     def output_width(self, n_features: int) -> int:
         """How many numbers the decoder gives for a row."""
@@ -203,6 +205,7 @@ class Normal(Loss):
 
     unit: ClassVar[str] = "nats per feature"
     likelihood: ClassVar[bool] = True
+    continuous: ClassVar[bool] = True
     rules: ClassVar[Mapping[str, Rule]] = {"scale": Instance((float, int, type(None)), "a number > 0 or None")}
 
     def mistakes(self, context: Context | None = None) -> list[str]:

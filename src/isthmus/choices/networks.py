@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -13,20 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.choices.layers import ACTIVATIONS, INITIALIZATIONS, initialized
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, either
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "leaky-relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-    "selu": nn.SELU,
-    "sigmoid": nn.Sigmoid,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-}
 
 Pair = tuple[nn.Module, nn.Module]
 
@@ -41,6 +30,8 @@ class Network(Choice):
 
     def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
         """Make the encoder, (n, d) → (n, code_width), and the decoder, (n, code_size) → (n, output_width).
+
+        Both are given the conditions of the context, if any, behind each row and each code.
 
         Initial weights are drawn from torch's global generator, which the caller has seeded.
         """
@@ -119,7 +110,7 @@ class Dense(Network):
         "activation": activation_rule(),
         "decoder_sizes": either(Sizes(), OneOf((None,))),
         "tied": OneOf((True, False)),
-        "initialization": OneOf(("glorot-uniform", "he-uniform", "orthogonal")),
+        "initialization": OneOf(tuple(INITIALIZATIONS)),
     }
 
     def mistakes(self, context: Context | None = None) -> list[str]:
@@ -138,30 +129,19 @@ class Dense(Network):
 
     def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
         sizes = tuple(map(int, self.resolve(context).hidden_sizes))
-        encoder = self._chain(_linears((context.n_features, *sizes, code_width)))
+        encoder = self._chain(_linears((context.encoder_width, *sizes, code_width)))
         if self.tied:
             return encoder, self._chain([TiedLinear(layer) for layer in _linear_layers(encoder)[::-1]])
         back = sizes[::-1] if self.decoder_sizes is None else tuple(map(int, self.decoder_sizes))
-        return encoder, self._chain(_linears((context.code_size, *back, output_width)))
+        return encoder, self._chain(_linears((context.decoder_width, *back, output_width)))
 
     def _chain(self, layers: list[nn.Module]) -> nn.Sequential:
         chain: list[nn.Module] = []
         for layer in layers:
             chain += [layer] if self.activation is None else [layer, ACTIVATIONS[self.activation]()]
             if isinstance(layer, nn.Linear):
-                self._initialize(layer)
+                initialized(layer, self.initialization)
         return nn.Sequential(*(chain if self.activation is None else chain[:-1]))
-
-    @torch.no_grad()
-    def _initialize(self, layer: nn.Linear) -> None:
-        if self.initialization == "orthogonal":
-            nn.init.orthogonal_(layer.weight)
-        else:
-            fan = (
-                layer.in_features + layer.out_features if self.initialization == "glorot-uniform" else layer.in_features
-            )
-            layer.weight.uniform_(-math.sqrt(6 / fan), math.sqrt(6 / fan))
-        layer.bias.zero_()
 
 
 def _linears(widths: tuple[int, ...]) -> list[nn.Module]:
@@ -205,8 +185,8 @@ class Modules(Network):
         for module in (*encoder.modules(), *decoder.modules()):
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()  # type: ignore[operator]  # torch's habit, not its type
-        self._try("encoder", encoder, context.n_features, code_width)
-        self._try("decoder", decoder, context.code_size, output_width)
+        self._try("encoder", encoder, context.encoder_width, code_width)
+        self._try("decoder", decoder, context.decoder_width, output_width)
         return encoder, decoder
 
     @torch.no_grad()

@@ -249,7 +249,8 @@ def _only_layer(encoding: Encoding) -> nn.Linear | None:
     """The layer of an encoder that is one linear layer with an activation of known slope, else None."""
     layers = [] if encoding.encoder is None else [m for m in encoding.encoder.modules() if not list(m.children())]
     if len(layers) == 1 and isinstance(layers[0], nn.Linear) and encoding.activation in _SLOPES:
-        return layers[0] if layers[0].out_features == encoding.z.shape[1] else None
+        shape = (encoding.z.shape[1], encoding.x.shape[1])  # not wider by a variance or by conditions
+        return layers[0] if layers[0].weight.shape == shape else None
     return None
 
 

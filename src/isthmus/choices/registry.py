@@ -25,17 +25,30 @@ class Context:
         Number of numbers in a code.
     lower, upper
         The least and the largest value of the scaled data.
+    n_conditions
+        Numbers that stand behind each row and each code and say what is known of it, such as a one-hot label.
     """
 
     feature_shape: tuple[int, ...]
     code_size: int
     lower: float = -math.inf
     upper: float = math.inf
+    n_conditions: int = 0
 
     @property
     def n_features(self) -> int:
         """Numbers in one row."""
         return math.prod(self.feature_shape)
+
+    @property
+    def encoder_width(self) -> int:
+        """Numbers that the encoder is given: a row and what it is conditioned on."""
+        return self.n_features + self.n_conditions
+
+    @property
+    def decoder_width(self) -> int:
+        """Numbers that the decoder is given: a code and what it is conditioned on."""
+        return self.code_size + self.n_conditions
 
     @property
     def in_unit_interval(self) -> bool:

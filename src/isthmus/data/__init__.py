@@ -2,12 +2,21 @@
 
 from isthmus.data.reading import read
 from isthmus.data.scaling import SCALINGS, Scaling, Statistics, learn_scaling, summarise
-from isthmus.data.sources import ArraySource, ImageFolder, MemoryMappedSource, Source, SparseSource, as_source
+from isthmus.data.sources import (
+    ArraySource,
+    ImageFolder,
+    LabelledSource,
+    MemoryMappedSource,
+    Source,
+    SparseSource,
+    as_source,
+)
 
 __all__ = [
     "SCALINGS",
     "ArraySource",
     "ImageFolder",
+    "LabelledSource",
     "MemoryMappedSource",
     "Scaling",
     "Source",

@@ -151,6 +151,13 @@ class Scaling:
             return x
         return x / self._as(self.factor, x) + self._as(self.shift, x)
 
+    def extended(self, n_features: int, n_more: int) -> Scaling:
+        """The same for rows of `n_features` with `n_more` numbers behind them, which stay as they are."""
+        if self.name == "none" or not n_more:
+            return self
+        shift, factor = (np.broadcast_to(array, (n_features,)) for array in (self.shift, self.factor))
+        return Scaling(self.name, np.append(shift, np.zeros(n_more)), np.append(factor, np.ones(n_more)))
+
     @staticmethod
     def _as(array: np.ndarray, x: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(array)).to(x.device, x.dtype)

@@ -129,6 +129,40 @@ def _gather_runs(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return out
 
 
+class LabelledSource(Source):
+    """The flat rows of another source with their labels behind them, one-hot: (n, d + classes).
+
+    Parameters
+    ----------
+    source
+        The rows.
+    labels
+        The class of each, (n,), from 0.
+    n_classes
+        How many classes there are.
+
+    Examples
+    --------
+    >>> LabelledSource(ArraySource(np.array([[5.0], [6.0]])), np.array([1, 0]), 2).read(slice(0, 2))
+    array([[5., 0., 1.],
+           [6., 1., 0.]])
+    """
+
+    def __init__(self, source: Source, labels: np.ndarray, n_classes: int) -> None:
+        self._source, self._labels, self._one_hot = source, labels, np.eye(n_classes)
+        self.n_rows, self.feature_shape = source.n_rows, (source.n_features + n_classes,)
+        self.dtype = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
+        self.random_access = source.random_access
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return self._source.fits_in_memory
+
+    def read(self, rows: Rows) -> np.ndarray:
+        read = self._source.read(rows)
+        return np.hstack([read.reshape(len(read), -1), self._one_hot[self._labels[rows]]]).astype(self.dtype)
+
+
 class SparseSource(Source):
     """A scipy CSR matrix, of which only the rows asked for are made dense."""
 

@@ -2,16 +2,29 @@
 
 from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import choices_by_parameter
+from isthmus.estimators.generative import Posterior
 from isthmus.estimators.layers import Layer
 from isthmus.estimators.persistence import load
-from isthmus.estimators.variants import KINDS, DenoisingAutoencoder, SparseAutoencoder, find_kind
+from isthmus.estimators.variants import (
+    KINDS,
+    ContractiveAutoencoder,
+    ConvolutionalAutoencoder,
+    DenoisingAutoencoder,
+    SparseAutoencoder,
+    VariationalAutoencoder,
+    find_kind,
+)
 
 __all__ = [
     "KINDS",
     "Autoencoder",
+    "ContractiveAutoencoder",
+    "ConvolutionalAutoencoder",
     "DenoisingAutoencoder",
     "Layer",
+    "Posterior",
     "SparseAutoencoder",
+    "VariationalAutoencoder",
     "choices_by_parameter",
     "find_kind",
     "load",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,29 +12,25 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
-from torch import Tensor
 
 from isthmus.choices.registry import unknown
 from isthmus.data import Scaling
 from isthmus.estimators import persistence
+from isthmus.estimators.applying import ERRORS_PER_FEATURE, VERBS, corrupting, decode, stream, whole
 from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
+from isthmus.estimators.generative import Generative
 from isthmus.estimators.layers import Layer, list_layers
-from isthmus.estimators.validation import Given, take
-from isthmus.exceptions import DivergenceError, DivergenceWarning, InterruptedWarning
+from isthmus.estimators.trouble import report_trouble
+from isthmus.estimators.validation import Given, take, take_labels
 from isthmus.files.model_file import State, write_state
-from isthmus.training import History, Objective, Run, choose_device, train
+from isthmus.training import History, Objective, choose_device, train
 from isthmus.training.checkpoint import resume as resume_run
-from isthmus.training.feeding import Loader
-from isthmus.training.loop import first_bad_step, optimizer_state
+from isthmus.training.loop import optimizer_state
 from isthmus.training.objective import count_parameters
-
-CHUNK_BYTES = 16 * 2**20
-"""How much of the input is worked on at a time when a fitted model is used."""
-VERBS = ("transform", "reconstruct", "score_samples", "reconstruction_error")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Learns a short code for rows of numbers, from which the rows can be restored.
 
     An encoder turns a row x into a code z, a decoder turns z back into x^; both are trained so that a loss between x^
@@ -57,6 +52,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         What else the code must obey: None, a name, a member or a list of them.
     loss
         ``"auto"``: binary cross-entropy for data in [0, 1], else mean squared error.
+    conditional
+        Whether encoder and decoder are given labels ``y`` too; then every verb needs them. The code is left with what
+        the label does not say.
     scaling
         ``"auto"``: pixels (uint8) are divided by 255, data in [0, 1] stay, all else is standardised. Or ``"none"``,
         ``"pixels"``, ``"minmax"``, ``"standard"``. Results come back in your own units.
@@ -96,6 +94,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         ``"stopped by a callback"``.
     settled_ : dict
         Batch size, learning rate and greatest number of epochs that were in force.
+    classes_ : array
+        The labels of a conditional model.
     objective_, scaling_, device_
         The trained network with its choices, the learned scaling, the device in use.
 
@@ -114,6 +114,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     corruption: Any = None
     penalty: Any = None
     loss: Any = "auto"
+    conditional: bool = False
     scaling: str | None = "auto"
     max_epochs: int | str = "auto"
     batch_size: int | str = "auto"
@@ -130,7 +131,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     # -- learning ------------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, X_val: Any = None, resume: str | Path | None = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, *, X_val: Any = None, y_val: Any = None, resume: str | Path | None = None
+    ) -> Self:
         """Learn from rows; whatever was learned before is forgotten.
 
         Parameters
@@ -138,9 +141,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X
             (n, d), (n, h, w) or (n, h, w, c): an array, a frame, a CSR matrix, a tensor or a `Source`; n >= 2.
         y
-            Ignored.
-        X_val
-            Rows to measure on after every epoch, instead of a held-out fraction.
+            Labels, (n,), where ``conditional=True``; else ignored.
+        X_val, y_val
+            Rows to measure on after every epoch, instead of a held-out fraction, and their labels.
         resume
             A checkpoint written by `isthmus.Checkpoint` in a run with the same data and parameters.
 
@@ -151,8 +154,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         DivergenceError
             The loss became NaN before one epoch was done.
         """
-        given = take(self, X, fitting=True, min_rows=2)
-        prepared = prepare(self, given, None if X_val is None else take(self, X_val))
+        given = take(self, X, y, fitting=True, min_rows=2)
+        prepared = prepare(self, given, None if X_val is None else take(self, X_val, y_val))
         if resume is not None:
             resume_run(prepared.run, resume)
         self._train(prepared)
@@ -166,17 +169,17 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X
             Rows of the same shape as before; on the first call, as for `fit`.
         y
-            Ignored.
+            Labels, where ``conditional=True``; the first call must have some of each.
         """
         first = not hasattr(self, "objective_")
-        given = take(self, X, fitting=first, min_rows=2)
+        given = take(self, X, y, fitting=first, min_rows=2)
         self._train(prepare_more(self, given, first=first))
         return self
 
     def _train(self, prepared: Prepared) -> None:
         train(prepared.run)
         self._keep(prepared)
-        _report_trouble(prepared.run)
+        report_trouble(prepared.run)
 
     def _keep(self, prepared: Prepared) -> None:
         run = prepared.run
@@ -190,63 +193,63 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.settled_ = {name: getattr(run.settings, name) for name in ("batch_size", "learning_rate", "max_epochs")}
 
     # -- using ---------------------------------------------------------------------------------------------------
+    # Everywhere y is the labels of the rows where ``conditional=True``, and is ignored elsewhere.
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Any, y: Any = None) -> Any:
         """Codes of rows: (n, *feature_shape) → (n, code_size), without randomness."""
-        given = self._take(X)
-        return given.codes(self._whole(given, "transform"))
+        given = self._take(X, y)
+        return given.codes(whole(self, given, VERBS["transform"]))
 
-    def reconstruct(self, X: Any) -> Any:
+    def reconstruct(self, X: Any, y: Any = None) -> Any:
         """Rows as the model restores them, in the type, shape and units of X; bytes for bytes."""
-        given = self._take(X)
-        return given.like(self._whole(given, "reconstruct"))
+        given = self._take(X, y)
+        return given.like(whole(self, given, VERBS["reconstruct"]))
 
-    def corrupt(self, X: Any, *, random_state: Any = None) -> Any:
+    def corrupt(self, X: Any, y: Any = None, *, random_state: Any = None) -> Any:
         """Rows as the model is given them in training, damaged by its corruption, in the type and units of X.
 
         Parameters
         ----------
         X
             Clean rows.
+        y
+            Their labels, for a conditional model.
         random_state
             Seed or RandomState of the damage.
         """
-        given = self._take(X)
+        given = self._take(X, y)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        generator = torch.Generator(self.device_).manual_seed(seed)
-        return given.like(self._whole(given, "corrupt", generator=generator))
+        return given.like(whole(self, given, corrupting(torch.Generator(self.device_).manual_seed(seed))))
 
-    def inverse_transform(self, X: Any) -> Any:
+    def inverse_transform(self, X: Any, y: Any = None) -> Any:
         """Rows of the fitted shape and units from codes: (n, code_size) → (n, *feature_shape)."""
         check_is_fitted(self, "objective_")
         codes, tensor = _as_codes(X, self.objective_.context.code_size, type(self).__name__)
-        dtype = torch.float64 if codes.dtype == np.float64 and self.device_ == "cpu" else torch.float32
-        parts = np.array_split(codes, max(1, -(-codes.nbytes // CHUNK_BYTES)))
-        with torch.inference_mode():
-            rows = np.concatenate([self._decode(torch.from_numpy(part).to(self.device_, dtype)) for part in parts])
-        rows = rows.astype(np.uint8 if rows.dtype == np.uint8 else codes.dtype, copy=False)
+        rows = decode(self, codes, self._conditions(y, len(codes)))
         return torch.from_numpy(rows).to(X.device) if tensor else rows
 
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Minus the loss of each row, mean over its features, (n,): the higher, the better restored.
 
         In nats per feature for binary cross-entropy, in squared scaled units for mean squared error.
         """
-        return self._whole(self._take(X), "score_samples")
+        return whole(self, self._take(X, y), VERBS["score_samples"])
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Minus the mean loss per feature over all rows; higher is better. `y` is ignored."""
-        given = self._take(X)
-        sums = [(chunk.sum(dtype=np.float64), len(chunk)) for chunk in self._chunks(given, "score_samples")]
+        """Minus the mean loss per feature over all rows; higher is better."""
+        chunks = stream(self, self._take(X, y), VERBS["score_samples"])
+        sums = [(chunk.sum(dtype=np.float64), len(chunk)) for chunk in chunks]
         return float(sum(part for part, _ in sums) / sum(n for _, n in sums))
 
-    def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
+    def reconstruction_error(self, X: Any, y: Any = None, *, per_feature: bool = False) -> np.ndarray:
         """Squared error between X and its reconstruction, in squared units of X.
 
         Parameters
         ----------
         X
             Rows.
+        y
+            Their labels, for a conditional model.
         per_feature
             Give one number for each feature of each row instead of their mean.
 
@@ -254,10 +257,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         -------
         (n,), or (n, *feature_shape) with `per_feature`.
         """
-        verb = "errors_per_feature" if per_feature else "reconstruction_error"
-        return self._whole(self._take(X), verb)
+        verb = ERRORS_PER_FEATURE if per_feature else VERBS["reconstruction_error"]
+        return whole(self, self._take(X, y), verb)
 
-    def stream(self, X: Any, verb: str = "transform", *, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
+    def stream(
+        self, X: Any, verb: str = "transform", *, y: Any = None, rows_per_chunk: int | None = None
+    ) -> Iterator[np.ndarray]:
         """Results chunk by chunk, for data or results larger than memory.
 
         Parameters
@@ -266,66 +271,23 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             Rows; a `Source` or a memory-mapped array is read as it is needed.
         verb
             ``"transform"``, ``"reconstruct"``, ``"score_samples"`` or ``"reconstruction_error"``.
+        y
+            Labels, for a conditional model.
         rows_per_chunk
             Rows a chunk; None: by size.
         """
         if verb not in VERBS:
             raise ValueError(f"verb={verb!r} is no verb of a model; use one of {', '.join(VERBS)}.")
-        return self._chunks(self._take(X), verb, rows_per_chunk)
+        return stream(self, self._take(X, y), VERBS[verb], rows_per_chunk)
 
-    def _take(self, X: Any) -> Given:
+    def _take(self, X: Any, y: Any = None) -> Given:
         check_is_fitted(self, "objective_")
-        return take(self, X)
+        return take(self, X, y)
 
-    def _whole(self, given: Given, verb: str, **more: Any) -> np.ndarray:
-        """The result of a verb for all rows in one array."""
-        result: np.ndarray | None = None
-        row = 0
-        for chunk in self._chunks(given, verb, **more):
-            if result is None:
-                result = np.empty((given.source.n_rows, *chunk.shape[1:]), chunk.dtype)
-            result[row : row + len(chunk)] = chunk
-            row += len(chunk)
-        return result if result is not None else np.empty((0,), given.floating)
-
-    def _chunks(self, given: Given, verb: str, rows_per_chunk: int | None = None, **more: Any) -> Iterator[np.ndarray]:
-        size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * self.n_features_in_))
-        double = given.floating == np.float64 and self.device_ == "cpu"
-        dtype = torch.float64 if double else torch.float32
-        loader = Loader(self.scaling_, torch.device(self.device_), dtype)
-        shape = given.source.feature_shape
-        work: Callable[..., Tensor] = getattr(self, f"_{verb}")
-        wide = verb in ("reconstruct", "corrupt", "errors_per_feature")
-        as_bytes = verb in ("reconstruct", "corrupt") and given.source.dtype == np.uint8
-        for chunk in given.source.chunks(size):
-            with torch.inference_mode():
-                rows = work(loader(chunk), **more)
-            answer = _bytes(rows).cpu().numpy() if as_bytes else rows.cpu().numpy().astype(given.floating, copy=False)
-            yield answer.reshape(len(answer), *shape) if wide else answer
-
-    def _transform(self, x: Tensor) -> Tensor:
-        return self.objective_.as_dtype(x.dtype).encode(x)
-
-    def _reconstruct(self, x: Tensor) -> Tensor:
-        objective = self.objective_.as_dtype(x.dtype)
-        return self.scaling_.invert(objective.decode(objective.encode(x)))
-
-    def _corrupt(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return self.scaling_.invert(self.objective_.corrupt(x, generator))
-
-    def _score_samples(self, x: Tensor) -> Tensor:
-        return -self.objective_.as_dtype(x.dtype).row_losses(x)
-
-    def _errors_per_feature(self, x: Tensor) -> Tensor:
-        return (self._reconstruct(x) - self.scaling_.invert(x)).square()
-
-    def _reconstruction_error(self, x: Tensor) -> Tensor:
-        return self._errors_per_feature(x).mean(dim=1)
-
-    def _decode(self, z: Tensor) -> np.ndarray:
-        rows = self.scaling_.invert(self.objective_.as_dtype(z.dtype).decode(z))
-        rows = _bytes(rows) if self.scaling_.name == "pixels" else rows
-        return rows.cpu().numpy().reshape(len(z), *self.feature_shape_)
+    def _conditions(self, y: Any, n_rows: int) -> np.ndarray | None:
+        """Labels as the decoder takes them, (n, classes), or None where the model is not conditional."""
+        labels = take_labels(self, y, n_rows)
+        return None if labels is None else np.eye(len(self.classes_), dtype=np.float32)[labels]
 
     # -- knowing -------------------------------------------------------------------------------------------------
 
@@ -392,6 +354,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "params": persistence.encode({**self.get_params(deep=False), "callbacks": ()}),
             "choices": self.describe(),
             "context": persistence.context_to_json(self.objective_.context),
+            "classes": getattr(self, "classes_", np.empty(0)).tolist() if self.conditional else None,
             "feature_names": None if not hasattr(self, "feature_names_in_") else [*map(str, self.feature_names_in_)],
             "scaling": self.scaling_.name,
             "history": list(self.history_.rows),
@@ -426,6 +389,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.scaling_ = Scaling.from_arrays(values["scaling"], _group(state, "scaling."))
         self.history_ = History(values["history"])
         self.feature_shape_, self.n_features_in_ = context.feature_shape, context.n_features
+        if values["classes"] is not None:
+            self.classes_ = np.asarray(values["classes"])
         if values["feature_names"] is not None:
             self.feature_names_in_ = np.asarray(values["feature_names"], dtype=object)
         self.n_epochs_, self.stop_reason_, self.settled_ = (
@@ -438,26 +403,6 @@ def _refuse_unknown(owner: Any, name: str) -> None:
     known = list(owner.get_params(deep=False))
     if name not in known:
         raise ValueError(unknown(f"parameter of {type(owner).__name__}", name, known))
-
-
-def _report_trouble(run: Run) -> None:
-    """Say in a warning why training ended before its time, and what is kept; an error where nothing is."""
-    kept = f"the weights of epoch {run.best.epoch} are kept" if run.best.epoch else "the weights are kept as they are"
-    if run.stop_reason == "interrupted":
-        warnings.warn(f"Training was interrupted in epoch {run.epoch + 1}; {kept}.", InterruptedWarning, stacklevel=4)
-    if run.stop_reason == "diverged":
-        text = (
-            f"The loss is not finite at step {first_bad_step(run)} (epoch {run.epoch + 1}), at a learning rate of "
-            f"{run.learning_rate:.3g}, which is probably too high. Use a lower learning_rate than "
-            f"{run.settings.learning_rate:g}, or optimizer=Adam(clip_norm=1.0)"
-        )
-        if not run.best.epoch:
-            raise DivergenceError(f"{text}.")
-        warnings.warn(f"{text}; {kept}.", DivergenceWarning, stacklevel=4)
-
-
-def _bytes(rows: Tensor) -> Tensor:
-    return rows.round().clamp_(0, 255).to(torch.uint8)
 
 
 def _as_codes(Z: Any, code_size: int, name: str) -> tuple[np.ndarray, bool]:

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES
+from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, Gaussian
 from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, learn_scaling, summarise
@@ -37,6 +37,7 @@ AUTO = OneOf(("auto",))
 FLAG = OneOf((True, False))
 RULES: Mapping[str, Rule] = {
     "code_size": Whole(1),
+    "conditional": FLAG,
     "scaling": OneOf((None, *SCALINGS)),
     "max_epochs": either(Whole(1), AUTO),
     "batch_size": either(Whole(1), AUTO),
@@ -88,24 +89,16 @@ def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
     return made, mistakes
 
 
-def check_parameters(estimator: Any) -> dict[str, Any]:
-    """The choices of an estimator, when all its parameters are admissible.
-
-    Raises
-    ------
-    ValueError
-        With one sentence for each mistake.
-    """
-    made, mistakes = resolve_choices(estimator)
-    mistakes += broken_rules(estimator, RULES)
-    mistakes += [text for member in made.values() if member is not None for text in member.mistakes()]
-    mistakes += [
-        f"{type(estimator).__name__}: callbacks holds {callback!r}, which is no isthmus.Callback."
-        for callback in (estimator.callbacks if isinstance(estimator.callbacks, list | tuple) else ())
-        if not isinstance(callback, Callback)
+def own_mistakes(estimator: Any) -> list[str]:
+    """All that is wrong with the parameters that hold no choice, one sentence each."""
+    return [
+        *broken_rules(estimator, RULES),
+        *(
+            f"{type(estimator).__name__}: callbacks holds {callback!r}, which is no isthmus.Callback."
+            for callback in (estimator.callbacks if isinstance(estimator.callbacks, list | tuple) else ())
+            if not isinstance(callback, Callback)
+        ),
     ]
-    refuse(mistakes)
-    return made
 
 
 def refuse(mistakes: Sequence[str]) -> None:
@@ -127,23 +120,39 @@ class Prepared:
 
 def prepare(estimator: Any, given: Given, validation: Given | None) -> Prepared:
     """Check everything, learn the scaling, build the objective and a run that is ready to train."""
-    made = check_parameters(estimator)
+    made, context, scaling = consider(estimator, given)
     device = choose_device(estimator.device)
     seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
-    statistics = summarise(given.source)
-    refuse_bad_statistics(statistics, given)
-    scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype)
-    context = make_context(given.source, statistics, scaling, estimator.code_size)
     objective = build_objective(made, context, seed).to(device)
-    loader = Loader(scaling, device, check=range_check(context, objective, scaling))
+    loader = make_loader(objective, scaling)
     rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)
     settings = settle(estimator, made, len(rows), seed)
-    train_feed = make_feed(given.source, rows, loader, settings.batch_size)
-    measured = given.source if validation is None else validation.source
+    train_feed = make_feed(given.rows, rows, loader, settings.batch_size)
+    measured = given.rows if validation is None else validation.rows
     held_out = held_out if validation is None else np.arange(measured.n_rows)
     feed = make_feed(measured, held_out, loader, VALIDATION_BATCH) if len(held_out) else None
     run = Run(objective, settings, train_feed, feed, callbacks_of(estimator))
     return Prepared(objective, scaling, run)
+
+
+def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling]:
+    """Look at all parameters and at the data once; say in one error all that is wrong with them together."""
+    resolved, mistakes = resolve_choices(estimator)
+    mistakes += own_mistakes(estimator)
+    mistakes += [text for member in resolved.values() if member is not None for text in member.mistakes()]
+    if estimator.conditional is True and given.labels is None:
+        mistakes.append(f"{type(estimator).__name__}: conditional=True needs labels; give them as fit(X, y).")
+    blocked = not Whole(1).admits(estimator.code_size) or not RULES["scaling"].admits(estimator.scaling)
+    if blocked or len(resolved) < len(CHOICES):
+        refuse(mistakes)
+    statistics = summarise(given.source)
+    refuse_bad_statistics(statistics, given)
+    scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype)
+    context = make_context(given, statistics, scaling, estimator.code_size)
+    if all(member is None or not member.mistakes() for member in resolved.values()):
+        mistakes += choose(resolved, context).mistakes(context)
+    refuse(mistakes)
+    return resolved, context, scaling
 
 
 def refuse_bad_statistics(statistics: Statistics, given: Given) -> None:
@@ -153,7 +162,7 @@ def refuse_bad_statistics(statistics: Statistics, given: Given) -> None:
         raise DataError(non_finite_text(statistics.n_nan, statistics.n_infinite, statistics.first_bad, names))
 
 
-def make_context(source: Source, statistics: Statistics, scaling: Scaling, code_size: int) -> Context:
+def make_context(given: Given, statistics: Statistics, scaling: Scaling, code_size: int) -> Context:
     """What is known of the data: shape, and the range of the scaled values."""
     ends = np.stack([statistics.minimum, statistics.maximum])
     scaled = (ends - scaling.shift) * scaling.factor
@@ -161,20 +170,32 @@ def make_context(source: Source, statistics: Statistics, scaling: Scaling, code_
     lower, upper = float(scaled.min()), float(scaled.max())
     lower = 0.0 if abs(lower) < slack else lower  # rounding of the scaling must not leave the unit interval
     upper = 1.0 if abs(upper - 1.0) < slack else upper
-    return Context(tuple(map(int, source.feature_shape)), int(code_size), lower, upper)
+    shape = tuple(map(int, given.source.feature_shape))
+    return Context(shape, int(code_size), lower, upper, given.n_classes)
+
+
+def choose(made: Mapping[str, Any], context: Context) -> Choices:
+    """The five choices, settled for these data."""
+    loss = made["loss"]
+    if loss is None:
+        other = "normal" if isinstance(made["code"], Gaussian) else "mean-squared-error"
+        loss = LOSSES.resolve("binary-cross-entropy" if context.in_unit_interval else other)
+    chosen = {name: made[name] for name in ("network", "code", "corruption", "penalty")}
+    return Choices(**chosen, loss=loss).resolve(context)
 
 
 def build_objective(made: Mapping[str, Any], context: Context, seed: int) -> Objective:
     """The objective of these choices with fresh weights, drawn from the seed without touching global state."""
-    loss = made["loss"]
-    if loss is None:
-        loss = LOSSES.resolve("binary-cross-entropy" if context.in_unit_interval else "mean-squared-error")
-    chosen = {name: made[name] for name in ("network", "code", "corruption", "penalty")}
-    choices = Choices(**chosen, loss=loss).resolve(context)
-    refuse(choices.mistakes(context))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Objective(choices, context)
+        return Objective(choose(made, context), context)
+
+
+def make_loader(objective: Objective, scaling: Scaling) -> Loader:
+    """What scales rows for training and refuses those that cannot be used."""
+    context = objective.context
+    extended = scaling.extended(context.n_features, context.n_conditions)
+    return Loader(extended, next(objective.parameters()).device, check=range_check(context, objective, extended))
 
 
 def range_check(context: Context, objective: Objective, scaling: Scaling) -> Callable[[np.ndarray], None]:
@@ -265,16 +286,16 @@ def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
     if first:
         prepared = prepare(estimator, given, None)
         objective, scaling, seed = prepared.objective, prepared.scaling, prepared.run.settings.seed
+        made, _ = resolve_choices(estimator)
     else:
         objective, scaling = estimator.objective_, estimator.scaling_
         seed = int(check_random_state(estimator.random_state).randint(2**31 - 1)) + estimator.n_epochs_
-    made = check_parameters(estimator)
+        made, mistakes = resolve_choices(estimator)
+        refuse(mistakes + own_mistakes(estimator))
     settings = settle(estimator, {**made, "schedule": SCHEDULES.resolve("constant")}, given.source.n_rows, seed)
     settings = replace(settings, max_epochs=1 if first else len(estimator.history_) + 1, patience=None)
-    loader = Loader(
-        scaling, next(objective.parameters()).device, check=range_check(objective.context, objective, scaling)
-    )
-    feed = make_feed(given.source, np.arange(given.source.n_rows), loader, settings.batch_size)
+    loader = make_loader(objective, scaling)
+    feed = make_feed(given.rows, np.arange(given.source.n_rows), loader, settings.batch_size)
     run = Run(objective, settings, feed, None, callbacks_of(estimator))
     if not first:
         continue_from(run, estimator.history_, getattr(estimator, "optimizer_state_", {}))

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices.networks import ACTIVATIONS
+from isthmus.choices.layers import ACTIVATIONS
 from isthmus.training.objective import Objective
 
 _NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
 _KINDS = {"Linear": "Dense", "TiedLinear": "Dense (tied)"}
+_SHAPING = ("Flatten", "ToPicture", "ToPlaces", "ToRow")
+"""Layers that learn nothing and only give numbers another shape; the table leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,15 @@ class Layer:
 @torch.no_grad()
 def list_layers(objective: Objective) -> list[Layer]:
     """The layers in the order in which a row passes them; an activation is named in the row before it."""
-    row = next(objective.parameters()).new_zeros(2, objective.context.n_features)
+    row = next(objective.parameters()).new_zeros(2, objective.context.encoder_width)
     seen: set[int] = set()
     h, encoder = _pass("encoder", objective.encoder, row, seen)
     z = objective.code.deterministic(h)
     code = objective.choices.code
     activation = getattr(code, "activation", None)
     middle = Layer("code", type(code).__name__, tuple(z.shape[1:]), activation, _learned(objective.code, seen))
-    _, decoder = _pass("decoder", objective.decoder, z, seen)
+    given = torch.cat([z, z.new_zeros(2, objective.context.n_conditions)], dim=1)
+    _, decoder = _pass("decoder", objective.decoder, given, seen)
     last = getattr(objective.choices.loss, "activation", "sigmoid")
     return [*encoder, middle, *decoder[:-1], replace(decoder[-1], activation=decoder[-1].activation or last)]
 
@@ -59,10 +62,10 @@ def _pass(part: str, module: nn.Module, x: Tensor, seen: set[int]) -> tuple[Tens
     rows: list[Layer] = []
 
     def note(leaf: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        kind = type(leaf).__name__
         if type(leaf) in _NAMES and rows:
             rows[-1] = replace(rows[-1], activation=_NAMES[type(leaf)])
-        else:
-            kind = type(leaf).__name__
+        elif kind not in _SHAPING:
             shape = tuple(output.shape[1:])
             rows.append(Layer(part, _KINDS.get(kind, kind), shape, None, _learned(leaf, seen)))
 

@@ -11,7 +11,7 @@ import scipy.sparse
 import torch
 from sklearn.utils.validation import validate_data
 
-from isthmus.data import Source, as_source
+from isthmus.data import LabelledSource, Source, as_source
 from isthmus.exceptions import DataError
 
 
@@ -25,10 +25,21 @@ class Given:
         The rows.
     original
         The object itself.
+    labels
+        For a conditional model: the class of each row as a number, (n,).
+    n_classes
+        How many classes there are.
     """
 
     source: Source
     original: Any
+    labels: np.ndarray | None = None
+    n_classes: int = 0
+
+    @property
+    def rows(self) -> Source:
+        """What the network is given: the rows, with their labels behind them where the model is conditional."""
+        return self.source if self.labels is None else LabelledSource(self.source, self.labels, self.n_classes)
 
     @property
     def floating(self) -> np.dtype[Any]:
@@ -50,7 +61,7 @@ class Given:
         return torch.from_numpy(rows).to(self.original.device) if isinstance(self.original, torch.Tensor) else rows
 
 
-def take(estimator: Any, X: Any, *, fitting: bool = False, min_rows: int = 1) -> Given:
+def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_rows: int = 1) -> Given:
     """Check data for an estimator and read them as a source; when fitting, the estimator learns their features.
 
     Raises
@@ -66,7 +77,37 @@ def take(estimator: Any, X: Any, *, fitting: bool = False, min_rows: int = 1) ->
         estimator.feature_names_in_ = np.asarray(source.feature_names, dtype=object)
     if not isinstance(X, Source) and source.fits_in_memory:
         refuse_non_finite(source, names=getattr(estimator, "feature_names_in_", None))
-    return Given(source, X)
+    labels = take_labels(estimator, y, source.n_rows, fitting=fitting)
+    return Given(source, X, labels, 0 if labels is None else len(estimator.classes_))
+
+
+def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -> np.ndarray | None:
+    """The class of each row as a number, (n,), for a conditional model; when fitting, it learns its classes.
+
+    Labels that are missing at fit are told with all else that is wrong there.
+
+    Raises
+    ------
+    ValueError
+        Labels are missing, not one a row, or of a class that was not there at `fit`.
+    """
+    if not estimator.conditional or (y is None and fitting):
+        return None
+    name = type(estimator).__name__
+    if y is None:
+        raise ValueError(
+            f"This {name} is conditional and needs the labels y of the rows; give one of each row's class."
+        )
+    given = np.asarray(y)
+    if given.shape != (n_rows,):
+        raise ValueError(f"y has shape {given.shape}, but labels of shape ({n_rows},) are needed: one for each row.")
+    if fitting:
+        estimator.classes_ = np.unique(given)
+    unseen = sorted(set(given.tolist()) - set(estimator.classes_.tolist()), key=str)
+    if unseen:
+        known = ", ".join(map(str, estimator.classes_[:10]))
+        raise ValueError(f"y holds {unseen[0]!r}, which was not among the labels at fit: {known}.")
+    return np.searchsorted(estimator.classes_, given)
 
 
 def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:

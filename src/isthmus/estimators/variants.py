@@ -44,10 +44,66 @@ class SparseAutoencoder(Autoencoder):
     penalty: Any = "l1"
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
+class ContractiveAutoencoder(Autoencoder):
+    """Learns codes that move little when the input does (Rifai et al. 2011).
+
+    An `Autoencoder` with ``penalty="contractive"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).random((50, 6))
+    >>> ContractiveAutoencoder(2, max_epochs=1, random_state=0).fit(X).transform(X).shape
+    (50, 2)
+    """
+
+    penalty: Any = "contractive"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class ConvolutionalAutoencoder(Autoencoder):
+    """Learns codes of images or signals with convolutions, which take neighbouring pixels together.
+
+    An `Autoencoder` with ``network="convolutional"``. Give images as (n, h, w) or (n, h, w, c), of any size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).random((20, 9, 7))
+    >>> ConvolutionalAutoencoder(4, max_epochs=1, random_state=0).fit(X).reconstruct(X).shape
+    (20, 9, 7)
+    """
+
+    network: Any = "convolutional"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class VariationalAutoencoder(Autoencoder):
+    """Learns a distribution of codes for each row, from whose prior new rows can be drawn (Kingma & Welling 2014).
+
+    An `Autoencoder` with ``code="gaussian"``; the loss of data that do not lie in [0, 1] is then `Normal`. Besides the
+    usual verbs it has `sample`, `posterior` and `log_likelihood`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).random((50, 6))
+    >>> model = VariationalAutoencoder(2, max_epochs=1, random_state=0).fit(X)
+    >>> model.sample(3, random_state=0).shape, model.log_likelihood(X, random_state=0).shape
+    ((3, 6), (50,))
+    """
+
+    code: Any = "gaussian"
+
+
 KINDS: dict[str, type[Autoencoder]] = {
     "autoencoder": Autoencoder,
+    "contractive": ContractiveAutoencoder,
+    "convolutional": ConvolutionalAutoencoder,
     "denoising": DenoisingAutoencoder,
     "sparse": SparseAutoencoder,
+    "variational": VariationalAutoencoder,
 }
 """The estimators by the short name that the command line uses."""
 

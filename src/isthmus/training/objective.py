@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices.codes import Code, Coded
+from isthmus.choices.codes import Code, Coded, GaussianModule
 from isthmus.choices.corruptions import Corruption
 from isthmus.choices.losses import Loss
 from isthmus.choices.networks import Network
@@ -89,44 +89,67 @@ class Objective(nn.Module):
         self.code = choices.code.build(context)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
-        """What a batch of scaled rows, (n, d), costs."""
+        """What a batch of scaled rows, (n, d), costs; what they are conditioned on stands behind them."""
+        target, conditions = self.split(x)
         given = self.corrupt(x, generator)
         coded: Coded = self.code(self.encoder(given), generator)
-        output = self.decoder(coded.z)
+        output = self.decoder(_joined(coded.z, conditions))
         penalty = self._penalty(given, coded.z[: len(x)], generator)
         if len(coded.z) > len(x):
-            reconstruction, prior = self._importance_weighted(output, coded, x)
+            reconstruction, prior = self._importance_weighted(output, coded, target)
         else:
-            reconstruction = self.choices.loss.mean(output, x)
-            prior = self._zero(x) if coded.prior is None else coded.prior.mean() / x.shape[1]
+            reconstruction = self.choices.loss.mean(output, target)
+            prior = self._zero(x) if coded.prior is None else coded.prior.mean() / target.shape[1]
         return LossParts(reconstruction + penalty + prior, reconstruction, penalty, prior)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows and what they are conditioned on: (n, d + conditions) → (n, d), (n, conditions) or None."""
+        if not self.context.n_conditions:
+            return x, None
+        return x[:, : self.context.n_features], x[:, self.context.n_features :]
 
     def _penalty(self, given: Tensor, z: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.choices.penalty is None:
             return self._zero(given)
+        x, conditions = self.split(given)
+
+        def encode(rows: Tensor) -> Tensor:
+            return self.encode(_joined(rows, conditions))
+
         activation = getattr(self.choices.code, "activation", None)
-        encoding = Encoding(given, z, self.encode, self.encoder, activation, generator)
-        return self.choices.penalty.penalize(encoding)
+        return self.choices.penalty.penalize(Encoding(x, z, encode, self.encoder, activation, generator))
 
     def _importance_weighted(self, output: Tensor, coded: Coded, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction, and what the importance-weighted bound adds to it (Burda et al. 2016, eq. 8)."""
+        rows, log_weights = self._weigh(output, coded, x)
+        bound = (torch.logsumexp(log_weights, 0) - math.log(len(log_weights))).mean() / x.shape[1]
+        return rows.mean(), -bound - rows.mean()
+
+    def _weigh(self, output: Tensor, coded: Coded, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of every sample of every row, and the logarithm of its importance, (samples, n)."""
         n_samples = len(output) // len(x)
         rows = self.choices.loss.per_row(output, x.repeat(n_samples, 1))
         assert coded.prior is not None  # a code that draws several samples has one
-        log_weights = -(rows * x.shape[1] + coded.prior).view(n_samples, len(x))
-        bound = (torch.logsumexp(log_weights, 0) - math.log(n_samples)).mean() / x.shape[1]
-        return rows.mean(), -bound - rows.mean()
+        return rows, -(rows * x.shape[1] + coded.prior).view(n_samples, len(x))
 
     @staticmethod
     def _zero(x: Tensor) -> Tensor:
         return x.new_zeros(())
 
+    def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator | None) -> Tensor:
+        """``log p(x, z) / q(z | x)`` for codes drawn from a Gaussian code's posterior: (n, d) → (n_samples, n)."""
+        target, conditions = self.split(x)
+        assert isinstance(self.code, GaussianModule)
+        coded = self.code.draw(self.encoder(x), n_samples, generator)
+        return self._weigh(self.decoder(_joined(coded.z, conditions)), coded, target)[1]
+
     def corrupt(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What the encoder is given in training: (n, d) → (n, d)."""
+        """What the encoder is given in training: (n, d) → (n, d); what rows are conditioned on stays as it is."""
         if self.choices.corruption is None:
             return x
-        shaped = x.view(len(x), *self.context.feature_shape)
-        return self.choices.corruption.corrupt(shaped, generator).reshape(len(x), -1)
+        target, conditions = self.split(x)
+        shaped = target.reshape(len(x), *self.context.feature_shape)
+        return _joined(self.choices.corruption.corrupt(shaped, generator).reshape(len(x), -1), conditions)
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes without randomness: (n, d) → (n, code)."""
@@ -135,6 +158,10 @@ class Objective(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Reconstructions in scaled units: (n, code) → (n, d)."""
         return self.choices.loss.link(self.decoder(z))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Rows as they are restored without randomness or corruption: (n, d) → (n, d)."""
+        return self.decode(_joined(self.encode(x), self.split(x)[1]))
 
     def as_dtype(self, dtype: torch.dtype) -> Objective:
         """The same objective for single or double arithmetic; the double one is made when it is first asked for."""
@@ -154,7 +181,15 @@ class Objective(nn.Module):
 
     def row_losses(self, x: Tensor) -> Tensor:
         """The loss of each row as it is reconstructed without corruption, mean over features: (n, d) → (n,)."""
-        return self.choices.loss.per_row(self.decoder(self.encode(x)), x)
+        target, conditions = self.split(x)
+        return self.choices.loss.per_row(self.decoder(_joined(self.encode(x), conditions)), target)
+
+
+def _joined(rows: Tensor, conditions: Tensor | None) -> Tensor:
+    """Rows or codes with what they are conditioned on behind them; several samples a row repeat it."""
+    if conditions is None:
+        return rows
+    return torch.cat([rows, conditions.repeat(len(rows) // len(conditions), 1)], dim=1)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -1,0 +1,210 @@
+"""Building blocks of networks: initial weights, and the layers between flat rows and pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky-relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "glorot-uniform": nn.init.xavier_uniform_,
+    "he-uniform": nn.init.kaiming_uniform_,
+    "orthogonal": nn.init.orthogonal_,
+}
+
+
+def initialized(layer: nn.Module, initialization: str) -> nn.Module:
+    """The layer with fresh weights, drawn from torch's global generator, and biases of zero."""
+    with torch.no_grad():
+        INITIALIZATIONS[initialization](layer.weight)  # type: ignore[arg-type]
+        layer.bias.zero_()  # type: ignore[operator, union-attr]
+    return layer
+
+
+class Stage(NamedTuple):
+    """One convolution on the way in, and its mirror image on the way out."""
+
+    inner: int
+    """Channels on the side of the picture."""
+    outer: int
+    """Channels on the side of the code."""
+    scales: bool
+    """Whether the picture is halved, or doubled, here."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The sizes of a picture on its way: as it is, padded, and after the last level."""
+
+    size: tuple[int, ...]
+    n_channels: int
+    n_levels: int
+    n_conditions: int = 0
+
+    @property
+    def coarse(self) -> tuple[int, ...]:
+        """Size after the last level."""
+        return tuple(-(-length // 2**self.n_levels) for length in self.size)
+
+    @property
+    def places(self) -> int:
+        """Places after the last level."""
+        return math.prod(self.coarse)
+
+    @property
+    def padding(self) -> list[int]:
+        """What is added at each side, last dimension first, as torch wants it."""
+        missing = [short * 2**self.n_levels - long for short, long in zip(self.coarse, self.size, strict=True)]
+        return [side for total in missing[::-1] for side in (total // 2, total - total // 2)]
+
+
+class ToPicture(nn.Module):
+    """Flat rows as padded pictures, channels first; what they are conditioned on as channels of one value each.
+
+    >>> ToPicture(Frame((3, 5), 2, 1))(torch.zeros(4, 30)).shape
+    torch.Size([4, 2, 4, 6])
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__()
+        self.frame = frame
+
+    def forward(self, x: Tensor) -> Tensor:
+        frame = self.frame
+        row = x[:, : x.shape[1] - frame.n_conditions]
+        picture = functional.pad(row.reshape(len(x), *frame.size, frame.n_channels).movedim(-1, 1), frame.padding)
+        return _with_planes(picture, x[:, row.shape[1] :])
+
+
+class ToRow(nn.Module):
+    """The inverse: cropped, and flat with channels last; several groups of channels one after the other."""
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__()
+        self.frame = frame
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.frame.padding[::-1][1::2]
+        for axis, (start, length) in enumerate(zip(before, self.frame.size, strict=True), start=2):
+            x = x.narrow(axis, start, length)
+        groups = x.reshape(len(x), -1, self.frame.n_channels, *self.frame.size)
+        return groups.movedim(2, -1).reshape(len(x), -1)
+
+
+class ToPlaces(nn.Module):
+    """A flat code as a small picture of so many channels, with its conditions as channels of one value each."""
+
+    def __init__(self, n_channels: int, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = (n_channels, *size)
+
+    def forward(self, z: Tensor) -> Tensor:
+        n = math.prod(self.shape)
+        return _with_planes(z[:, :n].reshape(len(z), *self.shape), z[:, n:])
+
+
+def _with_planes(picture: Tensor, conditions: Tensor) -> Tensor:
+    if not conditions.shape[1]:
+        return picture
+    shape = (*conditions.shape, *(1 for _ in picture.shape[2:]))
+    return torch.cat([picture, conditions.view(shape).expand(-1, -1, *picture.shape[2:])], dim=1)
+
+
+class Residual(nn.Module):
+    """``x + f(x)`` with f two convolutions (He et al. 2016, eq. 1)."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = self.body(x)
+        return x + changed
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Makes the layers of a convolutional network, for one or two dimensions."""
+
+    n_dimensions: int
+    kernel_size: int
+    activation: str | None
+    downsampling: str
+    upsampling: str
+    n_residual_blocks: int
+    initialization: str
+
+    def down(self, stage: Stage) -> list[nn.Module]:
+        """One stage on the way in: a convolution, and half the size where the stage scales."""
+        strided = stage.scales and self.downsampling == "strided"
+        layers = self._convolution(stage.inner, stage.outer, halving=strided)
+        if stage.scales and not strided:
+            layers.append((nn.MaxPool1d if self.n_dimensions == 1 else nn.MaxPool2d)(2))
+        return layers + (self._residual(stage.outer) if stage.scales else [])
+
+    def up(self, stage: Stage) -> list[nn.Module]:
+        """The same stage on the way out: twice the size where the stage scales, and a convolution."""
+        if not stage.scales:
+            return self._convolution(stage.outer, stage.inner)
+        if self.upsampling == "nearest":
+            doubled = [nn.Upsample(scale_factor=2), *self._convolution(stage.outer, stage.inner)]
+        else:
+            doubled = [self._doubling(stage.outer, stage.inner), *self._activations()]
+        return self._residual(stage.outer) + doubled
+
+    def heads(
+        self, n_channels: int, frame: Frame, code_width: int, code_size: int, *, dense: bool
+    ) -> tuple[list[nn.Module], list[nn.Module]]:
+        """What stands between the last level and the code, before it and after it."""
+        wide = n_channels * frame.places
+        if dense:
+            given = self._fresh(nn.utils.skip_init(nn.Linear, wide, code_width))
+            taken = self._fresh(nn.utils.skip_init(nn.Linear, code_size + frame.n_conditions, wide))
+            spread: nn.Module = ToPlaces(n_channels, frame.coarse)
+            return [nn.Flatten(), given], [taken, *self._activations(), spread]
+        codes = code_size // frame.places
+        given, *_ = self._convolution(n_channels, code_width // frame.places)
+        return [given, nn.Flatten()], [
+            ToPlaces(codes, frame.coarse),
+            *self._convolution(codes + frame.n_conditions, n_channels),
+        ]
+
+    def _convolution(self, inner: int, outer: int, *, halving: bool = False) -> list[nn.Module]:
+        kind = nn.Conv1d if self.n_dimensions == 1 else nn.Conv2d
+        where = {"stride": 2, "padding": (self.kernel_size - 1) // 2} if halving else {"padding": "same"}
+        return [self._fresh(nn.utils.skip_init(kind, inner, outer, self.kernel_size, **where)), *self._activations()]
+
+    def _doubling(self, inner: int, outer: int) -> nn.Module:
+        kind = nn.ConvTranspose1d if self.n_dimensions == 1 else nn.ConvTranspose2d
+        side = (self.kernel_size - 1) // 2
+        left = 2 * side + 2 - self.kernel_size
+        made = nn.utils.skip_init(kind, inner, outer, self.kernel_size, stride=2, padding=side, output_padding=left)
+        return self._fresh(made)
+
+    def _residual(self, width: int) -> list[nn.Module]:
+        return [
+            Residual(*self._convolution(width, width), self._convolution(width, width)[0])
+            for _ in range(self.n_residual_blocks)
+        ]
+
+    def _activations(self) -> list[nn.Module]:
+        return [] if self.activation is None else [ACTIVATIONS[self.activation]()]
+
+    def _fresh(self, layer: nn.Module) -> nn.Module:
+        return initialized(layer, self.initialization)

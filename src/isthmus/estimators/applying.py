@@ -1,0 +1,135 @@
+"""What a fitted model does with rows: chunk by chunk through the network, and back in the user's units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.estimators.validation import Given
+from isthmus.training.feeding import Loader
+
+CHUNK_BYTES = 16 * 2**20
+"""How much of the input is worked on at a time."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One thing that a model does with a batch of scaled rows.
+
+    Attributes
+    ----------
+    work
+        Takes the model and scaled rows (with their labels behind them where the model is conditional).
+    wide
+        Whether the answer has one number for each feature.
+    in_units
+        Whether the answer is rows of data, which are bytes where the data are.
+    """
+
+    work: Callable[[Any, Tensor], Tensor]
+    wide: bool = False
+    in_units: bool = False
+
+
+def transform(model: Any, x: Tensor) -> Tensor:
+    """Codes, (n, code)."""
+    codes: Tensor = model.objective_.as_dtype(x.dtype).encode(x)
+    return codes
+
+
+def reconstruct(model: Any, x: Tensor) -> Tensor:
+    """Reconstructions in the user's units, (n, d)."""
+    rows: Tensor = model.scaling_.invert(model.objective_.as_dtype(x.dtype).reconstruct(x))
+    return rows
+
+
+def score_samples(model: Any, x: Tensor) -> Tensor:
+    """Minus the loss of each row, (n,)."""
+    losses: Tensor = model.objective_.as_dtype(x.dtype).row_losses(x)
+    return -losses
+
+
+def errors_per_feature(model: Any, x: Tensor) -> Tensor:
+    """Squared errors in squared units, (n, d)."""
+    target, _ = model.objective_.split(x)
+    difference: Tensor = reconstruct(model, x) - model.scaling_.invert(target)
+    return difference.square()
+
+
+def reconstruction_error(model: Any, x: Tensor) -> Tensor:
+    """Mean squared error of each row, (n,)."""
+    return errors_per_feature(model, x).mean(dim=1)
+
+
+VERBS = {
+    "transform": Verb(transform),
+    "reconstruct": Verb(reconstruct, wide=True, in_units=True),
+    "score_samples": Verb(score_samples),
+    "reconstruction_error": Verb(reconstruction_error),
+}
+ERRORS_PER_FEATURE = Verb(errors_per_feature, wide=True)
+
+
+def corrupting(generator: torch.Generator) -> Verb:
+    """The verb that damages rows as training does."""
+
+    def corrupt(model: Any, x: Tensor) -> Tensor:
+        damaged, _ = model.objective_.split(model.objective_.corrupt(x, generator))
+        rows: Tensor = model.scaling_.invert(damaged)
+        return rows
+
+    return Verb(corrupt, wide=True, in_units=True)
+
+
+def stream(model: Any, given: Given, verb: Verb, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
+    """The answers of a verb, some rows at a time."""
+    size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * model.n_features_in_))
+    double = given.floating == np.float64 and model.device_ == "cpu"
+    context = model.objective_.context
+    scaling = model.scaling_.extended(context.n_features, context.n_conditions)
+    loader = Loader(scaling, torch.device(model.device_), torch.float64 if double else torch.float32)
+    as_bytes = verb.in_units and given.source.dtype == np.uint8
+    for chunk in given.rows.chunks(size):
+        with torch.inference_mode():
+            answer = verb.work(model, loader(chunk))
+        kept = as_pixels(answer) if as_bytes else answer.cpu().numpy().astype(given.floating, copy=False)
+        yield kept.reshape(len(kept), *given.source.feature_shape) if verb.wide else kept
+
+
+def whole(model: Any, given: Given, verb: Verb, rows_per_chunk: int | None = None) -> np.ndarray:
+    """The answers of a verb for all rows in one array."""
+    result: np.ndarray | None = None
+    row = 0
+    for chunk in stream(model, given, verb, rows_per_chunk):
+        if result is None:
+            result = np.empty((given.source.n_rows, *chunk.shape[1:]), chunk.dtype)
+        result[row : row + len(chunk)] = chunk
+        row += len(chunk)
+    return result if result is not None else np.empty((0,), given.floating)
+
+
+def decode(model: Any, codes: np.ndarray, conditions: np.ndarray | None) -> np.ndarray:
+    """Rows in the user's units from codes: (n, code) → (n, *feature_shape)."""
+    dtype = torch.float64 if codes.dtype == np.float64 and model.device_ == "cpu" else torch.float32
+    joined = codes if conditions is None else np.hstack([codes, conditions])
+    parts = np.array_split(joined, max(1, -(-len(joined) * model.n_features_in_ * 4 // CHUNK_BYTES)))
+    with torch.inference_mode():
+        rows = np.concatenate([_decode(model, torch.from_numpy(part).to(model.device_, dtype)) for part in parts])
+    return rows.reshape(len(codes), *model.feature_shape_)
+
+
+def _decode(model: Any, z: Tensor) -> np.ndarray:
+    rows = model.scaling_.invert(model.objective_.as_dtype(z.dtype).decode(z))
+    answer: np.ndarray = as_pixels(rows) if model.scaling_.name == "pixels" else rows.cpu().numpy()
+    return answer
+
+
+def as_pixels(rows: Tensor) -> np.ndarray:
+    """Rows as bytes, rounded."""
+    pixels: np.ndarray = rows.round().clamp_(0, 255).to(torch.uint8).cpu().numpy()
+    return pixels

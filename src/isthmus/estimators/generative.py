@@ -1,0 +1,145 @@
+"""What a model with a Gaussian code can do besides: draw new rows, and say how likely rows are."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from isthmus.choices import Gaussian
+from isthmus.choices.rules import Whole
+from isthmus.estimators import applying
+from isthmus.estimators.applying import Verb
+
+SAMPLES_AT_ONCE = 250
+CELLS_AT_ONCE = 8 * 2**20
+"""Numbers of reconstructions held at a time while importance samples are drawn."""
+
+
+class Posterior(NamedTuple):
+    """What a variational model believes about the codes of some rows: independent Normals.
+
+    Attributes
+    ----------
+    mean, deviation
+        Of each code number, (n, code).
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def _is_variational(model: Any) -> bool:
+    code = model.objective_.choices.code if hasattr(model, "objective_") else model.code
+    if isinstance(code, Gaussian) or code in ("gaussian", "Gaussian"):
+        return True
+    raise AttributeError(f"{type(model).__name__} has code={code!r}; only a code='gaussian' can do this.")
+
+
+class Generative:
+    """The verbs of models whose code is `Gaussian`; other models do not have them."""
+
+    @available_if(_is_variational)  # type: ignore[untyped-decorator]
+    def sample(self: Any, n: int = 1, y: Any = None, *, random_state: Any = None) -> np.ndarray:
+        """New rows: codes drawn from the standard Normal prior, decoded.
+
+        Each number is the mean of its likelihood, such as a pixel's probability of being white.
+
+        Parameters
+        ----------
+        n
+            How many, >= 1.
+        y
+            For a conditional model: one label for all, or n labels.
+        random_state
+            Seed or RandomState.
+
+        Returns
+        -------
+        (n, *feature_shape), in the units of the training data.
+        """
+        check_is_fitted(self, "objective_")
+        if not Whole(1).admits(n):
+            raise ValueError(f"n={n!r} must be an integer >= 1.")
+        draw = check_random_state(random_state)
+        codes = draw.standard_normal((n, self.objective_.context.code_size)).astype(np.float32)
+        labels = np.full(n, y) if y is not None and np.ndim(y) == 0 else y
+        return applying.decode(self, codes, self._conditions(labels, n))
+
+    @available_if(_is_variational)  # type: ignore[untyped-decorator]
+    def posterior(self: Any, X: Any, y: Any = None) -> Posterior:
+        """The distribution of the codes of rows: (n, *feature_shape) → means and deviations, (n, code) each."""
+        both = applying.whole(self, self._take(X, y), Verb(_posterior))
+        return Posterior(*np.split(both, 2, axis=1))
+
+    @available_if(_is_variational)  # type: ignore[untyped-decorator]
+    def log_likelihood(
+        self: Any, X: Any, y: Any = None, *, n_importance_samples: int = 100, random_state: Any = None
+    ) -> np.ndarray:
+        """Log-likelihood of each row in nats, estimated by importance sampling (Burda et al. 2016, eq. 8).
+
+        ``log 1/K Σ_k p(x, z_k) / q(z_k | x)`` with z_k from the posterior: a lower bound in expectation, which rises to
+        the exact value with K. For continuous likelihoods it is a density in the units of the data.
+
+        Parameters
+        ----------
+        X
+            Rows.
+        y
+            Their labels, for a conditional model.
+        n_importance_samples
+            K, >= 1; a few hundred for figures that are to be published.
+        random_state
+            Seed or RandomState.
+
+        Returns
+        -------
+        (n,), summed over features; higher is more likely.
+        """
+        check_is_fitted(self, "objective_")
+        _check_likelihood(self, n_importance_samples)
+        generator = torch.Generator(self.device_).manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
+        at_once = min(n_importance_samples, SAMPLES_AT_ONCE)
+        counts = [at_once] * (n_importance_samples // at_once)
+        counts += [n_importance_samples % at_once] if n_importance_samples % at_once else []
+
+        def estimate(model: Any, x: Tensor) -> Tensor:
+            objective = model.objective_.as_dtype(x.dtype)
+            weights = torch.cat([objective.log_weights(x, count, generator) for count in counts])
+            likelihood: Tensor = torch.logsumexp(weights, 0) - np.log(n_importance_samples)
+            return likelihood
+
+        rows = max(1, CELLS_AT_ONCE // (at_once * self.n_features_in_))
+        scaled = applying.whole(self, self._take(X, y), Verb(estimate), rows)
+        likelihood: np.ndarray = scaled + scaled.dtype.type(self._log_volume())
+        return likelihood
+
+    def _log_volume(self: Any) -> float:
+        """What a density in scaled units must be raised by to be one in the user's units."""
+        if not self.objective_.choices.loss.continuous:
+            return 0.0
+        return float(np.log(np.broadcast_to(self.scaling_.factor, (self.n_features_in_,))).sum())
+
+
+def _posterior(model: Any, x: Tensor) -> Tensor:
+    objective = model.objective_.as_dtype(x.dtype)
+    mean, log_var = objective.code.posterior(objective.encoder(x))
+    return torch.cat([mean, torch.exp(0.5 * log_var)], dim=1)
+
+
+def _check_likelihood(model: Any, n_importance_samples: Any) -> None:
+    loss, mistakes = model.objective_.choices.loss, []
+    if not loss.likelihood:
+        mistakes.append(
+            f"log_likelihood needs a loss that is a likelihood, but loss is {loss}; "
+            "fit with loss='normal', 'binary-cross-entropy', 'categorical-cross-entropy' or 'poisson'."
+        )
+    if not Whole(1).admits(n_importance_samples):
+        mistakes.append(f"n_importance_samples={n_importance_samples!r} must be an integer >= 1.")
+    if mistakes:
+        raise ValueError("\n  ".join(mistakes))
