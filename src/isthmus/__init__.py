@@ -28,6 +28,7 @@ _HOMES = {
     ),
     "isthmus.choices": (
         "BinaryCrossEntropy",
+        "ByColumn",
         "CategoricalCrossEntropy",
         "Contractive",
         "Convolutional",
@@ -44,6 +45,7 @@ _HOMES = {
         "Modules",
         "Multinomial",
         "Normal",
+        "Observed",
         "Plain",
         "Poisson",
         "SaltAndPepper",
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
     from isthmus.choices import L1 as L1
     from isthmus.choices import L2 as L2
     from isthmus.choices import BinaryCrossEntropy as BinaryCrossEntropy
+    from isthmus.choices import ByColumn as ByColumn
     from isthmus.choices import CategoricalCrossEntropy as CategoricalCrossEntropy
     from isthmus.choices import Contractive as Contractive
     from isthmus.choices import Convolutional as Convolutional
@@ -108,6 +111,7 @@ if TYPE_CHECKING:
     from isthmus.choices import Modules as Modules
     from isthmus.choices import Multinomial as Multinomial
     from isthmus.choices import Normal as Normal
+    from isthmus.choices import Observed as Observed
     from isthmus.choices import Plain as Plain
     from isthmus.choices import Poisson as Poisson
     from isthmus.choices import SaltAndPepper as SaltAndPepper

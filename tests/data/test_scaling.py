@@ -27,6 +27,12 @@ def test_values_that_are_not_finite_are_counted_and_located(rows: np.ndarray) ->
     rows[3, 2], rows[8, 0], rows[9, 1] = np.nan, np.inf, -np.inf
     found = summarise(as_source(rows))
     assert (found.n_nan, found.n_infinite, found.first_bad) == (1, 2, (3, 2))
+    finite = np.where(np.isfinite(rows), rows, np.nan)
+    np.testing.assert_array_equal(found.n_seen, np.isfinite(rows).sum(axis=0))
+    np.testing.assert_allclose(found.mean, np.nanmean(finite, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.variance, np.nanvar(finite, axis=0), rtol=1e-9)
+    np.testing.assert_array_equal(found.minimum, np.nanmin(finite, axis=0))
+    np.testing.assert_array_equal(found.maximum, np.nanmax(finite, axis=0))
 
 
 def test_large_sources_are_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +64,7 @@ def test_each_scaling_gives_what_its_name_says(rows: np.ndarray) -> None:
 
 def one_column(low: float, high: float, variance: float = 1.0) -> Statistics:
     least, most, mean, spread = (np.array([value]) for value in (low, high, (low + high) / 2, variance))
-    return Statistics(2, least, most, mean, spread)
+    return Statistics(2, np.array([2]), least, most, mean, spread)
 
 
 def test_auto_goes_by_type_and_range() -> None:

@@ -1,6 +1,7 @@
 """The five choices that make an autoencoder: network, code, corruption, penalty, loss."""
 
 from isthmus.choices.codes import CODES, Code, Gaussian, Plain, TopK
+from isthmus.choices.composed_losses import ByColumn, Observed
 from isthmus.choices.convolutional import Convolutional
 from isthmus.choices.corruptions import CORRUPTIONS, Corruption, GaussianNoise, Masking, SaltAndPepper
 from isthmus.choices.losses import (
@@ -28,6 +29,7 @@ __all__ = [
     "NETWORKS",
     "PENALTIES",
     "BinaryCrossEntropy",
+    "ByColumn",
     "CategoricalCrossEntropy",
     "Choice",
     "Code",
@@ -48,6 +50,7 @@ __all__ = [
     "Multinomial",
     "Network",
     "Normal",
+    "Observed",
     "Penalty",
     "Plain",
     "Poisson",

@@ -30,9 +30,26 @@ class Loss(Choice):
     continuous: ClassVar[bool] = False
     """Whether that is of a density, which has the inverse unit of the data."""
 
+    admits_missing: ClassVar[bool] = False
+    """Whether targets may be NaN, which stands for a missing entry."""
+    bounded: ClassVar[bool] = False
+    """Whether the data must lie in a range, and so are not standardised."""
+
     def output_width(self, n_features: int) -> int:
         """How many numbers the decoder gives for a row."""
         return n_features
+
+    def n_terms(self, n_features: int) -> int:
+        """By how many the sum over a row's features is divided: their number, or that of a table's columns."""
+        return n_features
+
+    def n_columns(self, n_features: int) -> int:
+        """How many columns of a table so many features are."""
+        return n_features
+
+    def kept_unscaled(self, n_features: int) -> list[bool]:
+        """For each feature, whether standardising would spoil it."""
+        return [self.bounded] * n_features
 
     def link(self, output: Tensor) -> Tensor:
         """The reconstruction, in scaled units: (n, output_width) → (n, d)."""
@@ -169,6 +186,7 @@ class BinaryCrossEntropy(Loss):
     tensor(0.6931)
     """
 
+    bounded: ClassVar[bool] = True
     unit: ClassVar[str] = "nats per feature"
     likelihood: ClassVar[bool] = True
 
@@ -244,6 +262,7 @@ class Poisson(Loss):
     tensor(1.)
     """
 
+    bounded: ClassVar[bool] = True
     unit: ClassVar[str] = "nats per feature"
     likelihood: ClassVar[bool] = True
 
@@ -276,6 +295,7 @@ class CategoricalCrossEntropy(Loss):
 
     group_sizes: int | tuple[int, ...] | None = None
 
+    bounded: ClassVar[bool] = True
     unit: ClassVar[str] = "nats per feature"
     likelihood: ClassVar[bool] = True
     rules: ClassVar[Mapping[str, Rule]] = {
@@ -290,6 +310,9 @@ class CategoricalCrossEntropy(Loss):
                 f"{sum(self._sizes(context.n_features))}, but there are {context.n_features} features."
             )
         return found
+
+    def n_columns(self, n_features: int) -> int:
+        return len(self._sizes(n_features))
 
     def _sizes(self, n_features: int) -> list[int]:
         if self.group_sizes is None:
@@ -321,6 +344,7 @@ class Multinomial(Loss):
     tensor([2.7726])
     """
 
+    bounded: ClassVar[bool] = True
     unit: ClassVar[str] = "nats per feature"
 
     def mistakes(self, context: Context | None = None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from sklearn.base import BaseEstimator, clone
@@ -27,6 +27,8 @@ class Context:
         The least and the largest value of the scaled data.
     n_conditions
         Numbers that stand behind each row and each code and say what is known of it, such as a one-hot label.
+    ranges
+        Least and largest scaled value of each feature, (2, d), where they are known.
     """
 
     feature_shape: tuple[int, ...]
@@ -34,11 +36,20 @@ class Context:
     lower: float = -math.inf
     upper: float = math.inf
     n_conditions: int = 0
+    ranges: Any = field(default=None, compare=False, repr=False)
 
     @property
     def n_features(self) -> int:
         """Numbers in one row."""
         return math.prod(self.feature_shape)
+
+    def part(self, columns: slice) -> Context:
+        """What is known of some neighbouring features."""
+        width = len(range(*columns.indices(self.n_features)))
+        if self.ranges is None:
+            return replace(self, feature_shape=(width,))
+        least, largest = self.ranges[:, columns]
+        return replace(self, feature_shape=(width,), lower=float(least.min()), upper=float(largest.max()), ranges=None)
 
     @property
     def encoder_width(self) -> int:

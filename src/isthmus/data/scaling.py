@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from isthmus.choices.registry import unknown
 from isthmus.data.sources import Source
 
-SCALINGS = ("auto", "none", "pixels", "minmax", "standard")
+SCALINGS = ("auto", "none", "pixels", "minmax", "standard", "global")
 SAMPLE_BYTES = 2**30
 SAMPLE_BLOCKS = 256
 
@@ -26,6 +26,8 @@ class Statistics:
     ----------
     n_rows
         Rows that were looked at.
+    n_seen
+        How many of the values of each feature are finite, (d,).
     minimum, maximum, mean, variance
         Of the finite values of each feature, (d,).
     n_nan, n_infinite
@@ -35,6 +37,7 @@ class Statistics:
     """
 
     n_rows: int
+    n_seen: np.ndarray
     minimum: np.ndarray
     maximum: np.ndarray
     mean: np.ndarray
@@ -85,28 +88,31 @@ def _of_chunk(flat: np.ndarray, first_row: int) -> Statistics:
     mean = wide.mean(axis=0)
     variance = ((wide - mean) ** 2).mean(axis=0)
     low, high = flat.min(axis=0).astype(np.float64), flat.max(axis=0).astype(np.float64)
-    return Statistics(len(flat), low, high, mean, variance)
+    return Statistics(len(flat), np.full(flat.shape[1], len(flat)), low, high, mean, variance)
 
 
 def _of_spoilt_chunk(flat: np.ndarray, first_row: int) -> Statistics:
-    """Count what is not finite; the moments do not matter, for such data are refused."""
+    """Statistics of what is finite, and a count of what is not."""
     bad = ~np.isfinite(flat)
     row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-    clean = np.where(bad, 0.0, flat)
+    n_seen = (~bad).sum(axis=0)
+    share = np.maximum(n_seen, 1)
+    wide = np.where(bad, 0.0, flat.astype(np.float64))
+    mean = wide.sum(axis=0) / share
+    variance = np.where(bad, 0.0, (wide - mean) ** 2).sum(axis=0) / share
+    low, high = np.where(bad, np.inf, wide).min(axis=0), np.where(bad, -np.inf, wide).max(axis=0)
     n_nan, first = int(np.isnan(flat).sum()), (first_row + int(row), int(column))
-    part = _of_chunk(clean, first_row)
-    return Statistics(
-        len(flat), part.minimum, part.maximum, part.mean, part.variance, n_nan, int(bad.sum()) - n_nan, first
-    )
+    return Statistics(len(flat), n_seen, low, high, mean, variance, n_nan, int(bad.sum()) - n_nan, first)
 
 
 def _merge(a: Statistics, b: Statistics) -> Statistics:
     """Statistics of two sets of rows together (Chan, Golub & LeVeque 1983)."""
-    n = a.n_rows + b.n_rows
-    share = b.n_rows / n
+    n_seen = a.n_seen + b.n_seen
+    share = b.n_seen / np.maximum(n_seen, 1)
     delta = b.mean - a.mean
     return Statistics(
-        n,
+        a.n_rows + b.n_rows,
+        n_seen,
         np.minimum(a.minimum, b.minimum),
         np.maximum(a.maximum, b.maximum),
         a.mean + delta * share,
@@ -172,27 +178,38 @@ class Scaling:
         return cls(name, arrays["shift"], arrays["factor"])
 
 
-def learn_scaling(name: str, statistics: Statistics, dtype: np.dtype[Any]) -> Scaling:
-    """The scaling of that name for data with these statistics.
+def learn_scaling(
+    name: str, statistics: Statistics, dtype: np.dtype[Any], kept: Sequence[bool] | None = None
+) -> Scaling:
+    """The scaling of that name for data with these statistics; a feature without one finite value counts as zero.
 
     Parameters
     ----------
     name
         ``"none"``; ``"pixels"`` divides by 255; ``"minmax"`` takes each feature to [0, 1]; ``"standard"`` to mean 0 and
-        deviation 1; ``"auto"`` takes pixels for uint8, none for data within [0, 1], else standard.
+        deviation 1; ``"global"`` to mean 0, and all by one factor to a mean variance of 1; ``"auto"`` takes pixels for
+        uint8, none for data within [0, 1], else standard.
     statistics
         Of the data.
     dtype
         Of the data.
+    kept
+        Features that ``"auto"`` leaves as they are when it standardises.
     """
     if name not in SCALINGS:
         raise ValueError(unknown("scaling", name, SCALINGS))
-    name = _choose(statistics, dtype) if name == "auto" else name
+    chosen = _choose(statistics, dtype) if name == "auto" else name
     zero, one = np.zeros(()), np.ones(())
-    if name == "minmax":
-        return Scaling(name, statistics.minimum, _inverse(statistics.maximum - statistics.minimum))
-    if name == "standard":
-        return Scaling(name, statistics.mean, _inverse(np.sqrt(statistics.variance)))
+    if chosen == "minmax":
+        low = np.where(statistics.n_seen > 0, statistics.minimum, 0.0)
+        return Scaling(chosen, low, _inverse(np.where(statistics.n_seen > 0, statistics.maximum, 0.0) - low))
+    if chosen == "global":
+        return Scaling(chosen, statistics.mean, _inverse(np.sqrt(statistics.variance.mean())))
+    if chosen == "standard":
+        left = np.zeros(len(statistics.mean), bool) if kept is None or name != "auto" else np.asarray(kept)
+        shift, factor = statistics.mean, _inverse(np.sqrt(statistics.variance))
+        return Scaling(chosen, np.where(left, 0.0, shift), np.where(left, 1.0, factor))
+    name = chosen
     return Scaling(name, zero, one / 255 if name == "pixels" else one)
 
 

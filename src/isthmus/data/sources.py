@@ -163,6 +163,29 @@ class LabelledSource(Source):
         return np.hstack([read.reshape(len(read), -1), self._one_hot[self._labels[rows]]]).astype(self.dtype)
 
 
+class MissingSource(Source):
+    """Another source in which one value stands for a missing entry, and is read as NaN.
+
+    >>> MissingSource(ArraySource(np.array([[0.0, 5.0]])), 0.0).read(slice(0, 1))
+    array([[nan,  5.]])
+    """
+
+    def __init__(self, source: Source, missing: float) -> None:
+        self._source, self._missing = source, missing
+        self.n_rows, self.feature_shape, self.feature_names = source.n_rows, source.feature_shape, source.feature_names
+        self.dtype = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
+        self.random_access = source.random_access
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return self._source.fits_in_memory
+
+    def read(self, rows: Rows) -> np.ndarray:
+        read = self._source.read(rows).astype(self.dtype)
+        read[read == self._missing] = np.nan
+        return read
+
+
 class SparseSource(Source):
     """A scipy CSR matrix, of which only the rows asked for are made dense."""
 

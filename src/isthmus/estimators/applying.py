@@ -63,7 +63,8 @@ def errors_per_feature(model: Any, x: Tensor) -> Tensor:
 
 def reconstruction_error(model: Any, x: Tensor) -> Tensor:
     """Mean squared error of each row, (n,)."""
-    return errors_per_feature(model, x).mean(dim=1)
+    errors = errors_per_feature(model, x)
+    return errors.nanmean(dim=1) if model.objective_.choices.loss.admits_missing else errors.mean(dim=1)
 
 
 VERBS = {

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from isthmus.choices import Observed
 from isthmus.choices.registry import unknown
 from isthmus.data import Scaling
 from isthmus.estimators import persistence
@@ -332,6 +333,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = isinstance(self.loss, Observed) or self.loss == "observed"
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

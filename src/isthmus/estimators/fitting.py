@@ -11,7 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, Gaussian
+from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian
 from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, learn_scaling, summarise
@@ -146,8 +146,11 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     if blocked or len(resolved) < len(CHOICES):
         refuse(mistakes)
     statistics = summarise(given.source)
-    refuse_bad_statistics(statistics, given)
-    scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype)
+    loss = resolved["loss"]
+    refuse_bad_statistics(statistics, given, missing_allowed=loss is not None and loss.admits_missing)
+    kept = None if loss is None or loss.mistakes() else loss.kept_unscaled(given.source.n_features)
+    kept = kept if kept is not None and len(kept) == given.source.n_features and isinstance(loss, ByColumn) else None
+    scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype, kept)
     context = make_context(given, statistics, scaling, estimator.code_size)
     if all(member is None or not member.mistakes() for member in resolved.values()):
         mistakes += choose(resolved, context).mistakes(context)
@@ -155,23 +158,27 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     return resolved, context, scaling
 
 
-def refuse_bad_statistics(statistics: Statistics, given: Given) -> None:
+def refuse_bad_statistics(statistics: Statistics, given: Given, *, missing_allowed: bool) -> None:
     """Data too large to be looked at whole before were looked at here."""
-    if statistics.first_bad is not None:
+    if statistics.first_bad is not None and (statistics.n_infinite or not missing_allowed):
         names = given.source.feature_names
         raise DataError(non_finite_text(statistics.n_nan, statistics.n_infinite, statistics.first_bad, names))
 
 
 def make_context(given: Given, statistics: Statistics, scaling: Scaling, code_size: int) -> Context:
     """What is known of the data: shape, and the range of the scaled values."""
-    ends = np.stack([statistics.minimum, statistics.maximum])
-    scaled = (ends - scaling.shift) * scaling.factor
-    slack = 1e-6 * max(1.0, float(np.abs(scaled).max()))
-    lower, upper = float(scaled.min()), float(scaled.max())
-    lower = 0.0 if abs(lower) < slack else lower  # rounding of the scaling must not leave the unit interval
-    upper = 1.0 if abs(upper - 1.0) < slack else upper
     shape = tuple(map(int, given.source.feature_shape))
-    return Context(shape, int(code_size), lower, upper, given.n_classes)
+    ends = np.stack([statistics.minimum, statistics.maximum])
+    return ranged(Context(shape, int(code_size), n_conditions=given.n_classes), (ends - scaling.shift) * scaling.factor)
+
+
+def ranged(context: Context, ranges: np.ndarray) -> Context:
+    """The same with the ranges of the features, (2, d); a feature that was never seen counts as zero."""
+    ranges = np.where(np.isfinite(ranges), ranges, 0.0)
+    slack = 1e-6 * max(1.0, float(np.abs(ranges).max()))
+    ranges = np.where(np.abs(ranges) < slack, 0.0, ranges)  # rounding of the scaling must not leave the unit interval
+    ranges = np.where(np.abs(ranges - 1.0) < slack, 1.0, ranges)
+    return replace(context, lower=float(ranges.min()), upper=float(ranges.max()), ranges=ranges)
 
 
 def choose(made: Mapping[str, Any], context: Context) -> Choices:
@@ -199,23 +206,23 @@ def make_loader(objective: Objective, scaling: Scaling) -> Loader:
 
 
 def range_check(context: Context, objective: Objective, scaling: Scaling) -> Callable[[np.ndarray], None]:
-    """A check for rows that come later: finite, and in [0, 1] where the loss needs that."""
-    bounded = bool(objective.choices.loss.mistakes(Context(context.feature_shape, context.code_size)))
+    """A check for rows that come later: finite (or missing, where that is allowed), and in the range of the loss."""
+    loss = objective.choices.loss
+    unbounded = Context(context.feature_shape, context.code_size)
+    bounded, missing = bool(loss.mistakes(unbounded)), loss.admits_missing
 
     def check(block: np.ndarray) -> None:
-        if block.dtype.kind == "f" and not np.isfinite(block).all():
-            bad = ~np.isfinite(block)
+        bad = np.isinf(block) if missing else ~np.isfinite(block)
+        if block.dtype.kind == "f" and bad.any():
             row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-            counts = int(np.isnan(block).sum()), int(np.isinf(block).sum())
+            counts = 0 if missing else int(np.isnan(block).sum()), int(np.isinf(block).sum())
             raise DataError(non_finite_text(*counts, (int(row), int(column))) + " (Rows count from this block.)")
         if bounded and block.size:
-            scaled = (block - scaling.shift) * scaling.factor
-            low, high = float(scaled.min()), float(scaled.max())
-            if low < -1e-6 or high > 1 + 1e-6:
-                raise DataError(
-                    f"The scaled data must lie in [0, 1] for this loss, but reach from {low:.6g} to {high:.6g}; "
-                    "use scaling='minmax' or loss='mean-squared-error'."
-                )
+            ends = np.stack([np.fmin.reduce(block, axis=0), np.fmax.reduce(block, axis=0)])
+            scaled = ((ends - scaling.shift) * scaling.factor)[:, : context.n_features]
+            mistakes = loss.mistakes(ranged(unbounded, scaled))
+            if mistakes:
+                raise DataError(mistakes[0])
 
     return check
 

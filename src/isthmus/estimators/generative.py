@@ -128,7 +128,7 @@ class Generative:
 
 def _posterior(model: Any, x: Tensor) -> Tensor:
     objective = model.objective_.as_dtype(x.dtype)
-    mean, log_var = objective.code.posterior(objective.encoder(x))
+    mean, log_var = objective.posterior(x)
     return torch.cat([mean, torch.exp(0.5 * log_var)], dim=1)
 
 

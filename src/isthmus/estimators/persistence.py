@@ -76,7 +76,8 @@ def _no_modules(**_: Any) -> Choice:
 
 def context_to_json(context: Context) -> dict[str, Any]:
     """What was known of the data at fit, as JSON."""
-    return {**vars(context), "feature_shape": list(context.feature_shape)}
+    values = {name: value for name, value in vars(context).items() if name != "ranges"}
+    return {**values, "feature_shape": list(context.feature_shape)}
 
 
 def context_from_json(values: Mapping[str, Any]) -> Context:

@@ -11,7 +11,8 @@ import scipy.sparse
 import torch
 from sklearn.utils.validation import validate_data
 
-from isthmus.data import LabelledSource, Source, as_source
+from isthmus.choices import Observed
+from isthmus.data import LabelledSource, MissingSource, Source, as_source
 from isthmus.exceptions import DataError
 
 
@@ -69,6 +70,7 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
     DataError, ValueError, TypeError
         The data are empty, not numeric, not finite, of the wrong shape, or have other features than at `fit`.
     """
+    observed = _observed(estimator)
     source = X if isinstance(X, Source) else as_source(_to_array(estimator, X, fitting, min_rows))
     if source.n_rows < min_rows:
         raise DataError(_too_few(source.n_rows, min_rows, estimator))
@@ -76,7 +78,10 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
     if isinstance(X, Source) and fitting and source.feature_names is not None:
         estimator.feature_names_in_ = np.asarray(source.feature_names, dtype=object)
     if not isinstance(X, Source) and source.fits_in_memory:
-        refuse_non_finite(source, names=getattr(estimator, "feature_names_in_", None))
+        names = getattr(estimator, "feature_names_in_", None)
+        refuse_non_finite(source, names, missing_allowed=observed is not None)
+    if observed is not None and observed.missing is not None:
+        source = MissingSource(source, observed.missing)
     labels = take_labels(estimator, y, source.n_rows, fitting=fitting)
     return Given(source, X, labels, 0 if labels is None else len(estimator.classes_))
 
@@ -108,6 +113,15 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
         known = ", ".join(map(str, estimator.classes_[:10]))
         raise ValueError(f"y holds {unseen[0]!r}, which was not among the labels at fit: {known}.")
     return np.searchsorted(estimator.classes_, given)
+
+
+def _observed(estimator: Any) -> Observed | None:
+    """The loss that allows missing entries, if the estimator has it."""
+    fitted = getattr(estimator, "objective_", None)
+    loss = fitted.choices.loss if fitted is not None else estimator.loss
+    if loss in ("observed", "Observed"):
+        return Observed()
+    return loss if isinstance(loss, Observed) else None
 
 
 def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:
@@ -158,17 +172,17 @@ def _match_shape(estimator: Any, source: Source, fitting: bool) -> None:
         )
 
 
-def refuse_non_finite(source: Source, names: Sequence[str] | None = None) -> None:
-    """Raise a `DataError` that counts NaN and infinities and says where the first one is."""
+def refuse_non_finite(source: Source, names: Sequence[str] | None = None, *, missing_allowed: bool = False) -> None:
+    """Raise a `DataError` that counts NaN (which may be allowed) and infinities and says where the first one is."""
     if source.dtype.kind != "f":
         return
     n_nan = n_infinite = first_row = 0
     first: tuple[int, int] | None = None
     for chunk in source.chunks():
         flat = chunk.reshape(len(chunk), -1)
-        bad = ~np.isfinite(flat)
+        bad = np.isinf(flat) if missing_allowed else ~np.isfinite(flat)
         if bad.any():
-            n_nan += int(np.isnan(flat).sum())
+            n_nan += 0 if missing_allowed else int(np.isnan(flat).sum())
             n_infinite += int(np.isinf(flat).sum())
             row, column = np.unravel_index(int(bad.argmax()), bad.shape)
             first = first or (first_row + int(row), int(column))
@@ -186,7 +200,8 @@ def non_finite_text(n_nan: int, n_infinite: int, first: tuple[int, int], names: 
     counts = [text for n, text in ((n_nan, f"{n_nan} NaN"), (n_infinite, f"{n_infinite} infinite (inf)")) if n]
     column = f"column {first[1]}" + (f" ({str(names[first[1]])!r})" if names is not None else "")
     kinds = " and ".join(counts)
-    return f"X has {kinds} values, the first at row {first[0]}, {column}; fill or drop these cells first."
+    remedy = "fill or drop these cells first" + (", or use loss='observed'" if n_nan and not n_infinite else "")
+    return f"X has {kinds} values, the first at row {first[0]}, {column}; {remedy}."
 
 
 def _too_few(n_rows: int, min_rows: int, estimator: Any) -> str:

@@ -1,0 +1,187 @@
+"""Losses made of losses: only where an entry was observed, and column by column of a mixed table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from isthmus.choices.losses import LOSSES, Loss
+from isthmus.choices.registry import Context
+from isthmus.choices.rules import Instance, Rule, Whole
+
+
+@dataclass(eq=False, repr=False)
+class _Composed(Loss):
+    """What all losses that ask other losses have in common."""
+
+    def resolved_parts(self) -> list[Loss]:
+        """The losses inside, made from their names."""
+        raise NotImplementedError
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]  # as the parts have it
+        return ", ".join(dict.fromkeys(part.unit for part in self.resolved_parts()))
+
+    @property
+    def likelihood(self) -> bool:  # type: ignore[override]
+        return all(part.likelihood for part in self.resolved_parts())
+
+    @property
+    def continuous(self) -> bool:  # type: ignore[override]
+        return any(part.continuous for part in self.resolved_parts())
+
+
+def _inner_mistakes(owner: str, value: Any) -> list[str]:
+    try:
+        LOSSES.resolve(value)
+    except (TypeError, ValueError) as error:
+        return [f"{owner}: {error}"]
+    return []
+
+
+@LOSSES.register("observed")
+@dataclass(eq=False, repr=False)
+class Observed(_Composed):
+    """Another loss, counted only where an entry was observed: for tables with holes and for ratings.
+
+    The mean runs over the observed entries. The encoder is given zero (in scaled units; the mean, where columns are
+    standardised) in place of what is missing; reconstructions fill it in.
+
+    Parameters
+    ----------
+    loss
+        What is counted: a member or a name.
+    missing
+        The value that stands for a missing entry besides NaN, such as 0 in a matrix of ratings; None: only NaN.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0, float("nan"), 3.0]])
+    >>> Observed("mean-absolute-error").resolve(Context((3,), 1)).mean(torch.zeros(1, 3), x)
+    tensor(2.)
+    """
+
+    loss: Any = "mean-squared-error"
+    _: KW_ONLY
+    missing: float | None = None
+
+    admits_missing: ClassVar[bool] = True
+    rules: ClassVar[Mapping[str, Rule]] = {"missing": Instance((int, float, type(None)), "a number or None")}
+
+    def resolved_parts(self) -> list[Loss]:
+        return [LOSSES.resolve(self.loss)]
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context) + _inner_mistakes("Observed", self.loss)
+        return found or self.resolved_parts()[0].mistakes(context)
+
+    def resolve(self, context: Context) -> Observed:
+        return self._with(loss=self.resolved_parts()[0].resolve(context))
+
+    def output_width(self, n_features: int) -> int:
+        return self.resolved_parts()[0].output_width(n_features)
+
+    def n_terms(self, n_features: int) -> int:
+        return self.resolved_parts()[0].n_terms(n_features)
+
+    def link(self, output: Tensor) -> Tensor:
+        return self.resolved_parts()[0].link(output)
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        seen = ~torch.isnan(target)
+        return self.resolved_parts()[0].per_feature(output, target.nan_to_num()) * seen
+
+    def mean(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.per_feature(output, target).sum() / (~torch.isnan(target)).sum().clamp(min=1)
+
+    def per_row(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.per_feature(output, target).sum(1) / (~torch.isnan(target)).sum(1).clamp(min=1)
+
+
+@LOSSES.register("by-column")
+@dataclass(eq=False, repr=False)
+class ByColumn(_Composed):
+    """Each column of a mixed table by its own loss, every column weighing the same.
+
+    Parameters
+    ----------
+    parts
+        Pairs of a loss (a member or a name) and the number of neighbouring features that it takes, from left to right,
+        which add up to all features. A categorical column is one part of as many features as it has categories, and
+        weighs as much as one number.
+
+    Examples
+    --------
+    >>> loss = ByColumn((("mean-squared-error", 2), ("categorical-cross-entropy", 3))).resolve(Context((5,), 1))
+    >>> loss.mean(torch.zeros(1, 5), torch.tensor([[1.0, 2.0, 0.0, 1.0, 0.0]]))  # (1 + 4 + log 3) / 3
+    tensor(2.0329)
+    """
+
+    parts: tuple[tuple[Any, int], ...] = (("mean-squared-error", 1),)
+
+    rules: ClassVar[Mapping[str, Rule]] = {"parts": Instance((tuple, list), "pairs of a loss and a number of features")}
+
+    def resolved_parts(self) -> list[Loss]:
+        return [LOSSES.resolve(part) for part, _ in self.parts]
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context) or self._malformed()
+        if found or context is None:
+            return found
+        total = sum(width for _, width in self.parts)
+        if total != context.n_features:
+            return [f"ByColumn: the parts take {total} features, but there are {context.n_features}."]
+        parts = zip(self.resolved_parts(), self._columns(), strict=True)
+        return [text for part, columns in parts for text in part.mistakes(context.part(columns))]
+
+    def _malformed(self) -> list[str]:
+        wrong = [pair for pair in self.parts if not (isinstance(pair, tuple | list) and len(pair) == 2)]
+        wrong = wrong or [pair for pair in self.parts if not Whole(1).admits(pair[1])]
+        if wrong:
+            return [f"ByColumn: {pair!r} is no pair of a loss and a number of features >= 1." for pair in wrong]
+        return [text for part, _ in self.parts for text in _inner_mistakes("ByColumn", part)]
+
+    def resolve(self, context: Context) -> ByColumn:
+        parts = zip(self.resolved_parts(), self._columns(), strict=True)
+        made = [part.resolve(context.part(columns)) for part, columns in parts]
+        return self._with(parts=tuple((part, width) for part, (_, width) in zip(made, self.parts, strict=True)))
+
+    def _columns(self) -> Iterator[slice]:
+        start = 0
+        for _, width in self.parts:
+            yield slice(start, start + width)
+            start += width
+
+    def _pairs(self) -> list[tuple[Loss, int]]:
+        return [(LOSSES.resolve(part), width) for part, width in self.parts]
+
+    def kept_unscaled(self, n_features: int) -> list[bool]:
+        return [kept for part, width in self._pairs() for kept in part.kept_unscaled(width)]
+
+    def output_width(self, n_features: int) -> int:
+        return sum(part.output_width(width) for part, width in self._pairs())
+
+    def n_terms(self, n_features: int) -> int:
+        return sum(part.n_columns(width) for part, width in self._pairs())
+
+    def _each(self, function: Callable[..., Tensor], output: Tensor, *target: Tensor) -> Tensor:
+        parts, widths = zip(*self._pairs(), strict=True)
+        outputs = output.split([part.output_width(width) for part, width in self._pairs()], dim=1)
+        together = zip(parts, outputs, *(whole.split(list(widths), dim=1) for whole in target), strict=True)
+        return torch.cat([function(*given) for given in together], dim=1)
+
+    def link(self, output: Tensor) -> Tensor:
+        return self._each(lambda part, part_output: part.link(part_output), output)
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        return self._each(lambda part, *given: part.per_feature(*given), output, target)
+
+    def mean(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.per_row(output, target).mean()
+
+    def per_row(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.per_feature(output, target).sum(dim=1) / self.n_terms(target.shape[1])
