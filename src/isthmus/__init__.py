@@ -59,6 +59,7 @@ _HOMES = {
         "Constant",
         "Cosine",
         "History",
+        "LayerWise",
         "MaxSteps",
         "OneCycle",
         "ProgressBar",
@@ -74,6 +75,7 @@ _HOMES = {
         "ConvolutionalAutoencoder",
         "DenoisingAutoencoder",
         "KINDS",
+        "LinearAutoencoder",
         "Posterior",
         "SparseAutoencoder",
         "VariationalAutoencoder",
@@ -125,6 +127,7 @@ if TYPE_CHECKING:
     from isthmus.estimators import ContractiveAutoencoder as ContractiveAutoencoder
     from isthmus.estimators import ConvolutionalAutoencoder as ConvolutionalAutoencoder
     from isthmus.estimators import DenoisingAutoencoder as DenoisingAutoencoder
+    from isthmus.estimators import LinearAutoencoder as LinearAutoencoder
     from isthmus.estimators import Posterior as Posterior
     from isthmus.estimators import SparseAutoencoder as SparseAutoencoder
     from isthmus.estimators import VariationalAutoencoder as VariationalAutoencoder
@@ -148,6 +151,7 @@ if TYPE_CHECKING:
     from isthmus.training import Constant as Constant
     from isthmus.training import Cosine as Cosine
     from isthmus.training import History as History
+    from isthmus.training import LayerWise as LayerWise
     from isthmus.training import MaxSteps as MaxSteps
     from isthmus.training import OneCycle as OneCycle
     from isthmus.training import ProgressBar as ProgressBar

@@ -113,10 +113,10 @@ def test_shifted_images_are_restored_better_than_by_a_dense_network() -> None:
     shift = np.random.default_rng(0).integers(-3, 4, (len(images), 2))
     moved = np.stack([np.roll(image, step, (0, 1)) for image, step in zip(images, shift, strict=True)])
     errors = [
-        ConvolutionalAutoencoder(16, network=network, max_epochs=15, random_state=0)
+        ConvolutionalAutoencoder(16, network=network, max_epochs=8, random_state=0)
         .fit(moved[:900])
         .reconstruction_error(moved[900:])
         .mean()
-        for network in (Convolutional((8, 16)), "dense")
+        for network in ("convolutional", "dense")
     ]
     assert errors[0] < errors[1]

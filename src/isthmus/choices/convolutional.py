@@ -78,7 +78,7 @@ class Convolutional(Network):
     n_residual_blocks: int = 0
     head: str = "dense"
     dimensions: int | str = "auto"
-    initialization: str = "he-uniform"
+    initialization: str = "orthogonal"
 
     rules: ClassVar[Mapping[str, Rule]] = {
         "channels": Instance((tuple, list, str), "a tuple of integers >= 1 or of tuples of them, or 'auto'"),

@@ -4,6 +4,7 @@ from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import choices_by_parameter
 from isthmus.estimators.generative import Posterior
 from isthmus.estimators.layers import Layer
+from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.persistence import load
 from isthmus.estimators.variants import (
     KINDS,
@@ -22,6 +23,7 @@ __all__ = [
     "ConvolutionalAutoencoder",
     "DenoisingAutoencoder",
     "Layer",
+    "LinearAutoencoder",
     "Posterior",
     "SparseAutoencoder",
     "VariationalAutoencoder",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -65,6 +65,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         How the learning rate moves: ``"one-cycle"``, ``"cosine"``, ``"constant"``.
     optimizer
         ``"adam"``, ``"adamw"``.
+    pretraining
+        None, or ``"layer-wise"``: every layer learns to restore its own input before the whole is trained.
     validation_fraction
         Share of rows held out and measured after every epoch, in [0, 1); None: 0.1 with early stopping, else 0.
     early_stopping
@@ -84,6 +86,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     ----------
     history_ : History
         Losses and times, a row an epoch.
+    pretraining_history_ : list of History
+        The same for each layer that was pretrained.
     feature_shape_ : tuple of int
         Shape of one row.
     n_features_in_ : int
@@ -122,6 +126,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     learning_rate: float | str = "auto"
     schedule: Any = "one-cycle"
     optimizer: Any = "adam"
+    pretraining: Any = None
     validation_fraction: float | None = None
     early_stopping: bool | int = False
     callbacks: Sequence[Any] = ()
@@ -129,6 +134,9 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     precision: str = "float32"
     random_state: Any = None
     verbose: int | bool = 0
+
+    learned_arrays: ClassVar[tuple[str, ...]] = ()
+    """Attributes besides the weights that a named setting learns and keeps in its file."""
 
     # -- learning ------------------------------------------------------------------------------------------------
 
@@ -156,10 +164,12 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             The loss became NaN before one epoch was done.
         """
         given = take(self, X, y, fitting=True, min_rows=2)
-        prepared = prepare(self, given, None if X_val is None else take(self, X_val, y_val))
+        held_out = None if X_val is None else take(self, X_val, y_val)
+        prepared = prepare(self, given, held_out, resuming=resume is not None)
         if resume is not None:
             resume_run(prepared.run, resume)
         self._train(prepared)
+        self._finish(prepared)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -182,11 +192,15 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self._keep(prepared)
         report_trouble(prepared.run)
 
+    def _finish(self, prepared: Prepared) -> None:
+        """What a named setting does after training."""
+
     def _keep(self, prepared: Prepared) -> None:
         run = prepared.run
         self.objective_: Objective = prepared.objective
         self.scaling_: Scaling = prepared.scaling
         self.history_: History = run.history
+        self.pretraining_history_ = list(prepared.pretraining)
         self.optimizer_state_ = optimizer_state(run)
         self.n_epochs_, self.stop_reason_ = run.epoch, run.stop_reason
         self.n_parameters_ = count_parameters(prepared.objective)
@@ -366,9 +380,9 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         }
         arrays = persistence.weights(self.objective_)
         scaling = {f"scaling.{name}": array for name, array in self.scaling_.to_arrays().items()}
-        return State(
-            type(self).__name__, values, {f"weights.{name}": array for name, array in arrays.items()} | scaling
-        )
+        learned = {f"learned.{name}": getattr(self, name) for name in self.learned_arrays if hasattr(self, name)}
+        named = {f"weights.{name}": array for name, array in arrays.items()}
+        return State(type(self).__name__, values, named | scaling | learned)
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
@@ -389,7 +403,9 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         persistence.put_weights(self.objective_, _group(state, "weights."))
         self.objective_ = self.objective_.to(device).eval()
         self.scaling_ = Scaling.from_arrays(values["scaling"], _group(state, "scaling."))
-        self.history_ = History(values["history"])
+        for name, array in _group(state, "learned.").items():
+            setattr(self, name, array)
+        self.history_, self.pretraining_history_ = History(values["history"]), list[History]()
         self.feature_shape_, self.n_features_in_ = context.feature_shape, context.n_features
         if values["classes"] is not None:
             self.classes_ = np.asarray(values["classes"])

@@ -20,9 +20,11 @@ from isthmus.estimators.validation import Given, non_finite_text
 from isthmus.exceptions import DataError
 from isthmus.training import (
     OPTIMIZERS,
+    PRETRAININGS,
     SCHEDULES,
     Callback,
     Choices,
+    History,
     Objective,
     ProgressBar,
     Run,
@@ -56,6 +58,7 @@ CHOICES: dict[str, Registry[Any]] = {
     "loss": LOSSES,
     "schedule": SCHEDULES,
     "optimizer": OPTIMIZERS,
+    "pretraining": PRETRAININGS,
 }
 """The registry of each parameter that holds a choice."""
 
@@ -69,7 +72,7 @@ def choices_by_parameter() -> dict[str, Registry[Any]]:
     return dict(CHOICES)
 
 
-OPTIONAL = ("corruption", "penalty")
+OPTIONAL = ("corruption", "penalty", "pretraining")
 DEFAULT_PATIENCE = 10
 EARLY_STOPPING_FRACTION = 0.1
 VALIDATION_BATCH = 1024
@@ -116,9 +119,10 @@ class Prepared:
     objective: Objective
     scaling: Scaling
     run: Run
+    pretraining: Sequence[History] = ()
 
 
-def prepare(estimator: Any, given: Given, validation: Given | None) -> Prepared:
+def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming: bool = False) -> Prepared:
     """Check everything, learn the scaling, build the objective and a run that is ready to train."""
     made, context, scaling = consider(estimator, given)
     device = choose_device(estimator.device)
@@ -131,8 +135,12 @@ def prepare(estimator: Any, given: Given, validation: Given | None) -> Prepared:
     measured = given.rows if validation is None else validation.rows
     held_out = held_out if validation is None else np.arange(measured.n_rows)
     feed = make_feed(measured, held_out, loader, VALIDATION_BATCH) if len(held_out) else None
+    histories: Sequence[History] = ()
+    if made["pretraining"] is not None and not resuming:
+        shown = [ProgressBar()] if estimator.verbose else []
+        histories = made["pretraining"].pretrain(objective, settings, train_feed, shown)
     run = Run(objective, settings, train_feed, feed, callbacks_of(estimator))
-    return Prepared(objective, scaling, run)
+    return Prepared(objective, scaling, run, histories)
 
 
 def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling]:
@@ -142,6 +150,8 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     mistakes += [text for member in resolved.values() if member is not None for text in member.mistakes()]
     if estimator.conditional is True and given.labels is None:
         mistakes.append(f"{type(estimator).__name__}: conditional=True needs labels; give them as fit(X, y).")
+    if estimator.conditional is True and estimator.pretraining is not None:
+        mistakes.append(f"{type(estimator).__name__}: pretraining cannot go with conditional=True; set it to None.")
     blocked = not Whole(1).admits(estimator.code_size) or not RULES["scaling"].admits(estimator.scaling)
     if blocked or len(resolved) < len(CHOICES):
         refuse(mistakes)
@@ -153,7 +163,9 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype, kept)
     context = make_context(given, statistics, scaling, estimator.code_size)
     if all(member is None or not member.mistakes() for member in resolved.values()):
-        mistakes += choose(resolved, context).mistakes(context)
+        choices = choose(resolved, context)
+        mistakes += choices.mistakes(context)
+        mistakes += resolved["pretraining"].conflicts(choices) if resolved["pretraining"] is not None else []
     refuse(mistakes)
     return resolved, context, scaling
 

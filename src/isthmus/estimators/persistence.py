@@ -26,6 +26,7 @@ REGISTRIES = (
     choices.LOSSES,
     training.SCHEDULES,
     training.OPTIMIZERS,
+    training.PRETRAININGS,
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from isthmus.choices.registry import unknown
 from isthmus.estimators.autoencoder import Autoencoder
+from isthmus.estimators.linear import LinearAutoencoder
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -102,6 +103,7 @@ KINDS: dict[str, type[Autoencoder]] = {
     "contractive": ContractiveAutoencoder,
     "convolutional": ConvolutionalAutoencoder,
     "denoising": DenoisingAutoencoder,
+    "linear": LinearAutoencoder,
     "sparse": SparseAutoencoder,
     "variational": VariationalAutoencoder,
 }

@@ -6,11 +6,13 @@ from isthmus.training.devices import available_devices, choose_device
 from isthmus.training.history import History
 from isthmus.training.loop import Run, Settings, train
 from isthmus.training.objective import Choices, LossParts, Objective
+from isthmus.training.pretraining import PRETRAININGS, LayerWise
 from isthmus.training.progress import ProgressBar
 from isthmus.training.schedule import OPTIMIZERS, SCHEDULES, Adam, AdamW, Constant, Cosine, OneCycle
 
 __all__ = [
     "OPTIMIZERS",
+    "PRETRAININGS",
     "SCHEDULES",
     "Adam",
     "AdamW",
@@ -20,6 +22,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "History",
+    "LayerWise",
     "LossParts",
     "MaxSteps",
     "Objective",

@@ -14,7 +14,7 @@ from isthmus.training.callbacks import Callback, overrides
 from isthmus.training.devices import threads_for
 from isthmus.training.feeding import Feed
 from isthmus.training.history import History
-from isthmus.training.objective import LossParts, Objective
+from isthmus.training.objective import LossParts, Objective, count_multiplications
 from isthmus.training.schedule import Optimizer, Schedule
 from isthmus.training.steps import Step
 
@@ -149,7 +149,7 @@ def train(run: Run) -> Run:
     run.objective.train()
     run.emit("on_fit_start")
     try:
-        with threads_for(6.0 * run.do_step.flat.values.numel() * run.settings.batch_size):
+        with threads_for(6.0 * count_multiplications(run.objective) * run.settings.batch_size):
             while run.epoch < run.settings.max_epochs and not run.stop_reason:
                 _run_epoch(run)
     except KeyboardInterrupt:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices.codes import Code, Coded, GaussianModule
+from isthmus.choices.codes import Code, Coded, CodeModule, GaussianModule
 from isthmus.choices.corruptions import Corruption
 from isthmus.choices.losses import Loss
-from isthmus.choices.networks import Network
+from isthmus.choices.networks import Network, Pair
 from isthmus.choices.penalties import Encoding, Penalty
 from isthmus.choices.registry import Choice, Context
 
@@ -75,18 +75,22 @@ class Objective(nn.Module):
         The five choices, resolved.
     context
         Shapes and range of the data.
+    networks, code
+        Modules that exist already, to be trained as they are; None: new ones, as the choices say.
     """
 
-    def __init__(self, choices: Choices, context: Context) -> None:
+    def __init__(
+        self, choices: Choices, context: Context, *, networks: Pair | None = None, code: CodeModule | None = None
+    ) -> None:
         super().__init__()
         self.choices, self.context = choices, context
         self._double: list[Objective] = []  # a list, so that torch does not take it for a part of the network
-        self.encoder, self.decoder = choices.network.build(
+        self.encoder, self.decoder = networks or choices.network.build(
             context,
             code_width=choices.code.width(context.code_size),
             output_width=choices.loss.output_width(context.n_features),
         )
-        self.code = choices.code.build(context)
+        self.code = code or choices.code.build(context)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
         """What a batch of scaled rows, (n, d), costs; what they are conditioned on stands behind them."""
@@ -209,3 +213,25 @@ def _joined(rows: Tensor, conditions: Tensor | None) -> Tensor:
 def count_parameters(module: nn.Module) -> int:
     """How many numbers a module learns; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+@torch.no_grad()
+def count_multiplications(objective: Objective) -> int:
+    """How many multiplications one row takes through encoder and decoder, in layers that have a matrix of weights."""
+    counts: list[int] = []
+
+    def note(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        transposed = isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d)
+        counts.append((given[0] if transposed else output).numel() * weight.numel() // len(weight))
+
+    weighty = [layer for layer in objective.modules() if getattr(getattr(layer, "weight", None), "dim", int)() >= 2]
+    hooks = [layer.register_forward_hook(note) for layer in weighty]
+    row = next(objective.parameters()).new_zeros(1, objective.context.encoder_width)
+    was_training = objective.training
+    objective.eval().reconstruct(row)
+    objective.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)
