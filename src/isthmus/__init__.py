@@ -83,10 +83,11 @@ _HOMES = {
         "find_kind",
         "load",
     ),
+    "isthmus.tasks": ("EncoderClassifier",),
     "isthmus.report": ("write_report",),
     "isthmus.files": ("write_rows",),
 }
-_MODULES = ("choices", "data", "datasets", "diagnosis", "estimators", "files", "plots", "report", "training")
+_MODULES = ("choices", "data", "datasets", "diagnosis", "estimators", "files", "plots", "report", "tasks", "training")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *_HOME_OF, "datasets", "diagnosis", "plots"]  # noqa: PLE0604  # names from the table above
@@ -144,6 +145,7 @@ if TYPE_CHECKING:
     from isthmus.exceptions import OutputError as OutputError
     from isthmus.files import write_rows as write_rows
     from isthmus.report import write_report as write_report
+    from isthmus.tasks import EncoderClassifier as EncoderClassifier
     from isthmus.training import Adam as Adam
     from isthmus.training import AdamW as AdamW
     from isthmus.training import Callback as Callback

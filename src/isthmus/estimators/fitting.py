@@ -264,17 +264,27 @@ def settle(estimator: Any, made: Mapping[str, Any], n_rows: int, seed: int) -> S
     batch_size = min(batch_size, n_rows)
     epochs = max_epochs_for(n_rows, batch_size) if estimator.max_epochs == "auto" else int(estimator.max_epochs)
     rate = learning_rate_for(batch_size) if estimator.learning_rate == "auto" else float(estimator.learning_rate)
-    patience = estimator.early_stopping
     return Settings(
         max_epochs=epochs,
         batch_size=batch_size,
         learning_rate=rate,
         schedule=made["schedule"],
         optimizer=made["optimizer"],
-        patience=None if patience is False else DEFAULT_PATIENCE if patience is True else int(patience),
+        patience=patience_of(estimator.early_stopping),
         precision=estimator.precision,
         seed=seed,
     )
+
+
+def patience_of(early_stopping: bool | int) -> int | None:
+    """Epochs without a better loss after which to stop.
+
+    >>> patience_of(True), patience_of(3), patience_of(False)
+    (10, 3, None)
+    """
+    if isinstance(early_stopping, bool):
+        return DEFAULT_PATIENCE if early_stopping else None
+    return int(early_stopping)
 
 
 def make_feed(source: Source, rows: np.ndarray, loader: Loader, batch_size: int) -> Feed:

@@ -16,7 +16,7 @@ from isthmus.choices.networks import Modules
 from isthmus.choices.penalties import Sum
 from isthmus.choices.registry import Choice, Context, unknown
 from isthmus.exceptions import ModelFileError
-from isthmus.files.model_file import read_state
+from isthmus.files.model_file import State, read_state
 
 REGISTRIES = (
     choices.NETWORKS,
@@ -141,6 +141,11 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
     2
     """
     state = read_state(path)
+    return from_state(state, network=network, device=device, path=path)
+
+
+def from_state(state: State, *, network: Any = None, device: str = "auto", path: str | Path = "the file") -> Any:
+    """The object of a state, found by the public name of its class."""
     public = importlib.import_module("isthmus")
     if state.kind not in public.__all__ or not hasattr(getattr(public, state.kind), "_from_state"):
         raise ModelFileError(

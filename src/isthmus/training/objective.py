@@ -110,6 +110,11 @@ class Objective(nn.Module):
         """What the network is given for rows with missing entries: zeros there."""
         return x.nan_to_num() if self.choices.loss.admits_missing else x
 
+    @property
+    def row_width(self) -> int:
+        """Numbers in one row of a batch: its features and what it is conditioned on."""
+        return self.context.encoder_width
+
     def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows and what they are conditioned on: (n, d + conditions) → (n, d), (n, conditions) or None."""
         if not self.context.n_conditions:
@@ -217,7 +222,7 @@ def count_parameters(module: nn.Module) -> int:
 
 @torch.no_grad()
 def count_multiplications(objective: Objective) -> int:
-    """How many multiplications one row takes through encoder and decoder, in layers that have a matrix of weights."""
+    """How many multiplications one row takes on its way to the loss, in layers that have a matrix of weights."""
     counts: list[int] = []
 
     def note(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
@@ -228,9 +233,9 @@ def count_multiplications(objective: Objective) -> int:
 
     weighty = [layer for layer in objective.modules() if getattr(getattr(layer, "weight", None), "dim", int)() >= 2]
     hooks = [layer.register_forward_hook(note) for layer in weighty]
-    row = next(objective.parameters()).new_zeros(1, objective.context.encoder_width)
+    parameter = next(objective.parameters())
     was_training = objective.training
-    objective.eval().reconstruct(row)
+    objective.eval()(parameter.new_zeros(1, objective.row_width), torch.Generator(parameter.device).manual_seed(0))
     objective.train(was_training)
     for hook in hooks:
         hook.remove()

@@ -1,0 +1,249 @@
+"""Transfer: a trained encoder put to another use, learned from labels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.choices import CORRUPTIONS, Corruption
+from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
+from isthmus.data import LabelledSource
+from isthmus.estimators import Autoencoder, persistence
+from isthmus.estimators.applying import Verb, whole
+from isthmus.estimators.defaults import batch_size_for, max_epochs_for
+from isthmus.estimators.fitting import make_feed, patience_of, refuse, split_rows
+from isthmus.estimators.trouble import report_trouble
+from isthmus.estimators.validation import Given, take
+from isthmus.files.model_file import State, write_state
+from isthmus.training import OPTIMIZERS, SCHEDULES, History, LossParts, Objective, ProgressBar, Run, Settings, train
+from isthmus.training.feeding import Loader
+
+AUTO = OneOf(("auto",))
+_ACTIVATIONS = tuple(kind for kind in ACTIVATIONS.values() if isinstance(kind, type))
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier that begins with a trained encoder and is fine-tuned with labels (Hinton & Salakhutdinov 2006).
+
+    A softmax layer is put on the code; then both are trained together on the cross-entropy of the labels.
+
+    Parameters
+    ----------
+    encoder
+        A fitted `Autoencoder`, which is copied and left as it is; or one that is not fitted, and learns from X first.
+        None: ``Autoencoder()``.
+    fine_tune
+        Whether the encoder goes on learning; False trains the softmax layer alone.
+    corruption
+        Damage to the input while training, such as ``"masking"``; a remedy against over-fitting.
+    dropout
+        Share of the hidden activations set to zero while training (Srivastava et al. 2014), in [0, 1).
+    max_epochs, batch_size, learning_rate, schedule, optimizer, random_state, verbose
+        As for `Autoencoder`, for the training with labels.
+    early_stopping
+        Epochs without a better validation loss before it stops and goes back to the best weights; False: never.
+    validation_fraction
+        Share of rows held out for early stopping, in (0, 1).
+
+    Attributes
+    ----------
+    classes_ : array
+        The labels.
+    encoder_ : Autoencoder
+        The fitted autoencoder that it began with.
+    history_ : History
+        Losses and times of the training with labels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> EncoderClassifier(Autoencoder(2, random_state=0), random_state=0).fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    encoder: Autoencoder | None = field(default=None, kw_only=False)
+    fine_tune: bool = True
+    corruption: Any = None
+    dropout: float = 0.0
+    max_epochs: int | str = "auto"
+    batch_size: int | str = "auto"
+    learning_rate: float | str = "auto"
+    schedule: Any = "one-cycle"
+    optimizer: Any = "adamw"
+    early_stopping: int | bool = False
+    validation_fraction: float = 0.1
+    random_state: Any = None
+    verbose: int | bool = 0
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "fine_tune": OneOf((True, False)),
+        "dropout": Number(0.0, 1.0, open_high=True),
+        "max_epochs": either(Whole(1), AUTO),
+        "batch_size": either(Whole(1), AUTO),
+        "learning_rate": either(Number(0.0, open_low=True), AUTO),
+        "early_stopping": either(Whole(1), OneOf((True, False))),
+        "validation_fraction": Number(0.0, 1.0, open_low=True, open_high=True),
+    }
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Learn from rows, as `Autoencoder` takes them, and their labels, (n,)."""
+        refuse(broken_rules(self, self.rules))
+        labels = column_or_1d(np.asarray(y) if y is not None else self._no_labels(), warn=True)
+        if labels.dtype.kind == "f":
+            assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+        self.encoder_ = self._fitted_encoder(X)
+        given = take(self.encoder_, X, min_rows=2)
+        if len(labels) != given.source.n_rows:
+            raise ValueError(f"y has {len(labels)} labels, but X has {given.source.n_rows} rows; give one for each.")
+        self.classes_, numbers = np.unique(labels, return_inverse=True)
+        self.n_features_in_ = self.encoder_.n_features_in_
+        if hasattr(self.encoder_, "feature_names_in_"):
+            self.feature_names_in_ = self.encoder_.feature_names_in_
+        run = self._prepare(given, numbers)
+        train(run)
+        report_trouble(run)
+        self.objective_, self.history_ = run.objective, run.history
+        self.scaling_, self.device_ = self.encoder_.scaling_, self.encoder_.device_
+        return self
+
+    def _no_labels(self) -> Any:
+        raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; give labels.")
+
+    def _fitted_encoder(self, X: Any) -> Autoencoder:
+        encoder = Autoencoder(random_state=self.random_state) if self.encoder is None else self.encoder
+        if not isinstance(encoder, Autoencoder) or encoder.conditional:
+            raise TypeError(f"encoder={encoder!r} must be an Autoencoder that is not conditional.")
+        return copy.deepcopy(encoder) if hasattr(encoder, "objective_") else clone(encoder).fit(X)
+
+    def _prepare(self, given: Given, numbers: np.ndarray) -> Run:
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        corruption = None if self.corruption is None else CORRUPTIONS.resolve(self.corruption)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            objective = Classified(self.encoder_.objective_, len(self.classes_), corruption, self.dropout)
+        objective.to(self.encoder_.device_)
+        if not self.fine_tune:
+            objective.encoder.requires_grad_(requires_grad=False)
+        source = LabelledSource(given.source, numbers, len(self.classes_))
+        scaling = self.encoder_.scaling_.extended(self.encoder_.n_features_in_, len(self.classes_))
+        loader = Loader(scaling, torch.device(self.encoder_.device_))
+        rows, held_out = split_rows(source.n_rows, self.validation_fraction if self.early_stopping else 0.0, seed)
+        settings = self._settle(len(rows), seed)
+        validation = make_feed(source, held_out, loader, 1024) if len(held_out) else None
+        shown = [ProgressBar()] if self.verbose else []
+        return Run(objective, settings, make_feed(source, rows, loader, settings.batch_size), validation, shown)
+
+    def _settle(self, n_rows: int, seed: int) -> Settings:
+        asked = None if self.max_epochs == "auto" else int(self.max_epochs)
+        batch_size = min(n_rows, batch_size_for(n_rows, asked) if self.batch_size == "auto" else int(self.batch_size))
+        return Settings(
+            max_epochs=asked or max_epochs_for(n_rows, batch_size),
+            batch_size=batch_size,
+            learning_rate=1e-3 if self.learning_rate == "auto" else float(self.learning_rate),
+            schedule=SCHEDULES.resolve(self.schedule),
+            optimizer=OPTIMIZERS.resolve(self.optimizer),
+            patience=patience_of(self.early_stopping),
+            seed=seed,
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class for each row, (n, classes)."""
+        check_is_fitted(self, "objective_")
+        return whole(self, take(self.encoder_, X), Verb(_probabilities))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable label of each row, (n,)."""
+        probabilities = self.predict_proba(X)
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+    def save(self, path: str | Path) -> Path:
+        """Write the classifier to one file, whole or not at all; `isthmus.load` gives it back."""
+        check_is_fitted(self, "objective_")
+        inner = self.encoder_._to_state()  # noqa: SLF001  # the file of the encoder within the file of the classifier
+        values = {
+            "params": persistence.encode({**self.get_params(deep=False), "encoder": None}),
+            "encoder": {"kind": inner.kind, "values": inner.values},
+            "classes": self.classes_.tolist(),
+            "history": list(self.history_.rows),
+        }
+        tuned = {f"tuned.{name}": array for name, array in persistence.weights(self.objective_).items()}
+        nested = {f"encoder.{name}": array for name, array in inner.arrays.items()}
+        return write_state(path, State(type(self).__name__, values, tuned | nested))
+
+    @classmethod
+    def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
+        values = state.values
+        arrays = {name[8:]: array for name, array in state.arrays.items() if name.startswith("encoder.")}
+        inner = State(values["encoder"]["kind"], values["encoder"]["values"], arrays)
+        model = cls(**persistence.decode({"params": values["params"]})["params"])
+        model.encoder_ = persistence.from_state(inner, network=network, device=device)
+        model.classes_, model.history_ = np.asarray(values["classes"]), History(values["history"])
+        model.n_features_in_ = model.encoder_.n_features_in_
+        objective = Classified(model.encoder_.objective_, len(model.classes_), None, model.dropout)
+        persistence.put_weights(objective, {n[6:]: a for n, a in state.arrays.items() if n.startswith("tuned.")})
+        model.objective_ = objective.to(model.encoder_.device_).eval()
+        model.scaling_, model.device_ = model.encoder_.scaling_, model.encoder_.device_
+        return model
+
+
+def _probabilities(model: Any, x: Tensor) -> Tensor:
+    return model.objective_.as_dtype(x.dtype).logits(x).softmax(1)  # type: ignore[no-any-return]
+
+
+class Classified(Objective):
+    """An encoder and code with a softmax layer on them, and the cross-entropy of labels as what is trained."""
+
+    def __init__(self, trained: Objective, n_classes: int, corruption: Corruption | None, dropout: float) -> None:
+        nn.Module.__init__(self)
+        self.choices, self.context, self._double = trained.choices, trained.context, []
+        self.encoder, self.code = copy.deepcopy(trained.encoder), copy.deepcopy(trained.code)
+        self.head = nn.Linear(trained.context.code_size, n_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.damage, self.dropout = corruption and corruption.resolve(trained.context), dropout
+
+    @property
+    def row_width(self) -> int:
+        return self.context.n_features + self.head.out_features
+
+    def logits(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Unnormalised log-probabilities: (n, d) → (n, classes)."""
+        h = x
+        for layer in self.encoder.children() if isinstance(self.encoder, nn.Sequential) else [self.encoder]:
+            h = layer(h)
+            if self.training and self.dropout and isinstance(layer, _ACTIVATIONS):
+                keep = torch.rand(h.shape, generator=generator, device=h.device) >= self.dropout
+                h = h * keep / (1 - self.dropout)
+        answer: Tensor = self.head(self.code.deterministic(h))
+        return answer
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
+        """The cross-entropy of a batch with one-hot labels behind the rows, (n, d + classes)."""
+        rows, labels = x[:, : self.context.n_features], x[:, self.context.n_features :]
+        if self.damage is not None and self.training:
+            shaped = rows.reshape(len(rows), *self.context.feature_shape)
+            rows = self.damage.corrupt(shaped, generator).reshape(len(rows), -1)
+        loss = functional.cross_entropy(self.logits(rows, generator), labels)
+        return LossParts(loss, loss, x.new_zeros(()), x.new_zeros(()))
