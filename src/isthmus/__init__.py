@@ -20,6 +20,7 @@ _HOMES = {
         "DataError",
         "DivergenceError",
         "DivergenceWarning",
+        "FitWarning",
         "InterruptedWarning",
         "IsthmusError",
         "IsthmusWarning",
@@ -84,6 +85,7 @@ _HOMES = {
         "load",
     ),
     "isthmus.tasks": ("EncoderClassifier",),
+    "isthmus.diagnosis": ("diagnose",),
     "isthmus.report": ("write_report",),
     "isthmus.files": ("write_rows",),
 }
@@ -123,6 +125,7 @@ if TYPE_CHECKING:
     from isthmus.data import Source as Source
     from isthmus.data import datasets as datasets
     from isthmus.data import read as read
+    from isthmus.diagnosis import diagnose as diagnose
     from isthmus.estimators import KINDS as KINDS
     from isthmus.estimators import Autoencoder as Autoencoder
     from isthmus.estimators import ContractiveAutoencoder as ContractiveAutoencoder
@@ -138,6 +141,7 @@ if TYPE_CHECKING:
     from isthmus.exceptions import DataError as DataError
     from isthmus.exceptions import DivergenceError as DivergenceError
     from isthmus.exceptions import DivergenceWarning as DivergenceWarning
+    from isthmus.exceptions import FitWarning as FitWarning
     from isthmus.exceptions import InterruptedWarning as InterruptedWarning
     from isthmus.exceptions import IsthmusError as IsthmusError
     from isthmus.exceptions import IsthmusWarning as IsthmusWarning

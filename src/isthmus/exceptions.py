@@ -39,6 +39,10 @@ class IsthmusWarning(UserWarning):
     """The base of every warning that is this library's own."""
 
 
+class FitWarning(IsthmusWarning):
+    """The model was trained, but is useless; the text says why."""
+
+
 class InterruptedWarning(IsthmusWarning):
     """Training was stopped by the user; the best weights so far are kept."""
 

@@ -261,6 +261,26 @@ def report(
 
 
 @app.command()
+def diagnose(
+    model: Model,
+    data: Data,
+    train: Annotated[
+        str | None, typer.Option(metavar="DATA", help="The rows it was trained on, for a better comparison.")
+    ] = None,
+    as_json: Json = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Say what is wrong with a model, in words and numbers, and what to do about it.
+
+    Example: `isthmus diagnose digits.safetensors new-digits.csv --train digits.csv`
+    """
+    from isthmus.cli.apply import diagnosis_of  # noqa: PLC0415
+
+    found = diagnosis_of(model, data, train, skip_bad)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+
+
+@app.command()
 def datasets(as_json: Json = False) -> None:
     """List the named data sets: what there is, where it is on this machine, its size and licence.
 

@@ -74,3 +74,15 @@ def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad:
     measured, labels, train = (rows.X, rows.y, None) if rows.X_test is None else (rows.X_test, rows.y_test, rows.X)
     isthmus.write_report(model, measured, out, labels=labels, X_train=train, overwrite=force)
     show.note(f"report: {out}")
+
+
+def diagnosis_of(model_path: Path, data: str, train: str | None, skip_bad: bool) -> Any:
+    """Diagnose a model on held-out rows where the set has some, with its training rows where they are known."""
+    model = isthmus.load(model_path)
+    rows = isthmus.read(data, skip_bad=skip_bad)
+    measured, labels = (rows.X, rows.y) if rows.X_test is None else (rows.X_test, rows.y_test)
+    known = rows.X if rows.X_test is not None else None
+    known = isthmus.read(train, skip_bad=skip_bad).X if train is not None else known
+    if model.conditional:
+        return isthmus.diagnose(model, measured, y=labels)
+    return isthmus.diagnose(model, measured, X_train=known)

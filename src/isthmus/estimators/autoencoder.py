@@ -20,8 +20,8 @@ from isthmus.estimators import persistence
 from isthmus.estimators.applying import ERRORS_PER_FEATURE, VERBS, corrupting, decode, stream, whole
 from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
-from isthmus.estimators.layers import Layer, list_layers
-from isthmus.estimators.trouble import report_trouble
+from isthmus.estimators.layers import Layer, LayerOutput, list_layers
+from isthmus.estimators.trouble import report_trouble, training_errors
 from isthmus.estimators.validation import Given, take, take_labels
 from isthmus.files.model_file import State, write_state
 from isthmus.training import History, Objective, choose_device, train
@@ -99,6 +99,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         ``"stopped by a callback"``.
     settled_ : dict
         Batch size, learning rate and greatest number of epochs that were in force.
+    training_errors_ : array
+        Quantiles, from 0 to 100 %, of the squared errors of some training rows in scaled units, (101,).
     classes_ : array
         The labels of a conditional model.
     objective_, scaling_, device_
@@ -135,7 +137,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     random_state: Any = None
     verbose: int | bool = 0
 
-    learned_arrays: ClassVar[tuple[str, ...]] = ()
+    learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_",)
     """Attributes besides the weights that a named setting learns and keeps in its file."""
 
     # -- learning ------------------------------------------------------------------------------------------------
@@ -191,6 +193,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         train(prepared.run)
         self._keep(prepared)
         report_trouble(prepared.run)
+        self.training_errors_ = training_errors(prepared.run)
 
     def _finish(self, prepared: Prepared) -> None:
         """What a named setting does after training."""
@@ -310,6 +313,28 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """The layer table: part, kind, output shape, activation and number of parameters of each layer."""
         check_is_fitted(self, "objective_")
         return list_layers(self.objective_)
+
+    def output_of(self, layer: int | str) -> LayerOutput:
+        """The output of any layer as a model of its own, a transformer with ``transform(X)``.
+
+        Parameters
+        ----------
+        layer
+            The number of a row of `layers`, from 0 (negative ones count from the end), or ``"code"``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).random((50, 6))
+        >>> model = Autoencoder(2, network=(5,), max_epochs=1, random_state=0).fit(X)
+        >>> model.output_of(0).transform(X).shape
+        (50, 5)
+        """
+        parts = [row.part for row in self.layers()]
+        place = parts.index("code") if layer == "code" else layer
+        if not isinstance(place, int) or not -len(parts) <= place < len(parts):
+            raise ValueError(f"layer={layer!r} must be 'code' or a row of layers(), -{len(parts)} to {len(parts) - 1}.")
+        return LayerOutput(self, place)
 
     def describe(self) -> dict[str, Any]:
         """All parameters as plain data; choices as their class and parameters, resolved where the model is fitted."""

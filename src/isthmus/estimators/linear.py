@@ -54,7 +54,11 @@ class LinearAutoencoder(Autoencoder):
     scaling: str | None = "global"
     align: bool = True
 
-    learned_arrays: ClassVar[tuple[str, ...]] = ("explained_variance_", "explained_variance_ratio_")
+    learned_arrays: ClassVar[tuple[str, ...]] = (
+        *Autoencoder.learned_arrays,
+        "explained_variance_",
+        "explained_variance_ratio_",
+    )
 
     @property
     def components_(self) -> np.ndarray:

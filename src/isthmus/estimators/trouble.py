@@ -1,12 +1,24 @@
-"""What `fit` tells when training did not go well."""
+"""What `fit` tells when training did not go well, and what it keeps for a later diagnosis."""
 
 from __future__ import annotations
 
 import warnings
 
-from isthmus.exceptions import DivergenceError, DivergenceWarning, InterruptedWarning
-from isthmus.training import Run
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.choices import Gaussian, Plain
+from isthmus.choices.codes import standard_divergence
+from isthmus.exceptions import DivergenceError, DivergenceWarning, FitWarning, InterruptedWarning
+from isthmus.training import Objective, Run
+from isthmus.training.feeding import Feed
 from isthmus.training.loop import first_bad_step
+
+LOOKED_AT = 1_000
+"""Training rows that are looked at after training."""
+FEWEST_STEPS = 200
+"""Steps before which a model is not judged."""
 
 
 def report_trouble(run: Run) -> None:
@@ -23,3 +35,56 @@ def report_trouble(run: Run) -> None:
         if not run.best.epoch:
             raise DivergenceError(f"{text}.")
         warnings.warn(f"{text}; {kept}.", DivergenceWarning, stacklevel=4)
+
+
+@torch.inference_mode()
+def training_errors(run: Run) -> np.ndarray:
+    """The quantiles, from 0 to 100 %, of the squared errors of some training rows in scaled units, (101,).
+
+    A model that is useless is warned of here, once: its code does not vary, or it restores nothing.
+    """
+    rows = _some_rows(run.train)
+    target = run.objective.split(rows)[0]
+    squares = (run.objective.reconstruct(rows) - target).square()
+    errors = squares.nanmean(dim=1).cpu().numpy()
+    if run.step >= FEWEST_STEPS and run.stop_reason == "finished":
+        for text in _faults(run.objective, rows, target, squares):
+            warnings.warn(f"{text} isthmus.diagnose(model, X) tells more.", FitWarning, stacklevel=5)
+    quantiles: np.ndarray = np.quantile(errors, np.linspace(0, 1, 101))
+    return quantiles
+
+
+def _some_rows(feed: Feed) -> Tensor:
+    batches, n_rows = [], 0
+    for batch in feed.shuffled(torch.Generator().manual_seed(0)):
+        batches.append(batch.clone())
+        n_rows += len(batch)
+        if n_rows >= LOOKED_AT:
+            break
+    return torch.cat(batches)
+
+
+def _faults(objective: Objective, rows: Tensor, target: Tensor, squares: Tensor) -> list[str]:
+    code, faults = objective.choices.code, []
+    if isinstance(code, Gaussian):
+        nats = standard_divergence(*objective.posterior(rows)).mean(0)
+        if bool((nats < 0.001).all()):
+            faults.append(
+                "The posterior has collapsed: every code unit carries less than 0.001 nats. Use Gaussian(warm_up=0.3) "
+                "or a smaller beta."
+            )
+    elif len(rows) > 1 and isinstance(code, Plain):
+        spread = objective.encode(rows).std(0)
+        dead = int((spread <= 1e-6 * spread.max()).sum()) if float(spread.max()) > 0 else len(spread)
+        if dead >= len(spread) / 2:
+            faults.append(
+                f"{dead} of {len(spread)} code units are dead: they are the same for every row. Use code='plain', "
+                "which has no activation, or a lower learning_rate."
+            )
+    variance = (target - target.nanmean(0)).square().nanmean()
+    if not faults and float(squares.nanmean()) > 0.995 * float(variance) > 0:
+        faults.append(
+            "The model restores rows no better than their mean does. Use a lower learning_rate, more epochs, or look "
+            "whether the loss suits the data."
+        )
+    return faults

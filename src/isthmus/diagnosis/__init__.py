@@ -1,0 +1,31 @@
+"""What a model does with data, in numbers, and what is wrong with it, in words."""
+
+from isthmus.diagnosis.measures import (
+    CodeStatistics,
+    Density,
+    WorstRows,
+    code_densities,
+    code_map,
+    code_statistics,
+    pca_error,
+    sample_rows,
+    take_rows,
+    worst_rows,
+)
+from isthmus.diagnosis.verdicts import Diagnosis, Finding, diagnose
+
+__all__ = [
+    "CodeStatistics",
+    "Density",
+    "Diagnosis",
+    "Finding",
+    "WorstRows",
+    "code_densities",
+    "code_map",
+    "code_statistics",
+    "diagnose",
+    "pca_error",
+    "sample_rows",
+    "take_rows",
+    "worst_rows",
+]

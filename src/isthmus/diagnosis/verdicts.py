@@ -1,0 +1,294 @@
+"""What is wrong with a model: one function a fault, each with the number it goes by and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.utils.validation import check_is_fitted
+
+from isthmus.choices import Gaussian, Plain, TopK
+from isthmus.choices.codes import standard_divergence
+from isthmus.diagnosis.evidence import CHUNK, Evidence, spread
+from isthmus.diagnosis.measures import code_statistics
+from isthmus.estimators import Autoencoder
+
+FEWEST_ROWS = 20
+SMALLEST_VARIANCE = 1e-9
+"""Of scaled data, below which rows are all the same and shares of the variance mean nothing."""
+COLLAPSED_NATS = 0.01
+SATURATED = 1e-3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault that was looked for.
+
+    Attributes
+    ----------
+    name
+        Such as ``"dead-units"``.
+    found
+        Whether the model has it.
+    value
+        The number that the verdict goes by.
+    text
+        What was seen, with its figures.
+    remedy
+        What to do about it; empty where nothing is wrong.
+    """
+
+    name: str
+    found: bool
+    value: float
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that was looked for.
+
+    Attributes
+    ----------
+    findings
+        One for each fault that can be looked for in this model, found or not.
+    unlike_rows
+        Places in X of the rows that are unlike the training data.
+    """
+
+    findings: tuple[Finding, ...]
+    unlike_rows: tuple[int, ...] = ()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Names of the faults that were found."""
+        return tuple(finding.name for finding in self.findings if finding.found)
+
+    def __getitem__(self, name: str) -> Finding:
+        for finding in self.findings:
+            if finding.name == name:
+                return finding
+        raise KeyError(f"{name!r} was not looked for; there are {', '.join(f.name for f in self.findings)}.")
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.faults)} of {len(self.findings)} possible faults found."]
+        for finding in sorted(self.findings, key=lambda finding: not finding.found):
+            lines.append(f"{'FAULT' if finding.found else 'ok   '}  {finding.name}: {finding.text}")
+            lines += [f"       Remedy: {finding.remedy}"] if finding.remedy else []
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        found = [asdict(finding) for finding in self.findings]
+        return {"faults": list(self.faults), "findings": found, "unlike_rows": list(self.unlike_rows)}
+
+
+def diagnose(model: Autoencoder, X: Any, *, y: Any = None, X_train: Any = None, random_state: int = 0) -> Diagnosis:
+    """Look for everything that commonly goes wrong with an autoencoder.
+
+    Parameters
+    ----------
+    model
+        A fitted estimator.
+    X
+        Rows, best ones that it was not trained on; at most 2,000 of them, evenly spread, are used.
+    y
+        Their labels, for a conditional model; then X_train must be left out.
+    X_train
+        Rows that it was trained on. With them, over-fitting and the comparison with principal component analysis are
+        measured better; without them the history and X have to do.
+    random_state
+        Seed of the noise that some checks use.
+
+    Returns
+    -------
+    Diagnosis
+        ``diagnosis.faults`` names what was found; printed, it says all in words.
+
+    Examples
+    --------
+    >>> import isthmus
+    >>> X = isthmus.datasets.load_digits().X
+    >>> model = isthmus.Autoencoder(16, max_epochs=30, random_state=0).fit(X[:1500])
+    >>> isthmus.diagnose(model, X[1500:], X_train=X[:1500]).faults
+    ()
+    """
+    check_is_fitted(model, "objective_")
+    n_rows = len(spread(X))
+    if n_rows < FEWEST_ROWS:
+        raise ValueError(f"X has {n_rows} rows, but a diagnosis needs at least {FEWEST_ROWS}; give more rows.")
+    evidence = Evidence(model, X, y, X_train, random_state)
+    findings = tuple(finding for check in CHECKS for finding in [check(evidence)] if finding is not None)
+    unlike = evidence.index[evidence.unlike_mask] if len(model.training_errors_) else np.empty(0, int)
+    return Diagnosis(findings, tuple(map(int, unlike)))
+
+
+def _dead_units(seen: Evidence) -> Finding | None:
+    if isinstance(seen.objective.choices.code, Gaussian):
+        return None
+    dead, size = code_statistics(seen.codes).dead_units, seen.codes.shape[1]
+    named = f": {', '.join(map(str, dead[:10]))}{', …' if len(dead) > 10 else ''}" if dead else ""
+    text = f"{len(dead)} of {size} code units are the same for every row{named}."
+    remedy = "leave the code without an activation (code='plain'), lower the learning rate, or use a smaller code."
+    return Finding("dead-units", bool(dead), len(dead), text, remedy if dead else "")
+
+
+def _collapsed_posterior(seen: Evidence) -> Finding | None:
+    if not isinstance(seen.objective.choices.code, Gaussian):
+        return None
+    with torch.inference_mode():
+        parts = [seen.objective.posterior(part.to(seen.model.device_)) for part in seen.x.split(CHUNK)]
+    nats = torch.cat([standard_divergence(*part) for part in parts]).mean(0)
+    collapsed = int((nats < COLLAPSED_NATS).sum())
+    found = collapsed > len(nats) / 2
+    text = (
+        f"{collapsed} of {len(nats)} code units carry less than {COLLAPSED_NATS} nats ({float(nats.sum()):.1f} in all)."
+    )
+    remedy = "use Gaussian(warm_up=0.3), free_bits=0.1 or a smaller beta; or a smaller code, if it restores well."
+    return Finding("collapsed-posterior", found, collapsed, text, remedy if found else "")
+
+
+def _unused_directions(seen: Evidence) -> Finding:
+    effective, size = code_statistics(seen.codes).effective_dimension, seen.codes.shape[1]
+    found = size >= 8 and effective < 0.1 * min(seen.codes.shape[1], seen.X.shape[1])
+    text = f"The codes vary in about {effective:.1f} directions, of {size}."
+    remedy = "use a smaller code, or train longer; the code does not use its numbers."
+    return Finding("unused-directions", found, effective, text, remedy if found else "")
+
+
+def _copying(seen: Evidence) -> Finding | None:
+    if seen.variance < SMALLEST_VARIANCE:
+        return None
+    noise, filled = seen.noise_unexplained, seen.filled_in
+    found = noise < 0.45 or (seen.unexplained < 0.05 and filled < 0.05)
+    text = (
+        f"{1 - noise:.0%} of pure noise is restored, and {1 - seen.unexplained:.0%} of the data; "
+        f"where entries are hidden, {filled:.0%} of the error of the mean is gained."
+    )
+    remedy = "use a smaller code, or corruption='masking', or penalty='l1' with code='relu'."
+    return Finding("copying", found, noise, text, remedy if found else "")
+
+
+def _over_fitting(seen: Evidence) -> Finding | None:
+    if seen.train is not None:
+        train = torch.from_numpy(seen.train).float()
+        ratio = float(seen.errors.mean() / max(np.square(seen.restore(train) - seen.train).mean(), 1e-12))
+        gap = seen.unexplained * (1 - 1 / max(ratio, 1e-12))  # in shares of the variance
+        found = ratio > 3 or (ratio > 1.5 and gap > 0.1)
+        text = f"The error is {ratio:.2f} times that on training rows."
+    elif "val_loss" in (seen.history.rows[-1] if len(seen.history) else {}):
+        losses = seen.history["val_loss"]
+        rise = float((losses[-1] - losses.min()) / max(losses[0] - losses.min(), 1e-12))
+        ratio, found = 1 + rise, rise > 0.05
+        text = f"The validation loss was least in epoch {losses.argmin() + 1} and has risen by {rise:.0%} of its fall."
+    else:
+        return None
+    remedy = "use early_stopping=True, more rows, a corruption, optimizer='adamw', or a smaller network."
+    return Finding("over-fitting", found, ratio, text, remedy if found else "")
+
+
+def _worse_than_pca(seen: Evidence) -> Finding | None:
+    learn, test = (seen.X[::2], seen.X[1::2]) if seen.train is None else (seen.train, seen.X)
+    code = seen.objective.choices.code
+    size = code.k if isinstance(code, TopK) else seen.codes.shape[1]  # as many numbers as a code really has
+    if size >= min(learn.shape) or seen.variance < SMALLEST_VARIANCE or seen.objective.context.n_conditions:
+        return None
+    pca = PCA(size, random_state=0).fit(learn)
+    theirs = float(np.square(pca.inverse_transform(pca.transform(test)) - test).mean())
+    ratio = float(seen.errors.mean()) / max(theirs, 1e-12)
+    choices = seen.objective.choices
+    held_back = choices.corruption is not None or choices.penalty is not None or type(choices.code) is not Plain
+    found = ratio > (2.0 if held_back else 1.02)  # noise, penalties and priors cost some error on purpose
+    text = f"The squared error is {ratio:.2f} times that of principal component analysis with {size} numbers."
+    remedy = "train longer, with a larger network or a smaller penalty; or use PCA, which is enough for such data."
+    return Finding("worse-than-pca", found, ratio, text, remedy if found else "")
+
+
+def _learning_rate_too_high(seen: Evidence) -> Finding | None:
+    losses = seen.history["loss"] if len(seen.history) else np.empty(0)
+    diverged = seen.model.stop_reason_ == "diverged"
+    if len(losses) < 3 and not diverged:
+        return None
+    rises = float((np.diff(losses) > 0.02 * np.abs(losses[:-1])).mean()) if len(losses) > 1 else 1.0
+    above = float(losses[-1] - losses.min()) / max(abs(float(losses.min())), 1e-12) if len(losses) else 1.0
+    found = diverged or rises > 0.2 or above > 0.1 or (seen.unexplained > 0.98 and rises > 0)
+    text = f"The training loss rose in {rises:.0%} of the epochs and ended {above:.0%} above its least."
+    text = "Training diverged. " + text if diverged else text
+    remedy = f"lower learning_rate, which was {seen.model.settled_['learning_rate']:g}, by a factor of three to ten."
+    return Finding("learning-rate-too-high", found, rises, text, remedy if found else "")
+
+
+def _stopped_too_early(seen: Evidence) -> Finding | None:
+    losses = seen.history["loss"] if len(seen.history) else np.empty(0)
+    if len(losses) < 2:
+        return None
+    before = losses[max(0, int(np.ceil(0.8 * len(losses))) - 1) if len(losses) > 2 else 0]
+    late = float(before - losses[-1]) / max(abs(float(losses[-1])), 1e-12)
+    cut = seen.model.stop_reason_ in ("interrupted", "stopped by a callback")
+    found = cut or late > 0.1
+    text = (
+        f"The training loss fell by {late:.1%} in the last fifth of {len(losses)} epochs ({seen.model.stop_reason_})."
+    )
+    remedy = f"train longer than max_epochs={seen.model.settled_['max_epochs']}; the loss was still falling."
+    return Finding("stopped-too-early", found, late, text, remedy if found else "")
+
+
+def _saturated_output(seen: Evidence) -> Finding | None:
+    ends = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}.get(_output_activation(seen) or "")
+    if ends is None:
+        return None
+    width = ends[1] - ends[0]
+    at_end = (seen.restored < ends[0] + SATURATED * width) | (seen.restored > ends[1] - SATURATED * width)
+    stuck = float((at_end & (np.abs(seen.restored - seen.X) > 0.25 * width)).mean())
+    text = f"{stuck:.1%} of the outputs are at the end of their range and wrong."
+    remedy = "scale the data to the range of the output (scaling='auto', loss='auto'), or lower the learning rate."
+    return Finding("saturated-output", stuck > 0.01, stuck, text, remedy if stuck > 0.01 else "")
+
+
+def _output_activation(seen: Evidence) -> str | None:
+    loss = seen.objective.choices.loss
+    return "sigmoid" if type(loss).__name__ == "BinaryCrossEntropy" else getattr(loss, "activation", None)
+
+
+def _unlike_training_data(seen: Evidence) -> Finding | None:
+    quantiles = seen.model.training_errors_
+    if not len(quantiles):
+        return None
+    above = float((seen.errors > quantiles[-2]).mean())
+    outside = float(seen.unlike_mask.mean())
+    found = above > 0.4 or outside > 0.1
+    text = (
+        f"{above:.1%} of the rows have an error that 1% of the training rows exceed; "
+        f"{outside:.1%} lie far outside of what was seen."
+    )
+    remedy = "fit on data of this kind; codes and reconstructions of such rows mean little."
+    return Finding("unlike-training-data", found, above, text, remedy if found else "")
+
+
+def _nothing_learned(seen: Evidence) -> Finding | None:
+    if seen.variance < SMALLEST_VARIANCE:
+        return None
+    found = seen.unexplained > 0.95
+    text = f"{1 - seen.unexplained:.0%} of the variance is restored."
+    remedy = "train longer, lower the learning rate, or look whether the features have anything in common."
+    return Finding("nothing-learned", found, seen.unexplained, text, remedy if found else "")
+
+
+CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (
+    _nothing_learned,
+    _dead_units,
+    _collapsed_posterior,
+    _unused_directions,
+    _copying,
+    _over_fitting,
+    _worse_than_pca,
+    _learning_rate_too_high,
+    _stopped_too_early,
+    _saturated_output,
+    _unlike_training_data,
+)
