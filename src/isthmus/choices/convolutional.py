@@ -111,6 +111,13 @@ class Convolutional(Network):
             return [f"Convolutional: {text}multiple of {places}; change it, or use head='dense'."]
         return []
 
+    def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
+        if output_width % context.n_features == 0:
+            return []
+        return [
+            "Convolutional: needs a loss that takes the same number of outputs for each feature; use network='dense'."
+        ]
+
     def resolve(self, context: Context) -> Convolutional:
         if self.channels != "auto":
             return self

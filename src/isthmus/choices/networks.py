@@ -28,6 +28,10 @@ def activation_rule() -> Rule:
 class Network(Choice):
     """How encoder and decoder are built; both map flat rows to flat rows."""
 
+    def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
+        """Why this network cannot have a code or an output of that width, one sentence each."""
+        return []
+
     def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
         """Make the encoder, (n, d) → (n, code_width), and the decoder, (n, code_size) → (n, output_width).
 
@@ -122,6 +126,16 @@ class Dense(Network):
                 f"is not hidden_sizes={self.hidden_sizes} reversed; leave decoder_sizes out or set tied=False."
             )
         return found
+
+    def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
+        if not self.tied:
+            return []
+        wanted = (
+            (context.code_size, code_width, "codes of which the encoder gives as many numbers as they have"),
+            (context.n_features, output_width, "a loss that takes one output for each feature"),
+            (0, context.n_conditions, "a model that is not conditional"),
+        )
+        return [f"Dense: tied=True needs {words}; use tied=False." for right, got, words in wanted if right != got]
 
     def resolve(self, context: Context) -> Dense:
         sizes = _sizes_for(context) if self.hidden_sizes == "auto" else tuple(self.hidden_sizes)

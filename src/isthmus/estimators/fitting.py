@@ -162,12 +162,20 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     kept = kept if kept is not None and len(kept) == given.source.n_features and isinstance(loss, ByColumn) else None
     scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype, kept)
     context = make_context(given, statistics, scaling, estimator.code_size)
-    if all(member is None or not member.mistakes() for member in resolved.values()):
-        choices = choose(resolved, context)
-        mistakes += choices.mistakes(context)
-        mistakes += resolved["pretraining"].conflicts(choices) if resolved["pretraining"] is not None else []
+    choices = choose(sound(resolved), context)
+    mistakes += choices.mistakes(context)
+    mistakes += resolved["pretraining"].conflicts(choices) if resolved["pretraining"] is not None else []
     refuse(mistakes)
     return resolved, context, scaling
+
+
+def sound(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices with plain ones in place of those that are wrong in themselves, so that the rest can be looked at."""
+    plain = {"network": NETWORKS.resolve("dense"), "code": CODES.resolve("plain")}
+    kept = {name: plain.get(name) if member and member.mistakes() else member for name, member in resolved.items()}
+    if kept["code"] is not resolved["code"]:
+        kept["penalty"] = None  # whether they go together cannot be told
+    return kept
 
 
 def refuse_bad_statistics(statistics: Statistics, given: Given, *, missing_allowed: bool) -> None:

@@ -48,6 +48,8 @@ class Choices:
     def mistakes(self, context: Context) -> list[str]:
         """All that is wrong with them, alone and together, for these data; resolved choices are asked."""
         conflicts = self.penalty.conflicts(self.code) if self.penalty is not None else []
+        widths = self.code.width(context.code_size), self.loss.output_width(context.n_features)
+        conflicts += self.network.conflicts(context, code_width=widths[0], output_width=widths[1])
         return [*(text for choice in self.members() for text in choice.mistakes(context)), *conflicts]
 
     def resolve(self, context: Context) -> Choices:
