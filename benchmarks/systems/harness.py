@@ -19,6 +19,11 @@ import torch
 import isthmus
 from isthmus import Adam, Autoencoder, Dense, Plain
 
+Row = Callable[["Sheet"], None]
+ROWS: dict[str, Row] = {}
+"""The rows by system; each puts the figures of one system on a sheet."""
+MINUTES: dict[str, float] = {}
+"""About how long a row takes on two cores."""
 PUBLISHED, DEFAULT = "as published", "our default"
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "≤": float.__le__,
@@ -68,16 +73,46 @@ class Measured:
     seconds: float
     history: np.ndarray = field(default_factory=lambda: np.empty(0))
 
-    def figure(self, system: str, column: str, quantity: str, value: float, **rest: Any) -> Figure:
-        """A figure of this model."""
-        return Figure(
-            system, column, quantity, float(value), epochs=self.model.n_epochs_, seconds=round(self.seconds, 1), **rest
-        )
-
     @property
     def val_loss(self) -> float:
         """The reconstruction part of the last validation loss."""
         return float(self.model.history_["val_reconstruction"][-1])
+
+
+@dataclass
+class Sheet:
+    """The figures of one system with one seed."""
+
+    system: str
+    seed: int = 0
+    figures: list[Figure] = field(default_factory=list)
+
+    def add(
+        self,
+        measured: Measured,
+        quantity: str,
+        value: float,
+        relation: str = "≤",
+        target: float | None = None,
+        *,
+        column: str = DEFAULT,
+    ) -> None:
+        """Note what was measured of a model."""
+        epochs, seconds = measured.model.n_epochs_, round(measured.seconds, 1)
+        goal = None if target is None else float(target)
+        self.figures.append(
+            Figure(self.system, column, quantity, float(value), relation, goal, epochs, seconds, self.seed)
+        )
+
+
+def row(system: str, minutes: float = 2.0) -> Callable[[Row], Row]:
+    """Register a row under the name of its system."""
+
+    def add(function: Row) -> Row:
+        ROWS[system], MINUTES[system] = function, minutes
+        return function
+
+    return add
 
 
 @functools.cache
@@ -117,6 +152,13 @@ def fit(model: Autoencoder, seed: int) -> Measured:
     return Measured(model, time.perf_counter() - began)
 
 
+def fit_on(model: Autoencoder, X: np.ndarray) -> Measured:
+    """Train on some rows."""
+    began = time.perf_counter()
+    model.fit(X)
+    return Measured(model, time.perf_counter() - began)
+
+
 def noisy(X: np.ndarray, scale: float = 0.5, seed: int = 123) -> np.ndarray:
     """Gaussian noise added and clipped to [0, 1]."""
     noise = np.random.default_rng(seed).normal(0, scale, X.shape)
@@ -144,32 +186,54 @@ def markdown(figures: list[Figure]) -> str:
     """The table as Markdown."""
     head = "| system | column | quantity | figure | target | met | epochs | seconds | seed |"
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
-    lines += [_row(figure) for figure in figures]
-    told = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return "\n".join([*lines, "", f"Measured with {told}.", ""])
+    return "\n".join([*lines, *map(_line, figures)])
 
 
-def _row(figure: Figure) -> str:
+def _line(figure: Figure) -> str:
     target = "–" if figure.target is None else f"{figure.relation} {figure.target:.4g}"
     met = {None: "–", True: "yes", False: "**no**"}[figure.met]
+    value = f"{figure.value:,.0f}" if abs(figure.value) >= 1000 else f"{figure.value:.4g}"
     cells = (
         figure.system,
         figure.column,
         figure.quantity,
-        f"{figure.value:.4f}",
+        value,
         target,
         met,
-        str(figure.epochs),
+        str(figure.epochs or "–"),
         f"{figure.seconds:.1f}",
         str(figure.seed),
     )
     return f"| {' | '.join(cells)} |"
 
 
+PAGE = """# The systems of the field's course texts, measured
+
+Each row is run by `python -m benchmarks.systems ID`, on the real data, through the public interface; all by `--all`.
+*As published* has the layers, activations, loss, optimiser, batch size and epochs of the text; *our default* the same
+layers and epochs, and for the rest what the library does when it is told nothing. Losses are means over the pixels of
+the 10,000 MNIST test images in [0, 1] unless the row says otherwise. Seconds are those of training.
+
+"""
+
+
+def merged(figures: list[Figure], folder: Path) -> list[Figure]:
+    """These figures and the older ones in a folder of systems and seeds that were not measured again, in order."""
+    path = folder / "systems.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else []
+    fields = Figure.__dataclass_fields__
+    older = [Figure(**{name: value for name, value in row.items() if name in fields}) for row in known]
+    new = {(figure.system, figure.seed) for figure in figures}
+    together = [*(figure for figure in older if (figure.system, figure.seed) not in new), *figures]
+    return sorted(together, key=lambda figure: (int(figure.system.split("-")[0][1:]), figure.system, figure.seed))
+
+
 def write(figures: list[Figure], folder: Path) -> None:
     """Write the table as systems.md and systems.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "systems.md").write_text(markdown(figures), encoding="utf-8")
+    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    text = f"{PAGE}{markdown(figures)}\n\nMeasured with {told}.\n"
+    (folder / "systems.md").write_text(text, encoding="utf-8")
     rows = [{**asdict(figure), "met": figure.met} for figure in figures]
     (folder / "systems.json").write_text(json.dumps({"versions": versions(), "figures": rows}, indent=1) + "\n")
 

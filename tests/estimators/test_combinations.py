@@ -89,8 +89,7 @@ def test_only_pairs_with_a_reason_are_refused() -> None:
         names = set(pair.values())
         refused = (
             ("kl-sparsity" in names and "sigmoid" not in names)
-            or names == {"contractive", "top-k"}
-            or names == {"convolutional", "by-column"}
+            or names in ({"contractive", "top-k"}, {"convolutional", "by-column"})
             or ("tied" in names and bool(names & {"gaussian", "normal", "by-column"}))
         )
         assert (pair in ILLEGAL) == refused, pair

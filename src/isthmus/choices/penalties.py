@@ -141,7 +141,7 @@ class KLSparsity(Penalty):
 
     target: float = 0.05
     _: KW_ONLY
-    weight: float = 0.01
+    weight: float = 0.2
 
     rules: ClassVar[Mapping[str, Rule]] = {
         "target": Number(0.0, 1.0, open_low=True, open_high=True),
