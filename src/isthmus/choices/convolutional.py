@@ -13,7 +13,7 @@ from torch import nn
 from isthmus.choices.layers import INITIALIZATIONS, Frame, Layers, Stage, ToPicture, ToRow
 from isthmus.choices.networks import NETWORKS, Network, Pair, activation_rule
 from isthmus.choices.registry import Context
-from isthmus.choices.rules import Instance, OneOf, Rule, Whole
+from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, Whole
 
 LAYER_SETTINGS = (
     "kernel_size",
@@ -56,6 +56,8 @@ class Convolutional(Network):
     head
         ``"dense"``: a linear layer between the last level and a code of any size. ``"convolutional"``: the code is a
         small picture itself; its size must be a multiple of the number of places of the last level.
+    hidden_sizes
+        Widths of dense layers between the last level and the code, and mirrored after it, with ``head="dense"``.
     dimensions
         1 for signals (l,) or (l, c), 2 for images; ``"auto"``: 1 for (d,), else 2.
     initialization
@@ -77,6 +79,7 @@ class Convolutional(Network):
     upsampling: str = "transposed"
     n_residual_blocks: int = 0
     head: str = "dense"
+    hidden_sizes: tuple[int, ...] = ()
     dimensions: int | str = "auto"
     initialization: str = "orthogonal"
 
@@ -88,6 +91,7 @@ class Convolutional(Network):
         "upsampling": OneOf(("transposed", "nearest")),
         "n_residual_blocks": Whole(0),
         "head": OneOf(("dense", "convolutional")),
+        "hidden_sizes": Sizes(),
         "dimensions": OneOf(("auto", 1, 2)),
         "initialization": OneOf(tuple(INITIALIZATIONS)),
     }
@@ -134,8 +138,10 @@ class Convolutional(Network):
         output = first._replace(inner=frame.n_channels * (output_width // context.n_features))
         down = [layer for stage in stages for layer in layers.down(stage)]
         up = [layer for stage in (*stages[:0:-1], output) for layer in layers.up(stage)]
-        dense = self.head == "dense"
-        given, taken = layers.heads(last.outer, frame, code_width, context.code_size, dense=dense)
+        if self.head == "dense":
+            given, taken = layers.dense_heads(last.outer, frame, code_width, context.code_size, self.hidden_sizes)
+        else:
+            given, taken = layers.convolutional_heads(last.outer, frame, code_width, context.code_size)
         open_ended = len(up) if self.activation is None else -1  # the loss has the activation of the output
         return nn.Sequential(ToPicture(frame), *down, *given), nn.Sequential(*taken, *up[:open_ended], ToRow(frame))
 

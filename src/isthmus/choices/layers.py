@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -168,22 +169,28 @@ class Layers:
             doubled = [self._doubling(stage.outer, stage.inner), *self._activations()]
         return self._residual(stage.outer) + doubled
 
-    def heads(
-        self, n_channels: int, frame: Frame, code_width: int, code_size: int, *, dense: bool
+    def dense_heads(
+        self, n_channels: int, frame: Frame, code_width: int, code_size: int, hidden_sizes: Sequence[int]
     ) -> tuple[list[nn.Module], list[nn.Module]]:
-        """What stands between the last level and the code, before it and after it."""
-        wide = n_channels * frame.places
-        if dense:
-            given = self._fresh(nn.utils.skip_init(nn.Linear, wide, code_width))
-            taken = self._fresh(nn.utils.skip_init(nn.Linear, code_size + frame.n_conditions, wide))
-            spread: nn.Module = ToPlaces(n_channels, frame.coarse)
-            return [nn.Flatten(), given], [taken, *self._activations(), spread]
+        """Dense layers between the last level and a code of any size, before it and after it."""
+        wide, hidden = n_channels * frame.places, [int(size) for size in hidden_sizes]
+        given = self._dense([wide, *hidden, code_width])
+        given = given[:-1] if self.activation else given  # the code has an activation of its own, or none
+        taken = self._dense([code_size + frame.n_conditions, *hidden[::-1], wide])
+        return [nn.Flatten(), *given], [*taken, ToPlaces(n_channels, frame.coarse)]
+
+    def _dense(self, widths: list[int]) -> list[nn.Module]:
+        linears = [self._fresh(nn.utils.skip_init(nn.Linear, *pair)) for pair in pairwise(widths)]
+        return [layer for linear in linears for layer in (linear, *self._activations())]
+
+    def convolutional_heads(
+        self, n_channels: int, frame: Frame, code_width: int, code_size: int
+    ) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Convolutions between the last level and a code that is a small picture, before it and after it."""
         codes = code_size // frame.places
-        given, *_ = self._convolution(n_channels, code_width // frame.places)
-        return [given, nn.Flatten()], [
-            ToPlaces(codes, frame.coarse),
-            *self._convolution(codes + frame.n_conditions, n_channels),
-        ]
+        given = self._convolution(n_channels, code_width // frame.places)[0]
+        taken = self._convolution(codes + frame.n_conditions, n_channels)
+        return [given, nn.Flatten()], [ToPlaces(codes, frame.coarse), *taken]
 
     def _convolution(self, inner: int, outer: int, *, halving: bool = False) -> list[nn.Module]:
         kind = nn.Conv1d if self.n_dimensions == 1 else nn.Conv2d

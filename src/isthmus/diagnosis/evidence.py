@@ -93,7 +93,7 @@ class Evidence:
     def unlike_mask(self) -> np.ndarray:
         """Rows restored far worse, or far better, than any of the training data."""
         quantiles = self.model.training_errors_
-        unlike: np.ndarray = (self.errors > 2 * quantiles[-1]) | (self.errors < 0.25 * quantiles[0])
+        unlike: np.ndarray = (self.errors > 1.5 * quantiles[-1]) | (self.errors < 0.25 * quantiles[0])
         return unlike
 
 
