@@ -35,7 +35,7 @@ def test_shell_snippets_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     lines = "".join(snippets(ROOT / "README.md", "sh")).splitlines()
     commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("isthmus ")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for words in commands:
         with pytest.raises(SystemExit) as stopped:
             main(words)

@@ -23,19 +23,20 @@ class Use:
     skip_bad: bool
     device: str
 
-    def open(self) -> tuple[Any, Any]:
-        """The model and the rows, after the output was found writable."""
+    def open(self) -> tuple[Any, Any, Any]:
+        """The model, the rows and their labels, after the output was found writable."""
         isthmus.files.check_format(self.out)
         isthmus.files.check_writable(self.out, overwrite=self.force)
         model = isthmus.load(self.model, device=self.device)
-        return model, isthmus.read(self.data, skip_bad=self.skip_bad).X
+        rows = isthmus.read(self.data, skip_bad=self.skip_bad)
+        return model, rows.X, rows.y
 
 
 def write_verb(verb: str, use: Use) -> None:
     """Write codes or reconstructions chunk by chunk."""
-    model, X = use.open()
+    model, X, y = use.open()
     columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
-    n_rows = isthmus.write_rows(use.out, model.stream(X, verb), columns=columns, overwrite=use.force)
+    n_rows = isthmus.write_rows(use.out, model.stream(X, verb, y=y), columns=columns, overwrite=use.force)
     show.note(f"{n_rows:,} rows: {use.out}")
 
 
@@ -45,8 +46,8 @@ def _feature_names(model: Any) -> list[str]:
 
 def write_scores(use: Use) -> None:
     """Write the score and the squared error of each row."""
-    model, X = use.open()
-    both = zip(model.stream(X, "score_samples"), model.stream(X, "reconstruction_error"), strict=True)
+    model, X, y = use.open()
+    both = zip(*(model.stream(X, verb, y=y) for verb in ("score_samples", "reconstruction_error")), strict=True)
     chunks = (np.column_stack(pair) for pair in both)
     n_rows = isthmus.write_rows(use.out, chunks, columns=["score", "reconstruction_error"], overwrite=use.force)
     show.note(f"{n_rows:,} rows: {use.out}")
@@ -55,11 +56,11 @@ def write_scores(use: Use) -> None:
 def print_scores(model_path: Path, data: str, skip_bad: bool, device: str) -> None:
     """Print the mean score and the spread of the errors."""
     model = isthmus.load(model_path, device=device)
-    X = isthmus.read(data, skip_bad=skip_bad).X
-    errors = model.reconstruction_error(X)
+    rows = isthmus.read(data, skip_bad=skip_bad)
+    errors = model.reconstruction_error(rows.X, rows.y)
     facts = {
         "rows": f"{len(errors):,}",
-        "score (mean, higher is better)": f"{model.score(X):.6g}",
+        "score (mean, higher is better)": f"{model.score(rows.X, rows.y):.6g}",
         "squared error (mean)": f"{errors.mean():.6g}",
     }
     facts |= {f"squared error ({q:.0%} of rows below)": f"{np.quantile(errors, q):.6g}" for q in (0.5, 0.9, 0.99)}

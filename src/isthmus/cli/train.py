@@ -35,7 +35,8 @@ def train(job: Job) -> None:
         verbose=0 if job.quiet else 1,
         callbacks=() if job.checkpoint is None else (isthmus.Checkpoint(job.checkpoint),),
     )
-    model.fit(data.X, X_val=_held_out(job, data), resume=job.resume)
+    held_out, labels = _held_out(job, data)
+    model.fit(data.X, data.y, X_val=held_out, y_val=labels, resume=job.resume)
     model.set_params(verbose=0, callbacks=()).save(job.out)  # the model is quiet for whoever loads it
     show.print_facts({**show.fit_facts(model), "saved": str(job.out)})
     if job.page is not None:
@@ -61,17 +62,18 @@ def check_files(job: Job) -> None:
     refuse(mistakes, isthmus.OutputError)
 
 
-def _held_out(job: Job, data: Any) -> Any:
-    """Rows to measure on: those named, else the set's own test rows unless they would steer the training."""
+def _held_out(job: Job, data: Any) -> tuple[Any, Any]:
+    """Rows to measure on, with labels: those named, else the set's own test rows unless they would steer training."""
     model = job.model
     if job.validation is None:
         steered = model.early_stopping or model.validation_fraction is not None
-        return None if steered else data.X_test
+        return (None, None) if steered else (data.X_test, data.y_test)
     try:
         model.set_params(validation_fraction=float(job.validation))
     except ValueError:
-        return isthmus.read(job.validation, skip_bad=job.skip_bad).X
-    return None
+        named = isthmus.read(job.validation, skip_bad=job.skip_bad)
+        return named.X, named.y
+    return None, None
 
 
 def _report(page: Path, model: Any, data: Any, *, overwrite: bool) -> None:

@@ -7,14 +7,16 @@ from isthmus.diagnosis.measures import (
     code_densities,
     code_map,
     code_statistics,
+    densities_of,
     pca_error,
     sample_rows,
     take_rows,
     worst_rows,
 )
-from isthmus.diagnosis.verdicts import Diagnosis, Finding, diagnose
+from isthmus.diagnosis.verdicts import FEWEST_ROWS, Diagnosis, Finding, diagnose
 
 __all__ = [
+    "FEWEST_ROWS",
     "CodeStatistics",
     "Density",
     "Diagnosis",
@@ -23,6 +25,7 @@ __all__ = [
     "code_densities",
     "code_map",
     "code_statistics",
+    "densities_of",
     "diagnose",
     "pca_error",
     "sample_rows",

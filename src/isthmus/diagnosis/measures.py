@@ -110,12 +110,12 @@ class WorstRows:
     error: np.ndarray
 
 
-def worst_rows(model: Autoencoder, X: Any, n: int = 10) -> WorstRows:
-    """The n rows of X with the largest reconstruction error."""
-    error = model.reconstruction_error(X)
+def worst_rows(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None) -> WorstRows:
+    """The n rows of X with the largest reconstruction error; y are their labels, for a conditional model."""
+    error = model.reconstruction_error(X, y)
     index = np.argsort(error)[::-1][:n]
-    rows = take_rows(X, index)
-    return WorstRows(index, np.asarray(rows), np.asarray(model.reconstruct(rows)), error[index])
+    rows, labels = take_rows(X, index), None if y is None else np.asarray(y)[index]
+    return WorstRows(index, np.asarray(rows), np.asarray(model.reconstruct(rows, labels)), error[index])
 
 
 def take_rows(X: Any, index: np.ndarray) -> Any:
@@ -170,7 +170,12 @@ class Density:
 
 def code_densities(models: Mapping[str, Autoencoder], X: Any, *, bins: int = 60) -> dict[str, Density]:
     """The density of the codes of each model over rows X, on common bins."""
-    codes = {name: np.asarray(model.transform(X)).ravel() for name, model in models.items()}
+    return densities_of({name: np.asarray(model.transform(X)) for name, model in models.items()}, bins=bins)
+
+
+def densities_of(codes: Mapping[str, np.ndarray], *, bins: int = 60) -> dict[str, Density]:
+    """The density of several sets of codes, on common bins."""
+    codes = {name: Z.ravel() for name, Z in codes.items()}
     together = np.concatenate(list(codes.values()))
     edges = np.histogram_bin_edges(together, bins=bins, range=tuple(np.quantile(together, [0.0005, 0.9995])))
     centres = (edges[1:] + edges[:-1]) / 2

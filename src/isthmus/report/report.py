@@ -21,11 +21,14 @@ from matplotlib.figure import Figure
 from isthmus import __version__
 from isthmus.atomic import atomic
 from isthmus.diagnosis import (
+    FEWEST_ROWS,
     CodeStatistics,
+    Diagnosis,
     WorstRows,
-    code_densities,
     code_map,
     code_statistics,
+    densities_of,
+    diagnose,
     pca_error,
     take_rows,
     worst_rows,
@@ -85,6 +88,11 @@ class Evidence:
     pca: float
     codes: CodeStatistics
     worst: WorstRows
+    diagnosis: Diagnosis | None = None
+
+    def labels_of(self, index: np.ndarray) -> np.ndarray | None:
+        """The labels of some rows."""
+        return None if self.labels is None else self.labels[index]
 
 
 def write_report(
@@ -136,11 +144,15 @@ def write_report(
 
 
 def _gather(model: Autoencoder, X: Any, labels: np.ndarray | None, X_train: Any) -> Evidence:
-    errors = model.reconstruction_error(X)
+    errors = model.reconstruction_error(X, labels)
     size = model.objective_.context.code_size
     pca = pca_error(X, size) if X_train is None else pca_error(X_train, size, X)
-    codes = code_statistics(np.asarray(model.transform(take_rows(X, _spread(len(errors), 10_000)))))
-    return Evidence(model, X, labels, errors, pca, codes, worst_rows(model, X, SHOWN))
+    some = _spread(len(errors), 10_000)
+    codes = model.transform(take_rows(X, some), None if labels is None else labels[some])
+    worst = worst_rows(model, X, SHOWN, y=labels)
+    known = None if model.conditional else X_train
+    found = diagnose(model, X, y=labels, X_train=known) if len(errors) >= FEWEST_ROWS else None
+    return Evidence(model, X, labels, errors, pca, code_statistics(np.asarray(codes)), worst, found)
 
 
 def _spread(n_rows: int, n: int) -> np.ndarray:
@@ -167,7 +179,7 @@ def _summary(model: Autoencoder, n_rows: int) -> str:
 def _tiles(evidence: Evidence) -> list[Tile]:
     model, error = evidence.model, float(evidence.errors.mean())
     tiles = [
-        Tile("loss per feature on these rows", f"{-model.score(evidence.X):.4f}"),
+        Tile("loss per feature on these rows", f"{-model.score(evidence.X, evidence.labels):.4f}"),
         Tile("mean squared error", f"{error:.4g}"),
         Tile(f"of PCA with the same {model.objective_.context.code_size} numbers", f"{evidence.pca:.4g}"),
         Tile(
@@ -184,9 +196,9 @@ def _tiles(evidence: Evidence) -> list[Tile]:
 def _sections(evidence: Evidence) -> Iterator[Section]:
     model = evidence.model
     index = _spread(len(evidence.errors), SHOWN)
-    taken = take_rows(evidence.X, index)
-    damaged = _damaged(model, taken)
-    restored = np.asarray(model.reconstruct(taken if damaged is None else damaged))
+    taken, labels = take_rows(evidence.X, index), evidence.labels_of(index)
+    damaged = _damaged(model, taken, labels)
+    restored = np.asarray(model.reconstruct(taken if damaged is None else damaged, labels))
     rows, given = np.asarray(taken), None if damaged is None else np.asarray(damaged)
     yield _picture(
         "Originals over reconstructions",
@@ -196,10 +208,12 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     )
     if len(model.history_):
         yield _picture("Training curve", plot_training_curves(model), "The total loss after each epoch.", half=True)
-    densities = code_densities(
-        {type(model).__name__: model}, take_rows(evidence.X, _spread(len(evidence.errors), 5_000))
-    )
+    many = _spread(len(evidence.errors), 5_000)
+    codes = model.transform(take_rows(evidence.X, many), evidence.labels_of(many))
+    densities = densities_of({type(model).__name__: np.asarray(codes)})
     yield _picture("Density of the code", plot_code_density(densities), "All numbers of all codes.", half=True)
+    if evidence.diagnosis is not None:
+        yield _verdicts(evidence.diagnosis)
     yield _map(evidence)
     yield _worst(evidence)
     yield _picture("Network", plot_network(model), "One bar a layer, as high as the logarithm of its width.")
@@ -209,16 +223,24 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     )
 
 
-def _damaged(model: Autoencoder, rows: Any) -> Any:
+def _damaged(model: Autoencoder, rows: Any, labels: Any) -> Any:
     """The rows after the model's own corruption, or None where it has none."""
-    return None if model.objective_.choices.corruption is None else model.corrupt(rows, random_state=0)
+    return None if model.objective_.choices.corruption is None else model.corrupt(rows, labels, random_state=0)
+
+
+def _verdicts(diagnosis: Diagnosis) -> Section:
+    rows = [
+        ["fault" if finding.found else "ok", finding.name, " ".join(filter(None, (finding.text, finding.remedy)))]
+        for finding in sorted(diagnosis.findings, key=lambda finding: not finding.found)
+    ]
+    return Section("Diagnosis", str(diagnosis).splitlines()[0], table=Table(("", "fault", "what was seen"), rows))
 
 
 def _map(evidence: Evidence) -> Section:
     index = _spread(len(evidence.errors), MAP_ROWS)
-    Z = np.asarray(evidence.model.transform(take_rows(evidence.X, index)))
+    labels = evidence.labels_of(index)
+    Z = np.asarray(evidence.model.transform(take_rows(evidence.X, index), labels))
     plane = code_map(Z)
-    labels = None if evidence.labels is None else evidence.labels[index]
     how = "The two numbers of the code." if Z.shape[1] == 2 else "Neighbours in the code are neighbours here."
     return _picture("Map of the codes", plot_code_map(plane, labels), f"{how} {len(index):,} rows.")
 
