@@ -158,6 +158,27 @@ def s19(sheet: Sheet) -> None:
     sheet.add(held, "sensitivity of the code with penalty", sensitivity[1], "<", 0.8 * sensitivity[0])
 
 
+@row("S19-cost")
+def s19_cost(sheet: Sheet) -> None:
+    """What a contractive step costs beside a plain one: medians of interleaved rounds."""
+    X = mnist()[0][:12_000]
+    cases: dict[str, tuple[dict[str, Any], str, float]] = {
+        "closed form, 784-128": ({"network": (), "code": "sigmoid", "batch_size": 32}, "exact", 2.0),
+        "estimate, S6's layers": ({"network": (128, 64), "batch_size": 256}, "hutchinson", 3.0),
+    }
+    for name, (settings, method, target) in cases.items():
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(5):
+            for contractive, taken in seconds.items():
+                penalty = Contractive(method=method) if contractive else None
+                size = 128 if method == "exact" else 32
+                model = Autoencoder(size, penalty=penalty, max_epochs=2, random_state=sheet.seed, **settings)
+                measured = fit_on(model, X)
+                taken.append(float(model.history_["seconds"].min()))
+        ratio = float(np.median(seconds[True]) / np.median(seconds[False]))
+        sheet.add(measured, f"{name}: seconds of a contractive epoch ÷ a plain one", ratio, "≤", target)
+
+
 def _jacobian_gap(model: Autoencoder, X: np.ndarray) -> float:
     objective, x = model.objective_.as_dtype(torch.float64), torch.from_numpy(X).double()
     jacobian = torch.func.vmap(torch.func.jacrev(lambda one: objective.encode(one[None])[0]))(x)
