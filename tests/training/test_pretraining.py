@@ -11,6 +11,7 @@ from torch import nn
 
 import isthmus
 from isthmus import Autoencoder, Dense, LayerWise
+from isthmus.exceptions import FitWarning
 from isthmus.training.pretraining import _between
 
 SETTINGS: dict[str, Any] = {"network": (24, 12), "max_epochs": 6, "random_state": 0}
@@ -26,7 +27,8 @@ def test_each_layer_is_trained_and_its_loss_falls(digits: np.ndarray) -> None:
 def test_deep_sigmoid_networks_that_hardly_train_from_scratch_do_train(digits: np.ndarray) -> None:
     network = Dense((32, 24, 16), activation="sigmoid", initialization="glorot-uniform")
     settings: dict[str, Any] = {"network": network, "max_epochs": 30, "random_state": 0}
-    scratch = Autoencoder(8, **settings).fit(digits)
+    with pytest.warns(FitWarning, match="no better than their mean"):
+        scratch = Autoencoder(8, **settings).fit(digits)
     stacked = Autoencoder(8, pretraining=LayerWise(max_epochs=30), **settings).fit(digits)
     assert stacked.history_["loss"][-1] < 0.9 * scratch.history_["loss"][-1]
 

@@ -63,6 +63,13 @@ class Loss(Choice):
         """The loss of a batch: a scalar, the mean over rows and features."""
         return self.per_feature(output, target).mean()
 
+    def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch and its gradient by the output, (n, output_width), which the caller may change."""
+        with torch.enable_grad():
+            leaf = output.detach().requires_grad_()
+            mean = self.mean(leaf, target)
+        return mean.detach(), torch.autograd.grad(mean, leaf)[0].contiguous()
+
     def per_row(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, mean over its features, (n,)."""
         return self.per_feature(output, target).mean(dim=1)
@@ -121,6 +128,17 @@ class MeanSquaredError(_Distance):
 
     def mean(self, output: Tensor, target: Tensor) -> Tensor:
         return functional.mse_loss(self.link(output), target)
+
+    def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        if self.activation == "tanh":
+            return super().gradient(output, target)
+        linked = self.link(output)
+        difference = linked - target
+        mean = torch.dot(difference.view(-1), difference.view(-1)) / difference.numel()
+        difference *= 2.0 / difference.numel()
+        if self.activation == "sigmoid":
+            difference = torch.ops.aten.sigmoid_backward(difference, linked)
+        return mean, difference
 
 
 @LOSSES.register("mean-absolute-error")
@@ -201,6 +219,10 @@ class BinaryCrossEntropy(Loss):
 
     def mean(self, output: Tensor, target: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(output, target)
+
+    def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        total = functional.softplus(output).sum() - torch.dot(output.view(-1), target.reshape(-1))
+        return total / output.numel(), torch.sigmoid(output).sub_(target).div_(output.numel())
 
 
 @LOSSES.register("normal")

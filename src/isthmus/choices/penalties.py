@@ -34,6 +34,9 @@ class Encoding(NamedTuple):
 class Penalty(Choice):
     """A cost on the codes, added to the loss."""
 
+    on_code: ClassVar[bool] = True
+    """Whether it looks at the codes alone, and not at the encoder."""
+
     def penalize(self, encoding: Encoding) -> Tensor:
         """The penalty of a batch: a scalar, >= 0, the mean over its rows, weight included."""
         raise NotImplementedError
@@ -56,6 +59,10 @@ class Sum(Penalty):
 
     def conflicts(self, code: Code) -> list[str]:
         return [text for member in self.members for text in member.conflicts(code)]
+
+    @property
+    def on_code(self) -> bool:  # type: ignore[override]  # as the members have it
+        return all(member.on_code for member in self.members)
 
     def resolve(self, context: Context) -> Sum:
         return Sum(tuple(member.resolve(context) for member in self.members))
@@ -193,6 +200,8 @@ class Contractive(Penalty):
         "method": OneOf(("auto", "exact", "hutchinson")),
         "n_probes": Whole(1),
     }
+
+    on_code: ClassVar[bool] = False
 
     def conflicts(self, code: Code) -> list[str]:
         if code.differentiable:

@@ -97,7 +97,7 @@ class Objective(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
         """What a batch of scaled rows, (n, d), costs; what they are conditioned on stands behind them."""
         target, conditions = self.split(x)
-        given = self.corrupt(self._filled(x), generator)
+        given = self.corrupt(self.filled(x), generator)
         coded: Coded = self.code(self.encoder(given), generator)
         output = self.decoder(_joined(coded.z, conditions))
         penalty = self._penalty(given, coded.z[: len(x)], generator)
@@ -105,10 +105,10 @@ class Objective(nn.Module):
             reconstruction, prior = self._importance_weighted(output, coded, target)
         else:
             reconstruction = self.choices.loss.mean(output, target)
-            prior = self._zero(x) if coded.prior is None else coded.prior.mean() / self._n_terms
+            prior = self._zero(x) if coded.prior is None else coded.prior.mean() / self.n_terms
         return LossParts(reconstruction + penalty + prior, reconstruction, penalty, prior)
 
-    def _filled(self, x: Tensor) -> Tensor:
+    def filled(self, x: Tensor) -> Tensor:
         """What the network is given for rows with missing entries: zeros there."""
         return x.nan_to_num() if self.choices.loss.admits_missing else x
 
@@ -137,8 +137,8 @@ class Objective(nn.Module):
     def _importance_weighted(self, output: Tensor, coded: Coded, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction, and what the importance-weighted bound adds to it (Burda et al. 2016, eq. 8)."""
         rows, log_weights = self._weigh(output, coded, x)
-        bound = (torch.logsumexp(log_weights, 0) - math.log(len(log_weights))).mean() / self._n_terms
-        reconstruction = rows.mean() / self._n_terms
+        bound = (torch.logsumexp(log_weights, 0) - math.log(len(log_weights))).mean() / self.n_terms
+        reconstruction = rows.mean() / self.n_terms
         return reconstruction, -bound - reconstruction
 
     def _weigh(self, output: Tensor, coded: Coded, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +149,8 @@ class Objective(nn.Module):
         return rows, -(rows + coded.prior).view(n_samples, len(x))
 
     @property
-    def _n_terms(self) -> int:
+    def n_terms(self) -> int:
+        """By how many the nats of a row are divided, as the loss of its features is."""
         return self.choices.loss.n_terms(self.context.n_features)
 
     @staticmethod
@@ -159,13 +160,13 @@ class Objective(nn.Module):
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-variances of a Gaussian code: (n, d) → (n, code) each."""
         assert isinstance(self.code, GaussianModule)
-        return self.code.posterior(self.encoder(self._filled(x)))
+        return self.code.posterior(self.encoder(self.filled(x)))
 
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator | None) -> Tensor:
         """``log p(x, z) / q(z | x)`` for codes drawn from a Gaussian code's posterior: (n, d) → (n_samples, n)."""
         target, conditions = self.split(x)
         assert isinstance(self.code, GaussianModule)
-        coded = self.code.draw(self.encoder(self._filled(x)), n_samples, generator)
+        coded = self.code.draw(self.encoder(self.filled(x)), n_samples, generator)
         return self._weigh(self.decoder(_joined(coded.z, conditions)), coded, target)[1]
 
     def corrupt(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -178,7 +179,7 @@ class Objective(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes without randomness: (n, d) → (n, code)."""
-        return self.code.deterministic(self.encoder(self._filled(x)))
+        return self.code.deterministic(self.encoder(self.filled(x)))
 
     def decode(self, z: Tensor) -> Tensor:
         """Reconstructions in scaled units: (n, code) → (n, d)."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from isthmus.training.explicit import ExplicitGradient, is_explicit
 from isthmus.training.objective import LossParts, Objective
 from isthmus.training.schedule import Optimizer
 
@@ -66,15 +69,44 @@ class Step:
         self.flat = FlatParameters(objective)
         self.clip_norm = optimizer.clip_norm
         self.optimizer = optimizer.build(self.flat.values)
+        by_hand = precision == "float32" and is_explicit(objective)
+        self.explicit = ExplicitGradient(objective) if by_hand else None
 
     def __call__(self, x: Tensor, learning_rate: float, generator: torch.Generator | None) -> LossParts:
         """Train on one batch of scaled rows, (n, d)."""
+        parts = self._by_autograd(x, generator) if self.explicit is None else self.explicit(x, generator)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_([self.flat.values], self.clip_norm)
+        self._move(learning_rate)
+        return parts
+
+    def _by_autograd(self, x: Tensor, generator: torch.Generator | None) -> LossParts:
+        """The general path: any objective, any device."""
         self.flat.gradients.zero_()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             parts: LossParts = self.objective(x, generator)
         parts.total.backward()
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_([self.flat.values], self.clip_norm)
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.step()
         return parts
+
+    def _move(self, learning_rate: float) -> None:
+        """One step of the optimiser: its fused kernel itself where it has one, for `step()` costs more than that."""
+        state = self.optimizer.state.get(self.flat.values)
+        kernel = _KERNELS.get(type(self.optimizer))
+        group = self.optimizer.param_groups[0]
+        if not state or kernel is None:
+            group["lr"] = learning_rate
+            self.optimizer.step()
+            return
+        state["step"] += 1
+        means, squares = [state["exp_avg"]], [state["exp_avg_sq"]]
+        (beta1, beta2), decay, epsilon = group["betas"], group["weight_decay"], group["eps"]
+        values, gradients = [self.flat.values.detach()], [self.flat.gradients]
+        kernel(values, gradients, means, squares, [], [state["step"]], amsgrad=False, maximize=False,
+               lr=learning_rate, beta1=beta1, beta2=beta2, weight_decay=decay, eps=epsilon)  # fmt: skip
+
+
+_KERNELS: dict[type[torch.optim.Optimizer], Any] = {
+    kind: getattr(torch, name)
+    for kind, name in ((torch.optim.Adam, "_fused_adam_"), (torch.optim.AdamW, "_fused_adamw_"))
+    if hasattr(torch, name)  # a private name of torch, which some later version may not have
+}

@@ -1,0 +1,122 @@
+"""The backward pass by hand against autograd, for every network, code, penalty, corruption and loss."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from isthmus import Autoencoder, ByColumn, Dense, Gaussian, Normal, TopK
+from isthmus.choices import CODES, CORRUPTIONS, LOSSES, PENALTIES, Context, Contractive, Plain
+from isthmus.training import Adam, Choices, Objective
+from isthmus.training.explicit import SLOPES, is_chain, is_explicit
+from isthmus.training.steps import Step
+
+CONTEXT = Context((12,), 3, 0.0, 1.0)
+X = (torch.rand(9, 12, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+NETWORKS = {
+    "one layer": Dense(()),
+    "deep": Dense((8, 5)),
+    "asymmetric": Dense((8,), decoder_sizes=(4, 6, 7)),
+    **{activation: Dense((6,), activation=activation) for activation in ("relu", "sigmoid", "silu", "tanh")},
+}
+LOSS: dict[str, Any] = {name: LOSSES.resolve(name) for name in LOSSES.names()}
+LOSS["by-column"] = ByColumn((("normal", 4), ("binary-cross-entropy", 2), ("categorical-cross-entropy", 6)))
+LOSS["normal, fixed"] = Normal(0.5)
+CODE: dict[str, Any] = {name: CODES.resolve(name) for name in CODES.names()} | {
+    "top-k": TopK(2),
+    "sigmoid": Plain("sigmoid"),
+}
+PENALTY: dict[str, Any] = {"none": None, **{name: PENALTIES.resolve(name) for name in PENALTIES.names()}}
+PENALTY["sum"] = PENALTIES.resolve(["l1", "l2"])
+
+
+def objective(**chosen: Any) -> Objective | None:
+    """The objective of these choices, or None where they are illegal."""
+    plain: dict[str, Any] = {"network": Dense((6,)), "code": Plain(), "loss": LOSS["binary-cross-entropy"]}
+    choices = Choices(**(plain | chosen)).resolve(CONTEXT)
+    torch.manual_seed(0)
+    return None if choices.mistakes(CONTEXT) else Objective(choices, CONTEXT).train()
+
+
+def compare(made: Objective) -> None:
+    """One step by hand and one by autograd give the same parts, and the same gradient to 1e-5."""
+    steps = [Step(each, Adam()) for each in (made, copy.deepcopy(made))]
+    assert steps[0].explicit is not None
+    steps[1].explicit = None
+    parts = [step(X, 0.0, torch.Generator().manual_seed(5)) for step in steps]
+    for one, other in zip(*parts, strict=True):
+        torch.testing.assert_close(one, other.detach(), rtol=1e-5, atol=1e-6)
+    scale = float(steps[1].flat.gradients.abs().max())
+    torch.testing.assert_close(steps[0].flat.gradients, steps[1].flat.gradients, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_loss_and_penalty(network: str) -> None:
+    tried = 0
+    for loss, penalty, code in itertools.product(LOSS.values(), PENALTY.values(), CODE.values()):
+        made = objective(network=NETWORKS[network], loss=loss, penalty=penalty, code=code)
+        if made is not None and not isinstance(penalty, Contractive):
+            compare(made)
+            tried += 1
+    assert tried >= 100
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS.names())
+def test_every_corruption(corruption: str) -> None:
+    made = objective(corruption=CORRUPTIONS.resolve(corruption))
+    assert made is not None
+    compare(made)
+
+
+def test_missing_entries() -> None:
+    made = objective(loss=LOSS["observed"])
+    assert made is not None
+    steps = [Step(each, Adam()) for each in (made, copy.deepcopy(made))]
+    steps[1].explicit = None
+    holes = torch.where(X * torch.rand(X.shape) > 0.5, torch.nan, X)
+    for step in steps:
+        step(holes, 0.0, None)
+    torch.testing.assert_close(steps[0].flat.gradients, steps[1].flat.gradients)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"network": Dense((6,), tied=True)},
+        {"network": Dense((6,), activation="elu")},
+        {"penalty": Contractive()},
+        {"code": Gaussian(n_samples=3)},
+    ],
+)
+def test_what_cannot_be_written_out_takes_the_general_path(chosen: dict[str, Any]) -> None:
+    made = objective(**chosen)
+    assert made is not None
+    assert not is_explicit(made)
+    assert Step(made, Adam()).explicit is None
+
+
+def test_only_linear_layers_with_known_activations_are_chains() -> None:
+    assert is_chain(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
+    assert is_chain(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2), nn.GELU()))
+    assert not is_chain(nn.Sequential(nn.Linear(2, 3), nn.Dropout(), nn.Linear(3, 2)))
+    assert not is_chain(nn.Sequential(nn.ReLU(), nn.Linear(3, 2)))
+    assert not is_chain(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.ReLU()))
+    assert not is_chain(nn.Sequential(nn.Linear(2, 3, bias=False)))
+    assert not is_chain(nn.Linear(2, 2))
+    assert len(SLOPES) == 5
+
+
+def test_training_by_hand_ends_where_training_by_autograd_does(
+    digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_hand = Autoencoder(4, max_epochs=5, random_state=0).fit(digits)
+    monkeypatch.setattr("isthmus.training.steps.is_explicit", lambda _: False)
+    by_autograd = Autoencoder(4, max_epochs=5, random_state=0).fit(digits)
+    np.testing.assert_allclose(by_hand.history_["loss"], by_autograd.history_["loss"], rtol=1e-4)
+    np.testing.assert_allclose(by_hand.transform(digits), by_autograd.transform(digits), atol=0.02)
