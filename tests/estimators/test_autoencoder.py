@@ -333,3 +333,28 @@ def test_a_loss_given_as_an_object_is_used_as_it_is(table: np.ndarray) -> None:
         warnings.simplefilter("error")
         model = small(loss=MeanSquaredError(activation="tanh"), scaling="none").fit(table / 1000)
     assert np.abs(model.reconstruct(table)).max() <= 1.0
+
+
+def test_errors_in_three_metrics(table: np.ndarray) -> None:
+    model = Autoencoder(2, max_epochs=2, random_state=0).fit(table)
+    off = model.reconstruct(table) - table
+    for metric, expected in (
+        ("mean-squared", (off**2).mean(1)),
+        ("root-mean-squared", (off**2).mean(1) ** 0.5),
+        ("mean-absolute", np.abs(off).mean(1)),
+    ):
+        np.testing.assert_allclose(model.reconstruction_error(table, metric=metric), expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        model.reconstruction_error(table, metric="mean-absolute", per_feature=True), np.abs(off), rtol=1e-9
+    )
+    with pytest.raises(ValueError, match="did you mean 'mean-squared'"):
+        model.reconstruction_error(table, metric="mean-square")
+
+
+def test_the_activity_of_each_unit_is_kept(digits: np.ndarray, tmp_path: Path) -> None:
+    model = Autoencoder(12, code=TopK(3), max_epochs=5, random_state=0).fit(digits)
+    codes = model.transform(digits)
+    np.testing.assert_allclose(model.unit_activity_, (codes != 0).mean(0), atol=1e-6)
+    assert model.unit_activity_.sum() == pytest.approx(3)
+    np.testing.assert_allclose(model.unit_means_, codes.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(isthmus.load(model.save(tmp_path / "m.safetensors")).unit_means_, model.unit_means_)

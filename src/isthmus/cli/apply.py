@@ -58,10 +58,13 @@ def print_scores(model_path: Path, data: str, skip_bad: bool, device: str) -> No
     model = isthmus.load(model_path, device=device)
     rows = isthmus.read(data, skip_bad=skip_bad)
     errors = model.reconstruction_error(rows.X, rows.y)
+    absolute = model.reconstruction_error(rows.X, rows.y, metric="mean-absolute")
     facts = {
         "rows": f"{len(errors):,}",
         "score (mean, higher is better)": f"{model.score(rows.X, rows.y):.6g}",
         "squared error (mean)": f"{errors.mean():.6g}",
+        "root of mean squared error": f"{errors.mean() ** 0.5:.6g}",
+        "absolute error (mean)": f"{absolute.mean():.6g}",
     }
     facts |= {f"squared error ({q:.0%} of rows below)": f"{np.quantile(errors, q):.6g}" for q in (0.5, 0.9, 0.99)}
     show.print_facts(facts)

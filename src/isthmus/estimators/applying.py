@@ -54,26 +54,31 @@ def score_samples(model: Any, x: Tensor) -> Tensor:
     return -losses
 
 
-def errors_per_feature(model: Any, x: Tensor) -> Tensor:
-    """Squared errors in squared units, (n, d)."""
-    target, _ = model.objective_.split(x)
-    difference: Tensor = reconstruct(model, x) - model.scaling_.invert(target)
-    return difference.square()
+METRICS = ("mean-squared", "root-mean-squared", "mean-absolute")
 
 
-def reconstruction_error(model: Any, x: Tensor) -> Tensor:
-    """Mean squared error of each row, (n,)."""
-    errors = errors_per_feature(model, x)
-    return errors.nanmean(dim=1) if model.objective_.choices.loss.admits_missing else errors.mean(dim=1)
+def error_verb(metric: str, *, per_feature: bool) -> Verb:
+    """The verb that measures how far reconstructions are off, in the units of the data or their squares."""
+
+    def errors(model: Any, x: Tensor) -> Tensor:
+        target, _ = model.objective_.split(x)
+        difference: Tensor = reconstruct(model, x) - model.scaling_.invert(target)
+        each = difference.square() if metric == "mean-squared" else difference.abs()
+        if per_feature:
+            return each
+        each = difference.square() if metric == "root-mean-squared" else each
+        mean = each.nanmean(dim=1) if model.objective_.choices.loss.admits_missing else each.mean(dim=1)
+        return mean.sqrt() if metric == "root-mean-squared" else mean
+
+    return Verb(errors, wide=per_feature)
 
 
 VERBS = {
     "transform": Verb(transform),
     "reconstruct": Verb(reconstruct, wide=True, in_units=True),
     "score_samples": Verb(score_samples),
-    "reconstruction_error": Verb(reconstruction_error),
+    "reconstruction_error": error_verb("mean-squared", per_feature=False),
 }
-ERRORS_PER_FEATURE = Verb(errors_per_feature, wide=True)
 
 
 def corrupting(generator: torch.Generator) -> Verb:

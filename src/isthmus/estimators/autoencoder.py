@@ -17,11 +17,11 @@ from isthmus.choices import Observed
 from isthmus.choices.registry import unknown
 from isthmus.data import Scaling
 from isthmus.estimators import persistence
-from isthmus.estimators.applying import ERRORS_PER_FEATURE, VERBS, corrupting, decode, stream, whole
+from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
 from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.layers import Layer, LayerOutput, list_layers
-from isthmus.estimators.trouble import report_trouble, training_errors
+from isthmus.estimators.trouble import look_back, report_trouble
 from isthmus.estimators.validation import Given, take, take_labels
 from isthmus.files.model_file import State, write_state
 from isthmus.training import History, Objective, choose_device, train
@@ -99,6 +99,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         ``"stopped by a callback"``.
     settled_ : dict
         Batch size, learning rate and greatest number of epochs that were in force.
+    unit_means_, unit_activity_ : array
+        Of each code unit over some training rows: its mean, and the share of rows for which it is not zero, (code,).
     training_errors_ : array
         Quantiles, from 0 to 100 %, of the squared errors of some training rows in scaled units, (101,).
     classes_ : array
@@ -137,7 +139,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     random_state: Any = None
     verbose: int | bool = 0
 
-    learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_",)
+    learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_", "unit_means_", "unit_activity_")
     """Attributes besides the weights that a named setting learns and keeps in its file."""
 
     # -- learning ------------------------------------------------------------------------------------------------
@@ -193,7 +195,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         train(prepared.run)
         self._keep(prepared)
         report_trouble(prepared.run)
-        self.training_errors_ = training_errors(prepared.run)
+        for name, array in look_back(prepared.run).items():
+            setattr(self, name, array)
 
     def _finish(self, prepared: Prepared) -> None:
         """What a named setting does after training."""
@@ -259,7 +262,9 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         sums = [(chunk.sum(dtype=np.float64), len(chunk)) for chunk in chunks]
         return float(sum(part for part, _ in sums) / sum(n for _, n in sums))
 
-    def reconstruction_error(self, X: Any, y: Any = None, *, per_feature: bool = False) -> np.ndarray:
+    def reconstruction_error(
+        self, X: Any, y: Any = None, *, per_feature: bool = False, metric: str = "mean-squared"
+    ) -> np.ndarray:
         """Squared error between X and its reconstruction, in squared units of X.
 
         Parameters
@@ -270,13 +275,16 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             Their labels, for a conditional model.
         per_feature
             Give one number for each feature of each row instead of their mean.
+        metric
+            ``"mean-squared"``, or in units of X ``"root-mean-squared"`` and ``"mean-absolute"``.
 
         Returns
         -------
         (n,), or (n, *feature_shape) with `per_feature`.
         """
-        verb = ERRORS_PER_FEATURE if per_feature else VERBS["reconstruction_error"]
-        return whole(self, self._take(X, y), verb)
+        if metric not in METRICS:
+            raise ValueError(unknown("metric", metric, METRICS))
+        return whole(self, self._take(X, y), error_verb(metric, per_feature=per_feature))
 
     def stream(
         self, X: Any, verb: str = "transform", *, y: Any = None, rows_per_chunk: int | None = None

@@ -38,20 +38,24 @@ def report_trouble(run: Run) -> None:
 
 
 @torch.inference_mode()
-def training_errors(run: Run) -> np.ndarray:
-    """The quantiles, from 0 to 100 %, of the squared errors of some training rows in scaled units, (101,).
+def look_back(run: Run) -> dict[str, np.ndarray]:
+    """What is kept of some training rows after training, by the name of the estimator's attribute.
 
     A model that is useless is warned of here, once: its code does not vary, or it restores nothing.
     """
     rows = _some_rows(run.train)
     target = run.objective.split(rows)[0]
     squares = (run.objective.reconstruct(rows) - target).square()
-    errors = squares.nanmean(dim=1).cpu().numpy()
+    codes = run.objective.encode(rows)
     if run.step >= FEWEST_STEPS and run.stop_reason == "finished":
         for text in _faults(run.objective, rows, target, squares):
             warnings.warn(f"{text} isthmus.diagnose(model, X) tells more.", FitWarning, stacklevel=5)
-    quantiles: np.ndarray = np.quantile(errors, np.linspace(0, 1, 101))
-    return quantiles
+    errors = squares.nanmean(dim=1).cpu().numpy()
+    return {
+        "training_errors_": np.quantile(errors, np.linspace(0, 1, 101)),
+        "unit_means_": codes.mean(0).cpu().numpy(),
+        "unit_activity_": (codes != 0).double().mean(0).cpu().numpy(),
+    }
 
 
 def _some_rows(feed: Feed) -> Tensor:

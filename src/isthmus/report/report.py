@@ -181,6 +181,7 @@ def _tiles(evidence: Evidence) -> list[Tile]:
     tiles = [
         Tile("loss per feature on these rows", f"{-model.score(evidence.X, evidence.labels):.4f}"),
         Tile("mean squared error", f"{error:.4g}"),
+        Tile("its root", f"{error**0.5:.4g}"),
         Tile(f"of PCA with the same {model.objective_.context.code_size} numbers", f"{evidence.pca:.4g}"),
         Tile(
             "numbers in : numbers in the code", f"{model.n_features_in_ / model.objective_.context.code_size:.1f} : 1"
