@@ -27,6 +27,7 @@ from isthmus import (
     Autoencoder,
     ByColumn,
     Contractive,
+    Convolutional,
     ConvolutionalAutoencoder,
     Dense,
     KLSparsity,
@@ -266,9 +267,9 @@ def s20_nats(sheet: Sheet) -> None:
     data = isthmus.datasets.load_binarized_mnist()
     assert data.X_test is not None
     X, X_test = (images.reshape(-1, 28, 28).astype(np.float32) for images in (data.X, data.X_test))
-    model = VariationalAutoencoder(40, network="convolutional", max_epochs=100, batch_size=128, random_state=sheet.seed)
+    network = Convolutional((16, 32, 32), kernel_size=5, hidden_sizes=(450,))
+    model = VariationalAutoencoder(40, network=network, max_epochs=60, batch_size=128, random_state=sheet.seed)
     measured = fit_on(model, X)
     nats = -float(model.log_likelihood(X_test, n_importance_samples=500, random_state=0).mean())
-    sheet.add(
-        measured, "nats a test image (VAE 86.8–89.8, importance-weighted 84.8 in the literature)", nats, "≤", 88.0
-    )
+    quantity = "nats a test image (in the literature: VAE 86.8–89.8, importance-weighted 84.8)"
+    sheet.add(measured, quantity, nats, "≤", 88.0)

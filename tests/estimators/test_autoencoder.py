@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+import isthmus
 from isthmus import (
     L1,
     Adam,
@@ -34,6 +36,7 @@ from isthmus import (
     MaxSteps,
     MeanSquaredError,
     SparseAutoencoder,
+    TopK,
 )
 from isthmus.exceptions import DataError
 

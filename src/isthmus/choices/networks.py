@@ -28,6 +28,11 @@ def activation_rule() -> Rule:
 class Network(Choice):
     """How encoder and decoder are built; both map flat rows to flat rows."""
 
+    @property
+    def hidden_width(self) -> float:
+        """The geometric mean of the widths of the two widest hidden layers that follow each other; 0 for none."""
+        return 0.0
+
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
         """Why this network cannot have a code or an output of that width, one sentence each."""
         return []
@@ -126,6 +131,11 @@ class Dense(Network):
                 f"is not hidden_sizes={self.hidden_sizes} reversed; leave decoder_sizes out or set tied=False."
             )
         return found
+
+    @property
+    def hidden_width(self) -> float:
+        chains = [sizes for sizes in (self.hidden_sizes, self.decoder_sizes) if sizes and not isinstance(sizes, str)]
+        return max((math.sqrt(one * two) for sizes in chains for one, two in pairwise(sizes)), default=0.0)
 
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
         if not self.tied:

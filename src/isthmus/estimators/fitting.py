@@ -271,7 +271,11 @@ def settle(estimator: Any, made: Mapping[str, Any], n_rows: int, seed: int) -> S
     batch_size = batch_size_for(n_rows, asked) if estimator.batch_size == "auto" else int(estimator.batch_size)
     batch_size = min(batch_size, n_rows)
     epochs = max_epochs_for(n_rows, batch_size) if estimator.max_epochs == "auto" else int(estimator.max_epochs)
-    rate = learning_rate_for(batch_size) if estimator.learning_rate == "auto" else float(estimator.learning_rate)
+    rate = (
+        learning_rate_for(batch_size, made["network"].hidden_width)
+        if estimator.learning_rate == "auto"
+        else float(estimator.learning_rate)
+    )
     return Settings(
         max_epochs=epochs,
         batch_size=batch_size,
