@@ -34,7 +34,7 @@ def s27(sheet: Sheet) -> None:
     began = time.perf_counter()
     stack.fit(X)
     classifier = EncoderClassifier(
-        stack, max_epochs=40, batch_size=128, corruption=Masking(0.2), dropout=0.5, random_state=sheet.seed
+        stack, max_epochs=30, batch_size=128, corruption=Masking(0.2), dropout=0.5, random_state=sheet.seed
     ).fit(X, y)
     measured = Measured(stack, time.perf_counter() - began)
     error = 100 * (1 - classifier.score(X_test, y_test))

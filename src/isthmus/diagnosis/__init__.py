@@ -1,5 +1,6 @@
 """What a model does with data, in numbers, and what is wrong with it, in words."""
 
+from isthmus.diagnosis.evidence import FEWEST_ROWS
 from isthmus.diagnosis.measures import (
     CodeStatistics,
     Density,
@@ -13,7 +14,7 @@ from isthmus.diagnosis.measures import (
     take_rows,
     worst_rows,
 )
-from isthmus.diagnosis.verdicts import FEWEST_ROWS, Diagnosis, Finding, diagnose
+from isthmus.diagnosis.verdicts import Diagnosis, Finding, diagnose
 
 __all__ = [
     "FEWEST_ROWS",

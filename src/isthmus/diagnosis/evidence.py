@@ -14,7 +14,10 @@ from isthmus.estimators import Autoencoder
 from isthmus.estimators.applying import Verb, whole
 
 ROWS = 2_000
+BYTES = 2**28
+"""Rows that are looked at, at most, and what they may take as doubles."""
 CHUNK = 250
+FEWEST_ROWS = 20
 
 
 class Evidence:
@@ -100,4 +103,6 @@ class Evidence:
 def spread(X: Any) -> np.ndarray:
     """The places of the rows that are looked at: all, or 2,000 evenly spread."""
     n_rows = X.n_rows if hasattr(X, "n_rows") else X.shape[0]
-    return np.unique(np.linspace(0, n_rows - 1, min(ROWS, n_rows)).astype(int))
+    n_features = X.n_features if hasattr(X, "n_features") else int(np.prod(X.shape[1:]))
+    most = max(FEWEST_ROWS, min(ROWS, BYTES // (8 * n_features)))
+    return np.unique(np.linspace(0, n_rows - 1, min(most, n_rows)).astype(int))

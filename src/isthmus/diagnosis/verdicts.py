@@ -13,11 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices import Gaussian, Plain, TopK
 from isthmus.choices.codes import standard_divergence
-from isthmus.diagnosis.evidence import CHUNK, Evidence, spread
+from isthmus.diagnosis.evidence import CHUNK, FEWEST_ROWS, Evidence, spread
 from isthmus.diagnosis.measures import code_statistics
 from isthmus.estimators import Autoencoder
 
-FEWEST_ROWS = 20
 SMALLEST_VARIANCE = 1e-9
 """Of scaled data, below which rows are all the same and shares of the variance mean nothing."""
 COLLAPSED_NATS = 0.01

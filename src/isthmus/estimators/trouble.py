@@ -16,7 +16,8 @@ from isthmus.training.feeding import Feed
 from isthmus.training.loop import first_bad_step
 
 LOOKED_AT = 1_000
-"""Training rows that are looked at after training."""
+LOOKED_AT_BYTES = 2**25
+"""Training rows that are looked at after training, at most, and what they may take."""
 FEWEST_STEPS = 200
 """Steps before which a model is not judged."""
 
@@ -63,7 +64,7 @@ def _some_rows(feed: Feed) -> Tensor:
     for batch in feed.shuffled(torch.Generator().manual_seed(0)):
         batches.append(batch.clone())
         n_rows += len(batch)
-        if n_rows >= LOOKED_AT:
+        if n_rows >= LOOKED_AT or 4 * n_rows * batch.shape[1] >= LOOKED_AT_BYTES:
             break
     return torch.cat(batches)
 
