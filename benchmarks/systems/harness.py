@@ -152,10 +152,10 @@ def fit(model: Autoencoder, seed: int) -> Measured:
     return Measured(model, time.perf_counter() - began)
 
 
-def fit_on(model: Autoencoder, X: np.ndarray) -> Measured:
+def fit_on(model: Autoencoder, X: Any, *, X_val: Any = None) -> Measured:
     """Train on some rows."""
     began = time.perf_counter()
-    model.fit(X)
+    model.fit(X, X_val=X_val)
     return Measured(model, time.perf_counter() - began)
 
 
