@@ -32,17 +32,17 @@ def max_epochs_for(n_rows: int, batch_size: int) -> int:
 
 
 LARGEST_RATE = 0.008
-WIDE = 224.0
+WIDE = 300.0
 
 
 def learning_rate_for(batch_size: int, hidden_width: float = 0.0) -> float:
     """The peak of the schedule: grows with the root of the batch size up to 0.008 (Malladi et al. 2022, for Adam).
 
-    Where hidden layers of more than 224 units follow each other, it falls with their width, as Adam moves every weight
+    Where hidden layers of more than 300 units follow each other, it falls with their width, as Adam moves every weight
     by about as much, however many add up (Yang et al. 2021, table 8).
 
     >>> learning_rate_for(32), learning_rate_for(128), learning_rate_for(512), learning_rate_for(128, 1024)
-    (0.004, 0.008, 0.008, 0.00175)
+    (0.004, 0.008, 0.008, 0.002344)
     """
     rate = min(LARGEST_RATE, 0.004 * math.sqrt(batch_size / 32))
     return round(rate * min(1.0, WIDE / max(WIDE, hidden_width)), 6)

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian
+from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Network
 from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, learn_scaling, summarise
@@ -130,7 +130,7 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     objective = build_objective(made, context, seed).to(device)
     loader = make_loader(objective, scaling)
     rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)
-    settings = settle(estimator, made, len(rows), seed)
+    settings = settle(estimator, made, objective.choices.network, len(rows), seed)
     train_feed = make_feed(given.rows, rows, loader, settings.batch_size)
     measured = given.rows if validation is None else validation.rows
     held_out = held_out if validation is None else np.arange(measured.n_rows)
@@ -265,14 +265,14 @@ def split_rows(n_rows: int, share: float, seed: int) -> tuple[np.ndarray, np.nda
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
-def settle(estimator: Any, made: Mapping[str, Any], n_rows: int, seed: int) -> Settings:
+def settle(estimator: Any, made: Mapping[str, Any], network: Network, n_rows: int, seed: int) -> Settings:
     """The settings of training with every ``"auto"`` replaced."""
     asked = None if estimator.max_epochs == "auto" else int(estimator.max_epochs)
     batch_size = batch_size_for(n_rows, asked) if estimator.batch_size == "auto" else int(estimator.batch_size)
     batch_size = min(batch_size, n_rows)
     epochs = max_epochs_for(n_rows, batch_size) if estimator.max_epochs == "auto" else int(estimator.max_epochs)
     rate = (
-        learning_rate_for(batch_size, made["network"].hidden_width)
+        learning_rate_for(batch_size, network.hidden_width)
         if estimator.learning_rate == "auto"
         else float(estimator.learning_rate)
     )
@@ -333,7 +333,8 @@ def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
         seed = int(check_random_state(estimator.random_state).randint(2**31 - 1)) + estimator.n_epochs_
         made, mistakes = resolve_choices(estimator)
         refuse(mistakes + own_mistakes(estimator))
-    settings = settle(estimator, {**made, "schedule": SCHEDULES.resolve("constant")}, given.source.n_rows, seed)
+    constant = {**made, "schedule": SCHEDULES.resolve("constant")}
+    settings = settle(estimator, constant, objective.choices.network, given.source.n_rows, seed)
     settings = replace(settings, max_epochs=1 if first else len(estimator.history_) + 1, patience=None)
     loader = make_loader(objective, scaling)
     feed = make_feed(given.rows, np.arange(given.source.n_rows), loader, settings.batch_size)
