@@ -188,7 +188,6 @@ def _fetch(file: File, entry: _Entry) -> Path:
         raise DataError(_absent(file, entry, "it has no direct download"))
     target = data_folders()[-1] / file.path
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         _download(file, target)
     except (urllib.error.URLError, OSError) as error:
         raise DataError(_absent(file, entry, f"the download from {file.url} failed: {error}")) from None
@@ -219,12 +218,14 @@ def _download(file: File, target: Path) -> None:
     """Download to a temporary name with a progress bar, check, rename."""
     from rich.progress import wrap_file  # noqa: PLC0415  # only here, and not cheap
 
-    with urllib.request.urlopen(file.url, timeout=60) as answer, atomic(target) as temporary:  # noqa: S310  # our own table
+    with urllib.request.urlopen(file.url, timeout=60) as answer:  # noqa: S310  # our own table
+        target.parent.mkdir(parents=True, exist_ok=True)
         total = int(answer.headers.get("Content-Length") or 0)
-        with wrap_file(answer, total=total, description=target.name) as stream, temporary.open("wb") as out:
-            while block := stream.read(2**20):
-                out.write(block)
-        _check(temporary, file, 0)
+        with atomic(target) as temporary:
+            with wrap_file(answer, total=total, description=target.name) as stream, temporary.open("wb") as out:
+                while block := stream.read(2**20):
+                    out.write(block)
+            _check(temporary, file, 0)
 
 
 def _info(entry: _Entry) -> DatasetInfo:
