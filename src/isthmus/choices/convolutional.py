@@ -65,6 +65,7 @@ class Convolutional(Network):
 
     Examples
     --------
+    >>> import torch
     >>> context = Context((9, 7, 3), code_size=5)
     >>> encoder, decoder = Convolutional((4, 8)).build(context, code_width=5, output_width=9 * 7 * 3)
     >>> decoder(encoder(torch.zeros(2, 9 * 7 * 3))).shape
