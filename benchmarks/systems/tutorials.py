@@ -144,28 +144,30 @@ TWENTY_LAYERS = Convolutional(
     downsampling="pooled",
     upsampling="nearest",
     head="convolutional",
-    initialization="he-uniform",
 )
 
 
 @row("S10", minutes=4)
 def s10(sheet: Sheet) -> None:
-    """Twenty convolutions to a code of 7×7×1 with tanh output, on 1,000 images in 4 epochs: it trains."""
-    images = mnist()[0][:1000].reshape(-1, 28, 28) * 2 - 1
+    """Twenty convolutions to a code of 7×7×1 with tanh output, on 1,000 images in 4 epochs: far better than the mean.
+
+    The images stay in [0, 1]: in [-1, 1] the background lies at the end of tanh, whose gradient dies there.
+    """
+    images = mnist()[0][:1000].reshape(-1, 28, 28)
     model = ConvolutionalAutoencoder(
         49,
         network=TWENTY_LAYERS,
         loss=MeanSquaredError(activation="tanh"),
         scaling="none",
         max_epochs=4,
-        batch_size=16,
+        batch_size=8,
         random_state=sheet.seed,
     )
     with timed() as seconds:
         model.fit(images)
     measured = Measured(model, seconds())
-    fall = model.history_["loss"][-1] / model.history_["loss"][0]
-    sheet.add(measured, "training loss, last epoch ÷ first", fall, "<", 1.0, column=PUBLISHED)
+    share = model.history_["loss"][-1] / images.var(axis=0).mean()
+    sheet.add(measured, "training loss ÷ variance of the pixels", share, "≤", 0.3, column=PUBLISHED)
     with tempfile.TemporaryDirectory() as folder:
         loaded = isthmus.load(model.save(Path(folder) / "m.safetensors"))
         apart = float(np.abs(loaded.transform(images) - model.transform(images)).max())
