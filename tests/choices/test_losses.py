@@ -160,3 +160,17 @@ def test_a_variational_model_of_a_mixed_table_has_a_likelihood() -> None:
     model = VariationalAutoencoder(2, loss=loss, max_epochs=20, random_state=0).fit(X)
     assert np.isfinite(model.log_likelihood(X, random_state=0)).all()
     assert model.sample(5, random_state=0).shape == (5, 6)
+
+
+def test_a_mixed_table_may_have_holes_where_its_parts_may() -> None:
+    X, _ = mixed_table()
+    holed = X.astype(np.float32)
+    holed[::3, 0] = np.nan
+    holed[1::4, 3:] = np.nan
+    loss = ByColumn(((Observed(), 2), ("binary-cross-entropy", 1), (Observed("categorical-cross-entropy"), 3)))
+    made = loss.resolve(Context((6,), 2))
+    assert (loss.admits_missing, ByColumn().admits_missing) == (True, False)
+    assert made.n_terms(6) == 4
+    assert made.kept_unscaled(6) == [False, False, True, True, True, True]
+    rows = torch.from_numpy(holed)
+    assert torch.isfinite(made.per_row(torch.zeros(len(holed), 6), rows)).all()

@@ -82,8 +82,14 @@ class Observed(_Composed):
     def resolve(self, context: Context) -> Observed:
         return self._with(loss=self.resolved_parts()[0].resolve(context))
 
+    def kept_unscaled(self, n_features: int) -> list[bool]:
+        return self.resolved_parts()[0].kept_unscaled(n_features)
+
     def output_width(self, n_features: int) -> int:
         return self.resolved_parts()[0].output_width(n_features)
+
+    def n_columns(self, n_features: int) -> int:
+        return self.resolved_parts()[0].n_columns(n_features)
 
     def n_terms(self, n_features: int) -> int:
         return self.resolved_parts()[0].n_terms(n_features)
@@ -124,6 +130,10 @@ class ByColumn(_Composed):
     parts: tuple[tuple[Any, int], ...] = (("mean-squared-error", 1),)
 
     rules: ClassVar[Mapping[str, Rule]] = {"parts": Instance((tuple, list), "pairs of a loss and a number of features")}
+
+    @property
+    def admits_missing(self) -> bool:  # type: ignore[override]  # as the parts have it
+        return any(part.admits_missing for part in self.resolved_parts())
 
     def resolved_parts(self) -> list[Loss]:
         return [LOSSES.resolve(part) for part, _ in self.parts]

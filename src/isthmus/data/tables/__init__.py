@@ -1,0 +1,8 @@
+"""Tables as people have them: columns of several kinds, with holes, in memory or in files larger than memory."""
+
+from isthmus.data.tables.columns import KINDS, Column
+from isthmus.data.tables.inputs import is_table
+from isthmus.data.tables.schema import Schema, learn_schema
+from isthmus.data.tables.source import TableSource
+
+__all__ = ["KINDS", "Column", "Schema", "TableSource", "is_table", "learn_schema"]

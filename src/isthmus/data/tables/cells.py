@@ -1,0 +1,237 @@
+"""The cells of one column as numbers, moments or levels; what cannot be read so is noted with its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute
+
+from isthmus.data.tables.inputs import MISSING_WORDS
+from isthmus.data.tables.mistakes import Mistakes
+
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+DATE = r"^\d{4}-\d{2}-\d{2}"
+EARLIEST, LATEST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("1678-01-01", "2262-01-01"))
+MISSING = -1
+
+
+def family(kind: pa.DataType) -> str:
+    """What a type holds, in one word: number, boolean, text, date, missing, or its own name.
+
+    >>> family(pa.int8()), family(pa.dictionary(pa.int8(), pa.string())), family(pa.timestamp("ns", "UTC"))
+    ('number', 'text', 'date')
+    """
+    types = pa.types
+    if types.is_dictionary(kind):
+        return family(kind.value_type)
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_duration(kind):
+        return "number"
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "text"
+    if types.is_date(kind) or types.is_timestamp(kind):
+        return "date"
+    return "boolean" if types.is_boolean(kind) else "missing" if types.is_null(kind) else str(kind)
+
+
+PLURAL = {"number": "numbers", "boolean": "truth values", "date": "dates", "missing": "nothing"}
+
+
+def plural(family_name: str) -> str:
+    """The family of a column as it stands in a sentence."""
+    return PLURAL.get(family_name, family_name)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Some cells of one column, the rows they stand in, and where mistakes go."""
+
+    name: str
+    array: pa.Array
+    rows: Sequence[int] | np.ndarray
+    mistakes: Mistakes
+
+    @property
+    def family(self) -> str:
+        """What the cells are."""
+        return family(self.array.type)
+
+    def blame(self, bad: np.ndarray, what: str) -> None:
+        """Note a mistake in the cells where `bad`, (n,), is true."""
+        if bad.any():
+            self.mistakes.add(self.name, what, int(self.rows[int(bad.argmax())]), n=int(bad.sum()))
+
+    def mismatch(self, needed: str) -> np.ndarray:
+        """Note that the column is of another type than needed; all its cells count as missing."""
+        seen = ~_mask(self.array)
+        self.blame(seen, f"holds {plural(self.family)} instead of {needed}")
+        return np.full(len(self.array), np.nan)
+
+    def plain(self) -> Cells:
+        """The same without a dictionary."""
+        if not pa.types.is_dictionary(self.array.type):
+            return self
+        return Cells(self.name, self.array.dictionary_decode(), self.rows, self.mistakes)
+
+
+def _mask(array: pa.Array) -> np.ndarray:
+    mask: np.ndarray = array.is_null().to_numpy(zero_copy_only=False)
+    return mask
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def numbers(cells: Cells) -> np.ndarray:
+    """Cells as finite float64, NaN where they are missing, (n,); text is read as numbers, truth values are 0 and 1."""
+    cells = cells.plain()
+    if cells.family == "text":
+        values = _parsed(cells)
+    elif cells.family in ("number", "boolean"):
+        values = _as_floats(cells.array)
+    elif cells.family == "missing":
+        return np.full(len(cells.array), np.nan)
+    else:
+        return cells.mismatch("numbers")
+    infinite = np.isinf(values)
+    cells.blame(infinite, "has infinite values")
+    return np.where(infinite, np.nan, values) if infinite.any() else values
+
+
+def _as_floats(array: pa.Array) -> np.ndarray:
+    array = array.cast(pa.int64()) if pa.types.is_duration(array.type) else array
+    floats: np.ndarray = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return floats
+
+
+def trimmed(array: pa.Array) -> pa.Array:
+    """Text without white space around it; words for a missing cell are missing."""
+    text = compute.utf8_trim_whitespace(array)
+    words = compute.is_in(text, value_set=pa.array(MISSING_WORDS, text.type))
+    return compute.if_else(words, pa.scalar(None, text.type), text)
+
+
+def is_number(text: pa.Array) -> np.ndarray:
+    """Which texts are numbers, (n,); missing ones are not."""
+    found = compute.match_substring_regex(text, NUMBER).fill_null(False)
+    answer: np.ndarray = found.to_numpy(zero_copy_only=False)
+    return answer
+
+
+def _parsed(cells: Cells) -> np.ndarray:
+    text = trimmed(cells.array)
+    try:
+        return _as_floats(text)
+    except pa.ArrowInvalid:
+        good = is_number(text)
+    bad = ~good & ~_mask(text)
+    cells.blame(bad, f"holds numbers, but also text such as {_first(text, bad)!r}")
+    return _as_floats(compute.if_else(pa.array(good), text, pa.scalar(None, text.type)))
+
+
+def _first(array: pa.Array, bad: np.ndarray) -> Any:
+    return array[int(bad.argmax())].as_py() if bad.any() else None
+
+
+# -- moments -----------------------------------------------------------------------------------------------------------
+
+
+def moments(cells: Cells) -> np.ndarray:
+    """Cells as microseconds since 1970 in UTC, float64, NaN where they are missing, (n,); text is read as ISO dates."""
+    cells = cells.plain()
+    if cells.family == "text":
+        values = _parsed_dates(cells)
+    elif cells.family == "date":
+        values = _as_microseconds(cells.array)
+    elif cells.family == "missing":
+        return np.full(len(cells.array), np.nan)
+    else:
+        return cells.mismatch("dates")
+    outside = (values < EARLIEST) | (values >= LATEST)
+    cells.blame(outside, "has dates outside the years 1678 to 2261; set them missing")
+    return np.where(outside, np.nan, values)
+
+
+def _as_microseconds(array: pa.Array) -> np.ndarray:
+    zone = array.type.tz if pa.types.is_timestamp(array.type) else None
+    whole = array.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
+    return _as_floats(whole)
+
+
+def _parsed_dates(cells: Cells) -> np.ndarray:
+    text = trimmed(cells.array)
+    parsed = _try_dates(text)
+    if parsed is not None:
+        return _as_microseconds(parsed)
+    kept = is_date(text)
+    bad = ~kept & ~_mask(text)
+    cells.blame(bad, f"holds dates, but also text such as {_first(text, bad)!r} (write dates as 2024-12-31 23:59:59)")
+    parsed = _try_dates(compute.if_else(pa.array(kept), text, pa.scalar(None, text.type)))
+    return np.full(len(text), np.nan) if parsed is None else _as_microseconds(parsed)
+
+
+def _try_dates(text: pa.Array) -> pa.Array | None:
+    for zone in (None, "UTC"):
+        try:
+            return text.cast(pa.timestamp("us", zone))
+        except pa.ArrowInvalid:
+            continue
+    return None
+
+
+def is_date(text: pa.Array) -> np.ndarray:
+    """Which texts are dates in the form 2024-12-31, with or without a time, (n,)."""
+    looks = compute.match_substring_regex(text, DATE).fill_null(False)
+    different = text.filter(looks).unique()
+    if _try_dates(different) is None:
+        fits = [_try_dates(pa.array([word], text.type)) is not None for word in different.to_pylist()]
+        different = different.filter(pa.array(fits, pa.bool_()))
+    answer: np.ndarray = compute.is_in(text, value_set=different.drop_null()).to_numpy(zero_copy_only=False)
+    return answer
+
+
+# -- levels ------------------------------------------------------------------------------------------------------------
+
+
+def level_numbers(cells: Cells, levels: pa.Array) -> np.ndarray:
+    """The number of the level of each cell, (n,): -1 where it is missing, ``len(levels)`` where it is none of them."""
+    if pa.types.is_floating(levels.type):
+        return _of_number_levels(cells, levels)
+    if cells.family == "missing":
+        return np.full(len(cells.array), MISSING)
+    if cells.family != "text":
+        cells.mismatch("text")
+        return np.full(len(cells.array), MISSING)
+    array = cells.array
+    if pa.types.is_dictionary(array.type):
+        if len(array.dictionary) == 0:
+            return np.full(len(array), MISSING)
+        of_word = _looked_up(array.dictionary, levels)
+        places = array.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        return np.where(_mask(array), MISSING, of_word[places])
+    return np.where(_mask(array), MISSING, _looked_up(array, levels)) if array.null_count else _looked_up(array, levels)
+
+
+def _looked_up(array: pa.Array, levels: pa.Array) -> np.ndarray:
+    wanted = levels if array.type == levels.type else levels.cast(array.type)
+    found: np.ndarray = compute.index_in(array, value_set=wanted).fill_null(len(levels)).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _of_number_levels(cells: Cells, levels: pa.Array) -> np.ndarray:
+    if cells.family == "text" and (truths := _truths(cells.plain().array)) is not None:
+        cells = Cells(cells.name, truths, cells.rows, cells.mistakes)
+    values = numbers(cells)
+    found = _looked_up(pa.array(values), levels)
+    return np.where(np.isnan(values), MISSING, found)
+
+
+def _truths(text: pa.Array) -> pa.Array | None:
+    """Words such as true and False as truth values, or None where there are others."""
+    try:
+        return trimmed(text).cast(pa.bool_())
+    except pa.ArrowInvalid:
+        return None

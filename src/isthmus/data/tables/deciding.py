@@ -1,0 +1,398 @@
+"""From what was seen of a column to its kind: the rules, each a measurable one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from isthmus.data.tables.cells import plural
+from isthmus.data.tables.columns import (
+    CYCLES,
+    DAY,
+    SECOND,
+    WEEK,
+    YEAR,
+    Binary,
+    Categorical,
+    Column,
+    Datetime,
+    Ignored,
+    Numeric,
+    Ordinal,
+)
+from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.watching import Watch
+
+FAMILIES = ("number", "boolean", "text", "date", "missing")
+NEARLY_ALL = 0.9
+"""Share of the cells of a column of text that must be numbers before the others count as mistakes."""
+ORDINAL_LEVELS, ROWS_PER_LEVEL = 20, 10
+"""Whole numbers of so many values, each that often in the mean, are ordinal."""
+FEW = 50
+"""Rows below which every level counts, and levels below which text may well be categories."""
+HEAVY, FAR = 1.75, 30.0
+"""Numbers have heavy tails where their middle 99 % is so many times wider than a normal's of the same quartiles, or
+where one lies so many of its deviations from the median."""
+
+
+@dataclass
+class Decision:
+    """One column about to be decided on.
+
+    Attributes
+    ----------
+    watch
+        What was seen of it.
+    untyped
+        Whether it comes from a file of text.
+    max_levels
+        Levels that a categorical column may have.
+    mistakes
+        Where mistakes go.
+    """
+
+    watch: Watch
+    untyped: bool
+    max_levels: int
+    mistakes: Mistakes
+
+    def column(self) -> Column:
+        """The column with its kind, asked for or found."""
+        if self.watch.family not in FAMILIES:
+            return self.unreadable()
+        if self.watch.n_seen - self.watch.n_blank * self.is_number_text <= 0:
+            return self._ignored("holds missing cells only", "all missing")
+        if len(self.values) == 1 and not isinstance(self.watch.asked, list | tuple):
+            return self._constant()
+        asked = self.watch.asked
+        kind = "ordinal" if isinstance(asked, list | tuple) else asked or self.kind()
+        return _MAKERS[kind](self)
+
+    # -- what it could be ----------------------------------------------------------------------------------------
+
+    @property
+    def is_number_text(self) -> bool:
+        """Whether all cells are numbers written as text; codes such as 00123 are none."""
+        watch = self.watch
+        numeric = watch.family == "text" and watch.odd_number is None and watch.n_numbers > watch.n_blank
+        return numeric and not watch.leading_zero
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the cells are numbers, or read so."""
+        return self.watch.family in ("number", "boolean") or self.is_number_text
+
+    @property
+    def is_date(self) -> bool:
+        """Whether the cells are dates, or read so."""
+        watch = self.watch
+        return watch.family == "date" or (watch.family == "text" and watch.odd_date is None)
+
+    @property
+    def is_truth(self) -> bool:
+        """Whether the cells are truth values, or such words."""
+        words = {str(value).strip().lower() for value in self.values}
+        return self.watch.family == "boolean" or (bool(words) and words <= {"true", "false"})
+
+    @property
+    def holes(self) -> bool:
+        """Whether cells are missing."""
+        return self.watch.n_missing + self.watch.n_blank * (self.is_number_text or self.is_date) > 0
+
+    @cached_property
+    def values(self) -> Counter[Any]:
+        """The different values with their counts, empty where there are too many; numbers as floats."""
+        counts = self.watch.counts or Counter[Any]()
+        if self.watch.family == "date" or (self.is_date and not self.is_number):
+            return Counter({self.watch.low: 1} if self.watch.low == self.watch.high else {})
+        if not self.is_number_text:
+            return counts
+        merged = Counter[Any]()
+        for word, n in counts.items():
+            if _as_float(word) is not None:
+                merged[_as_float(word)] += n
+        return merged
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all numbers that were kept are whole."""
+        if self.watch.arrow.startswith(("int", "uint", "bool")) or not self.is_number:
+            return self.is_number
+        values = self.values or self.watch.sampled(self.mistakes)
+        return all(float(value).is_integer() for value in values)
+
+    # -- what it is ----------------------------------------------------------------------------------------------
+
+    def kind(self) -> str:
+        """The kind that the cells speak for."""
+        if self.watch.ordered is not None:
+            return "ordinal"
+        if self.is_truth:
+            return "binary"
+        if self.is_number:
+            return self._kind_of_numbers()
+        if self.is_date:
+            return "datetime"
+        return self._kind_of_text()
+
+    def _kind_of_numbers(self) -> str:
+        values, n_seen = self.values, self.watch.n_seen
+        many_each = n_seen >= ROWS_PER_LEVEL * len(values)
+        if len(values) == 2 and (set(values) == {0.0, 1.0} or many_each):
+            return "binary"
+        if self.watch.consecutive and n_seen >= 2 * ROWS_PER_LEVEL:
+            return "row number"
+        few = 0 < len(values) <= ORDINAL_LEVELS and many_each
+        return "ordinal" if few and self.is_whole else "numeric"
+
+    def _kind_of_text(self) -> str:
+        watch, n_different = self.watch, len(self.watch.counts or ())
+        varied = watch.counts is None or n_different > FEW or n_different > watch.n_seen / 2
+        for what, odd, n in (("number", watch.odd_number, watch.n_numbers), ("date", watch.odd_date, watch.n_dates)):
+            if odd is not None and varied and n - watch.n_blank >= NEARLY_ALL * watch.n_seen:
+                self._mixture(what, odd)
+                return "numeric"
+        if watch.counts is None or watch.pruned or n_different > max(20, watch.n_seen / 2):
+            return "identifier"
+        return "binary" if n_different == 2 else "categorical"
+
+    def _mixture(self, what: str, odd: tuple[str, int]) -> None:
+        name = self.watch.name
+        text = (
+            f"is {what}s but for text such as {odd[0]!r}; mend these cells, empty them, or say "
+            f"kinds={{{name!r}: 'categorical'}}"
+        )
+        self.mistakes.add(name, text, odd[1])
+
+    # -- columns -------------------------------------------------------------------------------------------------
+
+    def _common(self, family: str | None = None, note: str = "") -> dict[str, Any]:
+        """What every kind of column is told."""
+        watch = self.watch
+        return {
+            "name": watch.name,
+            "family": family or watch.family,
+            "holes": self.holes,
+            "arrow": watch.arrow,
+            "note": note,
+        }
+
+    def _as_number(self) -> dict[str, Any]:
+        """The same for numbers; those written as text come back as numbers."""
+        if not self.is_number:
+            self._refuse("numbers", self.watch.odd_number)
+        if self.watch.family != "text":
+            return self._common()
+        note = "" if self.untyped else "holds numbers written as text, which are read as numbers"
+        return self._common("number", note) | {"arrow": "int64" if self.is_whole and not self.holes else "double"}
+
+    def _refuse(self, needed: str, odd: tuple[str, int] | None) -> None:
+        """Note that the kind that was asked for does not fit."""
+        got = plural(self.watch.family) if odd is None else f"text such as {odd[0]!r}"
+        self.mistakes.add(
+            self.watch.name, f"is to be {self.watch.asked}, which needs {needed}, but holds {got}", odd and odd[1]
+        )
+
+    def _ignored(self, note: str, reason: str, constant: Any = None) -> Ignored:
+        return Ignored(**self._common(note=f"{note}; it contributes nothing"), reason=reason, constant=constant)
+
+    def _constant(self) -> Ignored:
+        value = next(iter(self.values))
+        if self.is_date and not self.is_number:
+            return self._ignored("has the same date everywhere", "constant")
+        family = "number" if self.is_number_text else self.watch.family
+        shown = bool(value) if family == "boolean" else int(value) if family == "number" and self.is_whole else value
+        return self._ignored(f"is constant ({shown!r})", "constant", shown)
+
+    def numeric(self) -> Column:
+        """Numbers, tamed where they have heavy tails."""
+        given = self._as_number()
+        values = self.watch.sampled(self.mistakes) if self.is_number else np.zeros(1)
+        return learn_numeric(values, decimals=_decimals(values), **given)
+
+    def ordinal(self) -> Column:
+        """Levels in the order of numbers, of the type, or as the user gave them."""
+        asked, watch = self.watch.asked, self.watch
+        if isinstance(asked, list | tuple):
+            levels = tuple(asked)
+        elif watch.ordered is not None:
+            levels = watch.ordered
+        elif self.is_number:
+            levels = tuple(sorted(map(float, self.values)))
+        else:
+            text = (
+                f"is to be ordinal, but holds text; give its values in order: kinds={{{watch.name!r}: ['low', 'high']}}"
+            )
+            self.mistakes.add(watch.name, text)
+            levels = ("",)
+        return self._ordinal(levels)
+
+    def _ordinal(self, levels: tuple[Any, ...]) -> Ordinal:
+        words = any(isinstance(level, str) for level in levels)
+        counts = self.values
+        strange = [value for value in counts if value not in levels]
+        if strange:
+            self.mistakes.add(self.watch.name, f"has values that are not in its order, such as {strange[0]!r}")
+        places = np.arange(len(levels)) if words else np.asarray(levels, float)
+        weights = np.array([counts.get(level, 0) for level in levels], float) + (0 if counts else 1)
+        mean, deviation = _weighted(places, weights)
+        given = self._common("text") | {"holes": True} if words else self._as_number()
+        kept = tuple(map(str, levels)) if words else tuple(map(float, levels))
+        return Ordinal(**given, levels=kept, mean=mean, deviation=deviation)
+
+    def categorical(self) -> Column:
+        """Frequent levels, and one for all others."""
+        counts = self._levels_to_count()
+        frequent = [level for level, n in counts if n >= _rare_below(self.watch.n_seen)][: self.max_levels]
+        if not frequent:
+            return self._ignored("has rare values only", "rare values")
+        note = ""
+        if len(frequent) < len(counts):
+            share = sum(n for level, n in counts if level in set(frequent)) / max(1, sum(n for _, n in counts))
+            different = f"{'more than ' if self.watch.pruned else ''}{len(counts):,}"
+            note = f"has {different} values; the {len(frequent)} most frequent are kept ({share:.1%} of its cells), "
+            note += "all others are '(other)'"
+        return Categorical(**self._levelled(note), levels=tuple(frequent))
+
+    def binary(self) -> Column:
+        """Two levels."""
+        if len(self.values) > 2 or not self.values:
+            text = f"is to be binary, but has {len(self.values) or 'many'} different values"
+            self.mistakes.add(self.watch.name, text)
+        if self.is_truth:
+            return Binary(**self._levelled("") | {"family": "boolean", "arrow": "bool"}, levels=(0.0, 1.0))
+        return Binary(**self._levelled(""), levels=tuple(sorted(level for level, _ in self._levels_to_count())))
+
+    def _levels_to_count(self) -> list[tuple[Any, int]]:
+        """Levels with their counts, the most frequent first; ties in order of their values."""
+        if self.watch.family == "date":
+            self.mistakes.add(self.watch.name, "holds dates, which cannot be categories; convert them to text")
+            return []
+        counts = self.values if self._number_levels else (self.watch.counts or Counter[Any]())
+        typed = ((float(value) if self._number_levels else str(value), n) for value, n in counts.items())
+        return sorted(typed, key=lambda pair: (-pair[1], pair[0]))
+
+    @property
+    def _number_levels(self) -> bool:
+        return self.watch.family != "text" or (self.is_number_text and self.watch.asked is None)
+
+    def _levelled(self, note: str) -> dict[str, Any]:
+        if not self._number_levels:
+            return self._common("text", note)
+        given = self._as_number()
+        return given | {"note": note or given["note"]}
+
+    def datetime(self) -> Column:
+        """Moments with the cycles that they go through."""
+        if not self.is_date:
+            self._refuse("dates such as 2024-12-31 23:59:59", self.watch.odd_date)
+            return Datetime(**self._common())
+        return learn_datetime(self.watch.sampled(self.mistakes, dates=True), self.watch, **self._common())
+
+    def identifier(self) -> Column:
+        """Text that says nothing about other rows."""
+        note = f"is text that differs in nearly every row (give kinds={{{self.watch.name!r}: 'categorical'}} to use it)"
+        return self._ignored(note, "identifier")
+
+    def row_number(self) -> Column:
+        """Numbers that count the rows."""
+        note = f"counts the rows (give kinds={{{self.watch.name!r}: 'numeric'}} to use it)"
+        return self._ignored(note, "row number")
+
+    def unreadable(self) -> Column:
+        """A type that no kind can take."""
+        text = f"is of type {self.watch.arrow}, which cannot be used; convert it, or say "
+        self.mistakes.add(self.watch.name, text + f"kinds={{{self.watch.name!r}: 'ignore'}}")
+        return Ignored(**self._common())
+
+
+_MAKERS: dict[str, Callable[[Decision], Column]] = {
+    "numeric": Decision.numeric,
+    "binary": Decision.binary,
+    "categorical": Decision.categorical,
+    "ordinal": Decision.ordinal,
+    "datetime": Decision.datetime,
+    "identifier": Decision.identifier,
+    "row number": Decision.row_number,
+}
+
+
+def _as_float(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def _rare_below(n_seen: int) -> int:
+    """How often a level must occur: 1 of few rows, 3 of hundreds, 20 of many.
+
+    >>> [_rare_below(n) for n in (40, 500, 5000, 10**6)]
+    [1, 3, 5, 20]
+    """
+    return 1 if n_seen < FEW else max(3, min(20, n_seen // 1000))
+
+
+def _weighted(places: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Mean and deviation of places that occur that often; a deviation of 0 counts as 1."""
+    mean = float(np.average(places, weights=weights)) if weights.sum() else float(places.mean())
+    variance = float(np.average((places - mean) ** 2, weights=weights)) if weights.sum() else 0.0
+    return mean, variance**0.5 or 1.0
+
+
+def learn_numeric(values: np.ndarray, **common: Any) -> Numeric:
+    """How to scale numbers, (k,): by mean and deviation, or through asinh where their tails are heavy."""
+    centre, spread = float(np.median(values)), _spread(values)
+    wide = np.diff(np.quantile(values, [0.005, 0.995]))[0] / (2 * 2.5758 * spread)
+    far = float(np.abs(values - centre).max()) / spread
+    tame = bool(wide > HEAVY or far > FAR)
+    if not tame:
+        centre, spread = float(values.mean()), 1.0
+    away = (values - centre) / spread
+    bent = np.arcsinh(away) if tame else away
+    deviation = float(bent.std())
+    deviation = deviation if deviation > 1e-12 * max(1.0, abs(centre)) else 1.0
+    return Numeric(centre=centre, spread=spread, tame=tame, mean=float(bent.mean()), deviation=deviation, **common)
+
+
+def _decimals(values: np.ndarray) -> int | None:
+    """Digits after the point with which all numbers can be written, up to 6; None: more.
+
+    >>> _decimals(np.array([1.25, 3.5])), _decimals(np.array([1 / 3]))
+    (2, None)
+    """
+    return next((digits for digits in range(7) if (np.round(values, digits) == values).all()), None)
+
+
+def _spread(values: np.ndarray) -> float:
+    """The deviation of a normal with the same quartiles; of wider quantiles where these are (nearly) equal; else 1."""
+    deviation = float(values.std()) or 1.0
+    for share, width in ((0.25, 1.349), (0.05, 3.2897), (0.01, 4.6527)):
+        low, high = np.quantile(values, [share, 1 - share])
+        if high - low > 1e-12 * deviation:
+            return float(high - low) / width
+    return deviation
+
+
+def learn_datetime(values: np.ndarray, watch: Watch, **common: Any) -> Datetime:
+    """How to scale moments, (k,) in microseconds, and which cycles to follow: those that vary and were gone through."""
+    span = watch.high - watch.low
+    varies = {"time of day": _varies(values % DAY), "weekday": span >= 2 * WEEK, "season": span >= 2 * YEAR}
+    cycles = tuple(name for name in CYCLES if varies[name])
+    mean, deviation = float(values.mean()), float(values.std()) or DAY
+    return Datetime(mean=mean, deviation=deviation, cycles=cycles, step=_step(values), **common)
+
+
+def _varies(values: np.ndarray) -> bool:
+    return bool((values != values[0]).any())
+
+
+def _step(values: np.ndarray) -> float:
+    """The coarsest of day, minute, second, millisecond and microsecond that all moments are whole ones of."""
+    steps: Sequence[float] = (DAY, 60 * SECOND, SECOND, SECOND / 1000)
+    return next((step for step in steps if not (values % step).any()), 1.0)
