@@ -14,7 +14,8 @@ from torch import nn
 from isthmus import Autoencoder, ByColumn, Dense, Gaussian, Normal, TopK
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, PENALTIES, Context, Contractive, Plain
 from isthmus.training import Adam, Choices, Objective
-from isthmus.training.explicit import SLOPES, is_chain, is_explicit
+from isthmus.training.chains import SLOPES, is_chain
+from isthmus.training.explicit import is_explicit
 from isthmus.training.steps import Step
 
 CONTEXT = Context((12,), 3, 0.0, 1.0)

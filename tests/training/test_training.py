@@ -82,6 +82,8 @@ def test_small_steps_run_on_one_thread_and_the_number_is_put_back() -> None:
         with threads_for(1e6):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
+        with threads_for(3e7):
+            assert torch.get_num_threads() == 1
         with threads_for(1e9):
             assert torch.get_num_threads() == 2
     finally:

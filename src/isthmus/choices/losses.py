@@ -34,6 +34,8 @@ class Loss(Choice):
     """Whether targets may be NaN, which stands for a missing entry."""
     bounded: ClassVar[bool] = False
     """Whether the data must lie in a range, and so are not standardised."""
+    separable: ClassVar[bool] = False
+    """Whether `gradient` takes outputs and targets of any one shape, for each number counts by itself."""
 
     def output_width(self, n_features: int) -> int:
         """How many numbers the decoder gives for a row."""
@@ -64,7 +66,7 @@ class Loss(Choice):
         return self.per_feature(output, target).mean()
 
     def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of a batch and its gradient by the output, (n, output_width), which the caller may change."""
+        """The loss of a batch and its gradient by the output, (n, output_width); `output` may be overwritten."""
         with torch.enable_grad():
             leaf = output.detach().requires_grad_()
             mean = self.mean(leaf, target)
@@ -93,6 +95,7 @@ class _Distance(Loss):
     _: KW_ONLY
     activation: str | None = "auto"
 
+    separable: ClassVar[bool] = True
     rules: ClassVar[Mapping[str, Rule]] = {"activation": OneOf(("auto", *LINKS))}
 
     def resolve(self, context: Context) -> _Distance:
@@ -132,12 +135,12 @@ class MeanSquaredError(_Distance):
     def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         if self.activation == "tanh":
             return super().gradient(output, target)
-        linked = self.link(output)
+        linked = output.sigmoid_() if self.activation == "sigmoid" else output
         difference = linked - target
         mean = torch.dot(difference.view(-1), difference.view(-1)) / difference.numel()
         difference *= 2.0 / difference.numel()
         if self.activation == "sigmoid":
-            difference = torch.ops.aten.sigmoid_backward(difference, linked)
+            torch.ops.aten.sigmoid_backward.grad_input(difference, linked, grad_input=difference)
         return mean, difference
 
 
@@ -205,6 +208,7 @@ class BinaryCrossEntropy(Loss):
     """
 
     bounded: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
     unit: ClassVar[str] = "nats per feature"
     likelihood: ClassVar[bool] = True
 
@@ -221,8 +225,25 @@ class BinaryCrossEntropy(Loss):
         return functional.binary_cross_entropy_with_logits(output, target)
 
     def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        total = functional.softplus(output).sum() - torch.dot(output.view(-1), target.reshape(-1))
-        return total / output.numel(), torch.sigmoid(output).sub_(target).div_(output.numel())
+        """Of the logits l: ``softplus(l) - x l = max(l, 0) - x l - log max(s, 1 - s)`` with s their sigmoid.
+
+        So written it costs one sigmoid and few logarithms, where softplus is an exponential and a logarithm each.
+        """
+        share = 1.0 / output.numel()
+        spare = output.clamp_min(0.0)
+        total = torch.addcmul(spare, output, target, value=-1.0, out=spare).sum()
+        linked = output.sigmoid_()
+        certain = torch.maximum(torch.sub(1.0, linked, out=spare), linked, out=spare)
+        return total.sub_(_sum_of_logs(certain)).mul_(share), linked.sub_(target).mul_(share)
+
+
+def _sum_of_logs(values: Tensor) -> Tensor:
+    """The sum of the logarithms of numbers in [1/2, 1]: of their products by 16, which stay far from zero."""
+    if values.numel() % 16:
+        flat = values.view(-1)
+        whole = flat.numel() // 16 * 16
+        return _sum_of_logs(flat[:whole]) + flat[whole:].log().sum()
+    return values.view(16, -1).prod(0).log_().sum()
 
 
 @LOSSES.register("normal")

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
-SHARED_WORK = 1e8
-"""Floating-point operations in a step below which one thread does it as fast as two."""
+WORK_PER_THREAD = 2e7
+"""Floating-point operations in a step that are worth a thread of their own."""
 
 
 @contextmanager
 def threads_for(work: float) -> Iterator[None]:
-    """Run a block with one thread if its steps are too small to share, and put the number of threads back.
+    """Run a block with no more threads than its steps have work for, and put the number of threads back.
 
-    Such steps gain nothing from a second thread on an idle machine, and lose much when another process wants its core:
-    threads that wait for each other hundreds of times a step then wait in vain.
+    Too many gain nothing on an idle machine, and lose much when another process wants a core: threads that wait for
+    each other dozens of times a step then wait in vain. The number depends on nothing else, for results do on it.
     """
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(1 if work < SHARED_WORK else before)
+        torch.set_num_threads(max(1, min(before, int(work / WORK_PER_THREAD))))
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def precision_for(name: str) -> Iterator[None]:
+    """Run a block with that precision of matrix products and convolutions on CUDA, and put the old one back.
+
+    ``"float32"`` means it: torch by itself lets convolutions drop to TF32.
+    """
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "tf32" if name == "tf32" else "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 def available_devices() -> list[str]:

@@ -50,8 +50,10 @@ class ResidentFeed(Feed):
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
         order = torch.randperm(self.n_rows, generator=generator).to(self.rows.device)
+        last = self._buffer[: (self.n_rows - 1) % len(self._buffer) + 1]
         for index in order.split(self.batch_size):
-            yield torch.index_select(self.rows, 0, index, out=self._buffer[: len(index)])
+            buffer = self._buffer if len(index) == len(self._buffer) else last
+            yield torch.index_select(self.rows, 0, index, out=buffer)
 
 
 class StreamedFeed(Feed):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from isthmus.training.callbacks import Callback, overrides
-from isthmus.training.devices import threads_for
+from isthmus.training.devices import precision_for, threads_for
 from isthmus.training.feeding import Feed
+from isthmus.training.graphs import recorded
 from isthmus.training.history import History
 from isthmus.training.objective import LossParts, Objective, count_multiplications
 from isthmus.training.schedule import Optimizer, Schedule
@@ -83,11 +84,15 @@ class Run:
         self.train, self.validation, self.callbacks = train, validation, tuple(callbacks)
         self.device = next(iter(objective.parameters())).device
         self.do_step = Step(objective, settings.optimizer, settings.precision)
+        self.advance = recorded(self.do_step, settings.batch_size)
         self.history, self.best = History(), Best()
         self.epoch, self.step, self.stop_reason = 0, 0, ""
         self.order = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
-        self._log = torch.zeros(train.n_batches, len(LossParts._fields) + 1, device=self.device)
+        self._log = torch.zeros(train.n_batches, len(LossParts._fields), device=self.device)
+        self._pending: list[LossParts] = []
+        self._rows = torch.full((train.n_batches, 1), float(train.batch_size), dtype=torch.double, device=self.device)
+        self._rows[-1] = train.n_rows - (train.n_batches - 1) * train.batch_size
         self._on_step = [callback for callback in callbacks if overrides(callback, "on_step_end")]
 
     @property
@@ -99,6 +104,21 @@ class Run:
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         return self.settings.learning_rate * self.settings.schedule.factor(self.step / self.n_steps)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is to follow."""
+        return bool(self.stop_reason) or self.epoch >= self.settings.max_epochs
+
+    @property
+    def calls_every_step(self) -> bool:
+        """Whether a callback is told of every step."""
+        return bool(self._on_step)
+
+    def anneal(self) -> None:
+        """Tell a code that changes in the course of the run how far that is."""
+        if self.objective.code.anneals:
+            self.objective.code.progress = self.step / self.n_steps
 
     def stop(self, reason: str) -> None:
         """End the run after the current step."""
@@ -112,20 +132,34 @@ class Run:
     def mean_loss(self) -> float:
         """Mean total loss of the steps of this epoch so far; asks the device, so not for every step."""
         taken = self.step - self.epoch * self.train.n_batches
-        return float(_means(self._log[:taken])[0]) if 0 < taken <= len(self._log) else float("nan")
+        return float(self.means(taken)[0]) if 0 < taken <= len(self._log) else float("nan")
 
-    def log_step(self, index: int, parts: LossParts, n_rows: int) -> None:
+    def means(self, n_steps: int) -> Tensor:
+        """Means of the parts over the rows of the first steps of this epoch, (4,)."""
+        return _means(self.epoch_log(n_steps), self._rows[:n_steps])
+
+    def log_step(self, index: int, parts: LossParts) -> None:
         """Keep the parts of a step's loss on the device."""
-        row = self._log[index]
-        torch.stack([part.detach() for part in parts], out=row[:-1])
-        row[-1] = n_rows
+        if index == 0:
+            self._pending = []
+        self._pending.append(parts)
+        if len(self._pending) == CHECK_EVERY:
+            self._write_log(index + 1)
         self.step += 1
         for callback in self._on_step:
             callback.on_step_end(self)
 
     def epoch_log(self, n_steps: int) -> Tensor:
-        """The parts and the number of rows of each step taken in this epoch, (n_steps, 5)."""
+        """The parts of each step taken in this epoch, (n_steps, 4)."""
+        self._write_log(n_steps)
         return self._log[:n_steps]
+
+    def _write_log(self, n_steps: int) -> None:
+        """Stack what is pending, which is quicker than one step at a time."""
+        if self._pending:
+            flat = torch.stack([part.detach() for parts in self._pending for part in parts])
+            self._log[n_steps - len(self._pending) : n_steps] = flat.view(-1, self._log.shape[1])
+            self._pending = []
 
     def keep_if_best(self, monitored: float) -> None:
         """Keep a copy of the weights if the monitored loss has fallen."""
@@ -141,32 +175,38 @@ class Run:
                 buffer.copy_(self.best.buffers[name])
 
 
-def train(run: Run) -> Run:
+def train(run: Run, *, started: bool = False) -> Run:
     """Train until something stops the run; afterwards `run.stop_reason` says what did.
 
-    Ctrl-C stops it too and keeps the best weights so far.
+    Ctrl-C stops it too and keeps the best weights so far. A run that has `started` goes on.
     """
     run.objective.train()
-    run.emit("on_fit_start")
+    if not started:
+        run.emit("on_fit_start")
     try:
-        with threads_for(6.0 * count_multiplications(run.objective) * run.settings.batch_size):
-            while run.epoch < run.settings.max_epochs and not run.stop_reason:
+        work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
+        with threads_for(work), precision_for(run.settings.precision):
+            while not run.is_over:
                 _run_epoch(run)
     except KeyboardInterrupt:
         run.stop("interrupted")
-    _finish(run)
+    finish(run)
     return run
 
 
 def _run_epoch(run: Run) -> None:
     began = time.perf_counter()
     run.emit("on_epoch_start")
-    taken = _take_steps(run)
+    close_epoch(run, _take_steps(run), began)
+
+
+def close_epoch(run: Run, taken: int, began: float) -> None:
+    """After the steps of an epoch: measure, keep the row of the history, and stop the run where it is time."""
     log = run.epoch_log(taken)
     if not bool(torch.isfinite(log).all()):
         run.stop_reason = "diverged"
         return
-    row = _measure(run, log, time.perf_counter() - began)
+    row = _measure(run, taken, time.perf_counter() - began)
     run.epoch += 1
     run.history.append({"epoch": run.epoch, **row})
     monitored = row.get("val_loss", row["loss"])
@@ -179,9 +219,8 @@ def _run_epoch(run: Run) -> None:
 def _take_steps(run: Run) -> int:
     """Train on every batch once; returns how many steps were taken."""
     for index, x in enumerate(run.train.shuffled(run.order)):
-        if run.objective.code.anneals:
-            run.objective.code.progress = run.step / run.n_steps
-        run.log_step(index, run.do_step(x, run.learning_rate, run.noise), len(x))
+        run.anneal()
+        run.log_step(index, run.advance(x, run.learning_rate, run.noise))
         if index % CHECK_EVERY == CHECK_EVERY - 1 and not bool(torch.isfinite(run.epoch_log(index + 1)[-1]).all()):
             return index + 1
         if run.stop_reason:
@@ -189,19 +228,18 @@ def _take_steps(run: Run) -> int:
     return run.train.n_batches
 
 
-def _measure(run: Run, log: Tensor, seconds: float) -> dict[str, float]:
+def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:
     """The row of the history of one epoch; the one place where numbers come back from the device."""
-    row = dict(zip(("loss", *LossParts._fields[1:]), _means(log).tolist(), strict=True))
+    row = dict(zip(("loss", *LossParts._fields[1:]), run.means(n_steps).tolist(), strict=True))
     if run.validation is not None:
         total, reconstruction = evaluate(run.objective, run.validation, run.settings.seed)[:2]
         row |= {"val_loss": total, "val_reconstruction": reconstruction}
     return row | {"learning_rate": run.learning_rate, "seconds": seconds}
 
 
-def _means(log: Tensor) -> Tensor:
-    """Means of the parts over rows: (steps, 5) → (4,)."""
-    rows = log[:, -1:].double()
-    return (log[:, :-1].double() * rows).sum(0) / rows.sum()
+def _means(log: Tensor, rows: Tensor) -> Tensor:
+    """Means of the parts over rows: (steps, 4) and (steps, 1) → (4,)."""
+    return (log.double() * rows).sum(0) / rows.sum()
 
 
 @torch.no_grad()
@@ -211,13 +249,17 @@ def evaluate(objective: Objective, feed: Feed, seed: int) -> list[float]:
     noise, order = torch.Generator(device).manual_seed(seed + 2), torch.Generator().manual_seed(seed + 2)
     was_training = objective.training
     objective.eval()
-    log = [torch.stack([*objective(x, noise), x.new_tensor(float(len(x)))]) for x in feed.shuffled(order)]
+    log, rows = [], []
+    for x in feed.shuffled(order):
+        log.append(torch.stack(objective(x, noise)))
+        rows.append([float(len(x))])
     objective.train(was_training)
-    means: list[float] = _means(torch.stack(log)).tolist()
+    means: list[float] = _means(torch.stack(log), torch.tensor(rows, dtype=torch.double, device=device)).tolist()
     return means
 
 
-def _finish(run: Run) -> None:
+def finish(run: Run) -> None:
+    """Put the best weights back where that is wanted, and tell everybody that the run is over."""
     early = run.settings.patience is not None
     if run.stop_reason in ("interrupted", "diverged") or early:
         run.restore_best()
