@@ -82,6 +82,7 @@ _HOMES = {
         "VariationalAutoencoder",
         "choices_by_parameter",
         "find_kind",
+        "fit_many",
         "load",
     ),
     "isthmus.tasks": ("EncoderClassifier",),
@@ -98,8 +99,7 @@ if TYPE_CHECKING:
     from isthmus import diagnosis as diagnosis
     from isthmus import files as files
     from isthmus import plots as plots
-    from isthmus.choices import L1 as L1
-    from isthmus.choices import L2 as L2
+    from isthmus.data import datasets as datasets
     from isthmus.choices import BinaryCrossEntropy as BinaryCrossEntropy
     from isthmus.choices import ByColumn as ByColumn
     from isthmus.choices import CategoricalCrossEntropy as CategoricalCrossEntropy
@@ -110,6 +110,8 @@ if TYPE_CHECKING:
     from isthmus.choices import GaussianNoise as GaussianNoise
     from isthmus.choices import Huber as Huber
     from isthmus.choices import KLSparsity as KLSparsity
+    from isthmus.choices import L1 as L1
+    from isthmus.choices import L2 as L2
     from isthmus.choices import Masking as Masking
     from isthmus.choices import MeanAbsoluteError as MeanAbsoluteError
     from isthmus.choices import MeanSquaredError as MeanSquaredError
@@ -123,20 +125,20 @@ if TYPE_CHECKING:
     from isthmus.choices import TopK as TopK
     from isthmus.data import ImageFolder as ImageFolder
     from isthmus.data import Source as Source
-    from isthmus.data import datasets as datasets
     from isthmus.data import read as read
     from isthmus.diagnosis import diagnose as diagnose
-    from isthmus.estimators import KINDS as KINDS
     from isthmus.estimators import Autoencoder as Autoencoder
     from isthmus.estimators import ContractiveAutoencoder as ContractiveAutoencoder
     from isthmus.estimators import ConvolutionalAutoencoder as ConvolutionalAutoencoder
     from isthmus.estimators import DenoisingAutoencoder as DenoisingAutoencoder
+    from isthmus.estimators import KINDS as KINDS
     from isthmus.estimators import LinearAutoencoder as LinearAutoencoder
     from isthmus.estimators import Posterior as Posterior
     from isthmus.estimators import SparseAutoencoder as SparseAutoencoder
     from isthmus.estimators import VariationalAutoencoder as VariationalAutoencoder
     from isthmus.estimators import choices_by_parameter as choices_by_parameter
     from isthmus.estimators import find_kind as find_kind
+    from isthmus.estimators import fit_many as fit_many
     from isthmus.estimators import load as load
     from isthmus.exceptions import DataError as DataError
     from isthmus.exceptions import DivergenceError as DivergenceError

@@ -5,6 +5,7 @@ from isthmus.estimators.fitting import choices_by_parameter
 from isthmus.estimators.generative import Posterior
 from isthmus.estimators.layers import Layer
 from isthmus.estimators.linear import LinearAutoencoder
+from isthmus.estimators.many import fit_many
 from isthmus.estimators.persistence import load
 from isthmus.estimators.variants import (
     KINDS,
@@ -29,5 +30,6 @@ __all__ = [
     "VariationalAutoencoder",
     "choices_by_parameter",
     "find_kind",
+    "fit_many",
     "load",
 ]

@@ -193,6 +193,10 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _train(self, prepared: Prepared) -> None:
         train(prepared.run)
+        self._take_over(prepared)
+
+    def _take_over(self, prepared: Prepared) -> None:
+        """Keep what a run has learned, and look at how it went."""
         self._keep(prepared)
         report_trouble(prepared.run)
         for name, array in look_back(prepared.run).items():

@@ -1,0 +1,73 @@
+"""Many models at once: a grid of settings trained together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from sklearn.base import clone
+from sklearn.model_selection import ParameterGrid
+
+from isthmus.estimators.autoencoder import Autoencoder
+from isthmus.estimators.fitting import prepare
+from isthmus.estimators.validation import take
+from isthmus.training.many import share_rows, train_many
+
+Model = TypeVar("Model", bound=Autoencoder)
+
+
+def fit_many(
+    estimator: Model,
+    X: Any,
+    grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]],
+    y: Any = None,
+    *,
+    X_val: Any = None,
+    y_val: Any = None,
+) -> list[Model]:
+    """Fit one model for every point of a grid, together where they can be.
+
+    Dense networks that differ in nothing but their seed, code and its size, corruption, penalty, loss, learning rate,
+    schedule, optimiser or number of epochs take their steps together: all their products are one. Each ends as `fit`
+    would end it alone, up to the rounding of sums (a relative 1e-4 in the loss). Other models, such as convolutional
+    ones, and those with other layers or another batch size than all the rest, are fitted one after the other.
+
+    Parameters
+    ----------
+    estimator
+        What all models have in common; it stays as it is.
+    X, y, X_val, y_val
+        As for ``fit``; all models learn from the same rows.
+    grid
+        Names of parameters and the values to try, as for scikit-learn's ``ParameterGrid``; several such mappings are
+        grids one after the other.
+
+    Returns
+    -------
+    list of fitted estimators
+        In the order of ``ParameterGrid(grid)``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for ``fit``, of the first point of the grid that cannot be used; nothing is trained then.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> X = numpy.random.default_rng(0).random((50, 6))
+    >>> models = fit_many(Autoencoder(2, max_epochs=2), X, {"random_state": [0, 1], "learning_rate": [0.001, 0.01]})
+    >>> [model.random_state for model in models]
+    [0, 1, 0, 1]
+    """
+    models: list[Model] = [clone(estimator).set_params(**point) for point in ParameterGrid(grid)]
+    prepared = []
+    for model in models:
+        given = take(model, X, y, fitting=True, min_rows=2)
+        prepared.append(prepare(model, given, None if X_val is None else take(model, X_val, y_val)))
+        share_rows([each.run for each in prepared])
+    train_many([each.run for each in prepared])
+    for model, each in zip(models, prepared, strict=True):
+        model._take_over(each)
+        model._finish(each)
+    return models
