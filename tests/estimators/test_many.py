@@ -10,6 +10,7 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 
+import isthmus
 from isthmus import L1, Adam, Autoencoder, Callback, Dense, Gaussian, GaussianNoise, MaxSteps, fit_many
 from isthmus.training import Run, many
 from isthmus.training.many import Team
@@ -129,8 +130,6 @@ def test_nothing_is_trained_where_one_point_cannot_be_used(base: Autoencoder, di
 def test_fitted_together_a_model_is_saved_and_trained_further(
     base: Autoencoder, digits: np.ndarray, tmp_path: Any
 ) -> None:
-    import isthmus
-
     model = fit_many(base, digits, {"random_state": [0, 1]})[1]
     loaded = isthmus.load(model.save(tmp_path / "m.safetensors"))
     np.testing.assert_array_equal(loaded.transform(digits[:50]), model.transform(digits[:50]))

@@ -68,6 +68,6 @@ def fit_many(
         share_rows([each.run for each in prepared])
     train_many([each.run for each in prepared])
     for model, each in zip(models, prepared, strict=True):
-        model._take_over(each)
-        model._finish(each)
+        model._take_over(each)  # noqa: SLF001  # what `fit` itself does after training
+        model._finish(each)  # noqa: SLF001
     return models
