@@ -72,6 +72,16 @@ class Loss(Choice):
             mean = self.mean(leaf, target)
         return mean.detach(), torch.autograd.grad(mean, leaf)[0].contiguous()
 
+    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same for the outputs of several models, (models, n, output_width), with a loss for each."""
+        means = []
+        for output, target in zip(outputs, targets, strict=True):
+            mean, gradient = self.gradient(output, target)
+            if gradient.data_ptr() != output.data_ptr():
+                output.copy_(gradient)
+            means.append(mean)
+        return means, outputs
+
     def per_row(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, mean over its features, (n,)."""
         return self.per_feature(output, target).mean(dim=1)
@@ -135,13 +145,20 @@ class MeanSquaredError(_Distance):
     def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         if self.activation == "tanh":
             return super().gradient(output, target)
-        linked = output.sigmoid_() if self.activation == "sigmoid" else output
-        difference = linked - target
-        mean = torch.dot(difference.view(-1), difference.view(-1)) / difference.numel()
-        difference *= 2.0 / difference.numel()
+        means, gradient = self.gradients(output[None], target[None])
+        return means[0], gradient[0]
+
+    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
+        if self.activation == "tanh":
+            return super().gradients(outputs, targets)
+        linked = outputs.sigmoid_() if self.activation == "sigmoid" else outputs
+        difference = linked - targets
+        share = 1.0 / difference[0].numel()
+        means = difference.square().flatten(1).sum(1).mul_(share)
+        difference *= 2.0 * share
         if self.activation == "sigmoid":
             torch.ops.aten.sigmoid_backward.grad_input(difference, linked, grad_input=difference)
-        return mean, difference
+        return list(means.unbind()), difference
 
 
 @LOSSES.register("mean-absolute-error")
@@ -225,25 +242,29 @@ class BinaryCrossEntropy(Loss):
         return functional.binary_cross_entropy_with_logits(output, target)
 
     def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        means, gradient = self.gradients(output[None], target[None])
+        return means[0], gradient[0]
+
+    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
         """Of the logits l: ``softplus(l) - x l = max(l, 0) - x l - log max(s, 1 - s)`` with s their sigmoid.
 
         So written it costs one sigmoid and few logarithms, where softplus is an exponential and a logarithm each.
         """
-        share = 1.0 / output.numel()
-        spare = output.clamp_min(0.0)
-        total = torch.addcmul(spare, output, target, value=-1.0, out=spare).sum()
-        linked = output.sigmoid_()
+        share = 1.0 / outputs[0].numel()
+        spare = outputs.clamp_min(0.0)
+        totals = torch.addcmul(spare, outputs, targets, value=-1.0, out=spare).flatten(1).sum(1)
+        linked = outputs.sigmoid_()
         certain = torch.maximum(torch.sub(1.0, linked, out=spare), linked, out=spare)
-        return total.sub_(_sum_of_logs(certain)).mul_(share), linked.sub_(target).mul_(share)
+        totals.sub_(_sums_of_logs(certain.flatten(1))).mul_(share)
+        return list(totals.unbind()), linked.sub_(targets).mul_(share)
 
 
-def _sum_of_logs(values: Tensor) -> Tensor:
-    """The sum of the logarithms of numbers in [1/2, 1]: of their products by 16, which stay far from zero."""
-    if values.numel() % 16:
-        flat = values.view(-1)
-        whole = flat.numel() // 16 * 16
-        return _sum_of_logs(flat[:whole]) + flat[whole:].log().sum()
-    return values.view(16, -1).prod(0).log_().sum()
+def _sums_of_logs(values: Tensor) -> Tensor:
+    """Sums along rows of the logarithms of numbers in [1/2, 1]: of their products by 16, which stay far from zero."""
+    rest = values.shape[1] % 16
+    if rest:
+        return _sums_of_logs(values[:, rest:].contiguous()) + values[:, :rest].log().sum(1)
+    return values.view(len(values), 16, -1).prod(1).log_().sum(1)
 
 
 @LOSSES.register("normal")

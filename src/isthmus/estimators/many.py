@@ -30,7 +30,8 @@ def fit_many(
     Dense networks that differ in nothing but their seed, code and its size, corruption, penalty, loss, learning rate,
     schedule, optimiser or number of epochs take their steps together: all their products are one. Each ends as `fit`
     would end it alone, up to the rounding of sums (a relative 1e-4 in the loss). Other models, such as convolutional
-    ones, and those with other layers or another batch size than all the rest, are fitted one after the other.
+    ones, those with other layers or another batch size than all the rest, and those that fill the processor by
+    themselves, are fitted one after the other.
 
     Parameters
     ----------

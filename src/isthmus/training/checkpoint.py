@@ -117,7 +117,7 @@ def _put_back(run: Run, tensors: dict[str, Tensor], values: Mapping[str, Any]) -
     run.do_step.flat.values.data.copy_(tensors["weights"])
     run.order.set_state(tensors["order"])
     run.noise.set_state(tensors["noise"])
-    state = run.do_step.optimizer.state[run.do_step.flat.values]
+    state = run.do_step.state
     for name, value in _group(tensors, "optimizer.").items():
         state[name] = value.to(run.device)
     for name, buffer in run.objective.named_buffers():
@@ -139,6 +139,6 @@ def continue_from(run: Run, history: History, optimizer: Mapping[str, Tensor]) -
     """Put a run of one more pass behind the epochs already in the history, with the optimiser as it was left."""
     run.history = History(history.rows)
     run.epoch, run.step = len(history), len(history) * run.train.n_batches
-    state = run.do_step.optimizer.state[run.do_step.flat.values]
+    state = run.do_step.state
     for name, value in optimizer.items():
         state[name] = value.clone()

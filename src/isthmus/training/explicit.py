@@ -54,7 +54,7 @@ class ExplicitGradient:
         self._chains: dict[int, tuple[Chain, Chain]] = {}
         is_plain = isinstance(self.choices.code, Plain)
         activation: nn.Module = getattr(objective.code, "activation", objective.code)
-        self._is_identity = is_plain and isinstance(activation, nn.Identity)
+        self.is_identity = is_plain and isinstance(activation, nn.Identity)
         self._slope = SLOPES.get(type(activation)) if is_plain else None
 
     def _of(self, n_rows: int) -> tuple[Chain, Chain]:
@@ -87,7 +87,7 @@ class ExplicitGradient:
 
     def code(self, h: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         """The codes, their prior, and what turns the gradient of the codes into that of the encoder's output."""
-        if self._is_identity:
+        if self.is_identity:
             return h, self._zero, lambda gradient: gradient
         if self._slope is not None:
             return self._activated(h)

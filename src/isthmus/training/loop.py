@@ -278,5 +278,4 @@ def first_bad_step(run: Run) -> int:
 
 def optimizer_state(run: Run) -> dict[str, Tensor]:
     """A copy of the optimiser's running means, by name."""
-    state = run.do_step.optimizer.state[run.do_step.flat.values]
-    return {name: copy.deepcopy(value) for name, value in state.items()}
+    return {name: copy.deepcopy(value) for name, value in run.do_step.state.items()}

@@ -105,6 +105,13 @@ class Optimizer(Choice):
     """How parameters follow their gradients."""
 
     clip_norm: float | None
+    kernel: ClassVar[str | None] = None
+    """A fused kernel of torch that is the whole step, with the arguments of Adam's; None, or one that this torch has
+    not: `build` is asked instead."""
+
+    def kernel_settings(self) -> dict[str, float]:
+        """What the kernel takes besides tensors and the learning rate."""
+        return {}
 
     def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
         """The torch optimiser over one flat parameter; its learning rate is set before every step."""
@@ -143,7 +150,11 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
     clip_norm: float | None = None
 
+    kernel: ClassVar[str | None] = "_fused_adam_"
     rules: ClassVar[Mapping[str, Rule]] = _ADAM_RULES
+
+    def kernel_settings(self) -> dict[str, float]:
+        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.epsilon, "weight_decay": 0.0}
 
     def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
         return torch.optim.Adam([parameters], betas=(self.beta1, self.beta2), eps=self.epsilon, fused=True)
@@ -169,7 +180,12 @@ class AdamW(Optimizer):
     epsilon: float = 1e-8
     clip_norm: float | None = None
 
+    kernel: ClassVar[str | None] = "_fused_adamw_"
     rules: ClassVar[Mapping[str, Rule]] = {"weight_decay": Number(0.0), **_ADAM_RULES}
+
+    def kernel_settings(self) -> dict[str, float]:
+        decay = self.weight_decay
+        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.epsilon, "weight_decay": decay}
 
     def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
         betas = (self.beta1, self.beta2)

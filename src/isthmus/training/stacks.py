@@ -155,6 +155,9 @@ class StackedGradient:
     def __init__(self, gradients: Sequence[ExplicitGradient]) -> None:
         self.gradients = gradients
         self._chains: dict[int, tuple[StackedChain, StackedChain]] = {}
+        self.is_bare = all(each.is_identity and each.choices.penalty is None for each in gradients)
+        self._one_loss = len({repr(each.choices.loss) for each in gradients}) == 1
+        self._zero = torch.zeros(())
 
     def _of(self, n_rows: int) -> tuple[StackedChain, StackedChain]:
         if n_rows not in self._chains:
@@ -170,10 +173,12 @@ class StackedGradient:
         """(models, n, d) → one `LossParts` a model."""
         encoder, decoder = self._of(x.shape[1])
         given = self._corrupted(x, generators)
-        coded = [
-            each.code(h, generator)
-            for each, h, generator in zip(self.gradients, encoder.forward(given), generators, strict=True)
-        ]
+        h = encoder.forward(given)
+        if self.is_bare:
+            means, gradient = self._losses(decoder.forward(h), x)
+            encoder.backward(decoder.backward(gradient, of_input=True), of_input=False)
+            return [LossParts(mean, mean, self._zero, self._zero) for mean in means]
+        coded = [each.code(rows, noise) for each, rows, noise in zip(self.gradients, h, generators, strict=True)]
         reconstructions, gradient = self._losses(decoder.forward([z for z, _, _ in coded]), x)
         of_codes = list(decoder.backward(gradient, of_input=True))
         parts = []
@@ -194,6 +199,8 @@ class StackedGradient:
 
     def _losses(self, output: Stack, x: Tensor) -> tuple[list[Tensor], Stack]:
         """The loss of each model and the gradients of all outputs, which lie where the outputs did."""
+        if self._one_loss and isinstance(output, Tensor):
+            return self.gradients[0].choices.loss.gradients(output, x)
         means = []
         for each, rows, target in zip(self.gradients, output, x, strict=True):
             mean, gradient = each.choices.loss.gradient(rows, target)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,32 @@ def _shaped(flat: Tensor, like: Tensor) -> Tensor:
     return flat.view(like.shape[::-1]).t() if is_wide(like) else flat.view(like.shape)
 
 
+class FusedKernel:
+    """A fused kernel of torch that is a whole step of an optimiser.
+
+    Called itself, it takes a tenth of what torch's ``step()`` takes for small networks, and spares the second that
+    torch needs to load what its optimisers want.
+    """
+
+    def __init__(self, kernel: Callable[..., None], settings: dict[str, float]) -> None:
+        self.kernel, self.settings = kernel, settings
+
+    @classmethod
+    def of(cls, optimizer: Optimizer) -> FusedKernel | None:
+        """That of an optimiser, if it has one and this torch has that: its name is private to torch."""
+        kernel = getattr(torch, optimizer.kernel or "", None)
+        return None if kernel is None else cls(kernel, optimizer.kernel_settings())
+
+    def __call__(self, pieces: tuple[list[Tensor], ...], step: Tensor, learning_rate: float | Tensor) -> None:
+        """Move values along gradients, given with both running means in pieces; `step` counts from one."""
+        values, gradients, means, squares = pieces
+        step += 1
+        if step.device.type == "cpu" and int(step) % SWEEP_EVERY == 0:
+            _sweep(*means, *squares)
+        self.kernel(values, gradients, means, squares, [], [step] * len(values), lr=learning_rate,
+                    amsgrad=False, maximize=False, **self.settings)  # fmt: skip
+
+
 class Step:
     """Runs one batch forward and back and moves the parameters.
 
@@ -108,11 +134,12 @@ class Step:
         self.objective, self.precision = objective, precision
         self.flat = FlatParameters(objective)
         self.clip_norm = optimizer.clip_norm
-        self.optimizer = optimizer.build(self.flat.values)
+        self.fused = FusedKernel.of(optimizer)
+        self._optimizer = optimizer.build(self.flat.values) if self.fused is None else None
+        self._state = self._fresh_state()
         by_hand = precision == "float32" and is_explicit(objective)
         self.explicit = ExplicitGradient(objective) if by_hand else None
         self._moved: tuple[list[Tensor], ...] | None = None
-        self._sweeps = self.flat.values.device.type == "cpu"
 
     def __call__(self, x: Tensor, learning_rate: float | Tensor, generator: torch.Generator | None) -> LossParts:
         """Train on one batch of scaled rows, (n, d); a rate on the device is read there, at every replay of a graph."""
@@ -138,24 +165,33 @@ class Step:
     @property
     def moves_on_device(self) -> bool:
         """Whether the optimiser is one kernel that needs nothing of the host."""
-        return type(self.optimizer) in _KERNELS
+        return self.fused is not None
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The optimiser's running means, by name; to be changed in place."""
+        return self._state if self._optimizer is None else self._optimizer.state[self.flat.values]
+
+    def _fresh_state(self) -> dict[str, Tensor]:
+        values = self.flat.values.detach()
+        means = {name: torch.zeros_like(values) for name in ("exp_avg", "exp_avg_sq")}
+        return {"step": values.new_zeros(()), **means} if self._optimizer is None else {}
 
     def _move(self, learning_rate: float | Tensor) -> None:
-        """One step of the optimiser: its fused kernel itself where it has one, for `step()` costs more than that."""
-        state = self.optimizer.state.get(self.flat.values)
-        kernel = _KERNELS.get(type(self.optimizer))
-        group = self.optimizer.param_groups[0]
-        if not state or kernel is None:
-            group["lr"] = float(learning_rate)
-            self.optimizer.step()
-            return
-        state["step"] += 1
-        if self._sweeps and int(state["step"]) % SWEEP_EVERY == 0:
-            _sweep(state["exp_avg"], state["exp_avg_sq"])
-        values, gradients, means, squares = self._pieces(state)
-        (beta1, beta2), decay, epsilon = group["betas"], group["weight_decay"], group["eps"]
-        kernel(values, gradients, means, squares, [], [state["step"]] * len(values), amsgrad=False, maximize=False,
-               lr=learning_rate, beta1=beta1, beta2=beta2, weight_decay=decay, eps=epsilon)  # fmt: skip
+        """One step of the optimiser."""
+        if self.fused is None:
+            assert self._optimizer is not None
+            self._optimizer.param_groups[0]["lr"] = float(learning_rate)
+            self._optimizer.step()
+        else:
+            self.fused(self._pieces(self._state), self._state["step"], learning_rate)
+
+    def move_to(self, values: Tensor, gradients: Tensor, *means: Tensor) -> None:
+        """Go on in buffers given from outside, of the same lengths; `means` are for the fused kernel's."""
+        self.flat.move_to(values, gradients)
+        if self.fused is not None:
+            for name, mean in zip(("exp_avg", "exp_avg_sq"), means, strict=True):
+                self._state[name] = mean.copy_(self._state[name])
 
     def _pieces(self, state: dict[str, Tensor]) -> tuple[list[Tensor], ...]:
         """Values, gradients and running means in pieces, made once; a checkpoint puts other running means there."""
@@ -164,7 +200,7 @@ class Step:
             for piece, now in zip(self._moved[1:3], (self.flat.gradients, state["exp_avg"]), strict=True)
         ):
             whole = (self.flat.values.detach(), self.flat.gradients, state["exp_avg"], state["exp_avg_sq"])
-            lengths = self.flat.segments() if self._sweeps else [whole[0].numel()]
+            lengths = self.flat.segments() if whole[0].device.type == "cpu" else [whole[0].numel()]
             self._moved = tuple(list(tensor.split(lengths)) for tensor in whole)
         return self._moved
 
@@ -181,10 +217,3 @@ def _sweep(*means: Tensor) -> None:
     """
     for mean in means:
         mean[mean.abs() < 1e-30] = 0.0
-
-
-_KERNELS: dict[type[torch.optim.Optimizer], Any] = {
-    kind: getattr(torch, name)
-    for kind, name in ((torch.optim.Adam, "_fused_adam_"), (torch.optim.AdamW, "_fused_adamw_"))
-    if hasattr(torch, name)  # a private name of torch, which some later version may not have
-}
