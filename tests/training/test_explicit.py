@@ -121,3 +121,49 @@ def test_training_by_hand_ends_where_training_by_autograd_does(
     by_autograd = Autoencoder(4, max_epochs=5, random_state=0).fit(digits)
     np.testing.assert_allclose(by_hand.history_["loss"], by_autograd.history_["loss"], rtol=1e-4)
     np.testing.assert_allclose(by_hand.transform(digits), by_autograd.transform(digits), atol=0.02)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("loss", ["binary-cross-entropy", "mean-squared-error", "huber", "multinomial"])
+def test_wide_layers_are_dealt_out_to_threads(n_threads: int, loss: str) -> None:
+    context = Context((300,), 3, 0.0, 1.0)
+    choices = Choices(network=Dense((120, 5)), code=Plain("relu"), loss=LOSSES.resolve(loss)).resolve(context)
+    torch.manual_seed(0)
+    made = Objective(choices, context).train()
+    steps = [Step(each, Adam()) for each in (made, copy.deepcopy(made))]
+    steps[1].explicit = None
+    x = torch.rand(7, 300)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(n_threads)
+        parts = [step(x, 0.01, None) for step in steps]
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(parts[0].total, parts[1].total.detach(), rtol=1e-5, atol=1e-6)
+    scale = float(steps[1].flat.gradients.abs().max())
+    torch.testing.assert_close(steps[0].flat.gradients, steps[1].flat.gradients, rtol=1e-5, atol=1e-5 * scale)
+    explicit = steps[0].explicit
+    assert explicit is not None
+    kinds = [type(product).__name__ for chain in explicit.chains_for(7) for product in chain.products]
+    split_output = n_threads > 1 and loss != "multinomial"
+    assert kinds[0] == ("SplitInput" if n_threads > 1 else "Product")
+    assert kinds[-1] == ("SplitOutput" if split_output else "Product")
+
+
+def test_vanishing_running_means_are_set_to_zero() -> None:
+    made = objective()
+    assert made is not None
+    step = Step(made, Adam())
+    for _ in range(128):
+        step.state["exp_avg"][0], step.state["exp_avg"][1] = 1e-33, 1e-20
+        step.flat.gradients.zero_()
+        step.follow(0.0)
+    assert float(step.state["exp_avg"][0]) == 0.0
+    assert float(step.state["exp_avg"][1]) > 0.0
+
+
+def test_without_its_fused_kernel_adam_trains_the_same(digits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = Autoencoder(4, max_epochs=3, random_state=0).fit(digits)
+    monkeypatch.setattr(Adam, "kernel", "_no_such_kernel")
+    by_torch = Autoencoder(4, max_epochs=3, random_state=0).fit(digits)
+    np.testing.assert_allclose(fused.history_["loss"], by_torch.history_["loss"], rtol=1e-5)

@@ -57,7 +57,7 @@ class ExplicitGradient:
         self.is_identity = is_plain and isinstance(activation, nn.Identity)
         self._slope = SLOPES.get(type(activation)) if is_plain else None
 
-    def _of(self, n_rows: int) -> tuple[Chain, Chain]:
+    def chains_for(self, n_rows: int) -> tuple[Chain, Chain]:
         """Encoder and decoder for batches of that size."""
         if n_rows not in self._chains:
             n_parts = torch.get_num_threads()
@@ -71,7 +71,7 @@ class ExplicitGradient:
     @torch.no_grad()
     def __call__(self, x: Tensor, generator: torch.Generator | None) -> LossParts:
         """As `Objective.forward`, and the gradients of all parameters."""
-        encoder, decoder = self._of(len(x))
+        encoder, decoder = self.chains_for(len(x))
         given = self.corrupted(x, generator)
         z, prior, code_backward = self.code(encoder.forward(given), generator)
         reconstruction, gradient = self.choices.loss.gradient(decoder.forward(z), decoder.like_output(x))
