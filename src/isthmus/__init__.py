@@ -34,6 +34,7 @@ _HOMES = {
         "Contractive",
         "Convolutional",
         "Dense",
+        "DropEntries",
         "Gaussian",
         "GaussianNoise",
         "Huber",
@@ -50,6 +51,7 @@ _HOMES = {
         "Plain",
         "Poisson",
         "SaltAndPepper",
+        "SparseRows",
         "TopK",
     ),
     "isthmus.training": (
@@ -85,7 +87,21 @@ _HOMES = {
         "fit_many",
         "load",
     ),
-    "isthmus.tasks": ("EncoderClassifier",),
+    "isthmus.tasks": (
+        "EncoderClassifier",
+        "Evaluation",
+        "HeldOut",
+        "Interactions",
+        "Recommendations",
+        "Recommender",
+        "StrongSplit",
+        "evaluate_recommender",
+        "leave_latest",
+        "leave_out",
+        "nearest",
+        "read_interactions",
+        "strong_generalization",
+    ),
     "isthmus.diagnosis": ("diagnose",),
     "isthmus.report": ("write_report",),
     "isthmus.files": ("write_rows",),
@@ -99,19 +115,19 @@ if TYPE_CHECKING:
     from isthmus import diagnosis as diagnosis
     from isthmus import files as files
     from isthmus import plots as plots
-    from isthmus.data import datasets as datasets
+    from isthmus.choices import L1 as L1
+    from isthmus.choices import L2 as L2
     from isthmus.choices import BinaryCrossEntropy as BinaryCrossEntropy
     from isthmus.choices import ByColumn as ByColumn
     from isthmus.choices import CategoricalCrossEntropy as CategoricalCrossEntropy
     from isthmus.choices import Contractive as Contractive
     from isthmus.choices import Convolutional as Convolutional
     from isthmus.choices import Dense as Dense
+    from isthmus.choices import DropEntries as DropEntries
     from isthmus.choices import Gaussian as Gaussian
     from isthmus.choices import GaussianNoise as GaussianNoise
     from isthmus.choices import Huber as Huber
     from isthmus.choices import KLSparsity as KLSparsity
-    from isthmus.choices import L1 as L1
-    from isthmus.choices import L2 as L2
     from isthmus.choices import Masking as Masking
     from isthmus.choices import MeanAbsoluteError as MeanAbsoluteError
     from isthmus.choices import MeanSquaredError as MeanSquaredError
@@ -122,16 +138,18 @@ if TYPE_CHECKING:
     from isthmus.choices import Plain as Plain
     from isthmus.choices import Poisson as Poisson
     from isthmus.choices import SaltAndPepper as SaltAndPepper
+    from isthmus.choices import SparseRows as SparseRows
     from isthmus.choices import TopK as TopK
     from isthmus.data import ImageFolder as ImageFolder
     from isthmus.data import Source as Source
+    from isthmus.data import datasets as datasets
     from isthmus.data import read as read
     from isthmus.diagnosis import diagnose as diagnose
+    from isthmus.estimators import KINDS as KINDS
     from isthmus.estimators import Autoencoder as Autoencoder
     from isthmus.estimators import ContractiveAutoencoder as ContractiveAutoencoder
     from isthmus.estimators import ConvolutionalAutoencoder as ConvolutionalAutoencoder
     from isthmus.estimators import DenoisingAutoencoder as DenoisingAutoencoder
-    from isthmus.estimators import KINDS as KINDS
     from isthmus.estimators import LinearAutoencoder as LinearAutoencoder
     from isthmus.estimators import Posterior as Posterior
     from isthmus.estimators import SparseAutoencoder as SparseAutoencoder
@@ -152,6 +170,18 @@ if TYPE_CHECKING:
     from isthmus.files import write_rows as write_rows
     from isthmus.report import write_report as write_report
     from isthmus.tasks import EncoderClassifier as EncoderClassifier
+    from isthmus.tasks import Evaluation as Evaluation
+    from isthmus.tasks import HeldOut as HeldOut
+    from isthmus.tasks import Interactions as Interactions
+    from isthmus.tasks import Recommendations as Recommendations
+    from isthmus.tasks import Recommender as Recommender
+    from isthmus.tasks import StrongSplit as StrongSplit
+    from isthmus.tasks import evaluate_recommender as evaluate_recommender
+    from isthmus.tasks import leave_latest as leave_latest
+    from isthmus.tasks import leave_out as leave_out
+    from isthmus.tasks import nearest as nearest
+    from isthmus.tasks import read_interactions as read_interactions
+    from isthmus.tasks import strong_generalization as strong_generalization
     from isthmus.training import Adam as Adam
     from isthmus.training import AdamW as AdamW
     from isthmus.training import Callback as Callback

@@ -40,13 +40,13 @@ def test_every_name_resolves_to_its_class_and_so_does_the_class_name(registry: R
 
 
 def test_a_wrong_name_lists_the_right_ones_and_the_nearest() -> None:
-    text = "Unknown corruption 'maskin'; did you mean 'masking'? Known: gaussian-noise, masking, salt-and-pepper"
+    text = "Unknown corruption 'maskin'; did you mean 'masking'? Known: drop-entries, gaussian-noise, masking, salt-and-pepper"
     with pytest.raises(ValueError, match=re.escape(text)):
         CORRUPTIONS.resolve("maskin")
 
 
 def test_a_value_that_stands_for_nothing_is_refused() -> None:
-    with pytest.raises(TypeError, match="3 is no corruption; use one of gaussian-noise, masking"):
+    with pytest.raises(TypeError, match="3 is no corruption; use one of drop-entries, gaussian-noise, masking"):
         CORRUPTIONS.resolve(3)
 
 

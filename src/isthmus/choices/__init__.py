@@ -3,7 +3,7 @@
 from isthmus.choices.codes import CODES, Code, Gaussian, Plain, TopK
 from isthmus.choices.composed_losses import ByColumn, Observed
 from isthmus.choices.convolutional import Convolutional
-from isthmus.choices.corruptions import CORRUPTIONS, Corruption, GaussianNoise, Masking, SaltAndPepper
+from isthmus.choices.corruptions import CORRUPTIONS, Corruption, DropEntries, GaussianNoise, Masking, SaltAndPepper
 from isthmus.choices.losses import (
     LOSSES,
     BinaryCrossEntropy,
@@ -19,6 +19,7 @@ from isthmus.choices.losses import (
 from isthmus.choices.networks import NETWORKS, Dense, Modules, Network
 from isthmus.choices.penalties import L1, L2, PENALTIES, Contractive, KLSparsity, Penalty
 from isthmus.choices.registry import Choice, Context, Registry
+from isthmus.choices.sparse_rows import SparseRows
 
 __all__ = [
     "CODES",
@@ -38,6 +39,7 @@ __all__ = [
     "Convolutional",
     "Corruption",
     "Dense",
+    "DropEntries",
     "Gaussian",
     "GaussianNoise",
     "Huber",
@@ -56,5 +58,6 @@ __all__ = [
     "Poisson",
     "Registry",
     "SaltAndPepper",
+    "SparseRows",
     "TopK",
 ]

@@ -106,6 +106,35 @@ class Masking(Corruption):
         return x * (_uniform(x, generator) >= self.fraction)
 
 
+@CORRUPTIONS.register("drop-entries")
+@dataclass(eq=False, repr=False)
+class DropEntries(Corruption):
+    """Drops each number with probability `fraction` and divides the rest by ``1 - fraction`` (Srivastava et al. 2014).
+
+    For rows that are almost all zero, such as the items a user has: the model learns to tell the rest of a history
+    from a part of it, and in use is given whole ones, whose sum is what it was in training. (`Masking` leaves what
+    stays as it is.)
+
+    Parameters
+    ----------
+    fraction
+        Expected share of entries dropped, in [0, 1).
+
+    Examples
+    --------
+    >>> given = DropEntries(0.5).corrupt(torch.ones(1, 1000), torch.Generator().manual_seed(0))
+    >>> given.unique(), bool(abs(given.mean() - 1) < 0.1)
+    (tensor([0., 2.]), True)
+    """
+
+    fraction: float = 0.5
+
+    rules: ClassVar[Mapping[str, Rule]] = {"fraction": Number(0.0, 1.0, open_high=True)}
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        return x * (_uniform(x, generator) >= self.fraction) / (1.0 - self.fraction)
+
+
 @CORRUPTIONS.register("salt-and-pepper")
 @dataclass(eq=False, repr=False)
 class SaltAndPepper(Corruption):

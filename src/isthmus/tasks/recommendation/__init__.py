@@ -1,0 +1,28 @@
+"""Recommending: who had what, what they will like next, and how well that is told."""
+
+from isthmus.tasks.recommendation.answers import Recommendations
+from isthmus.tasks.recommendation.evaluation import evaluate_recommender
+from isthmus.tasks.recommendation.interactions import Interactions, read_interactions
+from isthmus.tasks.recommendation.protocols import (
+    Evaluation,
+    HeldOut,
+    StrongSplit,
+    leave_latest,
+    leave_out,
+    strong_generalization,
+)
+from isthmus.tasks.recommendation.recommender import Recommender
+
+__all__ = [
+    "Evaluation",
+    "HeldOut",
+    "Interactions",
+    "Recommendations",
+    "Recommender",
+    "StrongSplit",
+    "evaluate_recommender",
+    "leave_latest",
+    "leave_out",
+    "read_interactions",
+    "strong_generalization",
+]

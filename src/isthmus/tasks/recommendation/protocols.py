@@ -1,0 +1,250 @@
+"""Evaluation: which interactions are held out, and how good the recommendations are on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.utils import check_random_state
+
+from isthmus.choices.registry import unknown
+from isthmus.choices.rules import Number, Whole
+from isthmus.exceptions import DataError
+from isthmus.tasks.recommendation.interactions import Interactions, read_interactions
+from isthmus.tasks.recommendation.ranking import METRICS, coverage, novelty
+
+SHARE = Number(0.0, 1.0, open_low=True, open_high=True)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Users with some of their interactions given and the others held out; the rows of both are the same users.
+
+    Attributes
+    ----------
+    given
+        What the recommender may know.
+    held
+        What it should have recommended.
+    """
+
+    given: Interactions
+    held: Interactions
+
+
+@dataclass(frozen=True)
+class StrongSplit:
+    """Users to learn from, and others to measure on, of whom training has seen nothing.
+
+    Attributes
+    ----------
+    train
+        Users to learn from, with all their interactions.
+    validation, test
+        Users to choose settings by, and users to report.
+    """
+
+    train: Interactions
+    validation: HeldOut
+    test: HeldOut
+
+
+def leave_out(interactions: Any, share: float = 0.2, *, random_state: Any = None) -> HeldOut:
+    """Hold out some interactions of every user, drawn at random.
+
+    Parameters
+    ----------
+    interactions
+        As for `Recommender.fit`.
+    share
+        The share of each user's interactions held out, in (0, 1), rounded; at least one of users who have two or more,
+        and none of those who have one.
+    random_state
+        Seed or RandomState.
+
+    Examples
+    --------
+    >>> log = scipy.sparse.csr_array(np.ones((3, 10)))
+    >>> split = leave_out(log, 0.2, random_state=0)
+    >>> split.given.matrix.nnz, split.held.matrix.nnz
+    (24, 6)
+    """
+    log = _read(interactions, share)
+    draw = np.random.default_rng(int(check_random_state(random_state).randint(2**31 - 1)))
+    return _cut(log, draw.random(log.matrix.nnz), share)
+
+
+def leave_latest(interactions: Any, share: float = 0.2) -> HeldOut:
+    """Hold out the latest interactions of every user, by the times in the log.
+
+    Parameters
+    ----------
+    interactions
+        A frame with a time column, or `Interactions` with times.
+    share
+        As for `leave_out`.
+
+    Examples
+    --------
+    >>> import pandas
+    >>> log = pandas.DataFrame({"user": [1, 1, 1], "item": ["a", "b", "c"], "time": [30, 10, 20]})
+    >>> leave_latest(log, 0.3).held.matrix.toarray()
+    array([[1., 0., 0.]], dtype=float32)
+    """
+    log = _read(interactions, share)
+    if log.times is None:
+        raise DataError("The interactions have no times; give a frame with a column time, or hold out with leave_out.")
+    return _cut(log, log.times, share)
+
+
+def strong_generalization(
+    interactions: Any,
+    *,
+    n_validation: int = 600,
+    n_test: int = 600,
+    given: float = 0.8,
+    random_state: Any = None,
+) -> StrongSplit:
+    """Hold out whole users, whose histories are then given in part (Liang et al. 2018, section 4.2).
+
+    Parameters
+    ----------
+    interactions
+        As for `Recommender.fit`.
+    n_validation, n_test
+        Users for validation and for test, >= 1; some must be left to learn from.
+    given
+        The share of their histories that is given, in (0, 1).
+    random_state
+        Seed or RandomState.
+
+    Examples
+    --------
+    >>> split = strong_generalization(scipy.sparse.csr_array(np.ones((9, 10))), n_validation=2, n_test=3)
+    >>> len(split.train.users), len(split.validation.given.users), split.test.held.matrix.nnz
+    (4, 2, 6)
+    """
+    log = _read(interactions, given)
+    n_users = len(log.users)
+    sizes = (n_validation, n_test)
+    if not all(Whole(1).admits(size) for size in sizes) or sum(sizes) >= n_users:
+        raise ValueError(
+            f"n_validation={n_validation!r} and n_test={n_test!r} must be integers >= 1 that leave some of the "
+            f"{n_users} users to learn from."
+        )
+    draw = np.random.default_rng(int(check_random_state(random_state).randint(2**31 - 1)))
+    order = draw.permutation(n_users)
+    rows = np.split(order, [n_test, n_test + n_validation])
+    test, validation = (
+        _cut(chosen, draw.random(chosen.matrix.nnz), 1.0 - given) for chosen in map(log.select, rows[:2])
+    )
+    return StrongSplit(log.select(np.sort(rows[2])), validation, test)
+
+
+def _read(interactions: Any, share: float) -> Interactions:
+    if not SHARE.admits(share):
+        raise ValueError(f"The share {share!r} must be {SHARE}.")
+    return read_interactions(interactions)
+
+
+def _cut(log: Interactions, keys: np.ndarray, share: float) -> HeldOut:
+    """Hold out the share of each user's interactions that have the largest keys."""
+    matrix = log.matrix
+    counts = np.diff(matrix.indptr)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    order = np.lexsort((keys, rows))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], counts)
+    n_held = np.where(counts > 1, np.maximum(1, np.rint(share * counts)), 0)
+    held = place >= (counts - n_held)[rows]
+    return HeldOut(_entries(log, ~held, rows), _entries(log, held, rows))
+
+
+def _entries(log: Interactions, chosen: np.ndarray, rows: np.ndarray) -> Interactions:
+    """The chosen entries of a log, with all its users and items."""
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[chosen], minlength=len(log.users)))])
+    parts = (log.matrix.data[chosen], log.matrix.indices[chosen], indptr)
+    times = None if log.times is None else log.times[chosen]
+    return replace(log, matrix=scipy.sparse.csr_array(parts, log.matrix.shape), times=times)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good recommendations are.
+
+    Attributes
+    ----------
+    per_user
+        For each metric, such as ``"ndcg@100"``, one number a user, (users,); NaN for users with nothing held out.
+    overall
+        What is a property of all lists together: ``"coverage@k"`` in [0, 1], ``"novelty@k"`` in bits.
+    """
+
+    per_user: dict[str, np.ndarray]
+    overall: dict[str, float]
+
+    def mean(self, name: str) -> float:
+        """The mean of a metric over users, or what is known of all lists together."""
+        return float(np.nanmean(self.per_user[name])) if name in self.per_user else self.overall[name]
+
+    def standard_error(self, name: str) -> float:
+        """How far the mean over these users may be from that over all, as a standard deviation."""
+        values = self.per_user[name][~np.isnan(self.per_user[name])]
+        return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+    def to_dict(self) -> dict[str, float]:
+        """All means by name."""
+        return {name: self.mean(name) for name in (*self.per_user, *self.overall)}
+
+
+DEFAULT_METRICS = ("ndcg@100", "ndcg@10", "recall@20", "recall@50")
+OVERALL = ("coverage", "novelty")
+
+
+def evaluate_lists(recommended: np.ndarray, held: Any, names: Sequence[str], popularity: np.ndarray) -> Evaluation:
+    """Measure lists of item numbers against what was held out.
+
+    Parameters
+    ----------
+    recommended
+        (users, n), best first, -1 where a list ends early.
+    held
+        CSR (users, items).
+    names
+        Such as ``"ndcg@100"``.
+    popularity
+        The share of the training users who have each item, (items,).
+
+    Examples
+    --------
+    >>> held = scipy.sparse.csr_array([[1, 0, 1]])
+    >>> evaluate_lists(np.array([[2, 1]]), held, ["recall@2", "coverage@2"], np.array([1, 1, 0.5])).to_dict()
+    {'recall@2': 0.5, 'coverage@2': 0.6666666666666666}
+    """
+    users, together = dict[str, np.ndarray](), dict[str, float]()
+    for name in names:
+        metric, k = parse_metric(name)
+        if metric == "coverage":
+            together[name] = coverage(recommended, held.shape[1], k)
+        elif metric == "novelty":
+            together[name] = novelty(recommended, popularity, k)
+        else:
+            users[name] = METRICS[metric](recommended, held, k)
+    return Evaluation(users, together)
+
+
+def parse_metric(name: str) -> tuple[str, int]:
+    """The metric and k of a name such as ``"ndcg@100"``.
+
+    >>> parse_metric("hit-rate@5")
+    ('hit-rate', 5)
+    """
+    metric, _, k = name.partition("@")
+    if metric not in (*METRICS, *OVERALL):
+        raise ValueError(unknown("metric", metric, (*METRICS, *OVERALL)))
+    if not k.isdigit() or int(k) < 1:
+        raise ValueError(f"The metric {name!r} needs a number of places, such as {metric}@10.")
+    return metric, int(k)

@@ -1,0 +1,204 @@
+"""Ranking metrics: how good lists of recommended items are, one number a user, vectorised over users.
+
+All take `recommended`, (users, at least k) item numbers, the best first and -1 where a list ends early, and `relevant`,
+a CSR matrix (users, items) whose entries are the items that a user went for and that were held out. A user without any
+has no answer and counts as NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from isthmus.choices.rules import Whole
+
+
+def top_n(scores: np.ndarray, n: int, *, exclude: Any = None) -> np.ndarray:
+    """The n best items of each user: (users, items) scores → (users, n) item numbers, the best first.
+
+    Parameters
+    ----------
+    scores
+        Higher is better; minus infinity is never recommended.
+    n
+        How many, >= 1; where fewer are left, the row ends in -1.
+    exclude
+        A CSR matrix (users, items) of what is not to be recommended, such as the items seen.
+
+    Examples
+    --------
+    >>> import scipy.sparse
+    >>> top_n(np.array([[0.1, 0.9, 0.5]]), 2, exclude=scipy.sparse.csr_array([[0, 1, 0]]))
+    array([[2, 0]])
+    """
+    scores = np.array(scores, copy=exclude is not None)
+    if exclude is not None:
+        scores[_rows_of(exclude), exclude.indices] = -np.inf
+    width = min(n, scores.shape[1])
+    best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
+    best.sort(axis=1)  # equal scores stand in the order of the items
+    values = np.take_along_axis(scores, best, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    best = np.where(np.isneginf(values), -1, best)
+    answer = np.full((len(scores), n), -1)
+    answer[:, :width] = np.take_along_axis(best, order, axis=1)
+    return answer
+
+
+def _rows_of(matrix: Any) -> np.ndarray:
+    """The row of every stored entry of a CSR matrix."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def _hits(recommended: np.ndarray, relevant: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the first k are relevant, (users, k), and how many relevant items each user has, (users,)."""
+    _check(recommended, relevant, k)
+    n_items = np.int64(relevant.shape[1])
+    wanted = np.sort(_rows_of(relevant) * n_items + relevant.indices)
+    top = recommended[:, :k]
+    keys = np.arange(len(top))[:, None] * n_items + top
+    place = np.searchsorted(wanted, keys).clip(max=max(0, len(wanted) - 1))
+    found = (wanted[place] == keys) & (top >= 0) if len(wanted) else np.zeros(top.shape, dtype=bool)
+    return found, np.diff(relevant.indptr)
+
+
+def _check(recommended: np.ndarray, relevant: Any, k: int) -> None:
+    if not Whole(1).admits(k):
+        raise ValueError(f"k={k!r} must be an integer >= 1.")
+    if recommended.ndim != 2 or recommended.shape[0] != relevant.shape[0] or recommended.shape[1] < k:
+        raise ValueError(
+            f"recommended has shape {recommended.shape}, but ({relevant.shape[0]}, at least {k}) is needed: a row for "
+            "each user of relevant, with k items."
+        )
+
+
+def _of_users(values: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
+    return np.where(n_relevant > 0, values, np.nan)
+
+
+def ndcg(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+    """Normalised discounted cumulative gain at k, (users,), in [0, 1] (Järvelin & Kekäläinen 2002).
+
+    ``Σ_r hit_r / log2(r + 1)`` over the places r = 1 … k, divided by what the best list of k would have.
+
+    Examples
+    --------
+    >>> import scipy.sparse
+    >>> ndcg(np.array([[7, 3]]), scipy.sparse.csr_array(np.eye(1, 8, 3)), 2)  # 1/log2(3)
+    array([0.63092975])
+    """
+    found, n_relevant = _hits(recommended, relevant, k)
+    discounts = 1.0 / np.log2(np.arange(2, k + 2))
+    ideal = np.concatenate([[1.0], np.cumsum(discounts)])[np.minimum(n_relevant, k)]
+    return _of_users(found @ discounts / ideal, n_relevant)
+
+
+def recall(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+    """The share of the relevant items that are among the first k, (users,), in [0, 1].
+
+    Divided by ``min(k, relevant items)``, so that 1 can be reached (Liang et al. 2018, eq. 8).
+
+    Examples
+    --------
+    >>> import scipy.sparse
+    >>> recall(np.array([[1, 0, 2]]), scipy.sparse.csr_array([[1, 1, 0, 1]]), 2)
+    array([1.])
+    """
+    found, n_relevant = _hits(recommended, relevant, k)
+    return _of_users(found.sum(axis=1) / np.minimum(n_relevant, k).clip(min=1), n_relevant)
+
+
+def precision(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+    """The share of the first k that are relevant, (users,), in [0, 1].
+
+    Examples
+    --------
+    >>> import scipy.sparse
+    >>> precision(np.array([[1, 0, 2]]), scipy.sparse.csr_array([[1, 0, 0, 1]]), 2)
+    array([0.5])
+    """
+    found, n_relevant = _hits(recommended, relevant, k)
+    return _of_users(found.mean(axis=1), n_relevant)
+
+
+def average_precision(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+    """Average precision at k, (users,), in [0, 1]; its mean over users is MAP@k.
+
+    The precision at each hit, summed and divided by ``min(k, relevant items)``.
+
+    Examples
+    --------
+    >>> import scipy.sparse
+    >>> average_precision(np.array([[1, 2, 0]]), scipy.sparse.csr_array([[1, 1, 0]]), 3)  # (1/1 + 2/3) / 2
+    array([0.83333333])
+    """
+    found, n_relevant = _hits(recommended, relevant, k)
+    at_hits = found * np.cumsum(found, axis=1) / np.arange(1, k + 1)
+    return _of_users(at_hits.sum(axis=1) / np.minimum(n_relevant, k).clip(min=1), n_relevant)
+
+
+def hit_rate(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+    """Whether at least one of the first k is relevant, (users,), 0 or 1.
+
+    Examples
+    --------
+    >>> import scipy.sparse
+    >>> hit_rate(np.array([[1, 0], [1, 0]]), scipy.sparse.csr_array([[0, 1], [1, 0]]), 1)
+    array([1., 0.])
+    """
+    found, n_relevant = _hits(recommended, relevant, k)
+    return _of_users(found.any(axis=1).astype(float), n_relevant)
+
+
+METRICS: dict[str, Callable[[np.ndarray, Any, int], np.ndarray]] = {
+    "ndcg": ndcg,
+    "recall": recall,
+    "precision": precision,
+    "map": average_precision,
+    "hit-rate": hit_rate,
+}
+"""The metrics of users' lists by the short name that `evaluate_recommender` and the command line use."""
+
+
+def coverage(recommended: np.ndarray, n_items: int, k: int) -> float:
+    """The share of the catalogue that is among the first k of anybody, in [0, 1].
+
+    >>> coverage(np.array([[0, 1], [0, -1]]), 4, 2)
+    0.5
+    """
+    seen = np.unique(recommended[:, :k])
+    return float((seen >= 0).sum() / n_items)
+
+
+def novelty(recommended: np.ndarray, popularity: np.ndarray, k: int) -> float:
+    """How unexpected the first k are: the mean of ``-log2 share of users who have the item``, in bits.
+
+    Parameters
+    ----------
+    recommended
+        Item numbers, (users, at least k).
+    popularity
+        The share of the training users who have each item, (items,); an item that nobody has counts as nothing.
+    k
+        How many of each list.
+
+    Examples
+    --------
+    >>> novelty(np.array([[0, 1]]), np.array([0.5, 0.25]), 2)
+    1.5
+    """
+    items = recommended[:, :k]
+    shares = popularity[items[items >= 0]]
+    return float(-np.log2(shares[shares > 0]).mean()) if (shares > 0).any() else float("nan")
+
+
+def rmse(predicted: np.ndarray, actual: np.ndarray) -> float:
+    """Root of the mean squared error of predicted ratings, in rating units.
+
+    >>> rmse(np.array([3.0, 5.0]), np.array([3.0, 3.0]))
+    1.4142135623730951
+    """
+    difference = np.asarray(predicted, float) - np.asarray(actual, float)
+    return float(np.sqrt(np.mean(difference**2)))
