@@ -36,4 +36,4 @@ format: $(READY) ## put the code in the common format
 	$(BIN)/ruff check --fix .
 
 bench: $(READY) ## the tables of benchmarks/
-	$(BIN)/python -m benchmarks.systems
+	$(BIN)/python -m benchmarks.systems; missed=$$?; $(BIN)/python -m benchmarks.speed && exit $$missed

@@ -1,139 +1,112 @@
-"""Time isthmus and its peers: ``python -m benchmarks.speed``; ``quality`` for the seconds to S6's published loss."""
+"""Time isthmus beside its peers: ``python -m benchmarks.speed``; names of parts or workloads measure those alone."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import platform
-import statistics
-import subprocess
+import shlex
 import sys
 import tempfile
-import time
-from dataclasses import asdict
-from importlib import metadata
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from benchmarks.speed.harness import Timing, measure, table
-from benchmarks.speed.peers.protocol import Workload
-from benchmarks.speed.peers_table import PEERS
-from benchmarks.systems.harness import default, mnist, published
+from benchmarks.speed.figures import Figure, merged, missed, read, table, write
+from benchmarks.speed.harness import Bench
+from benchmarks.speed.parts import RUNNERS
+from benchmarks.speed.peers_table import DETECTORS, FIRST_STEPS, INFERENCE, QUALITY, TRAINING
+from benchmarks.speed.targets import WORKLOADS
+from benchmarks.systems.harness import mnist
 
-WORKLOADS = {
-    "S1": Workload("S1", (784, 128, 32, 128, 784), 32),
-    "S5": Workload("S5", (784, 64, 784), 32, "mse"),
-    "S6": Workload("S6", (784, 128, 64, 32, 64, 128, 784), 256),
-    "S8": Workload("S8", (784, 128, 64, 32, 64, 128, 784), 256, noise=0.5),
-    "wide": Workload("wide", (784, 1024, 1024, 64, 1024, 1024, 784), 256),
-}
 ENVIRONMENTS = Path.home() / ".cache" / "isthmus" / "benchmarks"
+NAMES = list(dict.fromkeys(name for group in (TRAINING, INFERENCE, QUALITY, DETECTORS, FIRST_STEPS) for name in group))
+USUAL = [name for name in RUNNERS if name != "device"]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("what", nargs="*", help=f"of {', '.join(WORKLOADS)}, start, quality; none means all")
-    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS), metavar="PEER")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where the peers are installed")
-    parser.add_argument("--out", type=Path, help="folder for speed.md and speed.json")
-    asked = parser.parse_args()
-    what = asked.what or [*WORKLOADS, "start", "quality"]
-    peers = {name: PEERS[name] for name in asked.peers}
-    timings: list[Timing] = []
+    made = parser()
+    asked = made.parse_args()
+    stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    if asked.quick and asked.out:
+        made.error("--quick gives no figures worth keeping; leave out --out")
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "mnist.npy"
-        np.save(data, mnist()[0])
-        for name in (name for name in what if name in WORKLOADS):
-            timings += measure(WORKLOADS[name], peers, data, asked.environments, asked.rounds)
-            print(table([timing for timing in timings if timing.workload == name]), flush=True)
-    facts = (start() if "start" in what else {}) | (quality() if "quality" in what else {})
-    text = page(timings, facts)
-    print(text)
-    if asked.out:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        (asked.out / "speed.md").write_text(text, encoding="utf-8")
-        rows = {"versions": versions(), "timings": [asdict(timing) for timing in timings], "facts": facts}
-        (asked.out / "speed.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return int("missed" in text)
+        bench = Bench(Path(folder), asked.environments, asked.rounds, asked.peers, asked.quick)
+        save_data(bench.folder)
+        for new in measured(bench, asked.what):
+            print(table(new), flush=True)
+            figures += [replace(figure, run=stamp) for figure in new]
+            if asked.out:
+                runs, older = read(asked.out)
+                write({**runs, stamp: about(bench)}, merged(older, figures), asked.out)
+    short = missed(figures)
+    print(f"\n{len(short)} targets missed", *short, sep="\n")
+    return int(bool(short))
 
 
-def start() -> dict[str, str]:
-    """Seconds to import, and to show the help."""
-    commands = {
-        "import isthmus, s (wanted: under 0.15)": [sys.executable, "-c", "import isthmus"],
-        "isthmus --help, s (wanted: under 0.5)": [str(Path(sys.executable).parent / "isthmus"), "--help"],
-    }
-    return {name: f"{_median_seconds(command):.3f}" for name, command in commands.items()}
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    choices = [*RUNNERS, *WORKLOADS]
+    made.add_argument(
+        "what",
+        nargs="*",
+        choices=[[], *choices],
+        metavar="PART",
+        help=f"of {', '.join(choices)}; none means all but device",
+    )
+    made.add_argument("--peers", nargs="+", choices=NAMES, metavar="PEER", help=f"of {'; '.join(NAMES)}")
+    made.add_argument("--quick", action="store_true", help="few rows and sizes, to see that all runs")
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where the peers are installed")
+    made.add_argument(
+        "--out", type=Path, help="folder for speed.md and speed.json, where older figures of other parts are kept"
+    )
+    return made
 
 
-def _median_seconds(command: list[str]) -> float:
-    taken = []
-    for _ in range(7):
-        began = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+def measured(bench: Bench, what: list[str]) -> Iterator[list[Figure]]:
+    """The figures of the parts that were asked for, case by case."""
+    workloads = [name for name in WORKLOADS if name in what]
+    parts = [part for part in RUNNERS if part in what] or ([] if workloads else USUAL)
+    if workloads and "training" not in parts:
+        parts = ["training", *parts]
+    for part in parts:
+        yield from RUNNERS[part](bench, workloads or list(WORKLOADS))
 
 
-QUALITY = 0.0868
-
-
-def quality() -> dict[str, str]:
-    """Seconds of a whole fit until S6's test loss is as published: by default, and as published on our own engine."""
+def save_data(folder: Path) -> None:
+    """Write MNIST where the workers find it."""
     X, _, X_test, _ = mnist()
-    facts = {}
-    for epochs in range(1, 10):
-        model = default((128, 64), 32, epochs=epochs)
-        began = time.perf_counter()
-        model.fit(X)
-        seconds = time.perf_counter() - began
-        loss = -model.score(X_test)
-        if loss <= QUALITY:
-            facts[f"seconds to a test loss of {QUALITY} on S6's layers by default"] = (
-                f"{seconds:.1f} ({epochs} epochs, {loss:.4f})"
-            )
-            break
-    old = published((128, 64), 32, epochs=29, batch_size=256)
-    began = time.perf_counter()
-    old.fit(X)
-    facts["seconds of 29 epochs as published, on this engine"] = f"{time.perf_counter() - began:.1f}"
-    return facts
+    np.save(folder / "rows.npy", X)
+    np.save(folder / "test.npy", X_test)
 
 
-def versions() -> dict[str, str]:
-    """What was measured with what."""
+def about(bench: Bench) -> dict[str, Any]:
+    """What was measured, by which command, with what and where."""
+    versions = {package: version for packages in bench.versions.values() for package, version in packages.items()}
     return {
-        **{name: metadata.version(name) for name in ("isthmus", "torch", "numpy", "scikit-learn")},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "processor": _processor(),
+        "command": shlex.join(["python", "-m", "benchmarks.speed", *sys.argv[1:]]),
+        "rounds": bench.rounds,
+        "versions": {**versions, "python": platform.python_version()},
+        "by_peer": bench.versions,
+        "machine": f"{platform.machine()}, {processor()}",
+        "threads": f"{torch.get_num_threads()} threads",
     }
 
 
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+def processor() -> str:
+    """How many cores of which kind, and the GPU if there is one."""
+    source = Path("/proc/cpuinfo")
+    lines = source.read_text(encoding="utf-8").splitlines() if source.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} × {names[0]}" if names else platform.processor()
-
-
-def page(timings: list[Timing], facts: dict[str, str]) -> str:
-    """Everything as Markdown."""
-    told = ", ".join(f"{name} {version}" for name, version in versions().items())
-    lines = [f"| {name} | {value} |" for name, value in facts.items()]
-    return "\n".join([
-        "# Speed",
-        "",
-        "Seconds an epoch of 60,000 rows, and to encode them, in interleaved rounds of one run of",
-        "`python -m benchmarks.speed`. Ratios above one are in favour of isthmus.",
-        "",
-        table(timings),
-        "",
-        *(["| what | measured |", "|---|---|", *lines, ""] if facts else []),
-        f"Measured with {told}.",
-        "",
-    ])  # fmt: skip
+    card = [torch.cuda.get_device_name(0)] if torch.cuda.is_available() else []
+    return ", ".join([f"{os.cpu_count()} × {names[0] if names else platform.processor()}", *card])
 
 
 if __name__ == "__main__":

@@ -1,50 +1,77 @@
-"""isthmus: the same network, optimiser and batch size; one epoch is one pass of the engine."""
+"""isthmus: one long fit with the same network, optimiser and batch size, whose callback waits for each request."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from protocol import Workload, serve
+from protocol import Job, Workload, notes, requests, serve, told
 
-from isthmus import Adam, Autoencoder, Dense, GaussianNoise, Plain
-from isthmus.estimators.fitting import prepare as prepare_run
-from isthmus.estimators.validation import take
-from isthmus.training.devices import threads_for
-from isthmus.training.loop import _run_epoch
-from isthmus.training.objective import count_multiplications
+from isthmus import Adam, Autoencoder, Callback, Contractive, Convolutional, Dense, Gaussian, GaussianNoise, Plain
 
 
-def prepare(workload: Workload, X: np.ndarray):  # type: ignore[no-untyped-def]
-    half = len(workload.sizes) // 2
-    model = Autoencoder(
-        workload.sizes[half],
-        network=Dense(
-            workload.sizes[1:half],
-            decoder_sizes=workload.sizes[half + 1 : -1],
-            activation="relu",
-            initialization="glorot-uniform",
-        ),
-        code=Plain("relu"),
+def model_of(workload: Workload, max_epochs: int, **more: Any) -> Autoencoder:
+    """The estimator of a workload."""
+    return Autoencoder(
+        workload.code_size,
+        network=network_of(workload),
+        code=Gaussian() if workload.variational else Plain("sigmoid" if workload.contraction else "relu"),
         corruption=GaussianNoise(workload.noise) if workload.noise else None,
+        penalty=Contractive(workload.contraction) if workload.contraction else None,
         loss="binary-cross-entropy" if workload.loss == "bce" else "mean-squared-error",
         schedule="constant",
         learning_rate=1e-3,
         optimizer=Adam(epsilon=1e-7),
         batch_size=workload.batch_size,
-        max_epochs=1,
+        max_epochs=max_epochs,
+        device=workload.device,
         random_state=0,
+        **more,
     )
-    model.fit(X)
-    run = prepare_run(model, take(model, X), None).run
-    run.objective.train()
-
-    def epoch() -> None:
-        run.settings = replace(run.settings, max_epochs=run.epoch + 1)
-        with threads_for(6.0 * count_multiplications(run.objective) * workload.batch_size):
-            _run_epoch(run)
-
-    return epoch, model.transform
 
 
-serve(prepare)
+def network_of(workload: Workload) -> Dense | Convolutional:
+    as_published = {"activation": "relu", "initialization": "glorot-uniform"}
+    if workload.channels:
+        return Convolutional(workload.channels, **as_published)
+    decoder = workload.sizes[workload.half + 1 : -1]
+    return Dense(workload.sizes[1 : workload.half], decoder_sizes=decoder, **as_published)
+
+
+def shaped(workload: Workload, X: np.ndarray) -> np.ndarray:
+    return X.reshape(-1, 28, 28) if workload.channels else X
+
+
+class WhenAsked(Callback):
+    """Lets each epoch wait until the harness asks for one; its answer covers all that the epoch costs a user."""
+
+    def __init__(self) -> None:
+        self.requests = requests()
+
+    def on_epoch_start(self, run: Any) -> None:
+        next(self.requests)
+
+    def on_epoch_end(self, run: Any) -> None:
+        notes["loss"] = float(run.history["loss"][-1])
+
+
+def train(job: Job) -> None:
+    """Fit until the harness has had enough."""
+    model = model_of(job.workload, 100_000, callbacks=[WhenAsked()])
+    model.fit(shaped(job.workload, job.rows))
+
+
+def infer(job: Job) -> dict[str, Any]:
+    """The verbs of a fitted model."""
+    X = shaped(job.workload, job.rows)
+    model = model_of(job.workload, 1).fit(X)
+    verbs = (model.transform, model.reconstruct, model.reconstruction_error)
+    return {verb.__name__: lambda verb=verb: verb(X) for verb in verbs}
+
+
+if __name__ == "__main__":
+    job = told()
+    if job.options.get("infer"):
+        serve(infer, job)
+    else:
+        train(job)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
-import numpy as np
-from protocol import Workload, serve
+from protocol import Job, serve
 from sklearn.neural_network import MLPRegressor
 
 
-def prepare(workload: Workload, X: np.ndarray):  # type: ignore[no-untyped-def]
-    if workload.loss != "mse" or workload.noise:
-        raise SystemExit("MLPRegressor has only squared error and no noise.")
+def prepare(job: Job) -> dict[str, Any]:
     warnings.simplefilter("ignore")
-    model = MLPRegressor(workload.sizes[1:-1], batch_size=workload.batch_size, max_iter=1, warm_start=True)
-
-    def epoch() -> None:
-        model.fit(X, X)
-
-    return epoch, model.predict
+    X, hidden = job.rows, job.workload.sizes[1:-1]
+    model = MLPRegressor(hidden_layer_sizes=hidden, batch_size=job.workload.batch_size, max_iter=1, warm_start=True)
+    return {"epoch": lambda: model.fit(X, X)}
 
 
 serve(prepare)

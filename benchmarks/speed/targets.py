@@ -1,0 +1,95 @@
+"""What is measured, in words, and what is wanted of it."""
+
+from __future__ import annotations
+
+from benchmarks.speed.peers.protocol import Workload
+from benchmarks.speed.peers_table import FLOOR
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("S1", (784, 128, 32, 128, 784), 32),
+        Workload("S5", (784, 64, 784), 32, "mse"),
+        Workload("S6", (784, 128, 64, 32, 64, 128, 784), 256),
+        Workload("S8", (784, 128, 64, 32, 64, 128, 784), 256, noise=0.5),
+        Workload("wide", (784, 1024, 1024, 64, 1024, 1024, 784), 256, n_rows=15_360),
+        Workload("convolutional", (784, 32, 784), 128, channels=(16, 32), n_rows=12_800),
+        Workload("variational", (784, 400, 20, 400, 784), 128, variational=True),
+        Workload("contractive", (784, 128, 784), 128, contraction=1e-4),
+    )
+}
+LOSS = 0.0868
+"""S6's published test loss, after 29 epochs."""
+TO_LOSS = f"to a test loss of {LOSS}"
+EPOCHS = 2
+"""Of a detector."""
+
+PARTS = {
+    "training": "An epoch",
+    "quality": "Time to quality",
+    "detector": "A detector's fit",
+    "inference": "Inference",
+    "start": "Time to start",
+    "memory": "Memory",
+    "scaling": "How cost grows",
+    "device": "On a GPU",
+}
+"""Title of each part, in order."""
+
+_WORKLOADS = "\n".join(f"* {workload}" for workload in WORKLOADS.values())
+TEXTS = {
+    "training": f"""
+Seconds of one epoch on MNIST in a training that goes on, after one epoch that does not count, with Adam at 0.001;
+every peer as its own documentation trains. The loss is that of the last epoch measured, the same for all who do the
+same work (scikit-learn's output is linear, Keras' loss of the variational model holds the divergence too).
+
+{_WORKLOADS}""",
+    "quality": f"""
+Seconds of training until S6's loss on the test images is at most {LOSS}, the published figure after 29 epochs. isthmus
+is told the layers and the number of epochs, the fewest that suffice, and nothing else: a whole fit as a user calls it.
+Keras, and isthmus for comparison, train as published (ReLU, Adam at 0.001, batch 256) and are measured after every
+epoch; the seconds of measuring do not count. Another seed each round.""",
+    "detector": f"""
+A whole fit of a detector with the network 784–128–32–128–784, {EPOCHS} epochs of 60,000 rows, batch 32, squared error
+on standardised rows, scores of the training rows included; no batch normalisation, no dropout.""",
+    "inference": """
+Rows a second of 60,000 images in memory, results in memory. Keras' `predict` as the tutorials call it, and with larger
+batches; PyTorch with a DataLoader of batches of 1,000; JAX as one compiled call.""",
+    "start": """
+Seconds of a whole process: one that imports, one that shows the help, one that imports and trains one step.""",
+    "memory": """
+The greatest resident memory of a fit and a pass of `stream`, above what the process held before it, libraries and data
+loaded in memory included; pages of mapped files count. The mapped file is sparse but for 60,000 rows.""",
+    "scaling": """
+A network of one hidden layer of 128 at batch 256. Rows: 784 features in a sparse memory-mapped file, which is read in
+pieces where it is large; what comes before the second step holds the look at the data. Features: 1,000 to 20,000 rows.
+Code: 784 features.""",
+    "device": """
+Seconds of one epoch on the GPU, as under *An epoch*.""",
+}
+"""What each part measures."""
+
+RATIOS: dict[tuple[str, str, str, str], tuple[str, float]] = {
+    ("training", "S1", "epoch", "Keras on TensorFlow"): ("≥", 4.0),
+    ("training", "S6", "epoch", "Keras on TensorFlow"): ("≥", 3.0),
+    ("training", "S1", "epoch", "PyTorch DataLoader"): ("≥", 3.0),
+    ("training", "S6", "epoch", "PyTorch DataLoader"): ("≥", 1.8),
+    ("training", "S1", "epoch", "JAX scan"): ("≥", 1.0),
+    ("training", "S6", "epoch", "JAX scan"): ("≥", 1.3),
+    ("training", "S1", "epoch", FLOOR): ("≥", 1 / 1.8),
+    ("training", "S6", "epoch", FLOOR): ("≥", 1 / 1.4),
+    ("quality", "S6", TO_LOSS, "Keras on TensorFlow"): ("≥", 7.0),
+    ("detector", "S1", "fit", "PyOD AutoEncoder"): ("≥", 10.0),
+    ("inference", "S1", "transform", "Keras on TensorFlow"): ("≥", 5.0),
+    ("inference", "S6", "transform", "Keras on TensorFlow"): ("≥", 5.0),
+    ("device", "S1", "epoch", "PyTorch DataLoader"): ("≥", 10.0),
+    ("device", "S1", "epoch", "JAX scan"): ("≥", 1.0),
+}
+"""How many times better than a peer we are to be."""
+
+MEASURES: dict[tuple[str, str, str], tuple[str, float]] = {
+    ("start", "import", "process"): ("≤", 0.15),
+    ("start", "help", "process"): ("≤", 0.5),
+    ("memory", "1,000,000 × 784 float32, memory-mapped", "above the data"): ("≤", 1000.0),
+}
+"""What our own figures are to be."""
