@@ -94,6 +94,7 @@ _HOMES = {
         "Interactions",
         "Recommendations",
         "Recommender",
+        "SimilarityIndex",
         "StrongSplit",
         "evaluate_recommender",
         "leave_latest",
@@ -175,6 +176,7 @@ if TYPE_CHECKING:
     from isthmus.tasks import Interactions as Interactions
     from isthmus.tasks import Recommendations as Recommendations
     from isthmus.tasks import Recommender as Recommender
+    from isthmus.tasks import SimilarityIndex as SimilarityIndex
     from isthmus.tasks import StrongSplit as StrongSplit
     from isthmus.tasks import evaluate_recommender as evaluate_recommender
     from isthmus.tasks import leave_latest as leave_latest

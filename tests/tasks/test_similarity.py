@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 import isthmus
-from isthmus import nearest
+from isthmus import SimilarityIndex, nearest
 from isthmus.tasks import similarity
 
 
@@ -36,3 +38,38 @@ def test_what_cannot_be_compared_is_told() -> None:
         nearest(np.eye(2), np.array([[np.nan, 1.0]]))
     with pytest.raises(ValueError, match="n=0 must be an integer >= 1"):
         nearest(np.eye(2), np.eye(2), 0)
+
+
+def clustered(n_rows: int = 3000) -> np.ndarray:
+    draw = np.random.default_rng(0)
+    return (draw.normal(size=(n_rows, 6)) @ draw.normal(size=(6, 16)) + draw.normal(size=(n_rows, 16)) / 4).astype("f4")
+
+
+def test_the_index_finds_the_share_that_was_asked_for() -> None:
+    pytest.importorskip("faiss", reason="the extra search is not installed")
+    vectors = clustered()
+    index = SimilarityIndex(vectors, recall=0.9, random_state=0)
+    rows, cosines = index.nearest(vectors[:300], 10)
+    exact, values = nearest(vectors, vectors[:300], 10)
+    found = np.mean([np.isin(one, other).mean() for one, other in zip(exact, rows, strict=True)])
+    assert found >= 0.85
+    assert index.recall_ >= 0.9
+    assert 1 <= index.n_probed_ < index.n_cells_
+    np.testing.assert_array_equal(rows[:, 0], np.arange(300))
+    np.testing.assert_allclose(cosines[:, 0], values[:, 0], rtol=1e-5)
+    assert np.array_equal(SimilarityIndex(vectors, recall=0.9, random_state=0).nearest(vectors[:300], 10)[0], rows)
+
+
+def test_few_rows_make_one_cell_and_an_exact_index() -> None:
+    pytest.importorskip("faiss", reason="the extra search is not installed")
+    rows, _ = SimilarityIndex(np.eye(3)).nearest(np.eye(3)[:1], 9)
+    assert rows[0, 0] == 0
+    assert sorted(rows[0].tolist()) == [0, 1, 2]
+
+
+def test_without_faiss_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match=r"needs faiss, which is not installed; pip install 'isthmus\[search\]'"):
+        SimilarityIndex(np.eye(3))
+    with pytest.raises(ValueError, match=r"recall=2 must be a number in \(0, 1\]"):
+        SimilarityIndex(np.eye(3), recall=2)

@@ -13,7 +13,7 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
-from isthmus.tasks.similarity import nearest
+from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Interactions",
     "Recommendations",
     "Recommender",
+    "SimilarityIndex",
     "StrongSplit",
     "evaluate_recommender",
     "leave_latest",

@@ -2,7 +2,7 @@
 
 from isthmus.tasks.recommendation.answers import Recommendations
 from isthmus.tasks.recommendation.evaluation import evaluate_recommender
-from isthmus.tasks.recommendation.interactions import Interactions, read_interactions
+from isthmus.tasks.recommendation.interactions import COLUMNS, Interactions, read_interactions
 from isthmus.tasks.recommendation.protocols import (
     Evaluation,
     HeldOut,
@@ -14,6 +14,7 @@ from isthmus.tasks.recommendation.protocols import (
 from isthmus.tasks.recommendation.recommender import Recommender
 
 __all__ = [
+    "COLUMNS",
     "Evaluation",
     "HeldOut",
     "Interactions",

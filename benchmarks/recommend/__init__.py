@@ -1,0 +1,1 @@
+"""How well `isthmus.Recommender` recommends, beside others, on the same users."""

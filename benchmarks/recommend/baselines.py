@@ -1,0 +1,65 @@
+"""What to beat: popularity, nearest neighbours of items, and EASE; settings chosen on validation users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from isthmus import StrongSplit
+from isthmus.tasks.recommendation.ranking import ndcg, top_n
+
+Scores = Callable[[Any], np.ndarray]
+
+
+def popularity(split: StrongSplit) -> Scores:
+    """The items that most have."""
+    counts = np.bincount(split.train.matrix.indices, minlength=len(split.train.items)).astype(np.float32)
+    return lambda given: np.tile(counts, (given.shape[0], 1))
+
+
+def ease(split: StrongSplit) -> Scores:
+    """EASE in closed form (Steck 2019)."""
+    X = split.train.matrix
+    gram = (X.T @ X).toarray().astype(np.float64)
+
+    def solved(ridge: float) -> Scores:
+        inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
+        weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(weights, 0.0)
+        single = weights.astype(np.float32)
+        return lambda given: np.asarray(given @ single)
+
+    return best(split, (solved(ridge) for ridge in (200.0, 350.0, 500.0, 800.0, 1200.0)))
+
+
+def item_knn(split: StrongSplit) -> Scores:
+    """The k most similar items of each by shrunk cosine."""
+    X = split.train.matrix
+    counts = np.sqrt(np.bincount(X.indices, minlength=X.shape[1]).clip(min=1))
+    cosines = (X.T @ X).toarray() / (counts[:, None] * counts + 10.0)
+    np.fill_diagonal(cosines, 0.0)
+
+    def kept(k: int) -> Scores:
+        near = min(k, len(cosines) - 1)
+        least = np.partition(cosines, -near, axis=0)[-near]
+        weights = np.where(cosines >= least, cosines, 0.0).astype(np.float32)
+        return lambda given: np.asarray(given @ weights)
+
+    return best(split, (kept(k) for k in (20, 50, 100, 200)))
+
+
+def best(split: StrongSplit, candidates: Iterable[Scores]) -> Scores:
+    """The candidate with the highest NDCG@100 on the validation users."""
+    known = split.validation.given.matrix, split.validation.held.matrix
+    measured = ((float(np.nanmean(ndcg(lists(scores, known[0]), known[1], 100))), scores) for scores in candidates)
+    return max(measured, key=lambda pair: pair[0])[1]
+
+
+def lists(scores: Scores, given: Any, n: int = 100) -> np.ndarray:
+    """The best items that are not given, (users, n)."""
+    return top_n(scores(given), n, exclude=given)
+
+
+BASELINES = {"popularity": popularity, "item-kNN": item_knn, "EASE": ease}

@@ -1,0 +1,36 @@
+"""Recommenders of other libraries, each run in an environment of its own that has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from isthmus import StrongSplit
+
+PEERS = ("cornac-VAECF", "cornac-EASE", "cornac-BPR", "implicit-ALS")
+
+
+def python() -> str | None:
+    """The interpreter of the environment that has cornac and implicit (``$RECOMMEND_PYTHON``)."""
+    return os.environ.get("RECOMMEND_PYTHON")
+
+
+def recommend(who: str, split: StrongSplit, seed: int) -> tuple[np.ndarray, float, float]:
+    """Lists of 100 for the test users, gigabytes at the peak, seconds of fitting."""
+    interpreter = python()
+    if interpreter is None:
+        raise RuntimeError("Set RECOMMEND_PYTHON to the Python of an environment with cornac and implicit.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scipy.sparse.save_npz(folder / "train.npz", split.train.matrix)
+        scipy.sparse.save_npz(folder / "given.npz", split.test.given.matrix)
+        script = Path(__file__).parent / f"{who.split('-', maxsplit=1)[0]}_fit.py"
+        subprocess.run([interpreter, str(script), who, str(seed), name], check=True, stdout=subprocess.DEVNULL)
+        told = json.loads((folder / "told.json").read_text())
+        return np.load(folder / "lists.npy"), told["gigabytes"], told["seconds"]
