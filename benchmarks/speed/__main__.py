@@ -20,12 +20,13 @@ import torch
 from benchmarks.speed.figures import Figure, merged, missed, read, table, write
 from benchmarks.speed.harness import Bench
 from benchmarks.speed.parts import RUNNERS
-from benchmarks.speed.peers_table import DETECTORS, FIRST_STEPS, INFERENCE, QUALITY, TRAINING
+from benchmarks.speed.peers_table import DETECTORS, FIRST_STEPS, INFERENCE, MANY, QUALITY, TRAINING
 from benchmarks.speed.targets import WORKLOADS
 from benchmarks.systems.harness import mnist
 
 ENVIRONMENTS = Path.home() / ".cache" / "isthmus" / "benchmarks"
-NAMES = list(dict.fromkeys(name for group in (TRAINING, INFERENCE, QUALITY, DETECTORS, FIRST_STEPS) for name in group))
+GROUPS = (TRAINING, INFERENCE, QUALITY, DETECTORS, MANY, FIRST_STEPS)
+NAMES = list(dict.fromkeys(name for group in GROUPS for name in group))
 USUAL = [name for name in RUNNERS if name != "device"]
 
 

@@ -32,6 +32,7 @@ from benchmarks.speed.peers_table import (
     DETECTORS,
     FIRST_STEPS,
     INFERENCE,
+    MANY,
     QUALITY,
     TRAINING,
     US,
@@ -58,6 +59,17 @@ def device(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
     for name in ("S1", "S6"):
         workload = replace(WORKLOADS[name], device="cuda")
         yield interleaved(bench, on_device(), workload, [Question("device", name, "epoch", "epoch")])
+        yield interleaved(bench, MANY, workload, [_fits("device", name, 64)])
+
+
+def many(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
+    """Seconds of many models at once."""
+    for name in ("S1", "S6"):
+        yield interleaved(bench, MANY, WORKLOADS[name], [_fits("many", name, 8)])
+
+
+def _fits(part: str, name: str, n_models: int) -> Question:
+    return Question(part, name, f"fit of {n_models}", "together", more={"n_models": n_models})
 
 
 def quality(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
@@ -211,6 +223,7 @@ RUNNERS: dict[str, Part] = {
     "training": training,
     "quality": quality,
     "detector": detector,
+    "many": many,
     "inference": inference,
     "start": begin,
     "memory": memory,

@@ -89,6 +89,11 @@ DETECTORS = {
     US: Peer("isthmus_detector.py"),
     "PyOD AutoEncoder": Peer("pyod_fit.py", "pyod", ("pyod==3.6.7", "tqdm"), shares=True),
 }
+MANY = {
+    US: Peer("isthmus_many.py", options={"task": "together"}),
+    "isthmus, one after the other": Peer("isthmus_many.py", options={"task": "alone"}),
+    "isthmus, one model": Peer("isthmus_many.py", options={"task": "one"}),
+}
 FIRST_STEPS = {
     US: Peer("first_step_isthmus.py"),
     "Keras on TensorFlow": replace(TENSORFLOW, script="first_step_keras.py"),
@@ -102,4 +107,5 @@ def on_device() -> dict[str, Peer]:
     """Who trains on a GPU; JAX as it is installed here, else in an environment of its own."""
     card = Peer("jax_scan.py", "jax-cuda", (f"jax[cuda12]=={JAX_VERSION}",))
     scan = Peer("jax_scan.py") if importlib.util.find_spec("jax") else card
-    return {US: TRAINING[US], "PyTorch DataLoader": LOADER, "JAX scan": scan}
+    shared = replace(scan, variables={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"})  # the card is not JAX's alone
+    return {US: TRAINING[US], "PyTorch DataLoader": LOADER, "JAX scan": shared}

@@ -28,6 +28,7 @@ PARTS = {
     "training": "An epoch",
     "quality": "Time to quality",
     "detector": "A detector's fit",
+    "many": "Many models at once",
     "inference": "Inference",
     "start": "Time to start",
     "memory": "Memory",
@@ -52,6 +53,9 @@ epoch; the seconds of measuring do not count. Another seed each round.""",
     "detector": f"""
 A whole fit of a detector with the network 784–128–32–128–784, {EPOCHS} epochs of 60,000 rows, batch 32, squared error
 on standardised rows, scores of the training rows included; no batch normalisation, no dropout.""",
+    "many": """
+Seconds to fit models for an epoch each that differ in seed and learning rate: all of them by `fit_many`, one after the
+other by `fit`, and a single one.""",
     "inference": """
 Rows a second of 60,000 images in memory, results in memory. Keras' `predict` as the tutorials call it, and with larger
 batches; PyTorch with a DataLoader of batches of 1,000; JAX as one compiled call.""",
@@ -63,7 +67,7 @@ loaded in memory included; pages of mapped files count. The mapped file is spars
     "scaling": """
 A network of one hidden layer of 128 at batch 256. Rows: 784 features in a sparse memory-mapped file, which is read in
 pieces where it is large; what comes before the second step holds the look at the data. Features: 1,000 to 20,000 rows.
-Code: 784 features.""",
+Code: 784 features. At most 200 steps, and five seconds of steps and of rows.""",
     "device": """
 Seconds of one epoch on the GPU, as under *An epoch*.""",
 }

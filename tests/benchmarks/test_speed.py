@@ -11,7 +11,7 @@ import pytest
 from benchmarks.speed.figures import Figure, lines, merged, missed, read, table, write
 from benchmarks.speed.harness import PEERS_FOLDER, Bench, NotAvailableError, Question, in_turn, interleaved, interpreter
 from benchmarks.speed.peers.protocol import Workload
-from benchmarks.speed.peers_table import DETECTORS, FIRST_STEPS, FLOOR, INFERENCE, QUALITY, TRAINING, US, Peer
+from benchmarks.speed.peers_table import DETECTORS, FIRST_STEPS, FLOOR, INFERENCE, MANY, QUALITY, TRAINING, US, Peer
 from benchmarks.speed.targets import MEASURES, RATIOS, WORKLOADS
 
 LOADER, KERAS = "PyTorch DataLoader", "Keras on TensorFlow"
@@ -159,5 +159,5 @@ def test_an_environment_that_is_ready_is_not_made_again(bench: Bench) -> None:
 
 
 def test_every_script_of_a_peer_exists() -> None:
-    every = [peer for group in (TRAINING, INFERENCE, QUALITY, DETECTORS, FIRST_STEPS) for peer in group.values()]
+    every = [peer for group in (TRAINING, INFERENCE, QUALITY, DETECTORS, MANY, FIRST_STEPS) for peer in group.values()]
     assert all((PEERS_FOLDER / peer.script).is_file() for peer in every)

@@ -10,16 +10,19 @@ from protocol import Job, notes, serve
 
 from isthmus import Autoencoder, Callback
 
+LONGEST = 5.0
+"""Seconds of steps, and of a pass, that are enough."""
+
 
 class Stopwatch(Callback):
-    """Notes when steps end, and stops after so many."""
+    """Notes when steps end, and stops after so many, or after so long."""
 
     def __init__(self, n_steps: int) -> None:
         self.n_steps, self.ends = n_steps, []
 
     def on_step_end(self, run: Any) -> None:
         self.ends.append(time.perf_counter())
-        if len(self.ends) > self.n_steps:
+        if len(self.ends) > self.n_steps or (len(self.ends) > 2 and self.ends[-1] - self.ends[0] > LONGEST):
             run.stop("enough")
 
 
@@ -30,7 +33,11 @@ def measure(X: np.ndarray, code_size: int, n_steps: int) -> None:
     began = time.perf_counter()
     model = Autoencoder(code_size, network=(128,), callbacks=[watch], random_state=0, **settings).fit(X)
     fitted = time.perf_counter()
-    n_rows = sum(len(part) for part in model.stream(X, "transform"))
+    n_rows = 0
+    for part in model.stream(X, "transform"):
+        n_rows += len(part)
+        if time.perf_counter() - fitted > LONGEST:
+            break
     notes["rows_per_second"] = n_rows / (time.perf_counter() - fitted)
     notes["step"] = (watch.ends[-1] - watch.ends[0]) / (len(watch.ends) - 1)
     notes["before"] = watch.ends[0] - began
