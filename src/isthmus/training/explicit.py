@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from isthmus.choices.codes import Gaussian, Plain
 from isthmus.choices.penalties import Encoding
-from isthmus.training.chains import SLOPES, Chain, is_chain
+from isthmus.training.chains import SLOPES, Chain, is_chain, use_threads
 from isthmus.training.objective import LossParts, Objective
 
 
@@ -52,6 +52,7 @@ class ExplicitGradient:
         self.objective, self.choices = objective, objective.choices
         self._zero = next(objective.parameters()).detach().new_zeros(())
         self._chains: dict[int, tuple[Chain, Chain]] = {}
+        self._n_threads = 1
         is_plain = isinstance(self.choices.code, Plain)
         activation: nn.Module = getattr(objective.code, "activation", objective.code)
         self.is_identity = is_plain and isinstance(activation, nn.Identity)
@@ -60,7 +61,7 @@ class ExplicitGradient:
     def chains_for(self, n_rows: int) -> tuple[Chain, Chain]:
         """Encoder and decoder for batches of that size."""
         if n_rows not in self._chains:
-            n_parts = torch.get_num_threads()
+            n_parts = self._n_threads = torch.get_num_threads()
             output_parts = n_parts if self.choices.loss.separable else 1
             self._chains[n_rows] = (
                 Chain(self.objective.encoder, n_rows, split_input=n_parts),
@@ -79,6 +80,7 @@ class ExplicitGradient:
         penalty, of_penalty = self.penalty(given, z, generator)
         of_code = of_code if of_penalty is None else of_code.add_(of_penalty)
         encoder.backward(code_backward(of_code), of_input=False)
+        use_threads(self._n_threads)
         return parts_of(reconstruction, penalty, prior)
 
     def corrupted(self, x: Tensor, generator: torch.Generator | None) -> Tensor:

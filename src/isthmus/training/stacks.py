@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.training.chains import Product, Slope, linears
+from isthmus.training.chains import Product, Slope, linears, use_threads
 from isthmus.training.explicit import ExplicitGradient, parts_of
 from isthmus.training.objective import LossParts
 
@@ -50,9 +50,11 @@ class StackedProduct:
         self.after = self.before if slope is None or slope.in_place else torch.empty_like(self.before)
         self.back = self.weight.new_empty(len(layers), n_rows, first.in_features)
         self.given = self.back
+        self.n_threads = torch.get_num_threads()
 
     def forward(self, x: Stack) -> Tensor:
         """(models, n, in) → (models, n, out), valid until the next call."""
+        use_threads(self.n_threads)
         self.given = x if isinstance(x, Tensor) else torch.stack(list(x))
         torch.baddbmm(self.bias, self.given, self.transposed, out=self.before)
         if self.slope is not None:
@@ -61,6 +63,7 @@ class StackedProduct:
 
     def backward(self, gradient: Stack, *, of_input: bool) -> Tensor:
         """Write the gradients of the parameters; gives that of the input, if it is wanted. Changes `gradient`."""
+        use_threads(self.n_threads)
         gradient = gradient if isinstance(gradient, Tensor) else torch.stack(list(gradient))
         if self.slope is not None:
             self.slope.backward(gradient, self.before, self.after)
@@ -158,9 +161,11 @@ class StackedGradient:
         self.is_bare = all(each.is_identity and each.choices.penalty is None for each in gradients)
         self._one_loss = len({repr(each.choices.loss) for each in gradients}) == 1
         self._zero = torch.zeros(())
+        self._n_threads = 1
 
     def _of(self, n_rows: int) -> tuple[StackedChain, StackedChain]:
         if n_rows not in self._chains:
+            self._n_threads = torch.get_num_threads()
             objectives = [each.objective for each in self.gradients]
             self._chains[n_rows] = (
                 StackedChain([objective.encoder for objective in objectives], n_rows),
@@ -171,6 +176,11 @@ class StackedGradient:
     @torch.no_grad()
     def __call__(self, x: Tensor, generators: Sequence[torch.Generator | None]) -> list[LossParts]:
         """(models, n, d) → one `LossParts` a model."""
+        parts = self._each(x, generators)
+        use_threads(self._n_threads)
+        return parts
+
+    def _each(self, x: Tensor, generators: Sequence[torch.Generator | None]) -> list[LossParts]:
         encoder, decoder = self._of(x.shape[1])
         given = self._corrupted(x, generators)
         h = encoder.forward(given)

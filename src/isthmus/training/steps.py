@@ -70,15 +70,16 @@ class FlatParameters:
 
 
 def _code_last(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are learned, those of the layers next to the code behind all others.
+    """The parameters that are learned, those of the layers next to the code behind all others, large before small.
 
-    Networks that differ in the size of the code then have the others at the same places.
+    Networks that differ in the size of the code then have the others at the same places, and the small ones are moved
+    together.
     """
     parts = dict(module.named_children())
     encoder, decoder = (list(parts[name].children()) if name in parts else [] for name in ("encoder", "decoder"))
     near = {id(parameter) for layer in (*encoder[-2:], *decoder[:1]) for parameter in layer.parameters()}
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return sorted(learned, key=lambda parameter: id(parameter) in near)
+    return sorted(learned, key=lambda parameter: (id(parameter) in near, parameter.numel() < ALONE))
 
 
 def _long(tensor: Tensor) -> Tensor:
