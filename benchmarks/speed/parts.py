@@ -64,7 +64,7 @@ def device(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
 
 def many(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
     """Seconds of many models at once."""
-    for name in ("S1", "S6"):
+    for name in ("small", "S1"):
         yield interleaved(bench, MANY, WORKLOADS[name], [_fits("many", name, 8)])
 
 

@@ -16,6 +16,7 @@ WORKLOADS = {
         Workload("convolutional", (784, 32, 784), 128, channels=(16, 32), n_rows=12_800),
         Workload("variational", (784, 400, 20, 400, 784), 128, variational=True),
         Workload("contractive", (784, 128, 784), 128, contraction=1e-4),
+        Workload("small", (784, 16, 784), 32, n_rows=20_000),
     )
 }
 LOSS = 0.0868

@@ -15,9 +15,9 @@ from isthmus.training.loop import Run, close_epoch, finish, train
 from isthmus.training.objective import count_multiplications
 from isthmus.training.stacks import StackedGradient, shape_of
 
-TEAM_WORK = 1e8
+TEAM_WORK = 3e7
 """Floating-point operations in a step of one model from which it fills the processor by itself: eight networks like
-S6's take 1.2 times as long together, for their batches no longer fit in the cache; like S1's, 0.8 times."""
+S6's take 1.2 times as long together, like S1's as long, for together they no longer fit in the cache."""
 
 
 def train_many(runs: Sequence[Run]) -> None:
