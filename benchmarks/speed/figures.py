@@ -211,6 +211,5 @@ def _section(part: str, figures: list[Figure], runs: Runs) -> list[str]:
 def told(stamp: str, run: Mapping[str, Any]) -> str:
     """A run in a sentence: when, by which command, in how many rounds, with what."""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    return (
-        f"{stamp}: `{run['command']}`, {run['rounds']} rounds, on {run['machine']}, {run['threads']}; with {versions}."
-    )
+    rounds = "1 round" if run["rounds"] == 1 else f"{run['rounds']} rounds"
+    return f"{stamp}: `{run['command']}`, {rounds}, on {run['machine']}, {run['threads']}; with {versions}."

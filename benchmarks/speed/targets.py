@@ -43,7 +43,7 @@ TEXTS = {
     "training": f"""
 Seconds of one epoch on MNIST in a training that goes on, after one epoch that does not count, with Adam at 0.001;
 every peer as its own documentation trains. The loss is that of the last epoch measured, the same for all who do the
-same work (scikit-learn's output is linear, Keras' loss of the variational model holds the divergence too).
+same work (it holds penalty and divergence).
 
 {_WORKLOADS}""",
     "quality": f"""

@@ -65,7 +65,7 @@ class Workload:
 
     def __str__(self) -> str:
         kinds = {"variational": self.variational, "contractive": self.contraction, f"noise {self.noise:g}": self.noise}
-        layers = (self.sizes[0], *(f"{width} filters" for width in self.channels), *self.sizes[1:-1])
+        layers = (self.sizes[0], *(f"{width} filters" for width in self.channels), *self.sizes[1:])
         told = ["–".join(map(str, layers)), self.loss, f"batch {self.batch_size}", f"{self.n_rows:,} rows"]
         return f"{self.name}: {', '.join([*told, *(kind for kind, holds in kinds.items() if holds)])}"
 
