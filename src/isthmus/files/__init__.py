@@ -3,5 +3,16 @@
 from isthmus.atomic import check_writable
 from isthmus.files.model_file import FORMAT_VERSION, State, read_state, write_state
 from isthmus.files.rows import check_format, write_rows
+from isthmus.files.tables import check_table_format, write_tables
 
-__all__ = ["FORMAT_VERSION", "State", "check_format", "check_writable", "read_state", "write_rows", "write_state"]
+__all__ = [
+    "FORMAT_VERSION",
+    "State",
+    "check_format",
+    "check_table_format",
+    "check_writable",
+    "read_state",
+    "write_rows",
+    "write_state",
+    "write_tables",
+]

@@ -2,7 +2,18 @@
 
 from isthmus.data.tables.columns import KINDS, Column
 from isthmus.data.tables.inputs import is_table
+from isthmus.data.tables.pieces import TablePiece, follow, read_pieces
 from isthmus.data.tables.schema import Schema, learn_schema
 from isthmus.data.tables.source import TableSource
 
-__all__ = ["KINDS", "Column", "Schema", "TableSource", "is_table", "learn_schema"]
+__all__ = [
+    "KINDS",
+    "Column",
+    "Schema",
+    "TablePiece",
+    "TableSource",
+    "follow",
+    "is_table",
+    "learn_schema",
+    "read_pieces",
+]

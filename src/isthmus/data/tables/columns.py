@@ -73,7 +73,8 @@ class Column:
 
     def seen(self, cells: Cells) -> list[str]:
         """What stands in cells, in words."""
-        return [_shown(cell) for cell in cells.array.to_pylist()]
+        read_as_numbers = self.family == "number" and cells.family == "text"
+        return [_shown(cell) for cell in (numbers(cells) if read_as_numbers else cells.array).tolist()]
 
     def to_json(self) -> dict[str, Any]:
         """The column as JSON."""

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,17 +27,18 @@ _FRAMES = ("pandas", "polars")
 
 
 class Piece(NamedTuple):
-    """Some neighbouring rows: their numbers in the table, and the columns asked for."""
+    """Some neighbouring rows: their places in the table, the columns asked for, and their numbers for a user."""
 
     rows: range
     columns: dict[str, pa.Array]
+    told: range | np.ndarray
 
     def cut(self, size: int, first: int) -> Iterator[Piece]:
         """The same in pieces of `size` rows, the first of them of `first`."""
         start, end = 0, min(first, len(self.rows))
         while start < len(self.rows):
             columns = {name: array.slice(start, end - start) for name, array in self.columns.items()}
-            yield Piece(self.rows[start:end], columns)
+            yield Piece(self.rows[start:end], columns, self.told[start:end])
             start, end = end, min(end + size, len(self.rows))
 
 
@@ -102,7 +103,7 @@ def open_table(X: Any) -> Table:
     if isinstance(X, pa.RecordBatch):
         X = pa.Table.from_batches([X])
     if isinstance(X, pa.Table):
-        return MemoryTable([str(name) for name in X.column_names], X.num_rows, _of_arrow(X), X.schema.types)
+        return MemoryTable([str(name) for name in X.column_names], X.num_rows, of_arrow(X), X.schema.types)
     if isinstance(X, Mapping):
         return _of_mapping(X)
     return _of_frame_or_array(X)
@@ -147,11 +148,26 @@ Cut = Callable[[Rows, int], Any]
 
 
 class MemoryTable(Table):
-    """Columns in memory, turned into Arrow a piece at a time."""
+    """Columns in memory, turned into Arrow a piece at a time.
+
+    Attributes
+    ----------
+    first_row
+        The number that its first row has for a user: that in the file which it is a piece of.
+    """
+
+    first_row: int = 0
 
     def __init__(self, names: list[str], n_rows: int, cut: Cut, types: Sequence[pa.DataType | None]) -> None:
         _refuse_twice(names, "this table")
         self.names, self.n_rows, self._cut, self._types = names, n_rows, cut, types
+
+    def rows_of(self, rows: Rows) -> range | np.ndarray:
+        """The numbers that some rows have for a user."""
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(self.n_rows)
+            return range(self.first_row + start, self.first_row + stop)
+        return rows + self.first_row
 
     def types(self) -> dict[str, pa.DataType | None]:
         return dict(zip(self.names, self._types, strict=True))
@@ -159,13 +175,14 @@ class MemoryTable(Table):
     def pieces(self, columns: Sequence[str], mistakes: Mistakes, size: int = BATCH_ROWS) -> Iterator[Piece]:
         for start in range(0, self.n_rows, size):
             end = min(start + size, self.n_rows)
-            yield Piece(range(start, end), self.take(slice(start, end), columns, mistakes))
+            rows = slice(start, end)
+            yield Piece(range(start, end), self.take(rows, columns, mistakes), self.rows_of(rows))
 
     def take(self, rows: Rows, columns: Sequence[str], mistakes: Mistakes) -> dict[str, pa.Array]:
         """Some columns of the rows asked for, in that order."""
         places = {name: place for place, name in enumerate(self.names)}
-        numbers = range(*rows.indices(self.n_rows)) if isinstance(rows, slice) else rows
-        return {name: _to_arrow(self._cut(rows, places[name]), name, numbers, mistakes) for name in columns}
+        told = self.rows_of(rows)
+        return {name: _to_arrow(self._cut(rows, places[name]), name, told, mistakes) for name in columns}
 
 
 def _of_pandas(frame: Any) -> Cut:
@@ -180,7 +197,9 @@ def _of_polars(frame: Any) -> Cut:
     return cut
 
 
-def _of_arrow(table: pa.Table) -> Cut:
+def of_arrow(table: pa.Table) -> Cut:
+    """Rows of the columns of an Arrow table."""
+
     def cut(rows: Rows, column: int) -> Any:
         whole = table.column(column)
         if isinstance(rows, slice):
@@ -209,7 +228,7 @@ def _rows_of(values: Any, rows: Rows) -> Any:
     if isinstance(values, list | tuple):
         return values[rows] if isinstance(rows, slice) else [values[row] for row in rows]
     if isinstance(values, pa.Array | pa.ChunkedArray):
-        return _of_arrow(pa.table({"": values}))(rows, 0)
+        return of_arrow(pa.table({"": values}))(rows, 0)
     if hasattr(values, "to_arrow"):
         return values[rows].to_arrow()
     return values.iloc[rows] if hasattr(values, "iloc") else np.asarray(values)[rows]
@@ -266,7 +285,7 @@ def _open_file(path: Path) -> Table:
     if not is_table(path):
         raise DataError(f"'{path}' has the ending {path.suffix!r}, but one of {', '.join(SUFFIXES)} is needed.")
     try:
-        return _CSVTable(path) if ".csv" in path.name.lower() else _ParquetTable(path)
+        return CSVTable(path) if ".csv" in path.name.lower() else _ParquetTable(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"'{path}' cannot be read ({error}); check the file.") from None
 
@@ -294,7 +313,8 @@ class _FileTable(Table):
         while (batch := self._next(batches)) is not None:
             for start in range(0, batch.num_rows, size):
                 part = batch.slice(start, size)
-                yield Piece(range(row, row + part.num_rows), {name: part.column(name) for name in columns})
+                rows = range(row, row + part.num_rows)
+                yield Piece(rows, {name: part.column(name) for name in columns}, rows)
                 row += part.num_rows
         if row != self.n_rows:
             raise DataError(
@@ -363,7 +383,7 @@ class _DatasetTable(_FileTable):
         return batches
 
 
-class _CSVTable(_FileTable):
+class CSVTable(_FileTable):
     """A file of text with a line of names, gzipped or not; every cell is read as text."""
 
     untyped = True
@@ -381,22 +401,36 @@ class _CSVTable(_FileTable):
         return dict.fromkeys(self.names)
 
     def _batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        convert = csv.ConvertOptions(
-            column_types=dict.fromkeys(self.names, pa.string()),
-            include_columns=list(columns),
-            strings_can_be_null=True,
-            null_values=MISSING_WORDS,
-        )
         reading = csv.ReadOptions(block_size=self.BLOCK_BYTES)
-        parsing = csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True)
         try:
-            reader = csv.open_csv(self._paths[0], reading, parsing, convert)
+            reader = csv.open_csv(self._paths[0], reading, self._parsing(), self._converting(columns))
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):
                 return
             raise
         with reader:
             yield from reader
+
+    def _parsing(self) -> csv.ParseOptions:
+        return csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True)
+
+    def _converting(self, columns: Sequence[str]) -> csv.ConvertOptions:
+        return csv.ConvertOptions(
+            column_types=dict.fromkeys(self.names, pa.string()),
+            include_columns=list(columns),
+            strings_can_be_null=True,
+            null_values=MISSING_WORDS,
+        )
+
+    def parse(self, lines: BinaryIO, first_row: int) -> pa.Table:
+        """Some lines of such a file, from row `first_row` on, without the line of names."""
+        reading = csv.ReadOptions(column_names=self.names)
+        try:
+            return csv.read_csv(lines, reading, self._parsing(), self._converting(self.names))
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"'{self._paths[0]}' cannot be read from row {first_row} on ({error}); check the file."
+            ) from None
 
 
 def _first_line(path: Path) -> str:

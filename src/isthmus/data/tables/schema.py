@@ -218,7 +218,7 @@ class Schema:
         out = np.zeros((opened.n_rows, self.width), np.float32)
         with told_at_once() as mistakes:
             for piece in opened.pieces(self.used, mistakes):
-                self.encode_columns(piece.columns, piece.rows, mistakes, out[piece.rows.start : piece.rows.stop])
+                self.encode_columns(piece.columns, piece.told, mistakes, out[piece.rows.start : piece.rows.stop])
         return out
 
     @property
@@ -287,7 +287,7 @@ class Schema:
             return [
                 word
                 for piece in open_table(table).pieces([name], mistakes)
-                for word in self[name].seen(Cells(name, piece.columns[name], (), mistakes).plain())
+                for word in self[name].seen(Cells(name, piece.columns[name], piece.told, mistakes).plain())
             ]
 
     def by_column(self, per_feature: np.ndarray) -> np.ndarray:

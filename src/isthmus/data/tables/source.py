@@ -73,8 +73,8 @@ class TableSource(Source):
             for start in range(0, len(numbers), BATCH_ROWS):
                 part = numbers[start : start + BATCH_ROWS]
                 cut = slice(part.start, part.stop) if isinstance(part, range) else part
-                columns = self.table.take(cut, self.schema.used, mistakes)
-                self.schema.encode_columns(columns, part, mistakes, out[start : start + len(part)])
+                columns, told = self.table.take(cut, self.schema.used, mistakes), self.table.rows_of(cut)
+                self.schema.encode_columns(columns, told, mistakes, out[start : start + len(part)])
         return out
 
     def chunks(self, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
@@ -91,7 +91,7 @@ class TableSource(Source):
             for piece in self.table.pieces(self.schema.used, mistakes):
                 for part in piece.cut(size, size - filled):
                     end = filled + len(part.rows)
-                    self.schema.encode_columns(part.columns, part.rows, mistakes, out[filled:end])
+                    self.schema.encode_columns(part.columns, part.told, mistakes, out[filled:end])
                     filled = end
                     if filled == size:
                         mistakes.refuse()

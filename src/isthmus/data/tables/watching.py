@@ -224,6 +224,6 @@ def watch_table(table: Table, kinds: Mapping[str, Any], mistakes: Mistakes) -> d
     sampler = Sampler(watches)
     for piece in table.pieces(list(watches), mistakes, BATCH_ROWS):
         for name, array in piece.columns.items():
-            watches[name].look(Cells(name, array, piece.rows, mistakes))
+            watches[name].look(Cells(name, array, piece.told, mistakes))
         sampler.look(piece.columns, len(piece.rows))
     return watches

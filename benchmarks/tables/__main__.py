@@ -1,0 +1,68 @@
+"""Rows a second and peak memory of learning a schema, encoding, training and scoring a Parquet file.
+
+    python -m benchmarks.tables [--rows 5000000] [--folder /tmp] [--epochs 1]
+
+The peak is that of the process (Linux) above what it has once everything is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.tables.made import write
+from isthmus import Autoencoder
+from isthmus.data.tables import TableSource, learn_schema
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in GB."""
+    return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[0]) / 1e6
+
+
+def forget_peak() -> None:
+    """Count the peak anew from what is held now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def measured(name: str, n_rows: int, work: Callable[[], Any], ground: float) -> Any:
+    """Do something with all rows and print what it cost."""
+    start = time.perf_counter()
+    answer = work()
+    seconds = time.perf_counter() - start
+    peak = peak_memory() - ground
+    print(f"{name:<28}{seconds:8.1f} s {n_rows / seconds:12,.0f} rows/s   peak {peak:.2f} GB above the interpreter")
+    return answer
+
+
+def main() -> None:
+    """Make the file if it is not there, then measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--folder", type=Path, default=Path("/tmp"))
+    parser.add_argument("--epochs", type=int, default=1)
+    given = parser.parse_args()
+    path = given.folder / f"mixed-{given.rows}.parquet"
+    if not path.exists():
+        write(path, given.rows)
+    torch.set_num_threads(1)
+    forget_peak()
+    n_rows, ground = given.rows, peak_memory()
+    schema = measured("schema", n_rows, lambda: learn_schema(path), ground)
+    print(f"{len(schema.columns)} columns, {schema.width} numbers a row")
+    source = TableSource(path, schema, scratch=given.folder)
+    measured("encoding in order", n_rows, lambda: sum(map(len, source.chunks())), ground)
+    settings: dict[str, Any] = {"max_epochs": given.epochs, "batch_size": 1024, "random_state": 0, "verbose": 1}
+    model = Autoencoder(16, loss=schema.loss(), scaling="none", **settings)
+    measured(f"training, {given.epochs} epoch(s)", n_rows * given.epochs, lambda: model.fit(source), ground)
+    measured("scoring", n_rows, lambda: model.score(TableSource(path, schema)), ground)
+
+
+if __name__ == "__main__":
+    main()
