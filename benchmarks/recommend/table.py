@@ -77,6 +77,7 @@ def _line(split: StrongSplit, recommended: np.ndarray, line: Line) -> Line:
 
 def write(lines: list[Line], folder: Path) -> None:
     """Keep the figures; those of other logs, seeds and recommenders stay."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recommend.json"
     old = [Line(**row) for row in json.loads(path.read_text())] if path.exists() else []
     new = {(line.log, line.seed, line.who): line for line in (*old, *lines)}
