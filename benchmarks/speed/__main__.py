@@ -92,13 +92,20 @@ def about(bench: Bench) -> dict[str, Any]:
     """What was measured, by which command, with what and where."""
     versions = {package: version for packages in bench.versions.values() for package, version in packages.items()}
     return {
-        "command": shlex.join(["python", "-m", "benchmarks.speed", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "benchmarks.speed", *without_folders(sys.argv[1:])]),
         "rounds": bench.rounds,
         "versions": {**versions, "python": platform.python_version()},
         "by_peer": bench.versions,
         "machine": f"{platform.machine()}, {processor()}",
         "threads": f"{torch.get_num_threads()} threads",
     }
+
+
+def without_folders(arguments: list[str]) -> list[str]:
+    """The arguments of a command but for the folders of this machine."""
+    options = {"--environments", "--out"}
+    places = [place for place, word in enumerate(arguments) if word in options]
+    return [word for place, word in enumerate(arguments) if place not in places and place - 1 not in places]
 
 
 def processor() -> str:
