@@ -40,7 +40,8 @@ def test_every_name_resolves_to_its_class_and_so_does_the_class_name(registry: R
 
 
 def test_a_wrong_name_lists_the_right_ones_and_the_nearest() -> None:
-    text = "Unknown corruption 'maskin'; did you mean 'masking'? Known: drop-entries, gaussian-noise, masking, salt-and-pepper"
+    names = "drop-entries, gaussian-noise, masking, salt-and-pepper"
+    text = f"Unknown corruption 'maskin'; did you mean 'masking'? Known: {names}"
     with pytest.raises(ValueError, match=re.escape(text)):
         CORRUPTIONS.resolve("maskin")
 
