@@ -29,6 +29,8 @@ class Encoding(NamedTuple):
     """The activation of the code, for closed forms."""
     generator: torch.Generator | None = None
     """For random draws."""
+    differentiable: bool = False
+    """Whether `z` is ``encode(x)`` and remembers how it came from `x`, so that it need not be encoded again."""
 
 
 class Penalty(Choice):
@@ -219,10 +221,17 @@ class Contractive(Penalty):
 
     def _estimate(self, encoding: Encoding) -> Tensor:
         with torch.enable_grad():
-            x = encoding.x.detach().requires_grad_()
-            z = encoding.encode(x)
+            x, z = _differentiable(encoding)
             norms = [_product(z, x, _signs(z, encoding.generator)).square().sum() for _ in range(self.n_probes)]
         return torch.stack(norms).sum() / (self.n_probes * len(x))
+
+
+def _differentiable(encoding: Encoding) -> tuple[Tensor, Tensor]:
+    """Rows and their codes, which know their derivative by the rows."""
+    if encoding.differentiable:
+        return encoding.x, encoding.z
+    x = encoding.x.detach().requires_grad_()
+    return x, encoding.encode(x)
 
 
 def _signs(z: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -238,8 +247,7 @@ def _product(z: Tensor, x: Tensor, v: Tensor) -> Tensor:
 def _whole_jacobian(encoding: Encoding) -> Tensor:
     """Mean over rows of the squared norm of the Jacobian, one batched backward pass for all units of the code."""
     with torch.enable_grad():
-        x = encoding.x.detach().requires_grad_()
-        z = encoding.encode(x)
+        x, z = _differentiable(encoding)
         units = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[:, None].expand(-1, len(z), -1)
         (jacobian,) = torch.autograd.grad(z, x, units, create_graph=True, is_grads_batched=True)  # (code, n, d)
         return jacobian.square().sum() / len(x)

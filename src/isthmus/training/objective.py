@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices.codes import Code, Coded, CodeModule, GaussianModule
+from isthmus.choices.codes import Code, Coded, CodeModule, GaussianModule, Plain
 from isthmus.choices.corruptions import Corruption
 from isthmus.choices.losses import Loss
 from isthmus.choices.networks import Network, Pair
@@ -98,6 +98,8 @@ class Objective(nn.Module):
         """What a batch of scaled rows, (n, d), costs; what they are conditioned on stands behind them."""
         target, conditions = self.split(x)
         given = self.corrupt(self.filled(x), generator)
+        if self._differentiates_input:
+            given = given.detach().requires_grad_()
         coded: Coded = self.code(self.encoder(given), generator)
         output = self.decoder(_joined(coded.z, conditions))
         penalty = self._penalty(given, coded.z[: len(x)], generator)
@@ -123,6 +125,12 @@ class Objective(nn.Module):
             return x, None
         return x[:, : self.context.n_features], x[:, self.context.n_features :]
 
+    @property
+    def _differentiates_input(self) -> bool:
+        """Whether the penalty can use the codes of the batch for derivatives by the input."""
+        penalty, alone = self.choices.penalty, not self.context.n_conditions and isinstance(self.choices.code, Plain)
+        return torch.is_grad_enabled() and penalty is not None and not penalty.on_code and alone
+
     def _penalty(self, given: Tensor, z: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.choices.penalty is None:
             return self._zero(given)
@@ -132,7 +140,8 @@ class Objective(nn.Module):
             return self.encode(_joined(rows, conditions))
 
         activation = getattr(self.choices.code, "activation", None)
-        return self.choices.penalty.penalize(Encoding(x, z, encode, self.encoder, activation, generator))
+        known = self._differentiates_input
+        return self.choices.penalty.penalize(Encoding(x, z, encode, self.encoder, activation, generator, known))
 
     def _importance_weighted(self, output: Tensor, coded: Coded, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction, and what the importance-weighted bound adds to it (Burda et al. 2016, eq. 8)."""
