@@ -88,14 +88,23 @@ _HOMES = {
         "load",
     ),
     "isthmus.tasks": (
+        "AnomalyDetector",
+        "Auto",
+        "Contamination",
         "EncoderClassifier",
         "Evaluation",
+        "Explanation",
+        "FalseAlarmRate",
         "HeldOut",
         "Interactions",
+        "Quantile",
         "Recommendations",
         "Recommender",
+        "SignalDetector",
         "SimilarityIndex",
         "StrongSplit",
+        "benjamini_hochberg",
+        "conformal_p_values",
         "evaluate_recommender",
         "leave_latest",
         "leave_out",
@@ -106,6 +115,12 @@ _HOMES = {
     "isthmus.diagnosis": ("diagnose",),
     "isthmus.report": ("write_report",),
     "isthmus.files": ("write_rows",),
+    "isthmus.data.tables": (
+        "Schema",
+        "TableSource",
+        "learn_schema",
+        "read_pieces",
+    ),
 }
 _MODULES = ("choices", "data", "datasets", "diagnosis", "estimators", "files", "plots", "report", "tasks", "training")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -145,6 +160,10 @@ if TYPE_CHECKING:
     from isthmus.data import Source as Source
     from isthmus.data import datasets as datasets
     from isthmus.data import read as read
+    from isthmus.data.tables import Schema as Schema
+    from isthmus.data.tables import TableSource as TableSource
+    from isthmus.data.tables import learn_schema as learn_schema
+    from isthmus.data.tables import read_pieces as read_pieces
     from isthmus.diagnosis import diagnose as diagnose
     from isthmus.estimators import KINDS as KINDS
     from isthmus.estimators import Autoencoder as Autoencoder
@@ -170,14 +189,23 @@ if TYPE_CHECKING:
     from isthmus.exceptions import OutputError as OutputError
     from isthmus.files import write_rows as write_rows
     from isthmus.report import write_report as write_report
+    from isthmus.tasks import AnomalyDetector as AnomalyDetector
+    from isthmus.tasks import Auto as Auto
+    from isthmus.tasks import Contamination as Contamination
     from isthmus.tasks import EncoderClassifier as EncoderClassifier
     from isthmus.tasks import Evaluation as Evaluation
+    from isthmus.tasks import Explanation as Explanation
+    from isthmus.tasks import FalseAlarmRate as FalseAlarmRate
     from isthmus.tasks import HeldOut as HeldOut
     from isthmus.tasks import Interactions as Interactions
+    from isthmus.tasks import Quantile as Quantile
     from isthmus.tasks import Recommendations as Recommendations
     from isthmus.tasks import Recommender as Recommender
+    from isthmus.tasks import SignalDetector as SignalDetector
     from isthmus.tasks import SimilarityIndex as SimilarityIndex
     from isthmus.tasks import StrongSplit as StrongSplit
+    from isthmus.tasks import benjamini_hochberg as benjamini_hochberg
+    from isthmus.tasks import conformal_p_values as conformal_p_values
     from isthmus.tasks import evaluate_recommender as evaluate_recommender
     from isthmus.tasks import leave_latest as leave_latest
     from isthmus.tasks import leave_out as leave_out

@@ -346,6 +346,8 @@ def test_kinds_that_cannot_be_meant_are_refused_together() -> None:
         learn_schema(people(), {"agee": "numeric", "age": "numerical", "code": []})
     with pytest.raises(ValueError, match="max_levels=0 must be an integer >= 1"):
         learn_schema(people(), max_levels=0)
+    with pytest.raises(ValueError, match="tame='yes' must be True, False or 'auto'"):
+        learn_schema(people(), tame="yes")
 
 
 def test_tables_without_rows_or_columns_are_refused() -> None:

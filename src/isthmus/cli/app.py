@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from isthmus import __version__
-from isthmus.cli import errors, recommend, show
+from isthmus.cli import detect, errors, recommend, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(detect.app, name="detect")
 app.add_typer(recommend.app)
 
 Data = Annotated[

@@ -1,5 +1,16 @@
 """Jobs that a trained autoencoder does."""
 
+from isthmus.tasks.anomaly import (
+    AnomalyDetector,
+    Auto,
+    Contamination,
+    Explanation,
+    FalseAlarmRate,
+    Quantile,
+    SignalDetector,
+    benjamini_hochberg,
+    conformal_p_values,
+)
 from isthmus.tasks.recommendation import (
     Evaluation,
     HeldOut,
@@ -17,14 +28,23 @@ from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
 __all__ = [
+    "AnomalyDetector",
+    "Auto",
+    "Contamination",
     "EncoderClassifier",
     "Evaluation",
+    "Explanation",
+    "FalseAlarmRate",
     "HeldOut",
     "Interactions",
+    "Quantile",
     "Recommendations",
     "Recommender",
+    "SignalDetector",
     "SimilarityIndex",
     "StrongSplit",
+    "benjamini_hochberg",
+    "conformal_p_values",
     "evaluate_recommender",
     "leave_latest",
     "leave_out",

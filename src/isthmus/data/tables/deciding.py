@@ -52,6 +52,8 @@ class Decision:
         Whether it comes from a file of text.
     max_levels
         Levels that a categorical column may have.
+    tame
+        Whether numbers go through asinh; ``"auto"``: where their tails are heavy.
     mistakes
         Where mistakes go.
     """
@@ -59,6 +61,7 @@ class Decision:
     watch: Watch
     untyped: bool
     max_levels: int
+    tame: bool | str
     mistakes: Mistakes
 
     def column(self) -> Column:
@@ -213,7 +216,7 @@ class Decision:
         """Numbers, tamed where they have heavy tails."""
         given = self._as_number()
         values = self.watch.sampled(self.mistakes) if self.is_number else np.zeros(1)
-        return learn_numeric(values, decimals=_decimals(values), **given)
+        return learn_numeric(values, tame=self.tame, decimals=_decimals(values), **given)
 
     def ordinal(self) -> Column:
         """Levels in the order of numbers, of the type, or as the user gave them."""
@@ -345,19 +348,20 @@ def _weighted(places: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     return mean, variance**0.5 or 1.0
 
 
-def learn_numeric(values: np.ndarray, **common: Any) -> Numeric:
-    """How to scale numbers, (k,): by mean and deviation, or through asinh where their tails are heavy."""
+def learn_numeric(values: np.ndarray, *, tame: bool | str = "auto", **common: Any) -> Numeric:
+    """How to scale numbers, (k,): by mean and deviation, or through asinh; ``"auto"``: where their tails are heavy."""
     centre, spread = float(np.median(values)), _spread(values)
-    wide = np.diff(np.quantile(values, [0.005, 0.995]))[0] / (2 * 2.5758 * spread)
-    far = float(np.abs(values - centre).max()) / spread
-    tame = bool(wide > HEAVY or far > FAR)
+    if tame == "auto":
+        wide = np.diff(np.quantile(values, [0.005, 0.995]))[0] / (2 * 2.5758 * spread)
+        far = float(np.abs(values - centre).max()) / spread
+        tame = bool(wide > HEAVY or far > FAR)
     if not tame:
         centre, spread = float(values.mean()), 1.0
     away = (values - centre) / spread
     bent = np.arcsinh(away) if tame else away
-    deviation = float(bent.std())
+    mean, deviation = float(bent.mean()), float(bent.std())
     deviation = deviation if deviation > 1e-12 * max(1.0, abs(centre)) else 1.0
-    return Numeric(centre=centre, spread=spread, tame=tame, mean=float(bent.mean()), deviation=deviation, **common)
+    return Numeric(centre=centre, spread=spread, tame=bool(tame), mean=mean, deviation=deviation, **common)
 
 
 def _decimals(values: np.ndarray) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import scipy.sparse
 from pyarrow import csv, dataset, parquet
 
 from isthmus.data.sources import Rows
@@ -81,6 +82,8 @@ def is_table(X: Any) -> bool:
     """
     if isinstance(X, str | Path):
         return str(X).lower().endswith(SUFFIXES)
+    if scipy.sparse.issparse(X):
+        return False  # one of their formats is a mapping
     return isinstance(X, Mapping | pa.Table | pa.RecordBatch | dataset.Dataset) or _frame_of(X) is not None
 
 

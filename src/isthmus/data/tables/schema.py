@@ -25,7 +25,9 @@ ALIKE = (frozenset({"number", "boolean"}), frozenset({"number", "text"}), frozen
 """Families that can be read as each other; text only where its cells say so."""
 
 
-def learn_schema(table: Any, kinds: Mapping[str, Any] | None = None, *, max_levels: int = 50) -> Schema:
+def learn_schema(
+    table: Any, kinds: Mapping[str, Any] | None = None, *, max_levels: int = 50, tame: bool | str = "auto"
+) -> Schema:
     """Find out what the columns of a table are, in one pass and bounded memory.
 
     Numbers are ``numeric``; whole numbers of few values ``ordinal``; two values ``binary``; text ``categorical``, or
@@ -42,6 +44,9 @@ def learn_schema(table: Any, kinds: Mapping[str, Any] | None = None, *, max_leve
         ``"datetime"``, ``"ignore"``, or a list of values in their order, which makes an ordinal column.
     max_levels
         Levels that a categorical column may have, >= 1; rarer ones are pooled.
+    tame
+        Whether numbers go through asinh, so that far values neither stretch the scale nor are cut off; ``"auto"``:
+        those with heavy tails do.
 
     Returns
     -------
@@ -68,13 +73,15 @@ def learn_schema(table: Any, kinds: Mapping[str, Any] | None = None, *, max_leve
     _refuse_wrong_kinds(asked, opened.names)
     if not isinstance(max_levels, int) or isinstance(max_levels, bool) or max_levels < 1:
         raise ValueError(f"max_levels={max_levels!r} must be an integer >= 1.")
+    if tame not in (True, False, "auto"):
+        raise ValueError(f"tame={tame!r} must be True, False or 'auto'.")
     if opened.n_rows == 0 or not opened.names:
         raise DataError(f"The table has {opened.n_rows} rows and {len(opened.names)} columns; at least 1 is needed.")
     with told_at_once() as mistakes:
         watches = watch_table(opened, asked, mistakes)
         mistakes.refuse()
         columns = tuple(
-            Decision(watches[name], opened.untyped, max_levels, mistakes).column()
+            Decision(watches[name], opened.untyped, max_levels, tame, mistakes).column()
             if name in watches
             else KINDS["ignore"](name=name, family="missing")
             for name in opened.names

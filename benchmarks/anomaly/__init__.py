@@ -1,0 +1,1 @@
+"""Anomaly detection on ADBench's tables, beside the detectors of other libraries."""

@@ -1,0 +1,288 @@
+"""The work of ``isthmus detect``: learn a detector; score rows piece by piece."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import isthmus
+from isthmus.cli import show
+from isthmus.cli.errors import WrongUsageError, noting, refuse
+from isthmus.cli.settings import parse_assignments, parse_value
+from isthmus.data import tables
+
+PIECE_ROWS = 2**14
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What `detect fit` was asked for."""
+
+    data: str
+    out: Path
+    settings: dict[str, Any]
+    false_alarm_rate: float | None
+    kinds: list[str]
+    assignments: list[str]
+    force: bool
+    quiet: bool
+
+
+def learn(lesson: Lesson) -> None:
+    """Learn and save; nothing is read for an output that cannot be written."""
+    detector = _make(lesson)
+    detector.set_params(verbose=0 if lesson.quiet else 1)
+    detector.fit(_rows(lesson.data))
+    detector.set_params(verbose=0).save(lesson.out)
+    facts = {
+        "rows": f"{len(detector.decision_scores_):,}",
+        "columns": _columns(detector),
+        "odd": f"{detector.labels_.mean():.2%} of them, with a score above {detector.threshold_:.4g}",
+        "saved": str(lesson.out),
+    }
+    show.print_facts(facts)
+    for note in detector.schema_.notes if hasattr(detector, "schema_") else ():
+        show.note(note)
+
+
+def _make(lesson: Lesson) -> Any:
+    """The detector that was asked for; everything that is wrong is told at once."""
+    mistakes: list[str] = []
+    detector = isthmus.AnomalyDetector()
+    with noting(mistakes):
+        _check_model_file(lesson.out, overwrite=lesson.force)
+    for name, value in _settings(lesson, mistakes).items():
+        with noting(mistakes):
+            detector.set_params(**{name: value})
+    refuse(mistakes)
+    return detector
+
+
+def _settings(lesson: Lesson, mistakes: list[str]) -> dict[str, Any]:
+    flags = {name: value for name, value in lesson.settings.items() if value is not None}
+    with noting(mistakes):
+        threshold = _threshold(flags.pop("threshold", None), lesson.false_alarm_rate)
+        flags |= {} if threshold is None else {"threshold": threshold}
+    with noting(mistakes):
+        flags |= {"kinds": _kinds(lesson.kinds)} if lesson.kinds else {}
+    with noting(mistakes):
+        return parse_assignments(lesson.assignments) | flags
+    return flags
+
+
+def _check_model_file(path: Path, *, overwrite: bool) -> None:
+    if path.suffix != ".safetensors":
+        raise WrongUsageError(f"--out '{path}' has the ending {path.suffix!r}; a detector's file ends in .safetensors.")
+    isthmus.files.check_writable(path, overwrite=overwrite)
+
+
+def _threshold(share: str | None, false_alarm_rate: float | None) -> Any:
+    if share is not None and false_alarm_rate is not None:
+        raise WrongUsageError("--threshold and --false-alarm-rate exclude each other; give one.")
+    if false_alarm_rate is not None:
+        return isthmus.FalseAlarmRate(false_alarm_rate)
+    return None if share is None else parse_value(share)
+
+
+def _kinds(words: list[str]) -> dict[str, Any]:
+    pairs = [(word, *word.rpartition("=")) for word in words]
+    refuse(
+        f"--kind {word!r} names no kind; write COLUMN=KIND, such as town=categorical."
+        for word, name, _, kind in pairs
+        if not name or not kind
+    )
+    return {name: kind.split(",") if "," in kind else kind for _, name, _, kind in pairs}
+
+
+def _columns(detector: Any) -> str:
+    if not hasattr(detector, "schema_"):
+        return f"{detector.n_features_in_:,} numbers"
+    kinds = [column.kind for column in detector.schema_.columns]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+
+def _rows(data: str) -> Any:
+    """A path that is read in pieces, or rows in memory."""
+    return data if tables.is_table(data) else isthmus.read(data).X
+
+
+# -- scoring -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What `detect score` was asked for."""
+
+    detector: Path
+    data: str
+    out: Path | None
+    explain: int
+    threshold: str | None
+    false_alarm_rate: float | None
+    follow: bool
+    idle: float | None
+    as_json: bool
+    force: bool
+    device: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some rows with their scores.
+
+    Attributes
+    ----------
+    rows
+        As they are given to the detector.
+    first_row
+        Number of the first, from 0.
+    scores, anomalies, p_values
+        One for each row; p-values only of a calibrated detector.
+    reasons
+        For the odd rows, by their place: explanations.
+    """
+
+    rows: Any
+    first_row: int
+    scores: np.ndarray
+    anomalies: np.ndarray
+    p_values: np.ndarray | None
+    reasons: dict[int, Any]
+
+
+def watch(asked: Watch) -> int:
+    """Score all rows, write or print them, and give the number of odd ones."""
+    _check(asked)
+    detector = isthmus.load(asked.detector, device=asked.device)
+    if not isinstance(detector, isthmus.AnomalyDetector):
+        raise isthmus.ModelFileError(
+            f"'{asked.detector}' holds a {type(detector).__name__}, which is no detector; "
+            "write one with `isthmus detect fit`."
+        )
+    threshold = _threshold(asked.threshold, asked.false_alarm_rate)
+    if threshold is not None:
+        detector.set_threshold(threshold)
+    counts = _Counts()
+    scored = counts.counting(_scored(detector, asked))
+    if asked.out is not None:
+        isthmus.files.write_tables(asked.out, (_table(detector, part, asked) for part in scored), overwrite=asked.force)
+        show.note(f"{counts.rows:,} rows, {counts.odd:,} odd: {asked.out}")
+    else:
+        _print(scored, as_json=asked.as_json)
+        if not asked.as_json:
+            show.note(f"{counts.rows:,} rows, {counts.odd:,} odd")
+    return counts.odd
+
+
+def _check(asked: Watch) -> None:
+    """Refuse what cannot be done, all at once and before anything is read."""
+    mistakes: list[str] = []
+    if asked.follow and asked.out is not None:
+        mistakes.append("--follow prints what it finds and has no end; leave --out away, or send stdout to a file.")
+    if asked.idle is not None and not asked.follow:
+        mistakes.append("--idle belongs to --follow; give both.")
+    with noting(mistakes):
+        _threshold(asked.threshold, asked.false_alarm_rate)
+    refuse(mistakes)
+    if asked.out is not None:
+        isthmus.files.check_table_format(asked.out)
+        isthmus.files.check_writable(asked.out, overwrite=asked.force)
+
+
+@dataclass
+class _Counts:
+    """How many rows went by, and how many were odd."""
+
+    rows: int = 0
+    odd: int = 0
+
+    def counting(self, parts: Iterator[Scored]) -> Iterator[Scored]:
+        for part in parts:
+            self.rows += len(part.scores)
+            self.odd += int(part.anomalies.sum())
+            yield part
+
+
+def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:
+    for first_row, rows in _pieces(asked):
+        scores = -detector.score_samples(rows)
+        anomalies = scores > detector.threshold_
+        calibration = getattr(detector, "calibration_scores_", None)
+        p_values = None if calibration is None else isthmus.conformal_p_values(calibration, scores)
+        odd = np.flatnonzero(anomalies)
+        told = asked.explain and len(odd) and len(getattr(detector, "feature_shape_", (1,))) == 1
+        found = detector.explain(_chosen(rows, odd), n_columns=asked.explain) if told else []
+        yield Scored(rows, first_row, scores, anomalies, p_values, dict(zip(odd.tolist(), found, strict=False)))
+
+
+def _pieces(asked: Watch) -> Iterator[tuple[int, Any]]:
+    """Rows some at a time, with the number of the first."""
+    if asked.follow:
+        yield from ((piece.first_row, piece) for piece in tables.follow(asked.data, idle=asked.idle))
+    elif tables.is_table(asked.data):
+        yield from ((piece.first_row, piece) for piece in tables.read_pieces(asked.data, PIECE_ROWS))
+    else:
+        X = isthmus.read(asked.data).X
+        for start in range(0, len(X), PIECE_ROWS):
+            rows = slice(start, min(start + PIECE_ROWS, len(X)))
+            yield start, X.read(rows) if isinstance(X, isthmus.Source) else X[rows]
+
+
+def _chosen(rows: Any, places: np.ndarray) -> Any:
+    return rows.chosen(places) if isinstance(rows, tables.TablePiece) else rows[places]
+
+
+def _table(detector: Any, part: Scored, asked: Watch) -> pa.Table:
+    """The rows with what was found of them."""
+    piece = part.rows
+    is_piece = isinstance(piece, tables.TablePiece)
+    table = piece.typed(detector.schema_) if is_piece and hasattr(detector, "schema_") else None
+    table = piece.arrow if table is None and is_piece else table
+    if table is None:
+        table = pa.table({"row": np.arange(part.first_row, part.first_row + len(part.scores))})
+    for name, column in _found(part, asked.explain).items():
+        if name in table.column_names:
+            raise isthmus.DataError(f"The table has a column {name!r} already, which the result would hide; rename it.")
+        table = table.append_column(name, column)
+    return table
+
+
+def _found(part: Scored, n_reasons: int) -> dict[str, pa.Array]:
+    columns = {"anomaly_score": pa.array(part.scores), "anomaly": pa.array(part.anomalies)}
+    columns |= {} if part.p_values is None else {"p_value": pa.array(part.p_values)}
+    for rank in range(n_reasons):
+        words = [_reason(part.reasons.get(place), rank) for place in range(len(part.scores))]
+        columns[f"reason_{rank + 1}"] = pa.array(words, pa.string())
+    return columns
+
+
+def _reason(explanation: Any, rank: int) -> str | None:
+    return None if explanation is None or rank >= len(explanation.reasons) else str(explanation.reasons[rank])
+
+
+def _print(parts: Iterator[Scored], *, as_json: bool) -> None:
+    """A line for each odd row, at once."""
+    try:
+        for part in parts:
+            for place in np.flatnonzero(part.anomalies).tolist():
+                show.note(json.dumps(_facts(part, place)) if as_json else _line(part, place))
+    except KeyboardInterrupt:
+        return  # how one stops following
+
+
+def _facts(part: Scored, place: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {"row": part.first_row + place, "score": float(part.scores[place])}
+    facts |= {} if part.p_values is None else {"p_value": float(part.p_values[place])}
+    reasons = part.reasons[place].reasons if place in part.reasons else ()
+    return facts | {"reasons": [vars(reason) for reason in reasons]}
+
+
+def _line(part: Scored, place: int) -> str:
+    why = f": {part.reasons[place]}" if place in part.reasons else ""
+    return f"row {part.first_row + place}, score {part.scores[place]:.4g}{why}"

@@ -1,0 +1,381 @@
+"""The anomaly detector: rows in; out which are odd, why, and how often the alarm is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
+from isthmus.estimators import Autoencoder
+from isthmus.estimators.fitting import refuse
+from isthmus.files.model_file import State, write_state
+from isthmus.tasks.anomaly import fitting, keeping
+from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, compare_scores, conformal_p_values
+from isthmus.tasks.anomaly.explanations import Explanation, explain_rows
+from isthmus.tasks.anomaly.rows import Rows
+from isthmus.tasks.anomaly.scoring import PARTS, Reading
+from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Threshold
+
+AUTO = OneOf(("auto",))
+DEFAULT_CALIBRATION = 0.25
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """Finds odd rows in tables, images and signals, and says why each is odd and how often the alarm is wrong.
+
+    Small autoencoders learn to restore rows from a part of their cells. A row's score is the mean of three surprises,
+    in nats: how rare its cells are, how badly it is restored, and how far its code lies from those of other rows (see
+    `isthmus.tasks.anomaly.scoring`). The training rows may contain anomalies: the rows that seem odd at first take no
+    further part.
+
+    Parameters
+    ----------
+    threshold
+        Where the alarm begins: ``"auto"``, a share of anomalies such as ``0.05``, or a member: `Contamination`,
+        `Quantile`, `FalseAlarmRate`, `Auto`. `set_threshold` changes it without training again.
+    parts
+        Which surprises count: some of ``"marginal"``, ``"reconstruction"``, ``"density"``. ``"auto"``: all for tables,
+        the last two for images.
+    autoencoder
+        An `Autoencoder` to use in place of the ensemble, such as ``ConvolutionalAutoencoder()`` for images.
+    n_members, code_sizes, hidden_size
+        Of the ensemble: how many autoencoders, their code sizes (``"auto"``: from a tenth of the columns to all), and
+        the width of their hidden layers.
+    corruption
+        Damage to the input that they learn to undo; the ensemble predicts cells from each other for it.
+    loss
+        ``"auto"``: for tables each column by its likelihood, for numbers the squared error.
+    scaling
+        ``"auto"``: columns are standardised, images by one factor; else as for `Autoencoder`. Tables scale themselves.
+    trim
+        Share of the training rows that is presumed odd, in [0, 1): it is left out of every step and, after a first
+        scoring, of what rows are compared with. 0 for data known to be clean.
+    n_neighbors, memory_size
+        For the density: with how many of the nearest training rows a row is compared, and how many are remembered.
+    max_rows
+        Rows to learn from, at most; of more a sample is drawn. With `memory_size`, it bounds the memory used.
+    calibration_fraction
+        Share of the rows that is kept out of training for p-values and `FalseAlarmRate`, in [0, 1); None: 0.25 where
+        the threshold needs it, else 0.
+    max_steps, batch_size, learning_rate, schedule
+        Of the training; ``"auto"`` steps: 300, more for more than 10,000 rows, fewer for rows of
+        more than 256 numbers.
+    kinds
+        Kinds of table columns by name, where you know better: see `isthmus.data.tables.learn_schema`.
+    device
+        ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
+    random_state
+        Seed or RandomState. Scoring is never random.
+    verbose
+        1 shows progress on stderr.
+
+    Attributes
+    ----------
+    decision_scores_ : array
+        Anomaly scores of the training rows, each as if it had not been remembered, (n,); of the sample `sample_` where
+        there are more than `max_rows`.
+    labels_ : array
+        1 where a training row is an anomaly, else 0, (n,).
+    threshold_, offset_ : float
+        The anomaly score above which a row is an anomaly, and minus that.
+    calibration_scores_ : array
+        Anomaly scores of the rows kept for calibration, (m,), where there are some.
+    schema_ : Schema
+        The columns of a table.
+    n_features_in_, feature_names_in_, feature_shape_
+        Of the rows.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 5))
+    >>> X[:, 4] = X[:, 0] + 0.1 * rng.normal(size=300)
+    >>> detector = AnomalyDetector(0.01, random_state=0).fit(X)
+    >>> detector.predict([[0.1, 0.0, 0.2, 0.1, 0.1], [0.1, 0.0, 0.2, 0.1, 9.0]])
+    array([ 1, -1])
+    """
+
+    threshold: Any = field(default="auto", kw_only=False)
+    parts: Any = "auto"
+    autoencoder: Any = None
+    n_members: int = 8
+    code_sizes: Any = "auto"
+    hidden_size: int = 64
+    corruption: Any = "masking"
+    loss: Any = "auto"
+    scaling: str = "auto"
+    trim: float = 0.05
+    n_neighbors: int = 2
+    memory_size: int = 2048
+    max_rows: int = 65_536
+    calibration_fraction: float | None = None
+    max_steps: int | str = "auto"
+    batch_size: int = 128
+    learning_rate: float = 0.003
+    schedule: Any = "one-cycle"
+    kinds: Mapping[str, Any] | None = None
+    device: str = "auto"
+    random_state: Any = None
+    verbose: int | bool = 0
+
+    conditional: ClassVar[bool] = False
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "n_members": Whole(1),
+        "code_sizes": either(Instance((tuple, list), "a tuple of integers >= 1, one for each member"), AUTO),
+        "hidden_size": Whole(1),
+        "trim": Number(0.0, 1.0, open_high=True),
+        "n_neighbors": Whole(1),
+        "memory_size": Whole(1),
+        "max_rows": Whole(1),
+        "calibration_fraction": either(Number(0.0, 1.0, open_high=True), OneOf((None,))),
+        "max_steps": either(Whole(1), AUTO),
+        "batch_size": Whole(1),
+        "learning_rate": Number(0.0, open_low=True),
+        "autoencoder": either(Instance(Autoencoder, "an isthmus Autoencoder"), OneOf((None,))),
+        "verbose": either(Whole(0), OneOf((True, False))),
+    }
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn what is normal.
+
+        Parameters
+        ----------
+        X
+            Rows, n >= 1: an array (n, d), (n, h, w) or (n, h, w, c), a frame, a CSR matrix, a `Source`; an Arrow table,
+            or the path of a .csv or .parquet file. Frames, Arrow tables and files may hold numbers, categories, dates
+            and holes.
+        y
+            Ignored.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A parameter or the data cannot be used; all wrong parameters are named at once.
+        """
+        threshold = self._considered()
+        fitting.fit(self, X, self._share(threshold))
+        self._apply(threshold)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go on learning from more rows; the first call is `fit`.
+
+        The weights are trained on, on the new rows and an even sample of all rows seen, with which curves, memory
+        and threshold are learned anew. Calibration rows are scored anew; they are not in a model file, so that a loaded
+        detector needs `calibrate` again before it promises a rate of false alarms.
+
+        Parameters
+        ----------
+        X
+            Rows like those before.
+        y
+            Ignored.
+        """
+        if not hasattr(self, "scorer_"):
+            return self.fit(X)
+        threshold = self._considered()
+        if threshold.needs_calibration and not hasattr(self, "calibration_rows_"):
+            raise ValueError(
+                f"{threshold!r} needs calibration rows, which are not in a model file; call calibrate(X) with "
+                "normal rows first."
+            )
+        fitting.fit_more(self, X)
+        self._apply(threshold)
+        return self
+
+    def _considered(self) -> Threshold:
+        """The threshold, after all parameters were looked at."""
+        mistakes = broken_rules(self, self.rules) + fitting.choice_mistakes(self)
+        try:
+            threshold = THRESHOLDS.resolve(self.threshold)
+            mistakes += threshold.mistakes()
+        except (TypeError, ValueError) as error:
+            mistakes.append(f"{type(self).__name__}: threshold: {error}")
+        if self.parts != "auto" and not (self.parts and set(self.parts) <= set(PARTS)):
+            mistakes.append(
+                f"{type(self).__name__}: parts={self.parts!r} must be 'auto' or some of {', '.join(PARTS)}."
+            )
+        refuse(mistakes)
+        return threshold
+
+    def _share(self, threshold: Threshold) -> float:
+        if self.calibration_fraction is None:
+            return DEFAULT_CALIBRATION if threshold.needs_calibration else 0.0
+        return float(self.calibration_fraction)
+
+    # -- thresholds ----------------------------------------------------------------------------------------------
+
+    def set_threshold(self, threshold: Any) -> Self:
+        """Change where the alarm begins, without training again.
+
+        Parameters
+        ----------
+        threshold
+            As in the constructor.
+
+        Raises
+        ------
+        ValueError
+            `FalseAlarmRate` has no calibration rows.
+        """
+        check_is_fitted(self, "scorer_")
+        made = THRESHOLDS.resolve(threshold)
+        refuse(made.mistakes())
+        self._apply(made)
+        self.threshold = threshold
+        return self
+
+    def calibrate(self, X: Any) -> Self:
+        """Take these rows for calibration in place of those kept at `fit`, and set the threshold by them.
+
+        Parameters
+        ----------
+        X
+            Normal rows that took no part in training. Anomalies among them make alarms rarer.
+        """
+        rows = self._rows(X)
+        fitting.calibrate(self, rows, np.arange(rows.n_rows))
+        self._apply(THRESHOLDS.resolve(self.threshold))
+        return self
+
+    def _apply(self, threshold: Threshold) -> None:
+        self.threshold_ = threshold.cut(self.decision_scores_, getattr(self, "calibration_scores_", None))
+        self.offset_ = -self.threshold_
+
+    @property
+    def labels_(self) -> np.ndarray:
+        """1 where a training row is an anomaly, else 0, (n,)."""
+        check_is_fitted(self, "scorer_")
+        return np.asarray(self.decision_scores_ > self.threshold_).astype(int)
+
+    # -- using ---------------------------------------------------------------------------------------------------
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Minus the anomaly score of each row, in nats, (n,): the lower, the odder."""
+        scores = [-self.scorer_.scores(reading).double().cpu().numpy() for reading in self._readings(X)]
+        return np.concatenate(scores)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """``score_samples(X) - offset_``, (n,): negative for anomalies."""
+        return np.asarray(self.score_samples(X) - self.offset_)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """-1 for anomalies, 1 for all others, (n,)."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: Any) -> np.ndarray:
+        """How often a normal row would be at least as odd, (n,), in (0, 1]; see `conformal_p_values`.
+
+        Raises
+        ------
+        ValueError
+            No rows were kept for calibration.
+        """
+        return conformal_p_values(self._calibration(), -self.score_samples(X))
+
+    def discoveries(self, X: Any, *, rate: float = 0.1) -> np.ndarray:
+        """Which rows of a batch to report so that a share of at most `rate` of them is normal on average, (n,) bool.
+
+        Parameters
+        ----------
+        X
+            The batch.
+        rate
+            The false discovery rate, in [0, 1]; see `benjamini_hochberg`. Reporting k of n rows takes at least
+            ``n / (k · rate)`` calibration rows.
+        """
+        return benjamini_hochberg(self.p_values(X), rate)
+
+    def drift(self, X: Any, *, level: float = 0.01) -> Drift:
+        """Whether the scores of new normal rows have left the calibration.
+
+        Parameters
+        ----------
+        X
+            Rows that are normal, but for a few.
+        level
+            How often drift may be reported where there is none.
+        """
+        return compare_scores(self._calibration(), -self.score_samples(X), self.threshold_, level)
+
+    def _calibration(self) -> np.ndarray:
+        check_is_fitted(self, "scorer_")
+        if getattr(self, "calibration_scores_", None) is None:
+            raise ValueError(
+                f"This {type(self).__name__} has no calibration rows; fit with calibration_fraction=0.25, or give "
+                "normal rows that took no part in training to calibrate(X)."
+            )
+        scores: np.ndarray = self.calibration_scores_
+        return scores
+
+    def contributions(self, X: Any) -> np.ndarray:
+        """What each column adds to the anomaly score, (n, columns), or (n, *row shape) for images: they sum to it."""
+        rows = self._rows(X)
+        parts = [self.scorer_.contributions(reading).double().cpu().numpy() for reading in self._read(rows)]
+        return np.concatenate(parts).reshape(rows.n_rows, *self.columns_shape_)
+
+    def explain(self, X: Any, *, n_columns: int = 3) -> list[Explanation]:
+        """Why rows are odd: the columns that count most, with the value seen and the value expected.
+
+        Parameters
+        ----------
+        X
+            Rows of a table.
+        n_columns
+            How many columns to name for each row, >= 1.
+
+        Returns
+        -------
+        One `Explanation` for each row; ``str`` of it is a sentence.
+        """
+        rule: Rule = Whole(1)
+        if not rule.admits(n_columns):
+            raise ValueError(f"n_columns={n_columns!r} must be {rule}.")
+        return explain_rows(self, X, self._rows(X), n_columns)
+
+    def _rows(self, X: Any) -> Rows:
+        check_is_fitted(self, "scorer_")
+        return Rows.open(self, X)
+
+    def _readings(self, X: Any) -> Iterator[Reading]:
+        yield from self._read(self._rows(X))
+
+    def _read(self, rows: Rows) -> Iterator[Reading]:
+        for x in rows.tensors(self.scorer_.chunk_rows(self.model_)):
+            with torch.inference_mode():
+                yield self.scorer_.read(self.model_, x)
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write the detector to one file, whole or not at all; `isthmus.load` gives it back.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written; an old one stays whole.
+        """
+        check_is_fitted(self, "scorer_")
+        return write_state(path, keeping.to_state(self))
+
+    @classmethod
+    def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
+        detector: Self = keeping.from_state(cls, state, network=network, device=device)
+        return detector
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = self.loss == "observed"
+        return tags

@@ -1,0 +1,152 @@
+"""Why a row is odd: the columns that count most, what stands there, and what the other columns lead one to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.tasks.anomaly.rows import Rows
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One column's part in the score of a row.
+
+    Attributes
+    ----------
+    column
+        Its name.
+    contribution
+        What it adds to the anomaly score, in nats.
+    seen, expected
+        The value in the row, and the one that the row's other cells lead one to expect, in the table's own units.
+    """
+
+    column: str
+    contribution: float
+    seen: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.column} = {self.seen}, expected {self.expected}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a row has its score.
+
+    Attributes
+    ----------
+    row
+        Its place among the rows that were given.
+    score
+        The anomaly score, in nats.
+    anomaly
+        Whether it lies above the threshold.
+    reasons
+        The columns that add most, the greatest first.
+    """
+
+    row: int
+    score: float
+    anomaly: bool
+    reasons: tuple[Reason, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.reasons))
+
+
+def explain_rows(detector: Any, X: Any, rows: Rows, n_columns: int) -> list[Explanation]:
+    """An explanation for each row, in their order."""
+    found = list[Explanation]()
+    names = column_names(detector)
+    words = _Words(detector, X, rows)
+    for x in rows.tensors(detector.scorer_.chunk_rows(detector.model_)):
+        with torch.inference_mode():
+            reading = detector.scorer_.read(detector.model_, x)
+            scores = detector.scorer_.scores(reading).tolist()
+            parts = detector.scorer_.contributions(reading)
+            best = parts.topk(min(n_columns, parts.shape[1]), dim=1)
+            expected = _expected(detector, x, best.indices)
+        for place, score in enumerate(scores):
+            columns, row = best.indices[place].tolist(), len(found)
+            reasons = tuple(
+                Reason(names[column], contribution, *words.of(row, column, expected[place, rank]))
+                for rank, (column, contribution) in enumerate(zip(columns, best.values[place].tolist(), strict=True))
+            )
+            found.append(Explanation(row, score, score > detector.threshold_, reasons))
+    return found
+
+
+def column_names(detector: Any) -> list[str]:
+    """Names of the columns that contributions are of."""
+    if hasattr(detector, "schema_"):
+        return list(detector.schema_.groups) or list(detector.schema_.names[:1])
+    if hasattr(detector, "feature_names_in_"):
+        return [str(name) for name in detector.feature_names_in_]
+    places = np.ndindex(*detector.feature_shape_)
+    return [f"x{place[0]}" if len(place) == 1 else str(list(place)) for place in places]
+
+
+def _expected(detector: Any, x: Tensor, columns: Tensor) -> np.ndarray:
+    """Rows restored with one column hidden: (n, d) scaled, (n, k) columns → (n, k, d) scaled.
+
+    The models were trained to restore rows from a part of their cells, so that what they give for a hidden cell is
+    what the others lead one to expect.
+    """
+    places = detector.grouping_.places
+    places = torch.arange(x.shape[1]) if places is None else places
+    hidden = places.to(x.device)[None, None, :] == columns[:, :, None]  # (n, k, d)
+    filled = x.nan_to_num()[:, None, :].expand_as(hidden).masked_fill(hidden, 0.0).flatten(0, 1)
+    parts = [
+        detector.model_.restore(detector.model_.encode(some)).mean(0)
+        for some in filled.split(detector.scorer_.chunk_rows(detector.model_))
+    ]
+    restored: np.ndarray = torch.cat(parts).view(hidden.shape).double().cpu().numpy()
+    return restored
+
+
+class _Words:
+    """What is seen and expected in a column, in words."""
+
+    def __init__(self, detector: Any, X: Any, rows: Rows) -> None:
+        self._detector, self._rows, self._X = detector, rows, X
+        self._schema = getattr(detector, "schema_", None)
+        self._seen = dict[str, Sequence[str]]()
+
+    def of(self, row: int, column: int, expected: np.ndarray) -> tuple[str, str]:
+        """The value in a row and column, and that expected there; `expected` is a whole scaled row."""
+        if self._schema is None:
+            return self._number(row, column, expected)
+        name = column_names(self._detector)[column]
+        if name not in self._seen:
+            self._seen[name] = self._schema.seen(self._X, name)
+        told = self._schema.expected(expected[None], name)[0] if self._schema.width else "a constant"
+        return self._seen[name][row], told
+
+    def _number(self, row: int, column: int, expected: np.ndarray) -> tuple[str, str]:
+        scaling = self._detector.scaling_
+        restored = scaling.invert(torch.from_numpy(expected[None])).numpy()[0, column]
+        value = self._rows.read(np.array([row]))[0, column]
+        spread = 1.0 / np.broadcast_to(scaling.factor, expected.shape)[column]
+        return as_number(value), f"about {as_number(restored, spread)}"
+
+
+def as_number(value: float, spread: float | None = None) -> str:
+    """A number for people: four digits, or no more decimals than the spread of its column is worth.
+
+    >>> as_number(9800.0), as_number(119.73, 40.0), as_number(0.000123)
+    ('9,800', '120', '0.000123')
+    """
+    if spread is not None and np.isfinite(value) and spread > 0:
+        decimals = int(np.clip(1 - np.floor(np.log10(spread)), -12, 12))
+        value = round(float(value), decimals)
+    number = float(value)
+    if number == round(number) and abs(number) < 1e15:
+        return f"{int(number):,}"
+    return f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.1f}"

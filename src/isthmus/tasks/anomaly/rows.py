@@ -1,0 +1,117 @@
+"""The rows a detector is given, whatever they come as, as scaled tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from isthmus.data import Scaling, Source
+from isthmus.estimators.validation import non_finite_text, take
+from isthmus.exceptions import DataError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as a source, and how they become tensors.
+
+    Attributes
+    ----------
+    source
+        The rows; those of a table are numbers by its schema.
+    detector
+        Knows schema, scaling and device.
+    """
+
+    source: Source
+    detector: Any
+
+    @classmethod
+    def open(cls, detector: Any, X: Any, *, fitting: bool = False) -> Self:
+        """Look at what was given; when fitting, the detector learns its columns.
+
+        Raises
+        ------
+        DataError, ValueError, TypeError
+            The data cannot be used, or have other columns than at `fit`.
+        """
+        if fitting:
+            for name in ("schema_", "feature_names_in_", "feature_shape_", "n_features_in_"):
+                vars(detector).pop(name, None)
+        as_table = _needs_schema(detector, X) if fitting else hasattr(detector, "schema_")
+        return cls(
+            _table_source(detector, X, fitting) if as_table else take(detector, X, fitting=fitting).source, detector
+        )
+
+    @property
+    def n_rows(self) -> int:
+        return self.source.n_rows
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """Some rows as they are, flat: (k, d)."""
+        read = self.source.read(places)
+        flat = read.reshape(len(read), -1)
+        return flat if flat.shape[1] else np.zeros((len(read), 1), np.float32)  # a table of constant columns
+
+    def tensors(self, rows_per_chunk: int) -> Iterator[Tensor]:
+        """All rows, scaled, some at a time: (k, d); in double precision where they came in it, on the CPU."""
+        device = torch.device(self.detector.device_)
+        double = self.source.dtype == np.float64 and device.type == "cpu"
+        for start in range(0, self.n_rows, rows_per_chunk):
+            stop = min(start + rows_per_chunk, self.n_rows)
+            flat = self.read(slice(start, stop))  # type: ignore[arg-type]  # sources take slices
+            check_finite(flat, missing_allowed=self.detector.missing_allowed_, first_row=start)
+            yield to_tensor(flat, self.detector.scaling_, device, torch.float64 if double else torch.float32)
+
+
+def to_tensor(flat: np.ndarray, scaling: Scaling, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Scaled rows on a device, (n, d)."""
+    return scaling.apply(torch.from_numpy(np.array(flat, dtype=np.float64)).to(dtype).to(device))
+
+
+def check_finite(flat: np.ndarray, *, missing_allowed: bool, first_row: int = 0) -> None:
+    """Refuse infinities, and NaN where they are not allowed, with row and column of the first."""
+    if flat.dtype.kind != "f":
+        return
+    bad = np.isinf(flat) if missing_allowed else ~np.isfinite(flat)
+    if bad.any():
+        row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+        n_nan = 0 if missing_allowed else int(np.isnan(flat).sum())
+        place = (first_row + int(row), int(column))
+        raise DataError(non_finite_text(n_nan, int(np.isinf(flat).sum()), place))
+
+
+def _needs_schema(detector: Any, X: Any) -> bool:
+    """Whether these are a table that is more than numbers: with text, dates, holes, or kinds given."""
+    from isthmus.data.tables import is_table  # noqa: PLC0415  # reading tables takes a while to load
+
+    if scipy.sparse.issparse(X) or not is_table(X):
+        return detector.kinds is not None
+    if detector.kinds is not None or not hasattr(X, "columns") or not hasattr(X, "dtypes"):
+        return True
+    return not _plain_numbers(X)
+
+
+def _plain_numbers(frame: Any) -> bool:
+    """Whether a pandas or polars frame has numbers only, and no holes."""
+    try:
+        values = frame.to_numpy()
+    except (TypeError, ValueError):
+        return False
+    return values.dtype.kind in "buif" and not np.isnan(values.astype(np.float64)).any()
+
+
+def _table_source(detector: Any, X: Any, fitting: bool) -> Source:
+    from isthmus.data.tables import TableSource, learn_schema  # noqa: PLC0415  # as above
+
+    if fitting:
+        detector.schema_ = learn_schema(X, detector.kinds)
+        detector.feature_names_in_ = np.asarray(detector.schema_.names, dtype=object)
+        detector.n_features_in_ = len(detector.schema_.names)
+        detector.feature_shape_ = (max(1, detector.schema_.width),)
+    return TableSource(X, detector.schema_)

@@ -1,0 +1,97 @@
+"""Surprise: how rare a value is, in nats, so that errors of different columns and models can be added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SHARES = np.concatenate([np.linspace(1.0, 0.1, 10), np.geomspace(0.1, 1e-4, 25)[1:]])
+"""Shares of the reference rows at which a curve has a knot."""
+REFERENCE = 2**14
+"""Reference values that a curve is learned from, at most."""
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """For each of m columns, ``-log`` of the share of reference rows that hold a value at least as large.
+
+    A value at the top tenth of the reference has a surprise of ``log 10 = 2.3`` nats. Between knots the curve is
+    linear; beyond the largest reference value it goes on rising with the logarithm of the distance, so that far values
+    keep their order and none drowns all others.
+
+    Attributes
+    ----------
+    knots, heights
+        Values and their surprise, (m, K), ascending.
+    scale
+        The distance beyond the last knot in which the surprise rises by log 2, (m,).
+
+    Examples
+    --------
+    >>> curve = Surprise.learn(np.arange(1.0, 101.0)[:, None])
+    >>> curve(torch.tensor([[0.0], [90.1]], dtype=torch.float64)).ravel().exp().round()
+    tensor([ 1., 10.], dtype=torch.float64)
+    """
+
+    knots: Tensor
+    heights: Tensor
+    scale: Tensor
+
+    @classmethod
+    def learn(cls, reference: np.ndarray) -> Self:
+        """Learn m curves from reference values, (n, m); NaN are left out, a column of NaN is never surprising."""
+        rows = np.linspace(0, len(reference) - 1, min(len(reference), REFERENCE)).round().astype(int)
+        values = np.asarray(reference, dtype=np.float64)[rows]
+        empty = np.isnan(values).all(axis=0)
+        values = np.where(empty, 0.0, values)
+        shares = SHARES[1.0 / (len(values) + 1) <= SHARES]
+        shares = np.append(shares, 1.0 / len(values)) if shares[-1] > 1.0 / len(values) else shares
+        quantile = np.nanquantile if np.isnan(values).any() else np.quantile
+        knots = np.asarray(quantile(values, 1.0 - shares, axis=0))
+        heights = np.where(_begins_run(knots), -np.log(shares)[:, None], -np.inf)
+        heights = np.maximum.accumulate(heights, axis=0)  # a value that many rows share is as rare as all of them
+        return cls(
+            *(torch.from_numpy(np.ascontiguousarray(part)) for part in (knots.T, heights.T, _reach(knots, shares)))
+        )
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The surprise of values, (n, m) → (n, m), ≥ 0; that of NaN is 0."""
+        knots, heights, scale = (part.to(values) for part in (self.knots, self.heights, self.scale))
+        x = torch.maximum(values.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).T, knots[:, :1])
+        left = (torch.searchsorted(knots, x.contiguous(), right=True) - 1).clamp_(0, max(0, knots.shape[1] - 2))
+        right = (left + 1).clamp_(max=knots.shape[1] - 1)
+        low, high = knots.gather(1, left), knots.gather(1, right)
+        share = ((x - low) / (high - low).clamp(min=torch.finfo(x.dtype).tiny)).clamp_(0.0, 1.0)
+        inside = torch.lerp(heights.gather(1, left), heights.gather(1, right), share)
+        beyond = ((x - knots[:, -1:]) / scale[:, None]).clamp_(min=0.0)
+        return (inside + beyond.log1p()).T
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What was learned, by name."""
+        return {name: part.numpy() for name, part in vars(self).items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The inverse of `to_arrays`."""
+        return cls(**{name: torch.from_numpy(np.array(arrays[name])) for name in ("knots", "heights", "scale")})
+
+
+def _begins_run(knots: np.ndarray) -> np.ndarray:
+    """Where a knot is the first of several equal ones, (K, m)."""
+    first = np.ones(knots.shape, dtype=bool)
+    first[1:] = np.diff(knots, axis=0) > 0
+    return first
+
+
+def _reach(knots: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """How far the tail reaches in which the share of rows falls by a factor e, (m,)."""
+    places = np.minimum(np.searchsorted(-shares, [-0.1, -0.5]), len(shares) - 1)
+    tenth, middle, last = knots[places[0]], knots[places[1]], knots[-1]
+    tail = (last - tenth) / max(np.log(0.1 / shares[-1]), 1.0)
+    floor = 1e-6 * np.maximum(1.0, np.abs(last))
+    return np.asarray(np.maximum(np.maximum(tail, (last - middle) / 10.0), floor))
