@@ -34,8 +34,8 @@ class Surprise:
     Examples
     --------
     >>> curve = Surprise.learn(np.arange(1.0, 101.0)[:, None])
-    >>> curve(torch.tensor([[0.0], [90.1]], dtype=torch.float64)).ravel().exp().round()
-    tensor([ 1., 10.], dtype=torch.float64)
+    >>> curve(torch.tensor([[0.0], [91.0], [100.0]], dtype=torch.float64)).ravel().exp().round()
+    tensor([  1.,  10., 100.], dtype=torch.float64)
     """
 
     knots: Tensor
@@ -52,7 +52,7 @@ class Surprise:
         shares = SHARES[1.0 / (len(values) + 1) <= SHARES]
         shares = np.append(shares, 1.0 / len(values)) if shares[-1] > 1.0 / len(values) else shares
         quantile = np.nanquantile if np.isnan(values).any() else np.quantile
-        knots = np.asarray(quantile(values, 1.0 - shares, axis=0))
+        knots = np.asarray(quantile(values, 1.0 - shares, axis=0, method="higher"))
         heights = np.where(_begins_run(knots), -np.log(shares)[:, None], -np.inf)
         heights = np.maximum.accumulate(heights, axis=0)  # a value that many rows share is as rare as all of them
         return cls(
