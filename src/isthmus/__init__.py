@@ -96,6 +96,7 @@ _HOMES = {
         "Explanation",
         "FalseAlarmRate",
         "HeldOut",
+        "Imputer",
         "Interactions",
         "Quantile",
         "Recommendations",
@@ -197,6 +198,7 @@ if TYPE_CHECKING:
     from isthmus.tasks import Explanation as Explanation
     from isthmus.tasks import FalseAlarmRate as FalseAlarmRate
     from isthmus.tasks import HeldOut as HeldOut
+    from isthmus.tasks import Imputer as Imputer
     from isthmus.tasks import Interactions as Interactions
     from isthmus.tasks import Quantile as Quantile
     from isthmus.tasks import Recommendations as Recommendations

@@ -11,6 +11,7 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
+from isthmus.tasks.imputation import Imputer
 from isthmus.tasks.recommendation import (
     Evaluation,
     HeldOut,
@@ -36,6 +37,7 @@ __all__ = [
     "Explanation",
     "FalseAlarmRate",
     "HeldOut",
+    "Imputer",
     "Interactions",
     "Quantile",
     "Recommendations",

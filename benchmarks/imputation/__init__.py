@@ -1,0 +1,1 @@
+"""Filling holes in mixed tables, beside scikit-learn's imputers."""

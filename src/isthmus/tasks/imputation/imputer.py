@@ -1,0 +1,233 @@
+"""The imputer: tables with holes in, the same tables without holes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from isthmus.choices.rules import Number, OneOf, Rule, Sizes, Whole, broken_rules, either
+from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
+from isthmus.estimators import persistence
+from isthmus.estimators.fitting import refuse
+from isthmus.exceptions import DataError
+from isthmus.files.model_file import State, write_state
+from isthmus.tasks.imputation.filling import fill_table
+from isthmus.tasks.imputation.learning import Model, Plan, empty_model, learn
+from isthmus.tasks.imputation.linear import LinearFill
+
+ROWS_PER_CHUNK = 2**13
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Fills the missing cells of a table with what the other cells of their rows lead one to expect.
+
+    Two paths add up: a normal distribution of the rows, learned with its holes (expectation-maximisation), gives the
+    best linear prediction of every cell from any others; autoencoders, which learn to restore rows some of whose cells
+    were hidden (Vincent et al. 2008; for imputation Gondara & Wang 2018), add what is not linear. Each autoencoder
+    leaves some rows out, and on those it is measured how much of the autoencoders' part to take; none where it does not
+    help. Numbers are filled with an expected value, categories with the most probable level.
+
+    Parameters
+    ----------
+    kinds
+        Kinds of columns by name, where you know better: see `isthmus.data.tables.learn_schema`.
+    n_members
+        How many autoencoders, >= 1; with 1, every second row is left out.
+    hidden_sizes, code_size
+        Widths of an encoder's hidden layers, which the decoder has in reverse, and of the code.
+    most_hidden
+        The greatest share of a row's cells that is hidden in training, in (0, 1].
+    max_epochs, batch_size, learning_rate
+        Of the training of each; it stops early where rows that were left out are not restored better.
+    max_rows
+        Rows to learn from, at most; of more a sample is drawn.
+    random_state
+        Seed or RandomState.
+    verbose
+        1 shows progress on stderr.
+
+    Attributes
+    ----------
+    schema_ : Schema
+        The columns.
+    share_ : dict
+        How much of the autoencoders' part is taken, in [0, 1], for ``"numbers"`` and for ``"levels"``.
+    n_features_in_, feature_names_in_
+        Of the table.
+
+    Notes
+    -----
+    A column that is constant is filled with its value. A column that is all missing, or that contributes nothing to a
+    schema (identifiers), stays as it is.
+
+    Examples
+    --------
+    >>> x = np.linspace(0.0, 1.0, 100)
+    >>> table = {"x": x, "double": np.where(np.arange(100) % 9, 2 * x, np.nan), "half": x / 2}
+    >>> filled = Imputer(max_epochs=1, random_state=0).fit_transform(table)
+    >>> bool(np.abs(filled["double"] - 2 * x).max() < 0.1)
+    True
+    """
+
+    kinds: Mapping[str, Any] | None = field(default=None, kw_only=False)
+    n_members: int = 4
+    hidden_sizes: Sequence[int] = (128,)
+    code_size: int = 32
+    most_hidden: float = 0.5
+    max_epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 0.002
+    max_rows: int = 50_000
+    random_state: Any = None
+    verbose: int | bool = 0
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "n_members": Whole(1),
+        "hidden_sizes": Sizes(),
+        "code_size": Whole(1),
+        "most_hidden": Number(0.0, 1.0, open_low=True),
+        "max_epochs": Whole(1),
+        "batch_size": Whole(1),
+        "learning_rate": Number(0.0, open_low=True),
+        "max_rows": Whole(1),
+        "verbose": either(Whole(0), OneOf((True, False))),
+    }
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from a table with holes.
+
+        Parameters
+        ----------
+        X
+            A frame, an Arrow table, a mapping of columns, the path of a .csv or .parquet file, or numbers (n, d).
+        y
+            Ignored.
+
+        Raises
+        ------
+        DataError
+            Cells cannot be used; all are told at once, with column and row.
+        """
+        refuse(broken_rules(self, self.rules))
+        X = self._taken(X, fitting=True)
+        learned = learn_schema(X, self.kinds, tame=False)
+        self.schema_ = Schema(tuple(replace(column, holes=False) for column in learned.columns), learned.n_rows)
+        if is_table(X):
+            self.n_features_in_ = len(self.schema_.names)
+            self.feature_names_in_ = np.asarray(self.schema_.names, dtype=object)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        rows = torch.from_numpy(self._sample(TableSource(X, self.schema_), seed))
+        self.model_: Model | None = learn(self.schema_, rows, self._plan(seed)) if self.schema_.width else None
+        return self
+
+    def _sample(self, source: TableSource, seed: int) -> np.ndarray:
+        if source.n_rows <= self.max_rows:
+            return np.concatenate(list(source.chunks()))
+        return source.read(np.sort(np.random.default_rng(seed).permutation(source.n_rows)[: self.max_rows]))
+
+    def _plan(self, seed: int) -> Plan:
+        names = ("hidden_sizes", "code_size", "most_hidden", "n_members", "max_epochs", "batch_size", "learning_rate")
+        return Plan(**{name: getattr(self, name) for name in names}, seed=seed, verbose=bool(self.verbose))
+
+    @property
+    def share_(self) -> dict[str, float]:
+        """How much of the autoencoders' part is taken, in [0, 1], for numbers and for levels."""
+        check_is_fitted(self, "model_")
+        kinds = {"levels" if self.schema_[name].one_hot else "numbers": p[0] for name, p in self.schema_.groups.items()}
+        members = () if self.model_ is None else self.model_.members
+        return {kind: float(members[0].share[place]) if members else 0.0 for kind, place in kinds.items()}
+
+    def transform(self, X: Any) -> Any:
+        """The table with its missing cells filled, in the type of X; all other cells are as they were.
+
+        Parameters
+        ----------
+        X
+            A table with the same columns, in any order, in memory or the path of a file, which is read whole.
+
+        Returns
+        -------
+        A frame, mapping or array as X is; an Arrow table for all else.
+        """
+        check_is_fitted(self, "model_")
+        X = self._taken(X)
+        source = TableSource(X, self.schema_)
+        restored = [self._restored(chunk) for chunk in source.chunks(ROWS_PER_CHUNK)]
+        matrix = np.concatenate(restored) if restored else np.empty((0, self.schema_.width), np.float32)
+        return fill_table(X, self.schema_, matrix)
+
+    def _restored(self, chunk: np.ndarray) -> np.ndarray:
+        if self.model_ is None:
+            return chunk
+        restored: np.ndarray = self.model_.restore(torch.from_numpy(chunk)).numpy()
+        return restored
+
+    def _taken(self, X: Any, *, fitting: bool = False) -> Any:
+        """X as it is where it is a table, and else as an array of numbers."""
+        if is_table(X):
+            return X
+        if not fitting and hasattr(self, "feature_names_in_"):
+            raise DataError("This Imputer learned from a table with names; give a table, not an array.")
+        try:
+            return validate_data(self, X, reset=fitting, ensure_all_finite="allow-nan", dtype="numeric")
+        except ValueError as error:
+            raise DataError(str(error)) from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the imputer to one file, whole or not at all; `isthmus.load` gives it back.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written; an old one stays whole.
+        """
+        check_is_fitted(self, "model_")
+        linear, members = (None, ()) if self.model_ is None else (self.model_.linear, self.model_.members)
+        values = {
+            "params": persistence.encode(self.get_params(deep=False)),
+            "schema": self.schema_.to_json(),
+            "named": hasattr(self, "feature_names_in_"),
+            "ridge": None if linear is None else linear.ridge,
+            "n_members": len(members),
+        }
+        arrays = {f"{k}.{name}": array for k, m in enumerate(members) for name, array in persistence.weights(m).items()}
+        if linear is not None:
+            arrays |= {"linear.mean": linear.mean.numpy(), "linear.covariance": linear.covariance.numpy()}
+        return write_state(path, State(type(self).__name__, values, arrays))
+
+    @classmethod
+    def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all
+        values, arrays = state.values, state.arrays
+        imputer = cls(**persistence.decode({"params": values["params"]})["params"])
+        imputer.schema_ = Schema.from_json(values["schema"])
+        imputer.n_features_in_ = len(imputer.schema_.names)
+        if values["named"]:
+            imputer.feature_names_in_ = np.asarray(imputer.schema_.names, dtype=object)
+        imputer.model_ = imputer._restored_model(values, arrays) if imputer.schema_.width else None
+        return imputer
+
+    def _restored_model(self, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Model:
+        linear = None
+        if values["ridge"] is not None:
+            mean, covariance = (torch.from_numpy(np.array(arrays[f"linear.{name}"])) for name in ("mean", "covariance"))
+            linear = LinearFill(mean, covariance, values["ridge"])
+        model = empty_model(self.schema_, linear, values["n_members"], self._plan(0))
+        for number, member in enumerate(model.members):
+            prefix = f"{number}."
+            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            persistence.put_weights(member, own)
+        return model
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags

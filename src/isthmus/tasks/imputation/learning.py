@@ -1,0 +1,144 @@
+"""How an imputer learns: a linear path, and autoencoders of different rows that add to it what holds on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.data.tables import Schema
+from isthmus.tasks.imputation.linear import LinearFill, learn_linear
+from isthmus.tasks.imputation.restoring import Restoring, as_given, hidden_copies
+from isthmus.training import OPTIMIZERS, SCHEDULES, ProgressBar, Run, Settings, train
+from isthmus.training.feeding import ResidentFeed
+
+COPIES = 20_000
+"""Rows with hidden cells to train on, at least: so many copies of the rows are made."""
+PATIENCE = 3
+SHARES = np.linspace(0.0, 1.0, 11)
+"""What may be taken of the autoencoders' part; none where they do not help on rows they did not learn from."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train.
+
+    Attributes
+    ----------
+    hidden_sizes, code_size, most_hidden, n_members, max_epochs, batch_size, learning_rate
+        As for `Imputer`.
+    seed
+        Of all draws.
+    verbose
+        Whether progress is shown.
+    """
+
+    hidden_sizes: Sequence[int]
+    code_size: int
+    most_hidden: float
+    n_members: int
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    verbose: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was learned: encoded rows in, the same without holes out.
+
+    Attributes
+    ----------
+    base
+        The linear path as an objective whose autoencoder has no part.
+    starts
+        The first number of each column.
+    linear
+        The normal distribution; None where there are too many numbers for it.
+    members
+        Autoencoders beside it, whose predictions are averaged; there are none where there is one row.
+    """
+
+    base: Restoring
+    starts: Sequence[int]
+    linear: LinearFill | None
+    members: Sequence[Restoring]
+
+    @torch.inference_mode()
+    def restore(self, x: Tensor) -> Tensor:
+        """Every cell as the others lead one to expect it, levels as probabilities: (n, d) with NaN → (n, d)."""
+        given = as_given(x, self.starts, self.linear)
+        return torch.stack([member.restored(given) for member in self.members or [self.base]]).mean(0)
+
+
+def learn(schema: Schema, x: Tensor, plan: Plan) -> Model:
+    """Learn from encoded rows, (n, d) with NaN."""
+    generator = torch.Generator().manual_seed(plan.seed)
+    model = empty_model(schema, learn_linear(x.double(), generator), 0, plan)
+    if len(x) == 1:
+        return model
+    n_members, n_copies = min(plan.n_members, len(x)), -(-COPIES // len(x))
+    owners = torch.zeros(schema.width, dtype=torch.long)
+    for column, places in enumerate(schema.groups.values()):
+        owners[list(places)] = column
+    left, hidden = hidden_copies(x, owners, n_copies=n_copies, most=plan.most_hidden, generator=generator)
+    rows = torch.cat([as_given(left, model.starts, model.linear), hidden], dim=1)
+    fold = (torch.randperm(len(x), generator=generator) % max(2, n_members)).repeat(n_copies)
+    members = [_member(schema, rows, fold == number, plan, number) for number in range(n_members)]
+    share = _best_share(schema, [(member, rows[fold == number]) for number, member in enumerate(members)])
+    for member in members:
+        member.share.copy_(share)
+    return Model(model.base, model.starts, model.linear, members)
+
+
+def empty_model(schema: Schema, linear: LinearFill | None, n_members: int, plan: Plan) -> Model:
+    """A model with fresh autoencoders."""
+    starts = [places[0] for places in schema.groups.values()]
+    base, *members = (_fresh(schema, plan, seed) for seed in range(n_members + 1))
+    return Model(base, starts, linear, members)
+
+
+def _fresh(schema: Schema, plan: Plan, number: int) -> Restoring:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed + number)
+        return Restoring(schema, plan.hidden_sizes, plan.code_size).eval()
+
+
+def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: int) -> Restoring:
+    """An autoencoder that learned from some rows and stopped by the others."""
+    settings = Settings(
+        max_epochs=plan.max_epochs,
+        batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        schedule=SCHEDULES.resolve("one-cycle"),
+        optimizer=OPTIMIZERS.resolve("adamw"),
+        patience=PATIENCE,
+        seed=plan.seed + number,
+    )
+    objective = _fresh(schema, plan, number)
+    feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
+    train(Run(objective, settings, *feeds, [ProgressBar()] if plan.verbose else []))
+    return objective.eval()
+
+
+@torch.inference_mode()
+def _best_share(schema: Schema, pairs: Sequence[tuple[Restoring, Tensor]]) -> Tensor:
+    """How much to take of the autoencoders' part, (d,): for numbers and for levels what is best on held-out rows."""
+    each = [torch.stack([_losses(*pair, share) for pair in pairs]).sum(0) for share in SHARES.tolist()]
+    losses = torch.stack(each)  # (shares, d)
+    best = torch.empty(schema.width)
+    for one_hot in (False, True):
+        places = [p for name, group in schema.groups.items() if schema[name].one_hot == one_hot for p in group]
+        best[places] = float(SHARES[int(losses[:, places].sum(1).argmin())])
+    return best
+
+
+def _losses(member: Restoring, rows: Tensor, share: float) -> Tensor:
+    """The summed loss of each number, (d,), where that share is taken."""
+    member.share.fill_(share)
+    given, target = rows.split([rows.shape[1] - len(member.share), len(member.share)], dim=1)
+    return member.loss.per_feature(member.predict(given), target).sum(0)
