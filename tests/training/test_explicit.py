@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from isthmus import Autoencoder, ByColumn, Dense, Gaussian, Normal, TopK
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, PENALTIES, Context, Contractive, Plain
 from isthmus.training import Adam, Choices, Objective
-from isthmus.training.chains import SLOPES, is_chain
+from isthmus.training.chains import is_chain
 from isthmus.training.explicit import is_explicit
+from isthmus.training.products import SLOPES
 from isthmus.training.steps import Step
 
 CONTEXT = Context((12,), 3, 0.0, 1.0)
@@ -45,16 +46,31 @@ def objective(**chosen: Any) -> Objective | None:
     return None if choices.mistakes(CONTEXT) else Objective(choices, CONTEXT).train()
 
 
-def compare(made: Objective) -> None:
-    """One step by hand and one by autograd give the same parts, and the same gradient to 1e-5."""
-    steps = [Step(each, Adam()) for each in (made, copy.deepcopy(made))]
-    assert steps[0].explicit is not None
-    steps[1].explicit = None
-    parts = [step(X, 0.0, torch.Generator().manual_seed(5)) for step in steps]
+def compare(made: Objective, x: Tensor = X, n_threads: int = 1) -> list[str]:
+    """One step by hand and one by autograd give the same parts, and the same gradient to 1e-5; by which products."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(n_threads)
+        steps = [Step(each, Adam(), n_rows=len(x)) for each in (made, copy.deepcopy(made))]
+        by_hand, steps[1].explicit = steps[0].explicit, None
+        assert by_hand is not None
+        parts = [step(x, 0.0, torch.Generator().manual_seed(5)) for step in steps]
+    finally:
+        torch.set_num_threads(before)
     for one, other in zip(*parts, strict=True):
         torch.testing.assert_close(one, other.detach(), rtol=1e-5, atol=1e-6)
     scale = float(steps[1].flat.gradients.abs().max())
     torch.testing.assert_close(steps[0].flat.gradients, steps[1].flat.gradients, rtol=1e-5, atol=1e-5 * scale)
+    return [type(product).__name__ for chain in by_hand.chains_for(len(x)) for product in chain.products]
+
+
+def wide(loss: str, activation: Any = "relu") -> Objective:
+    """An objective of 300 features with layers of 120 and 5."""
+    context = Context((300,), 3, 0.0, 1.0)
+    network = Dense((120, 5), activation=activation)
+    choices = Choices(network=network, code=Plain("relu"), loss=LOSSES.resolve(loss)).resolve(context)
+    torch.manual_seed(0)
+    return Objective(choices, context).train()
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -126,28 +142,21 @@ def test_training_by_hand_ends_where_training_by_autograd_does(
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("loss", ["binary-cross-entropy", "mean-squared-error", "huber", "multinomial"])
 def test_wide_layers_are_dealt_out_to_threads(n_threads: int, loss: str) -> None:
-    context = Context((300,), 3, 0.0, 1.0)
-    choices = Choices(network=Dense((120, 5)), code=Plain("relu"), loss=LOSSES.resolve(loss)).resolve(context)
-    torch.manual_seed(0)
-    made = Objective(choices, context).train()
-    steps = [Step(each, Adam()) for each in (made, copy.deepcopy(made))]
-    steps[1].explicit = None
-    x = torch.rand(7, 300)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(n_threads)
-        parts = [step(x, 0.01, None) for step in steps]
-    finally:
-        torch.set_num_threads(before)
-    torch.testing.assert_close(parts[0].total, parts[1].total.detach(), rtol=1e-5, atol=1e-6)
-    scale = float(steps[1].flat.gradients.abs().max())
-    torch.testing.assert_close(steps[0].flat.gradients, steps[1].flat.gradients, rtol=1e-5, atol=1e-5 * scale)
-    explicit = steps[0].explicit
-    assert explicit is not None
-    kinds = [type(product).__name__ for chain in explicit.chains_for(7) for product in chain.products]
+    kinds = compare(wide(loss), torch.rand(7, 300), n_threads)
     split_output = n_threads > 1 and loss != "multinomial"
     assert kinds[0] == ("SplitInput" if n_threads > 1 else "Product")
     assert kinds[-1] == ("SplitOutput" if split_output else "Product")
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch is without oneDNN")
+@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_large_products_go_to_onednn(n_threads: int, activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    monkeypatch.setattr("isthmus.training.products.onednn_linear", lambda: linear)
+    kinds = compare(wide("huber", activation), torch.rand(640, 300), n_threads)
+    assert kinds[0] == kinds[-1] == "OneDnnProduct"
+    assert kinds[1] == "Product"
 
 
 def test_vanishing_running_means_are_set_to_zero() -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from isthmus.choices.codes import Gaussian, Plain
 from isthmus.choices.penalties import Encoding
-from isthmus.training.chains import SLOPES, Chain, is_chain, use_threads
+from isthmus.training.chains import Chain, is_chain
 from isthmus.training.objective import LossParts, Objective
+from isthmus.training.products import ALONE, SLOPES, use_threads
 
 
 def is_explicit(objective: Objective) -> bool:
@@ -75,7 +76,9 @@ class ExplicitGradient:
         encoder, decoder = self.chains_for(len(x))
         given = self.corrupted(x, generator)
         z, prior, code_backward = self.code(encoder.forward(given), generator)
-        reconstruction, gradient = self.choices.loss.gradient(decoder.forward(z), decoder.like_output(x))
+        output = decoder.forward(z)
+        use_threads(1 if output.numel() < 2 * ALONE else self._n_threads)
+        reconstruction, gradient = self.choices.loss.gradient(output, decoder.like_output(x))
         of_code = decoder.backward(gradient, of_input=True)
         penalty, of_penalty = self.penalty(given, z, generator)
         of_code = of_code if of_penalty is None else of_code.add_(of_penalty)

@@ -83,7 +83,7 @@ class Run:
         self.objective, self.settings = objective, settings
         self.train, self.validation, self.callbacks = train, validation, tuple(callbacks)
         self.device = next(iter(objective.parameters())).device
-        self.do_step = Step(objective, settings.optimizer, settings.precision)
+        self.do_step = Step(objective, settings.optimizer, settings.precision, settings.batch_size)
         self.advance = recorded(self.do_step, settings.batch_size)
         self.history, self.best = History(), Best()
         self.epoch, self.step, self.stop_reason = 0, 0, ""

@@ -224,7 +224,7 @@ def _joined(rows: Tensor, conditions: Tensor | None) -> Tensor:
     """Rows or codes with what they are conditioned on behind them; several samples a row repeat it."""
     if conditions is None:
         return rows
-    return torch.cat([rows, conditions.repeat(len(rows) // len(conditions), 1)], dim=1)
+    return torch.cat([rows, conditions.repeat(rows.shape[0] // conditions.shape[0], 1)], dim=1)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.training.chains import Product, Slope, linears, use_threads
+from isthmus.training.chains import linears
 from isthmus.training.explicit import ExplicitGradient, parts_of
 from isthmus.training.objective import LossParts
+from isthmus.training.products import Product, Slope, use_threads
 
 Stack = Tensor | Sequence[Tensor]
 """One tensor a model: (models, n, width), or a sequence where widths differ."""
@@ -47,7 +48,7 @@ class StackedProduct:
         self.weight_gradient = gradients.transpose(1, 2) if self.wide else gradients
         self.fresh = torch.empty(self.weight_gradient.shape)
         self.before = self.weight.new_empty(len(layers), n_rows, first.out_features)
-        self.after = self.before if slope is None or slope.in_place else torch.empty_like(self.before)
+        self.after = self.before if slope is None or slope.fused else torch.empty_like(self.before)
         self.back = self.weight.new_empty(len(layers), n_rows, first.in_features)
         self.given = self.back
         self.n_threads = torch.get_num_threads()

@@ -8,9 +8,9 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from isthmus.training.chains import ALONE, is_wide
 from isthmus.training.explicit import ExplicitGradient, is_explicit
 from isthmus.training.objective import LossParts, Objective
+from isthmus.training.products import ALONE, lies_transposed
 from isthmus.training.schedule import Optimizer
 
 
@@ -18,7 +18,14 @@ class FlatParameters:
     """All learned numbers of a module in one buffer and their gradients in another.
 
     The module's parameters become views, so that the optimiser, the norm of the gradient and a snapshot of the weights
-    are one call each, whatever the number of layers. Matrices that are wider than long lie there transposed.
+    are one call each, whatever the number of layers. Matrices lie there transposed where products are faster so.
+
+    Parameters
+    ----------
+    module
+        Its parameters are moved.
+    n_rows
+        Rows of the usual batch; nothing but speed depends on it.
 
     Examples
     --------
@@ -30,9 +37,9 @@ class FlatParameters:
     (tensor(1.), 1.0)
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._parameters = _code_last(module)
-        pieces = [_long(parameter.detach()).reshape(-1) for parameter in self._parameters]
+    def __init__(self, module: nn.Module, n_rows: int = 1) -> None:
+        self._parameters, self._n_rows = _code_last(module), n_rows
+        pieces = [self._laid(parameter.detach()).reshape(-1) for parameter in self._parameters]
         self.values = nn.Parameter(torch.cat(pieces) if pieces else torch.zeros(0))
         self._adopt(torch.zeros_like(self.values))
 
@@ -52,9 +59,17 @@ class FlatParameters:
         sizes = [parameter.numel() for parameter in self._parameters]
         values, gradients = self.values.detach().split(sizes), self.gradients.split(sizes)
         return [
-            (parameter, _shaped(value, parameter), _shaped(gradient, parameter))
+            (parameter, self._shaped(value, parameter), self._shaped(gradient, parameter))
             for parameter, value, gradient in zip(self._parameters, values, gradients, strict=True)
         ]
+
+    def _laid(self, tensor: Tensor) -> Tensor:
+        """A matrix as it is to lie in memory; anything else as it is."""
+        return tensor.t() if lies_transposed(tensor, self._n_rows) else tensor
+
+    def _shaped(self, flat: Tensor, like: Tensor) -> Tensor:
+        """A piece of the flat buffer in a parameter's shape."""
+        return flat.view(like.shape[::-1]).t() if lies_transposed(like, self._n_rows) else flat.view(like.shape)
 
     def segments(self) -> list[int]:
         """Lengths of the pieces that one thread should always move the same half of: each large parameter, the rest."""
@@ -80,16 +95,6 @@ def _code_last(module: nn.Module) -> list[nn.Parameter]:
     near = {id(parameter) for layer in (*encoder[-2:], *decoder[:1]) for parameter in layer.parameters()}
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return sorted(learned, key=lambda parameter: (id(parameter) in near, parameter.numel() < ALONE))
-
-
-def _long(tensor: Tensor) -> Tensor:
-    """A matrix with its longer side first; anything else as it is."""
-    return tensor.t() if is_wide(tensor) else tensor
-
-
-def _shaped(flat: Tensor, like: Tensor) -> Tensor:
-    """A piece of the flat buffer in a parameter's shape."""
-    return flat.view(like.shape[::-1]).t() if is_wide(like) else flat.view(like.shape)
 
 
 class FusedKernel:
@@ -129,11 +134,13 @@ class Step:
         How parameters follow their gradients.
     precision
         ``"float32"``, ``"tf32"`` (matrix products on CUDA) or ``"bf16"`` (autocast).
+    n_rows
+        Rows of the usual batch; nothing but speed depends on it.
     """
 
-    def __init__(self, objective: Objective, optimizer: Optimizer, precision: str = "float32") -> None:
+    def __init__(self, objective: Objective, optimizer: Optimizer, precision: str = "float32", n_rows: int = 1) -> None:
         self.objective, self.precision = objective, precision
-        self.flat = FlatParameters(objective)
+        self.flat = FlatParameters(objective, n_rows)
         self.clip_norm = optimizer.clip_norm
         self.fused = FusedKernel.of(optimizer)
         self._optimizer = optimizer.build(self.flat.values) if self.fused is None else None
