@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -229,6 +229,24 @@ class GaussianModule(CodeModule):
         mean, log_var = self.posterior(h)
         return Coded(mean + _noise(mean, generator) * torch.exp(0.5 * log_var), self._charge(mean, log_var))
 
+    def drawn(self, h: Tensor, generator: torch.Generator | None) -> tuple[Coded, Callable[[Tensor, float], Tensor]]:
+        """As `forward`, with one sample, and its derivative by hand.
+
+        The function takes the gradient of the codes, (n, code), and that of every row's prior, and gives that of `h`.
+        """
+        mean, bent = h[:, : h.shape[1] // 2], torch.tanh(h[:, h.shape[1] // 2 :] / 10.0)
+        log_var, deviation = 10.0 * bent, torch.exp(5.0 * bent)
+        spread = _noise(mean, generator) * deviation
+
+        def backward(gradient: Tensor, of_prior: float) -> Tensor:
+            charged: Tensor | float = of_prior * self._weight
+            if self.free_bits:
+                charged = charged * (standard_divergence(mean, log_var).mean(0) > self.free_bits).to(h.dtype)
+            of_log_var = (gradient * spread).add_((deviation.square() - 1.0).mul_(charged)).mul_(0.5)
+            return torch.cat([gradient + charged * mean, of_log_var.mul_(1.0 - bent.square())], dim=1)
+
+        return Coded(mean + spread, self._charge(mean, log_var)), backward
+
     def draw(self, h: Tensor, n_samples: int, generator: torch.Generator | None) -> Coded:
         """Several samples of each row, (n_samples · n, code), each with its own log q(z|x) - log p(z)."""
         mean, log_var = (part.repeat(n_samples, 1) for part in self.posterior(h))
@@ -236,13 +254,17 @@ class GaussianModule(CodeModule):
         z = mean + noise * torch.exp(0.5 * log_var)
         return Coded(z, 0.5 * (z.square() - noise.square() - log_var).sum(1))
 
+    @property
+    def _weight(self) -> float:
+        """What a nat of divergence is charged now."""
+        return self.beta * (min(1.0, self.progress / self.warm_up) if self.warm_up and self.training else 1.0)
+
     def _charge(self, mean: Tensor, log_var: Tensor) -> Tensor:
         """Nats a row, (n,)."""
-        weight = self.beta * (min(1.0, self.progress / self.warm_up) if self.warm_up and self.training else 1.0)
         divergence = standard_divergence(mean, log_var)
         if self.free_bits:
             divergence = divergence.mean(0, keepdim=True).clamp(min=self.free_bits).expand_as(divergence)
-        return weight * divergence.sum(1)
+        return self._weight * divergence.sum(1)
 
     def deterministic(self, h: Tensor) -> Tensor:
         return self.posterior(h)[0]

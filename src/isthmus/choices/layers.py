@@ -89,7 +89,7 @@ class ToPicture(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         frame = self.frame
         row = x[:, : x.shape[1] - frame.n_conditions]
-        picture = functional.pad(row.reshape(len(x), *frame.size, frame.n_channels).movedim(-1, 1), frame.padding)
+        picture = functional.pad(row.reshape(x.shape[0], *frame.size, frame.n_channels).movedim(-1, 1), frame.padding)
         return _with_planes(picture, x[:, row.shape[1] :])
 
 
@@ -104,8 +104,8 @@ class ToRow(nn.Module):
         before = self.frame.padding[::-1][1::2]
         for axis, (start, length) in enumerate(zip(before, self.frame.size, strict=True), start=2):
             x = x.narrow(axis, start, length)
-        groups = x.reshape(len(x), -1, self.frame.n_channels, *self.frame.size)
-        return groups.movedim(2, -1).reshape(len(x), -1)
+        groups = x.reshape(x.shape[0], -1, self.frame.n_channels, *self.frame.size)
+        return groups.movedim(2, -1).reshape(x.shape[0], -1)
 
 
 class ToPlaces(nn.Module):
@@ -117,7 +117,7 @@ class ToPlaces(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         n = math.prod(self.shape)
-        return _with_planes(z[:, :n].reshape(len(z), *self.shape), z[:, n:])
+        return _with_planes(z[:, :n].reshape(z.shape[0], *self.shape), z[:, n:])
 
 
 def _with_planes(picture: Tensor, conditions: Tensor) -> Tensor:

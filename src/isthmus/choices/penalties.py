@@ -36,12 +36,13 @@ class Encoding(NamedTuple):
 class Penalty(Choice):
     """A cost on the codes, added to the loss."""
 
-    on_code: ClassVar[bool] = True
-    """Whether it looks at the codes alone, and not at the encoder."""
-
     def penalize(self, encoding: Encoding) -> Tensor:
         """The penalty of a batch: a scalar, >= 0, the mean over its rows, weight included."""
         raise NotImplementedError
+
+    def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
+        """Whether it differentiates that encoder, rather than look at the codes and the encoder's weights."""
+        return False
 
     def conflicts(self, code: Code) -> list[str]:
         """Why this penalty cannot go with a code, one sentence each."""
@@ -62,9 +63,8 @@ class Sum(Penalty):
     def conflicts(self, code: Code) -> list[str]:
         return [text for member in self.members for text in member.conflicts(code)]
 
-    @property
-    def on_code(self) -> bool:  # type: ignore[override]  # as the members have it
-        return all(member.on_code for member in self.members)
+    def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
+        return any(member.needs_derivative(encoder, code) for member in self.members)
 
     def resolve(self, context: Context) -> Sum:
         return Sum(tuple(member.resolve(context) for member in self.members))
@@ -203,7 +203,9 @@ class Contractive(Penalty):
         "n_probes": Whole(1),
     }
 
-    on_code: ClassVar[bool] = False
+    def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
+        closed = self.method != "hutchinson" and isinstance(code, Plain)
+        return not closed or _only_layer(encoder, code.activation) is None
 
     def conflicts(self, code: Code) -> list[str]:
         if code.differentiable:
@@ -211,9 +213,9 @@ class Contractive(Penalty):
         return [f"Contractive: the code {code} does not vary smoothly with the input; use code='plain' or 'gaussian'."]
 
     def penalize(self, encoding: Encoding) -> Tensor:
-        layer = _only_layer(encoding)
-        if layer is not None and self.method != "hutchinson":
-            return self.weight * _closed_form(layer, encoding)
+        layer = None if self.method == "hutchinson" else _only_layer(encoding.encoder, encoding.activation)
+        if layer is not None and layer.weight.shape == (encoding.z.shape[1], encoding.x.shape[1]):
+            return self.weight * _closed_form(layer, encoding)  # a variance or conditions would make it wider
         wide = encoding.z.shape[1] > 4
         if self.method == "hutchinson" or (self.method == "auto" and wide):
             return self.weight * self._estimate(encoding)
@@ -262,12 +264,11 @@ _SLOPES: dict[str | None, Callable[[Tensor], Tensor]] = {
 """The slope of an activation as a function of its value."""
 
 
-def _only_layer(encoding: Encoding) -> nn.Linear | None:
+def _only_layer(encoder: nn.Module | None, activation: str | None) -> nn.Linear | None:
     """The layer of an encoder that is one linear layer with an activation of known slope, else None."""
-    layers = [] if encoding.encoder is None else [m for m in encoding.encoder.modules() if not list(m.children())]
-    if len(layers) == 1 and isinstance(layers[0], nn.Linear) and encoding.activation in _SLOPES:
-        shape = (encoding.z.shape[1], encoding.x.shape[1])  # not wider by a variance or by conditions
-        return layers[0] if layers[0].weight.shape == shape else None
+    layers = [] if encoder is None else [module for module in encoder.modules() if not list(module.children())]
+    if len(layers) == 1 and isinstance(layers[0], nn.Linear) and activation in _SLOPES:
+        return layers[0]
     return None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices.codes import Gaussian, Plain
+from isthmus.choices.codes import Gaussian, GaussianModule, Plain
 from isthmus.choices.penalties import Encoding
 from isthmus.training.chains import Chain, is_chain
 from isthmus.training.objective import LossParts, Objective
@@ -29,7 +29,7 @@ def is_explicit(objective: Objective) -> bool:
         not objective.context.n_conditions
         and 2 * len(linears) == len(parameters)
         and all(parameter.requires_grad and parameter.device.type == "cpu" for parameter in parameters)
-        and (choices.penalty is None or choices.penalty.on_code)
+        and (choices.penalty is None or not choices.penalty.needs_derivative(objective.encoder, choices.code))
         and not (isinstance(choices.code, Gaussian) and choices.code.n_samples > 1)
     )
 
@@ -53,6 +53,7 @@ class ExplicitGradient:
         self.objective, self.choices = objective, objective.choices
         self._zero = next(objective.parameters()).detach().new_zeros(())
         self._chains: dict[int, tuple[Chain, Chain]] = {}
+        self._of_weights: list[tuple[nn.Parameter, Tensor]] = []
         self._n_threads = 1
         is_plain = isinstance(self.choices.code, Plain)
         activation: nn.Module = getattr(objective.code, "activation", objective.code)
@@ -77,14 +78,19 @@ class ExplicitGradient:
         given = self.corrupted(x, generator)
         z, prior, code_backward = self.code(encoder.forward(given), generator)
         output = decoder.forward(z)
-        use_threads(1 if output.numel() < 2 * ALONE else self._n_threads)
+        self._share(output)
         reconstruction, gradient = self.choices.loss.gradient(output, decoder.like_output(x))
         of_code = decoder.backward(gradient, of_input=True)
         penalty, of_penalty = self.penalty(given, z, generator)
         of_code = of_code if of_penalty is None else of_code.add_(of_penalty)
         encoder.backward(code_backward(of_code), of_input=False)
+        self.add_penalized()
         use_threads(self._n_threads)
         return parts_of(reconstruction, penalty, prior)
+
+    def _share(self, tensor: Tensor) -> None:
+        """Let threads share what is done with a tensor if it is large enough for each to have work."""
+        use_threads(1 if tensor.numel() < 2 * ALONE else self._n_threads)
 
     def corrupted(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """What the encoder is given for a batch."""
@@ -94,8 +100,11 @@ class ExplicitGradient:
         """The codes, their prior, and what turns the gradient of the codes into that of the encoder's output."""
         if self.is_identity:
             return h, self._zero, lambda gradient: gradient
+        self._share(h)
         if self._slope is not None:
             return self._activated(h)
+        if isinstance(self.objective.code, GaussianModule) and self.objective.code.n_samples == 1:
+            return self._drawn(h, self.objective.code, generator)
         with torch.enable_grad():
             leaf = h.detach().requires_grad_()
             coded = self.objective.code(leaf, generator)
@@ -107,6 +116,15 @@ class ExplicitGradient:
             return torch.autograd.grad(outputs, leaf, ones)[0].contiguous()
 
         return coded.z.detach(), self._zero if prior is None else prior.detach(), backward
+
+    def _drawn(
+        self, h: Tensor, code: GaussianModule, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        """A code drawn from a Normal."""
+        coded, backward = code.drawn(h, generator)
+        assert coded.prior is not None
+        share = 1.0 / self.objective.n_terms
+        return coded.z, coded.prior.mean() * share, lambda gradient: backward(gradient, share / len(h))
 
     def _activated(self, h: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         """A plain code behind an activation of known slope."""
@@ -121,10 +139,24 @@ class ExplicitGradient:
         return z, self._zero, backward
 
     def penalty(self, given: Tensor, z: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
-        """The penalty of a batch and its gradient by the codes, None where there is none."""
-        if self.choices.penalty is None:
+        """The penalty of a batch and its gradient by the codes, None where there is none; that by weights is kept."""
+        choices, encoder = self.choices, self.objective.encoder
+        if choices.penalty is None:
             return self._zero, None
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
-            penalty = self.choices.penalty.penalize(Encoding(given, leaf, self.objective.encode, None, None, generator))
-        return penalty.detach(), torch.autograd.grad(penalty, leaf)[0]
+            activation = choices.code.activation if isinstance(choices.code, Plain) else None
+            encoding = Encoding(given, leaf, self.objective.encode, encoder, activation, generator)
+            penalty = choices.penalty.penalize(encoding)
+        weights = list(encoder.parameters())
+        of_code, *of_weights = torch.autograd.grad(penalty, [leaf, *weights], allow_unused=True)
+        self._of_weights = [
+            (weight, more) for weight, more in zip(weights, of_weights, strict=True) if more is not None
+        ]
+        return penalty.detach(), of_code
+
+    def add_penalized(self) -> None:
+        """Add the gradient of the penalty by weights of the encoder to what its backward pass has written."""
+        for weight, more in self._of_weights:
+            assert weight.grad is not None
+            weight.grad.add_(more)

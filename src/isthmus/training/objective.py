@@ -128,8 +128,11 @@ class Objective(nn.Module):
     @property
     def _differentiates_input(self) -> bool:
         """Whether the penalty can use the codes of the batch for derivatives by the input."""
-        penalty, alone = self.choices.penalty, not self.context.n_conditions and isinstance(self.choices.code, Plain)
-        return torch.is_grad_enabled() and penalty is not None and not penalty.on_code and alone
+        penalty, code = self.choices.penalty, self.choices.code
+        alone = not self.context.n_conditions and isinstance(code, Plain)
+        return (
+            torch.is_grad_enabled() and alone and penalty is not None and penalty.needs_derivative(self.encoder, code)
+        )
 
     def _penalty(self, given: Tensor, z: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.choices.penalty is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ def onednn_linear() -> Callable[..., Tensor] | None:
     (256, 784) × (784, 128) takes 240 µs by the one and 520 µs by the other on one core. None elsewhere, and where this
     torch does not have it: its name is private to torch.
     """
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     is_amd = "AMD" in str(known.get("cpu_name")) and bool(known.get("avx512_f")) and torch.backends.mkl.is_available()
     if not (is_amd and torch.backends.mkldnn.is_available()):
         return None

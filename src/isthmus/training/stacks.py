@@ -200,6 +200,8 @@ class StackedGradient:
             of_codes[index] = code_backward(of_code)
             parts.append(parts_of(reconstructions[index], penalty, prior))
         encoder.backward(of_codes, of_input=False)
+        for each in self.gradients:
+            each.add_penalized()
         return parts
 
     def _corrupted(self, x: Tensor, generators: Sequence[torch.Generator | None]) -> Stack:
