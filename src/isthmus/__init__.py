@@ -114,6 +114,7 @@ _HOMES = {
         "strong_generalization",
     ),
     "isthmus.diagnosis": ("diagnose",),
+    "isthmus.export": ("export_onnx", "onnx_inputs"),
     "isthmus.report": ("write_report",),
     "isthmus.files": ("write_rows",),
     "isthmus.data.tables": (
@@ -123,7 +124,19 @@ _HOMES = {
         "read_pieces",
     ),
 }
-_MODULES = ("choices", "data", "datasets", "diagnosis", "estimators", "files", "plots", "report", "tasks", "training")
+_MODULES = (
+    "choices",
+    "data",
+    "datasets",
+    "diagnosis",
+    "estimators",
+    "export",
+    "files",
+    "plots",
+    "report",
+    "tasks",
+    "training",
+)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *_HOME_OF, "datasets", "diagnosis", "plots"]  # noqa: PLE0604  # names from the table above
@@ -188,6 +201,8 @@ if TYPE_CHECKING:
     from isthmus.exceptions import IsthmusWarning as IsthmusWarning
     from isthmus.exceptions import ModelFileError as ModelFileError
     from isthmus.exceptions import OutputError as OutputError
+    from isthmus.export import export_onnx as export_onnx
+    from isthmus.export import onnx_inputs as onnx_inputs
     from isthmus.files import write_rows as write_rows
     from isthmus.report import write_report as write_report
     from isthmus.tasks import AnomalyDetector as AnomalyDetector

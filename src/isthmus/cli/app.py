@@ -263,6 +263,33 @@ def report(
 
 
 @app.command()
+def export(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A file written by `isthmus fit` or `isthmus detect fit`.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the graph goes: an .onnx file.")] = Path(
+        "model.onnx"
+    ),
+    what: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of an autoencoder: `transform`, `reconstruct`, `inverse_transform` or `score_samples`.",
+        ),
+    ] = "auto",
+    force: Force = False,
+) -> None:
+    """Write a model as an ONNX graph, with scaling and threshold inside, to run where there is no Python.
+
+    Example: `isthmus export detector.safetensors --out detector.onnx`
+    """
+    import isthmus  # noqa: PLC0415
+
+    isthmus.export_onnx(isthmus.load(model, device="cpu"), out, what=what, overwrite=force)
+    show.note(f"graph: {out}")
+
+
+@app.command()
 def diagnose(
     model: Model,
     data: Data,

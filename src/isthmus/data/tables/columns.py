@@ -314,7 +314,7 @@ class Datetime(Column):
         values = moments(cells)
         out[:, 0] = (values - self.mean) / self.deviation * self._share
         for place, cycle in enumerate(self.cycles):
-            angle = ((values - MONDAY) % CYCLES[cycle] * (2 * math.pi / CYCLES[cycle])).astype(np.float32)
+            angle = (values - MONDAY) % CYCLES[cycle] * (2 * math.pi / CYCLES[cycle])
             out[:, 1 + 2 * place] = np.sin(angle) * self._share
             out[:, 2 + 2 * place] = np.cos(angle) * self._share
 

@@ -262,7 +262,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Minus the anomaly score of each row, in nats, (n,): the lower, the odder."""
-        scores = [-self.scorer_.scores(reading).double().cpu().numpy() for reading in self._readings(X)]
+        scores = [
+            -self.scorer_.scores(reading).double().cpu().numpy() for reading in self._read(self._rows(X), in_full=False)
+        ]
         return np.concatenate(scores)
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -347,13 +349,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "scorer_")
         return Rows.open(self, X)
 
-    def _readings(self, X: Any) -> Iterator[Reading]:
-        yield from self._read(self._rows(X))
-
-    def _read(self, rows: Rows) -> Iterator[Reading]:
+    def _read(self, rows: Rows, *, in_full: bool = True) -> Iterator[Reading]:
         for x in rows.tensors(self.scorer_.chunk_rows(self.model_)):
             with torch.inference_mode():
-                yield self.scorer_.read(self.model_, x)
+                yield self.scorer_.read(self.model_, x, in_full=in_full)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

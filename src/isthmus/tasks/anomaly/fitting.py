@@ -21,7 +21,7 @@ from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, su
 from isthmus.estimators.fitting import refuse, split_rows
 from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, train_ensemble
 from isthmus.tasks.anomaly.members import EnsembleModel, SingleModel
-from isthmus.tasks.anomaly.rows import Rows, check_finite, to_tensor
+from isthmus.tasks.anomaly.rows import Rows, check_finite, scored_in_double, to_tensor
 from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Memory, Scorer
 from isthmus.training import SCHEDULES, choose_device
 
@@ -250,13 +250,15 @@ def calibrate(detector: Any, rows: Rows, places: np.ndarray) -> None:
 
 def _score(detector: Any, flat: np.ndarray) -> np.ndarray:
     """Anomaly scores of rows that are not scaled yet, (n, d) → (n,)."""
-    double = flat.dtype == np.float64 and detector.device_ == "cpu"
+    double = scored_in_double(detector, flat.dtype)
     scores = []
     for some in np.array_split(flat, max(1, len(flat) // detector.scorer_.chunk_rows(detector.model_))):
         dtype = torch.float64 if double else torch.float32
         x = to_tensor(some, detector.scaling_, torch.device(detector.device_), dtype)
         with torch.inference_mode():
-            scores.append(detector.scorer_.scores(detector.scorer_.read(detector.model_, x)).double().cpu().numpy())
+            scores.append(
+                detector.scorer_.scores(detector.scorer_.read(detector.model_, x, in_full=False)).double().cpu().numpy()
+            )
     return np.concatenate(scores)
 
 

@@ -52,7 +52,7 @@ class EnsembleModel:
     def errors(self, x: Tensor, codes: Tensor) -> Tensor:
         """The loss of every number, with the codes of the rows: (n, d) → (E, n, d)."""
         output = self._as(x).decode(codes).flatten(0, 1)
-        return self.loss.per_feature(output, x.repeat(self.n_members, 1)).view(self.n_members, len(x), -1)
+        return self.loss.per_feature(output, x.repeat(self.n_members, 1)).view(self.n_members, x.shape[0], -1)
 
     def restore(self, codes: Tensor) -> Tensor:
         """Reconstructions in scaled units: (E, n, code) → (E, n, d)."""

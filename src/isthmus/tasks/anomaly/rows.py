@@ -59,14 +59,22 @@ class Rows:
         return flat if flat.shape[1] else np.zeros((len(read), 1), np.float32)  # a table of constant columns
 
     def tensors(self, rows_per_chunk: int) -> Iterator[Tensor]:
-        """All rows, scaled, some at a time: (k, d); in double precision where they came in it, on the CPU."""
+        """All rows, scaled, some at a time: (k, d)."""
         device = torch.device(self.detector.device_)
-        double = self.source.dtype == np.float64 and device.type == "cpu"
+        double = scored_in_double(self.detector, self.source.dtype)
         for start in range(0, self.n_rows, rows_per_chunk):
             stop = min(start + rows_per_chunk, self.n_rows)
             flat = self.read(slice(start, stop))  # type: ignore[arg-type]  # sources take slices
             check_finite(flat, missing_allowed=self.detector.missing_allowed_, first_row=start)
             yield to_tensor(flat, self.detector.scaling_, device, torch.float64 if double else torch.float32)
+
+
+def scored_in_double(detector: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether rows are scored in double precision: on the CPU, tables and what came in it.
+
+    Curves are steep where many training rows are alike, and tell rows apart that single precision does not.
+    """
+    return (dtype == np.float64 or hasattr(detector, "schema_")) and torch.device(detector.device_).type == "cpu"
 
 
 def to_tensor(flat: np.ndarray, scaling: Scaling, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -15,6 +15,8 @@ from isthmus.tasks.anomaly.surprise import Surprise
 PARTS = ("marginal", "reconstruction", "density")
 WEIGHTS = {"marginal": 1.0, "reconstruction": 1.0, "density": 2.0}
 """How much each part counts; the density is the only one that sees rows as a whole."""
+FEW_NEIGHBORS, MORE_TRIED = 8, 4
+"""Up to so many neighbours, so many more are looked for in single precision, and their distances worked out again."""
 CHUNK_NUMBERS = 2**22
 """Distances that are held at a time."""
 
@@ -87,16 +89,31 @@ class Memory:
         own
             The place of each row in the memory, which is passed over, or -1, (n,).
         """
+        few = self.n_neighbors <= FEW_NEIGHBORS
+        ranks = self._ranks(codes.float() if few else codes, own)
+        count = max(1, min(self.n_neighbors, ranks.shape[2] - (own is not None)))
+        if not few:
+            nearest = ranks.topk(count, dim=2, largest=False)
+            squares = (nearest.values + codes.square().sum(2, keepdim=True)).clamp_(min=0.0)
+            return squares.nan_to_num(posinf=0.0).sqrt().mean(2), nearest.indices
+        tried = ranks.topk(min(count + MORE_TRIED, ranks.shape[2]), dim=2, largest=False)
+        exact = self._exact(codes, tried.indices, tried.values).topk(count, dim=2, largest=False)
+        return exact.values.nan_to_num(posinf=0.0).sqrt().mean(2), tried.indices.gather(2, exact.indices)
+
+    def _ranks(self, codes: Tensor, own: Tensor | None) -> Tensor:
+        """Squared distances to all without the squares of the codes, which change no order, (E, n, m)."""
         stored = self.codes.to(codes)
-        squares = stored.square().sum(2)[:, None, :] - 2.0 * codes @ stored.transpose(1, 2)
-        distances = (squares + codes.square().sum(2, keepdim=True)).clamp_(min=0.0)  # (E, n, m)
+        ranks = torch.baddbmm(stored.square().sum(2)[:, None, :], codes, stored.transpose(1, 2), alpha=-2.0)
         if own is not None:
             rows = (own >= 0).nonzero()[:, 0]
-            distances[:, rows, own[rows]] = torch.inf
-        count = max(1, min(self.n_neighbors, stored.shape[1] - (own is not None)))
-        nearest = distances.topk(count, dim=2, largest=False)
-        found = nearest.values.nan_to_num(posinf=0.0).sqrt().mean(2)
-        return found, nearest.indices
+            ranks[:, rows, own[rows]] = torch.inf
+        return ranks
+
+    def _exact(self, codes: Tensor, places: Tensor, ranks: Tensor) -> Tensor:
+        """Squared distances from differences, (E, n, k), for a difference of squares cancels where they are small."""
+        member = torch.arange(len(places), device=places.device)[:, None, None]
+        away = self.codes.to(codes)[member, places] - codes[:, :, None]  # (E, n, k, code)
+        return torch.where(ranks.isinf(), torch.inf, away.square().sum(3))
 
 
 @dataclass(frozen=True)
@@ -146,8 +163,8 @@ class Scorer:
     whole_columns: Tensor | None = None
     missing: float = 0.0
 
-    def read(self, model: Model, x: Tensor, own: Tensor | None = None) -> Reading:
-        """What each part says of scaled rows, (n, d)."""
+    def read(self, model: Model, x: Tensor, own: Tensor | None = None, *, in_full: bool = True) -> Reading:
+        """What each part says of scaled rows, (n, d); of columns only what totals need, unless `in_full`."""
         codes = model.encode(x) if set(self.parts) & {"reconstruction", "density"} else x[None]
         columns = dict[str, Tensor]()
         totals = dict[str, Tensor]()
@@ -157,7 +174,9 @@ class Scorer:
             columns["reconstruction"] = self._errors(model, x, codes)
         totals |= {name: part.sum(1) for name, part in columns.items()}
         if "density" in self.parts:
-            totals["density"], columns["density"] = self._density(model, x, codes, own)
+            totals["density"], places = self._density(codes, own)
+            if in_full:
+                columns["density"] = self._density_columns(model, x, places, totals["density"])
         return Reading(columns, totals)
 
     def _marginal(self, x: Tensor) -> Tensor:
@@ -170,17 +189,20 @@ class Scorer:
 
     def _errors(self, model: Model, x: Tensor, codes: Tensor) -> Tensor:
         errors = self.grouping.sum(model.errors(x, codes).nan_to_num())  # (E, n, columns)
-        flat = errors.transpose(0, 1).reshape(len(x), -1)
-        return self.curves["error"](flat).view(len(x), len(errors), -1).mean(1)
+        flat = errors.transpose(0, 1).reshape(x.shape[0], -1)
+        return self.curves["error"](flat).view(x.shape[0], len(errors), -1).mean(1)
 
-    def _density(self, model: Model, x: Tensor, codes: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _density(self, codes: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The distance in units of the memory, (n,), and the places of the nearest, (E, n, k)."""
         if self.memory is None:
             raise RuntimeError("The density was asked for before the memory was filled.")
         distances, places = self.memory.look(codes, own)
-        total = (distances / self.memory.unit.to(codes)[:, None]).mean(0)
-        away = (x - model.restore(self.neighbours(places).to(codes))).nan_to_num()  # from what its like look like
+        return (distances / self.memory.unit.to(codes)[:, None]).mean(0), places
+
+    def _density_columns(self, model: Model, x: Tensor, places: Tensor, total: Tensor) -> Tensor:
+        away = (x - model.restore(self.neighbours(places).to(x))).nan_to_num()  # from what its like look like
         shares = self.grouping.sum(away.square()).mean(0)  # (n, columns)
-        return total, shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny) * total[:, None]
+        return shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny) * total[:, None]
 
     def neighbours(self, places: Tensor) -> Tensor:
         """The mean code of the nearest training rows: (E, n, k) → (E, n, code)."""
@@ -258,7 +280,9 @@ class Scorer:
 
     def all_totals(self, model: Model, X: Tensor, own: np.ndarray) -> dict[str, np.ndarray]:
         """The totals of every part for rows of the training, each (n,)."""
-        chunks = [self.read(model, x, torch.from_numpy(own[rows])).totals for rows, x in self.chunks(model, X)]
+        chunks = [
+            self.read(model, x, torch.from_numpy(own[rows]), in_full=False).totals for rows, x in self.chunks(model, X)
+        ]
         return {name: torch.cat([chunk[name] for chunk in chunks]).double().cpu().numpy() for name in self.parts}
 
     def chunk_rows(self, model: Model) -> int:

@@ -60,13 +60,19 @@ class Surprise:
         )
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The surprise of values, (n, m) → (n, m), ≥ 0; that of NaN is 0."""
+        """The surprise of values, (n, m) → (n, m), ≥ 0; that of NaN is 0.
+
+        In double precision where the device has it, for knots may lie closer to each other than single precision tells
+        apart.
+        """
+        values = values if values.device.type == "mps" else values.double()
         knots, heights, scale = (part.to(values) for part in (self.knots, self.heights, self.scale))
         x = torch.maximum(values.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).T, knots[:, :1])
         left = (torch.searchsorted(knots, x.contiguous(), right=True) - 1).clamp_(0, max(0, knots.shape[1] - 2))
         right = (left + 1).clamp_(max=knots.shape[1] - 1)
         low, high = knots.gather(1, left), knots.gather(1, right)
-        share = ((x - low) / (high - low).clamp(min=torch.finfo(x.dtype).tiny)).clamp_(0.0, 1.0)
+        width = high - low
+        share = ((x - low) / width.where(width > 0.0, 1.0)).clamp_(0.0, 1.0)
         inside = torch.lerp(heights.gather(1, left), heights.gather(1, right), share)
         beyond = ((x - knots[:, -1:]) / scale[:, None]).clamp_(min=0.0)
         return (inside + beyond.log1p()).T

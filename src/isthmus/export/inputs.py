@@ -1,0 +1,64 @@
+"""What an exported graph is to be given for some rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute
+from sklearn.utils.validation import check_is_fitted
+
+from isthmus.data.tables.cells import Cells, moments, numbers
+from isthmus.data.tables.columns import Column, Datetime
+from isthmus.data.tables.inputs import open_table
+from isthmus.data.tables.mistakes import told_at_once
+from isthmus.export.columns import takes_text
+
+
+def onnx_inputs(model: Any, X: Any) -> dict[str, np.ndarray]:
+    """The arrays that a graph written by `export_onnx` takes for rows, by the names of its inputs.
+
+    For a detector of tables one for each column that counts, (n,): words as text, with an empty one for a missing cell,
+    and all else as float64, NaN for a missing cell, dates as microseconds since 1970 in UTC. Else ``X`` as it is.
+
+    Parameters
+    ----------
+    model
+        Fitted.
+    X
+        Rows as the model takes them.
+
+    Examples
+    --------
+    >>> from isthmus import AnomalyDetector
+    >>> table = {"age": [31.5, 48.0, None, 27.25], "town": ["Ulm", None, "Bonn", "Bonn"]}
+    >>> detector = AnomalyDetector(max_steps=1, random_state=0).fit(table)
+    >>> {name: array.tolist() for name, array in onnx_inputs(detector, table).items()}
+    {'age': [31.5, 48.0, nan, 27.25], 'town': ['Ulm', '', 'Bonn', 'Bonn']}
+    """
+    check_is_fitted(model)
+    if not hasattr(model, "schema_"):
+        single = hasattr(model, "objective_") and model.scaling_.name != "pixels"
+        rows = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+        return {"X": rows.astype(np.float32 if single else rows.dtype if hasattr(model, "objective_") else np.float64)}
+    opened = open_table(X)
+    model.schema_.check(opened)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in model.schema_.used}
+    with told_at_once() as mistakes:
+        for piece in opened.pieces(model.schema_.used, mistakes):
+            for name, cells in piece.columns.items():
+                parts[name].append(_raw(model.schema_[name], Cells(name, cells, piece.told, mistakes)))
+    return {name: np.concatenate(found) if found else np.empty(0) for name, found in parts.items()}
+
+
+def _raw(column: Column, cells: Cells) -> np.ndarray:
+    if isinstance(column, Datetime):
+        return moments(cells)
+    if not takes_text(column):
+        return numbers(cells)
+    plain = cells.plain()
+    if plain.family not in ("text", "missing"):
+        return plain.mismatch("text")
+    words = compute.fill_null(plain.array.cast(pa.string()), "")
+    return np.asarray(words.to_numpy(zero_copy_only=False), dtype=object)

@@ -1,0 +1,144 @@
+"""What is exported, as modules from raw input to the answer."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isthmus.data import Scaling
+from isthmus.export.columns import Encoding
+from isthmus.tasks.anomaly.ensemble import Ensemble
+from isthmus.tasks.anomaly.members import EnsembleModel, SingleModel
+from isthmus.tasks.anomaly.scoring import Grouping, Scorer
+
+
+class Detect(nn.Module):
+    """Minus the anomaly scores of rows, and -1 for anomalies, 1 for all others.
+
+    A row with a number that the detector refuses gets a score of NaN, and -1.
+    """
+
+    offset: Tensor
+
+    def __init__(self, detector: Any) -> None:
+        super().__init__()
+        self.encoding = Encoding(detector.schema_) if hasattr(detector, "schema_") else None
+        self.scaling: Scaling = detector.scaling_
+        self.missing_allowed = bool(detector.missing_allowed_)
+        self.register_buffer("offset", torch.tensor(detector.offset_, dtype=torch.float64))
+        self.model, self.network = _on_cpu(detector.model_)
+        old = detector.scorer_
+        n_neighbors = 1 if old.memory is None else old.memory.n_neighbors
+        self.scorer = Scorer.from_arrays(old.to_arrays(), _Product.of(detector.grouping_), old.parts, n_neighbors)
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
+        raw = given[0].flatten(1) if self.encoding is None else self.encoding(list(given))
+        x = self.scaling.apply(raw)
+        scores = -self.scorer.scores(self.scorer.read(self.model, x, in_full=False))
+        bad = raw.isinf() if self.missing_allowed else ~raw.isfinite()
+        scores = torch.where(bad.any(1), torch.nan, scores)
+        return scores, torch.where(scores >= self.offset, 1, -1)
+
+
+@dataclass(frozen=True)
+class _Product(Grouping):
+    """Sums by column as a product with zeros and ones, for what torch's exporter makes of `index_add_` is wrong."""
+
+    @classmethod
+    def of(cls, grouping: Grouping) -> Self:
+        """The same groups."""
+        return cls(grouping.places, grouping.n_columns)
+
+    def sum(self, x: Tensor) -> Tensor:
+        if self.places is None:
+            return x
+        return x @ (self.places.cpu()[:, None] == torch.arange(self.n_columns)[None]).to(x)
+
+
+def _on_cpu(model: Any) -> tuple[Any, nn.Module]:
+    """A copy for tracing, and the module that holds its weights."""
+    if isinstance(model, SingleModel):
+        single = InSingle(model)
+        return single, single.objective
+    ensemble: Ensemble = copy.deepcopy(model.ensemble).cpu().double().eval()
+    return EnsembleModel(ensemble, model.loss, [ensemble]), ensemble
+
+
+class InSingle:
+    """One autoencoder in single precision, for graphs have convolutions in no other, among doubles."""
+
+    n_members = 1
+
+    def __init__(self, model: SingleModel) -> None:
+        self.objective = copy.deepcopy(model.autoencoder.objective_).cpu().float().eval()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of scaled rows: (n, d) → (1, n, code)."""
+        codes: Tensor = self.objective.encode(x.float())[None].double()
+        return codes
+
+    def errors(self, x: Tensor, codes: Tensor) -> Tensor:
+        """The loss of every number, with the codes of the rows: (n, d) → (1, n, d)."""
+        output = self.objective.decoder(codes[0].float())
+        losses: Tensor = self.objective.choices.loss.per_feature(output, x.float())[None].double()
+        return losses
+
+    def restore(self, codes: Tensor) -> Tensor:
+        """Reconstructions in scaled units: (1, n, code) → (1, n, d)."""
+        rows: Tensor = self.objective.decode(codes[0].float())[None].double()
+        return rows
+
+
+class Verb(nn.Module):
+    """One verb of an autoencoder: from raw rows or codes, and labels where it is conditional, to the answer."""
+
+    def __init__(self, model: Any, what: str) -> None:
+        super().__init__()
+        self.what, self.shape, self.pixels = what, tuple(model.feature_shape_), model.scaling_.name == "pixels"
+        self.objective = copy.deepcopy(model.objective_).cpu().float().eval()
+        self.scaling: Scaling = model.scaling_
+
+    def forward(self, given: Tensor, label: Tensor | None = None) -> Tensor:
+        joined = self._scaled(given)
+        if label is not None:
+            known = torch.arange(self.objective.context.n_conditions)
+            joined = torch.cat([joined, (label[:, None] == known[None]).to(joined)], dim=1)
+        answer: Tensor = getattr(self.objective, VERBS[self.what])(joined)
+        if self.what == "score_samples":
+            return -answer
+        return self._in_units(answer) if self.what in WIDE else answer
+
+    def _scaled(self, given: Tensor) -> Tensor:
+        return given if self.what == "inverse_transform" else self.scaling.apply(given.flatten(1).float())
+
+    def _in_units(self, rows: Tensor) -> Tensor:
+        rows = self.scaling.invert(rows).reshape(-1, *self.shape)
+        return rows.round().clamp(0, 255).to(torch.uint8) if self.pixels else rows
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Two rows of what is given."""
+        context = self.objective.context
+        codes = self.what == "inverse_transform"
+        shape = (context.code_size,) if codes else self.shape
+        given = torch.zeros(2, *shape, dtype=torch.uint8 if self.pixels and not codes else torch.float32)
+        return (given, torch.zeros(2, dtype=torch.int64)) if context.n_conditions else (given,)
+
+
+VERBS = {
+    "transform": "encode",
+    "reconstruct": "reconstruct",
+    "inverse_transform": "decode",
+    "score_samples": "row_losses",
+}
+"""What an autoencoder can be asked for, and what its objective calls that."""
+WIDE = ("reconstruct", "inverse_transform")
+
+
+def example_rows(shape: tuple[int, ...]) -> Tensor:
+    """Two raw rows of so many numbers, for tracing."""
+    return torch.from_numpy(np.zeros((2, *shape)))
