@@ -11,6 +11,7 @@ import scipy.sparse
 from isthmus.estimators import persistence
 from isthmus.files.model_file import State
 from isthmus.tasks.recommendation.biases import Biases
+from isthmus.tasks.recommendation.factors import Factors
 from isthmus.tasks.recommendation.interactions import Interactions, as_names
 from isthmus.tasks.recommendation.names import array_to_names, names_to_array
 from isthmus.tasks.recommendation.shallow import ShallowPath
@@ -63,6 +64,8 @@ def to_state(model: Any) -> State:
         arrays |= {"path.items": model.path_.items, "path.weights": model.path_.weights}
     if model.biases_ is not None:
         arrays["biases.items"] = model.biases_.items
+    if model.factors_ is not None:
+        arrays |= {"factors.loadings": model.factors_.loadings, "factors.seconds": model.factors_.seconds}
     values = {
         "params": persistence.encode(model.get_params(deep=False)),
         "deep": {"kind": inner.kind, "values": inner.values},
@@ -70,6 +73,7 @@ def to_state(model: Any) -> State:
         "rating_range": list(model.rating_range_),
         "positive_from": model.positive_from_,
         "mean": None if model.biases_ is None else model.biases_.mean,
+        "noise": None if model.factors_ is None else model.factors_.noise,
     }
     return State(type(model).__name__, values, arrays | {f"deep.{name}": array for name, array in inner.arrays.items()})
 
@@ -94,4 +98,6 @@ def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
     model.path_ = ShallowPath(arrays["path.items"], arrays["path.weights"]) if "path.items" in arrays else None
     rated = values["mean"] is not None
     model.biases_ = Biases(values["mean"], arrays["biases.items"]) if rated else None
+    known = "factors.loadings" in arrays
+    model.factors_ = Factors(arrays["factors.loadings"], arrays["factors.seconds"], values["noise"]) if known else None
     return model  # type: ignore[no-any-return]

@@ -22,6 +22,7 @@ from isthmus.files.model_file import State, write_state
 from isthmus.tasks.recommendation import keeping
 from isthmus.tasks.recommendation.answers import Recommendations
 from isthmus.tasks.recommendation.biases import Histories, learn_biases
+from isthmus.tasks.recommendation.factors import Factors, learn_factors
 from isthmus.tasks.recommendation.interactions import read_interactions
 from isthmus.tasks.recommendation.log import LogKeeping, is_auto
 from isthmus.tasks.recommendation.names import find_title
@@ -31,7 +32,12 @@ from isthmus.tasks.similarity import nearest
 
 STEPS_WANTED = 1_000
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
-SMALLEST_BATCH, LARGEST_BATCH = 32, 256
+SMALLEST_BATCH, LARGEST_BATCH = 32, 512
+PATH_BESIDE_LOGITS, PATH_BESIDE_RATINGS = 16.0, 2.0
+RATINGS_RIDGE = 2_000.0
+"""The path's ridge where it learns what biases leave of ratings."""
+DEEP_SHARE, FACTORS_SHARE = 0.1, 0.4
+"""What the autoencoder and the factors say of ratings is multiplied by these where there are both."""
 NOBODY = 1e-12
 """The popularity of an item that nobody has, whose logarithm must be finite."""
 BLOCK_BYTES = 16 * 2**20
@@ -49,8 +55,8 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
 
     The deep path is a variational autoencoder of histories (Liang et al. 2018); the shallow one a linear model that
     predicts each item from the others (Steck 2019, 2020). They are learned apart and added: each alone errs elsewhere.
-    With ``feedback="explicit"`` it is an autoencoder of ratings instead (Sedhain et al. 2015), which are told in their
-    own units.
+    With ``feedback="explicit"`` ratings are expected, in their own units: biases, and what the shallow path, a few
+    factors (Raiko et al. 2007) and an autoencoder (Sedhain et al. 2015) say of the rest.
 
     Parameters
     ----------
@@ -65,10 +71,10 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
         As for `Autoencoder`. ``"auto"`` is a `Gaussian` code and `Multinomial` loss for implicit feedback, a `Plain`
         code and squared errors of the `Observed` entries for explicit.
     shallow
-        Whether to have the shallow path; ``"auto"``: for implicit feedback. Of more than 10,000 items the most popular
-        take part.
+        Whether to have the shallow path, and for ratings the factors; without, the autoencoder alone answers. Of more
+        than 10,000 items the most popular take part in the path.
     shallow_weight
-        What its scores are multiplied by before they are added to the logits of the deep path, >= 0.
+        What its scores are multiplied by before they are added, >= 0; ``"auto"``: 16 beside logits, 2 beside ratings.
     max_epochs, batch_size, learning_rate
         As for `Autoencoder`; ``"auto"`` goes by the number of users.
     device, random_state, verbose
@@ -106,8 +112,8 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
     code: Any = "auto"
     corruption: Any = "drop-entries"
     loss: Any = "auto"
-    shallow: bool | str = "auto"
-    shallow_weight: float = 12.0
+    shallow: bool = True
+    shallow_weight: float | str = "auto"
     max_epochs: int | str = "auto"
     batch_size: int | str = "auto"
     learning_rate: float | str = "auto"
@@ -118,8 +124,8 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
     rules: ClassVar[Mapping[str, Rule]] = {
         "feedback": OneOf(("implicit", "explicit")),
         "positive_from": either(Number(), OneOf(("auto", None))),
-        "shallow": OneOf((True, False, "auto")),
-        "shallow_weight": Number(0.0),
+        "shallow": OneOf((True, False)),
+        "shallow_weight": either(Number(0.0), AUTO),
         "max_epochs": either(Whole(1), AUTO),
         "batch_size": either(Whole(1), AUTO),
         "learning_rate": either(Number(0.0, open_low=True), AUTO),
@@ -202,6 +208,7 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
         batch = 2 ** round(np.log2(max(1, n_rows / 20)))
         batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, batch)) if self.batch_size == "auto" else self.batch_size
         epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, STEPS_WANTED // -(-n_rows // int(batch))))
+        epochs = FEWEST_EPOCHS if self._rates else epochs
         code = Plain() if self._rates else Gaussian(0.2, warm_up=0.5)
         loss = Observed(MeanSquaredError(activation=None)) if self._rates else Multinomial()
         return Autoencoder(
@@ -231,8 +238,16 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return Histories(self.biases_.residuals(known), np.nan)
 
     def _solve(self) -> None:
-        wanted = not self._rates if self.shallow == "auto" else bool(self.shallow)
-        self.path_: ShallowPath | None = solve_shallow(self._positives(self.log_.matrix)) if wanted else None
+        self.path_: ShallowPath | None = None
+        self.factors_: Factors | None = None
+        if self.shallow:
+            known = self._positives(self.log_.matrix)
+            if self.biases_ is None:
+                self.path_ = solve_shallow(known)
+            else:
+                rest = self.biases_.residuals(known)
+                self.path_ = solve_shallow(rest, ridge=RATINGS_RIDGE, dropout=0.0, balance=0.0)
+                self.factors_ = learn_factors(rest)
         self.__dict__.pop("_embeddings", None)
 
     # -- using ---------------------------------------------------------------------------------------------------
@@ -330,14 +345,17 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
         """Scores of all items by histories, (people, items): ratings, or logarithms of shares up to a constant."""
         given = self._positives(seen)
         output = np.concatenate([self._deep(part) for part in _blocks(given)]) if given.shape[0] else np.empty((0, 0))
-        if self._rates:
-            assert self.biases_ is not None
+        rest = given if self.biases_ is None else self.biases_.residuals(given)
+        if self.factors_ is not None:
+            output *= DEEP_SHARE
+            output += FACTORS_SHARE * self.factors_.predict(rest)
+        if self.path_ is not None:
+            usual = PATH_BESIDE_RATINGS if self._rates else PATH_BESIDE_LOGITS
+            self.path_.add_to(output, rest, usual if is_auto(self.shallow_weight) else float(self.shallow_weight))
+        if self.biases_ is not None:
             output += (self.biases_.mean + self.biases_.items)[None] + self.biases_.of_users(given)[:, None]
             output.clip(*self.rating_range_, out=output)
-        elif self.path_ is not None:
-            self.path_.add_to(output, given, self.shallow_weight)
-        empty = np.diff(given.indptr) == 0
-        output[empty] = self._popular()
+        output[np.diff(given.indptr) == 0] = self._popular()
         return output
 
     @torch.inference_mode()

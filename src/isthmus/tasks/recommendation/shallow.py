@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-RIDGE = 200.0
+RIDGE = 100.0
 DROPOUT = 0.2
 BALANCE = 0.7
 WIDEST = 10_000
@@ -50,22 +50,26 @@ class ShallowPath:
         return single
 
 
-def solve_shallow(matrix: Any, *, ridge: float = RIDGE, dropout: float = DROPOUT) -> ShallowPath:
+def solve_shallow(
+    matrix: Any, *, ridge: float = RIDGE, dropout: float = DROPOUT, balance: float = BALANCE
+) -> ShallowPath:
     """The best linear autoencoder without a diagonal for histories with entries dropped, in closed form.
 
     With the Gram matrix ``G = Xᵀ D X`` and ``P = (G + dropout / (1 - dropout) · diag(G) + ridge · I)⁻¹`` the weights
     are ``B = I - P · diag(1 / diag(P))``: EASE (Steck 2019, eq. 8) with the penalty that entries dropped in training
-    amount to (Steck 2020, eq. 9). D weighs a user of n items by ``n^-0.7``, mean 1, so that a few long histories do not
-    decide.
+    amount to (Steck 2020, eq. 9). D weighs a user of n items by ``n^-balance``, mean 1, so that a few long histories
+    do not decide.
 
     Parameters
     ----------
     matrix
-        CSR (users, items) of positives.
+        CSR (users, items) of positives, or of what biases leave of ratings.
     ridge
         > 0; larger is smoother.
     dropout
         Share of entries dropped, in [0, 1).
+    balance
+        >= 0; 0 counts every entry alike, 1 every user.
 
     Examples
     --------
@@ -75,7 +79,7 @@ def solve_shallow(matrix: Any, *, ridge: float = RIDGE, dropout: float = DROPOUT
     """
     popularity = np.bincount(matrix.indices, minlength=matrix.shape[1])
     items = np.sort(np.argsort(-popularity, kind="stable")[:WIDEST])
-    gram = _gram(matrix if len(items) == matrix.shape[1] else matrix[:, items].tocsr())
+    gram = _gram(matrix if len(items) == matrix.shape[1] else matrix[:, items].tocsr(), balance)
     gram[np.diag_indices(len(gram))] *= 1.0 + dropout / (1.0 - dropout)
     gram[np.diag_indices(len(gram))] += ridge
     potrf, potri = _lapack(gram)
@@ -89,10 +93,10 @@ def _lapack(gram: np.ndarray) -> Any:
     return scipy.linalg.get_lapack_funcs(("potrf", "potri"), (gram,))
 
 
-def _gram(matrix: Any) -> np.ndarray:
+def _gram(matrix: Any, balance: float) -> np.ndarray:
     """``Xᵀ D X`` in Fortran order, some items at a time."""
-    lengths = np.diff(matrix.indptr).clip(min=1)
-    weights = lengths**-BALANCE
+    lengths = np.diff(matrix.indptr).clip(min=1).astype(np.float64)
+    weights = lengths ** -float(balance)
     weights *= len(weights) / weights.sum()
     weighed = (scipy.sparse.diags_array(weights.astype(np.float32)) @ matrix).tocsr()
     columns = matrix.T.tocsr()
