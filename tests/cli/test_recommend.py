@@ -66,7 +66,7 @@ def test_recommendations_for_users_and_for_histories(run: Run) -> None:
     code, out, _ = run("for", "r.safetensors", "--user", "2", "-n", "1")
     assert (code, out.splitlines()[0]) == (0, "1 items for user 2")
     code, out, _ = run("for", "r.safetensors", "--history", "Heat;casino", "-n", "1")
-    assert out.splitlines()[0] == "1 items for who has Heat (1995), Casino (1995)"
+    assert out.splitlines()[0] == "1 items for somebody who has Heat (1995), Casino (1995)"
     assert "Usual Suspects, The (1995)" in out
     code, out, _ = run("for", "r.safetensors", "--history", "")
     assert "nothing is known, so this is what most others have" in out
@@ -108,6 +108,9 @@ def test_wrong_use_is_one_line(run: Run, words: list[str], code: int, text: str)
 
 def test_what_is_not_known_is_one_line(run: Run) -> None:
     fit(run)
-    assert "The user 99 was never seen" in run("for", "r.safetensors", "--user", "99")[2]
+    assert (
+        "The user '99' was never seen; say what the user has instead, with --history"
+        in run("for", "r.safetensors", "--user", "99")[2]
+    )
     assert "did you mean 'Casino (1995)'" in run("similar", "r.safetensors", "Cassino")[2]
     assert "exists; choose another name" in run("fit", "ratings.csv", "--out", "r.safetensors")[2]

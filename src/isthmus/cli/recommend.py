@@ -18,7 +18,11 @@ app = typer.Typer(
 
 Log = Annotated[
     Path,
-    typer.Argument(metavar="RATINGS", help="A .csv or .parquet file with the columns user, item[, rating][, time]."),
+    typer.Argument(
+        metavar="RATINGS",
+        help="A .csv or .parquet file with the columns user, item[, rating][, time]; userId, movieId, timestamp and "
+        "the like are understood.",
+    ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A file written by `isthmus recommend fit`.")]
 Items = Annotated[
@@ -67,6 +71,7 @@ def fit(
         "users": f"{len(model.users_):,}",
         "items": f"{len(model.items_):,}",
         "interactions": f"{model.log_.matrix.nnz:,}",
+        **liking(model),
         "epochs": f"{len(model.history_)}",
         "training loss": f"{model.history_['loss'][-1]:.5f}",
         "saved": str(out),
@@ -99,7 +104,7 @@ def for_(
     model: Model,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="A user of the log.")] = None,
     history: Annotated[
-        str | None, typer.Option(metavar="TITLES", help="Instead, what somebody has: titles with ; between them.")
+        str | None, typer.Option(metavar="TITLES", help="Instead, what somebody likes: titles with ; between them.")
     ] = None,
     count: Count = 10,
     as_json: Json = False,
@@ -113,13 +118,17 @@ def for_(
     if (user is None) == (history is None):
         raise WrongUsageError("Give either --user or --history.")
     known = isthmus.load(model, device="cpu")
+    told = "rating" if known.feedback == "explicit" else "share"
     if user is not None:
-        tell(known, known.recommend(as_name(user, known.users_), count), as_json, "score", f"for user {user}")
+        name = as_name(user, known.users_)
+        if name not in known.log_.user_numbers:
+            raise isthmus.DataError(f"The user {user!r} was never seen; say what the user has instead, with --history.")
+        tell(known, known.recommend(name, count), as_json, told, f"for user {user}")
         return
     had = [find(known, part.strip()) for part in str(history).split(";") if part.strip()]
     rated = dict.fromkeys(had, known.rating_range_[1])
-    words = "for who has " + ", ".join(titled(known, item) for item in had) if had else "for somebody unknown"
-    tell(known, known.recommend(history=rated, n=count), as_json, "score", words)
+    words = "for somebody who has " + ", ".join(titled(known, item) for item in had) if had else "for somebody unknown"
+    tell(known, known.recommend(history=rated, n=count), as_json, told, words)
 
 
 @app.command()
@@ -179,6 +188,16 @@ def make(explicit: bool, positive_from: float | None, epochs: int | None, seed: 
         max_epochs="auto" if epochs is None else epochs,
         random_state=seed,
         verbose=0 if quiet else 1,
+    )
+
+
+def liking(model: Any) -> dict[str, str]:
+    """Which ratings count as liking, where there are ratings and that matters."""
+    least = model.positive_from_
+    return (
+        {}
+        if least is None
+        else {"liked": f"{model.popularity_.sum() * len(model.users_):,.0f} (rated {least:g} or more)"}
     )
 
 
