@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from isthmus import StrongSplit
 from isthmus.tasks.recommendation.ranking import ndcg, top_n
@@ -13,28 +15,28 @@ from isthmus.tasks.recommendation.ranking import ndcg, top_n
 Scores = Callable[[Any], np.ndarray]
 
 
-def popularity(split: StrongSplit) -> Scores:
+def popularity(split: StrongSplit) -> tuple[str, Scores]:
     """The items that most have."""
     counts = np.bincount(split.train.matrix.indices, minlength=len(split.train.items)).astype(np.float32)
-    return lambda given: np.tile(counts, (given.shape[0], 1))
+    return "", lambda given: np.tile(counts, (given.shape[0], 1))
 
 
-def ease(split: StrongSplit) -> Scores:
+def ease(split: StrongSplit) -> tuple[str, Scores]:
     """EASE in closed form (Steck 2019)."""
     X = split.train.matrix
     gram = (X.T @ X).toarray().astype(np.float64)
 
-    def solved(ridge: float) -> Scores:
-        inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
+    def solved(ridge: int) -> Scores:
+        inverse = scipy.linalg.inv(gram + ridge * np.eye(len(gram)), assume_a="pos", overwrite_a=True)
         weights = -inverse / np.diag(inverse)
         np.fill_diagonal(weights, 0.0)
         single = weights.astype(np.float32)
         return lambda given: np.asarray(given @ single)
 
-    return best(split, (solved(ridge) for ridge in (200.0, 350.0, 500.0, 800.0, 1200.0)))
+    return best(split, ((f"ridge {ridge}", solved(ridge)) for ridge in (200, 350, 500, 800, 1200)))
 
 
-def item_knn(split: StrongSplit) -> Scores:
+def item_knn(split: StrongSplit) -> tuple[str, Scores]:
     """The k most similar items of each by shrunk cosine."""
     X = split.train.matrix
     counts = np.sqrt(np.bincount(X.indices, minlength=X.shape[1]).clip(min=1))
@@ -47,14 +49,16 @@ def item_knn(split: StrongSplit) -> Scores:
         weights = np.where(cosines >= least, cosines, 0.0).astype(np.float32)
         return lambda given: np.asarray(given @ weights)
 
-    return best(split, (kept(k) for k in (20, 50, 100, 200)))
+    return best(split, ((f"k {k}", kept(k)) for k in (20, 50, 100, 200)))
 
 
-def best(split: StrongSplit, candidates: Iterable[Scores]) -> Scores:
+def best(split: StrongSplit, candidates: Iterable[tuple[str, Scores]]) -> tuple[str, Scores]:
     """The candidate with the highest NDCG@100 on the validation users."""
     known = split.validation.given.matrix, split.validation.held.matrix
-    measured = ((float(np.nanmean(ndcg(lists(scores, known[0]), known[1], 100))), scores) for scores in candidates)
-    return max(measured, key=lambda pair: pair[0])[1]
+    measured = (
+        (float(np.nanmean(ndcg(lists(scores, known[0]), known[1], 100))), words, scores) for words, scores in candidates
+    )
+    return max(measured, key=itemgetter(0))[1:]
 
 
 def lists(scores: Scores, given: Any, n: int = 100) -> np.ndarray:

@@ -21,16 +21,18 @@ def python() -> str | None:
     return os.environ.get("RECOMMEND_PYTHON")
 
 
-def recommend(who: str, split: StrongSplit, seed: int) -> tuple[np.ndarray, float, float]:
-    """Lists of 100 for the test users, gigabytes at the peak, seconds of fitting."""
+def recommend(who: str, split: StrongSplit, seed: int) -> tuple[np.ndarray, float, float, str]:
+    """Lists of 100 for the test users, gigabytes at the peak, seconds of fitting, and the settings chosen."""
     interpreter = python()
     if interpreter is None:
         raise RuntimeError("Set RECOMMEND_PYTHON to the Python of an environment with cornac and implicit.")
+    known, test = split.validation, split.test
+    parts = {"train": split.train, "validation": known.given, "held": known.held, "test": test.given}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        scipy.sparse.save_npz(folder / "train.npz", split.train.matrix)
-        scipy.sparse.save_npz(folder / "given.npz", split.test.given.matrix)
+        for part, log in parts.items():
+            scipy.sparse.save_npz(folder / f"{part}.npz", log.matrix)
         script = Path(__file__).parent / f"{who.split('-', maxsplit=1)[0]}_fit.py"
         subprocess.run([interpreter, str(script), who, str(seed), name], check=True, stdout=subprocess.DEVNULL)
         told = json.loads((folder / "told.json").read_text())
-        return np.load(folder / "lists.npy"), told["gigabytes"], told["seconds"]
+        return np.load(folder / "lists.npy"), told["gigabytes"], told["seconds"], told["settings"]
