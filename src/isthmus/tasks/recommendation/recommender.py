@@ -33,7 +33,7 @@ from isthmus.tasks.similarity import nearest
 STEPS_WANTED = 1_000
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
 SMALLEST_BATCH, LARGEST_BATCH = 32, 512
-PATH_BESIDE_LOGITS, PATH_BESIDE_RATINGS = 16.0, 2.0
+PATH_BESIDE_LOGITS, PATH_BESIDE_RATINGS = 12.0, 2.0
 RATINGS_RIDGE = 2_000.0
 """The path's ridge where it learns what biases leave of ratings."""
 DEEP_SHARE, FACTORS_SHARE = 0.1, 0.4
@@ -74,7 +74,7 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
         Whether to have the shallow path, and for ratings the factors; without, the autoencoder alone answers. Of more
         than 10,000 items the most popular take part in the path.
     shallow_weight
-        What its scores are multiplied by before they are added, >= 0; ``"auto"``: 16 beside logits, 2 beside ratings.
+        What its scores are multiplied by before they are added, >= 0; ``"auto"``: 12 beside logits, 2 beside ratings.
     max_epochs, batch_size, learning_rate
         As for `Autoencoder`; ``"auto"`` goes by the number of users.
     device, random_state, verbose
