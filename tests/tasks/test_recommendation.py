@@ -144,10 +144,11 @@ def test_saving_gives_the_same_recommender_back(model: Recommender, rater: Recom
 
 def test_names_of_any_type_are_kept(tmp_path: Path) -> None:
     log = read_interactions(frame())
-    users = [("a", 1), 2, 3.5, "x", b"y", pd.Timestamp("2020-01-01"), *range(100, 154)]
+    users = [("a", 1), 2, 3.5, "x", b"y", pd.Timestamp("2020-01-01"), dt.date(2020, 1, 1), *range(100, 153)]
     model = Recommender(**SMALL, positive_from=None).fit(log.matrix, users=users, items=FILMS)
     loaded = isthmus.load(model.save(tmp_path / "r.safetensors"))
     assert loaded.users_.tolist() == users
+    assert list(map(type, loaded.users_.tolist())) == list(map(type, users))
     assert loaded.recommend(("a", 1), 2).items.tolist() == model.recommend(("a", 1), 2).items.tolist()
     model.users_[0] = object()
     with pytest.raises(isthmus.DataError, match="is a object, which a model file cannot hold"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import json
 import re
@@ -13,8 +14,6 @@ import numpy as np
 
 from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation.interactions import as_names
-
-_KINDS: dict[str, tuple[type, Any, Any]] = {}
 
 
 def names_to_array(names: np.ndarray) -> np.ndarray:
@@ -41,8 +40,8 @@ def _plain(name: Any) -> Any:
         return {"tuple": [_plain(part) for part in name]}
     if isinstance(name, bytes):
         return {"bytes": name.hex()}
-    if hasattr(name, "isoformat"):
-        return {"time": name.isoformat()}
+    if isinstance(name, dt.date):
+        return {"time" if isinstance(name, dt.datetime) else "date": name.isoformat()}
     if not isinstance(name, str | int | float | bool):
         raise DataError(
             f"The name {name!r} is a {type(name).__name__}, which a model file cannot hold; name users and items by "
@@ -59,6 +58,8 @@ def _name(value: Any) -> Any:
         return tuple(_name(part) for part in inner)
     if kind == "bytes":
         return bytes.fromhex(inner)
+    if kind == "date":
+        return dt.date.fromisoformat(inner)
     import pandas as pd  # noqa: PLC0415  # slow to import, and needed here alone
 
     return pd.Timestamp(inner)

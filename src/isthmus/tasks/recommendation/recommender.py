@@ -342,9 +342,9 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return shares
 
     def _scores(self, seen: Any) -> np.ndarray:
-        """Scores of all items by histories, (people, items): ratings, or logarithms of shares up to a constant."""
+        """Scores by a block of histories, (people, items): ratings, or logarithms of shares up to a constant."""
         given = self._positives(seen)
-        output = np.concatenate([self._deep(part) for part in _blocks(given)]) if given.shape[0] else np.empty((0, 0))
+        output = self._deep(given)
         rest = given if self.biases_ is None else self.biases_.residuals(given)
         if self.factors_ is not None:
             output *= DEEP_SHARE
