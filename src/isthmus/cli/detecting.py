@@ -171,7 +171,8 @@ def watch(asked: Watch) -> int:
     counts = _Counts()
     scored = counts.counting(_scored(detector, asked))
     if asked.out is not None:
-        isthmus.files.write_tables(asked.out, (_table(detector, part, asked) for part in scored), overwrite=asked.force)
+        tables_of = (_table(detector, part, asked) for part in _shown(scored))
+        isthmus.files.write_tables(asked.out, tables_of, overwrite=asked.force)
         show.note(f"{counts.rows:,} rows, {counts.odd:,} odd: {asked.out}")
     else:
         _print(scored, as_json=asked.as_json)
@@ -219,6 +220,14 @@ def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:
         told = asked.explain and len(odd) and len(getattr(detector, "feature_shape_", (1,))) == 1
         found = detector.explain(_chosen(rows, odd), n_columns=asked.explain) if told else []
         yield Scored(rows, first_row, scores, anomalies, p_values, dict(zip(odd.tolist(), found, strict=False)))
+
+
+def _shown(parts: Iterator[Scored]) -> Iterator[Scored]:
+    """The same with a bar on stderr, where that is a terminal."""
+    with show.progress("scoring") as move:
+        for part in parts:
+            move(part.first_row + len(part.scores), getattr(part.rows, "n_rows_of_all", None))
+            yield part
 
 
 def _pieces(asked: Watch) -> Iterator[tuple[int, Any]]:

@@ -67,6 +67,10 @@ class Source(ABC):
         """Whether all rows may be held at once."""
         return 4 * self.n_rows * self.n_features <= MEMORY_LIMIT
 
+    def pick(self, rows: np.ndarray) -> np.ndarray:
+        """A few rows, of ascending numbers, once."""
+        return self.read(rows)
+
     def chunks(self, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
         """All rows in order, some at a time."""
         size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * self.n_features))

@@ -29,7 +29,11 @@ class TablePiece(MemoryTable):
         The rows as an Arrow table; all cells of a file of text are text.
     first_row
         Number of the first row in the whole table, from 0.
+    n_rows_of_all
+        Rows of the whole table, where they are known.
     """
+
+    n_rows_of_all: int | None = None
 
     def __init__(self, arrow: pa.Table, first_row: int, *, untyped: bool = False) -> None:
         super().__init__(list(arrow.column_names), arrow.num_rows, of_arrow(arrow), arrow.schema.types)
@@ -73,7 +77,9 @@ def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
         for piece in opened.pieces(opened.names, mistakes, size):
             mistakes.refuse()
             columns = pa.table(list(piece.columns.values()), names=list(piece.columns))
-            yield TablePiece(columns, piece.rows.start, untyped=opened.untyped)
+            made = TablePiece(columns, piece.rows.start, untyped=opened.untyped)
+            made.n_rows_of_all = opened.n_rows
+            yield made
 
 
 def follow(path: str | Path, *, poll: float = 1.0, idle: float | None = None) -> Iterator[TablePiece]:

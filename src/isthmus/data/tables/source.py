@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from isthmus.data.sources import CHUNK_BYTES, MemoryMappedSource, Rows, Source
 from isthmus.data.tables.inputs import BATCH_ROWS, MemoryTable, Table, open_table
@@ -75,6 +76,21 @@ class TableSource(Source):
                 cut = slice(part.start, part.stop) if isinstance(part, range) else part
                 columns, told = self.table.take(cut, self.schema.used, mistakes), self.table.rows_of(cut)
                 self.schema.encode_columns(columns, told, mistakes, out[start : start + len(part)])
+        return out
+
+    def pick(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows, of ascending numbers, in one pass and without a temporary file."""
+        if self.random_access or self._written is not None:
+            return self.read(rows)
+        out = self._empty(len(rows))
+        with told_at_once() as mistakes:
+            for piece in self.table.pieces(self.schema.used, mistakes):
+                start, end = np.searchsorted(rows, [piece.rows.start, piece.rows.stop])
+                places = rows[start:end] - piece.rows.start
+                columns = {name: array.take(pa.array(places)) for name, array in piece.columns.items()}
+                told = np.asarray(piece.told)[places]
+                self.schema.encode_columns(columns, told, mistakes, out[start:end])
+                mistakes.refuse()
         return out
 
     def chunks(self, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:

@@ -61,7 +61,11 @@ def fit(detector: Any, X: Any, calibration_share: float) -> None:
     for name in [name for name in vars(detector) if name.endswith("_") and not name.startswith("__")]:
         delattr(detector, name)
     seed = int(check_random_state(detector.random_state).randint(2**31 - 1))
-    rows = Rows.open(detector, X, fitting=True)
+    with showing(detector.verbose) as show:
+        _fit(detector, Rows.open(detector, X, fitting=True), calibration_share, seed, show)
+
+
+def _fit(detector: Any, rows: Rows, calibration_share: float, seed: int, show: Show | None) -> None:
     detector.device_ = str(choose_device(detector.device))
     sample = _sample(rows.n_rows, detector.max_rows, seed)
     learned, held_out = split_rows(len(sample), calibration_share, seed)
@@ -69,9 +73,8 @@ def fit(detector: Any, X: Any, calibration_share: float) -> None:
     _learn_units(detector, rows.source, raw)
     X_scaled = to_tensor(raw, detector.scaling_, torch.device(detector.device_), torch.float32)
     generator = torch.Generator().manual_seed(seed)
-    with showing(detector.verbose) as show:
-        detector.model_ = _train(detector, X_scaled, generator, show)
-        own_scores = learn_scorer(detector, X_scaled, generator)
+    detector.model_ = _train(detector, X_scaled, generator, show)
+    own_scores = learn_scorer(detector, X_scaled, generator)
     detector.reservoir_, detector.n_rows_seen_ = X_scaled.cpu(), len(learned)
     detector.decision_scores_ = np.empty(len(sample))
     detector.decision_scores_[learned] = own_scores
@@ -143,14 +146,23 @@ def showing(verbose: int | bool) -> Iterator[Show | None]:
     if not verbose:
         yield None
         return
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=None)
+    console = Console(stderr=True)
+    bar = Progress(console=console)
+    task = bar.add_task("reading", total=None)
+    if console.is_terminal:
+        bar.start()  # elsewhere with the first step, so that an error while reading stands alone
 
-        def show(step: int, n_steps: int, loss: Any) -> None:
-            if step % 20 == 0 or step == n_steps:
-                bar.update(task, completed=step, total=n_steps, description=f"training, loss {float(loss):.4f}")
+    def show(step: int, n_steps: int, loss: Any) -> None:
+        if step % 20 == 0 or step == n_steps:
+            bar.start()
+            words = f"training, loss {float(loss.detach()):.4f}"
+            bar.update(task, completed=step, total=n_steps, description=words)
 
+    try:
         yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _train(detector: Any, X: Tensor, generator: torch.Generator, show: Show | None) -> Any:

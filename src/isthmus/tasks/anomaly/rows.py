@@ -53,20 +53,24 @@ class Rows:
         return self.source.n_rows
 
     def read(self, places: np.ndarray) -> np.ndarray:
-        """Some rows as they are, flat: (k, d)."""
-        read = self.source.read(places)
-        flat = read.reshape(len(read), -1)
-        return flat if flat.shape[1] else np.zeros((len(read), 1), np.float32)  # a table of constant columns
+        """Some rows, of ascending numbers, as they are, flat: (k, d)."""
+        return _flat(self.source.pick(places))
 
     def tensors(self, rows_per_chunk: int) -> Iterator[Tensor]:
         """All rows, scaled, some at a time: (k, d)."""
         device = torch.device(self.detector.device_)
         double = scored_in_double(self.detector, self.source.dtype)
-        for start in range(0, self.n_rows, rows_per_chunk):
-            stop = min(start + rows_per_chunk, self.n_rows)
-            flat = self.read(slice(start, stop))  # type: ignore[arg-type]  # sources take slices
+        dtype, start = torch.float64 if double else torch.float32, 0
+        for chunk in self.source.chunks(rows_per_chunk):
+            flat = _flat(chunk)
             check_finite(flat, missing_allowed=self.detector.missing_allowed_, first_row=start)
-            yield to_tensor(flat, self.detector.scaling_, device, torch.float64 if double else torch.float32)
+            yield to_tensor(flat, self.detector.scaling_, device, dtype)
+            start += len(chunk)
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    flat = rows.reshape(len(rows), -1)
+    return flat if flat.shape[1] else np.zeros((len(rows), 1), np.float32)  # a table of constant columns
 
 
 def scored_in_double(detector: Any, dtype: np.dtype[Any]) -> bool:
