@@ -415,7 +415,9 @@ class CSVTable(_FileTable):
             yield from reader
 
     def _parsing(self) -> csv.ParseOptions:
-        return csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True)
+        """In a file of one column an empty line is a missing cell; in all others it is no row."""
+        kept = len(self.names) == 1
+        return csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, ignore_empty_lines=not kept)
 
     def _converting(self, columns: Sequence[str]) -> csv.ConvertOptions:
         return csv.ConvertOptions(

@@ -265,7 +265,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         scores = [
             -self.scorer_.scores(reading).double().cpu().numpy() for reading in self._read(self._rows(X), in_full=False)
         ]
-        return np.concatenate(scores)
+        return np.concatenate([np.empty(0), *scores])  # a table may have no rows
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples(X) - offset_``, (n,): negative for anomalies."""
@@ -324,7 +324,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """What each column adds to the anomaly score, (n, columns), or (n, *row shape) for images: they sum to it."""
         rows = self._rows(X)
         parts = [self.scorer_.contributions(reading).double().cpu().numpy() for reading in self._read(rows)]
-        return np.concatenate(parts).reshape(rows.n_rows, *self.columns_shape_)
+        return np.concatenate([np.empty(0), *map(np.ravel, parts)]).reshape(rows.n_rows, *self.columns_shape_)
 
     def explain(self, X: Any, *, n_columns: int = 3) -> list[Explanation]:
         """Why rows are odd: the columns that count most, with the value seen and the value expected.
