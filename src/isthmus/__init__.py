@@ -115,7 +115,7 @@ _HOMES = {
     ),
     "isthmus.diagnosis": ("diagnose",),
     "isthmus.export": ("export_onnx", "onnx_inputs"),
-    "isthmus.report": ("write_report",),
+    "isthmus.report": ("OddRow", "write_anomaly_report", "write_report"),
     "isthmus.files": ("write_rows",),
     "isthmus.data.tables": (
         "Schema",
@@ -204,6 +204,8 @@ if TYPE_CHECKING:
     from isthmus.export import export_onnx as export_onnx
     from isthmus.export import onnx_inputs as onnx_inputs
     from isthmus.files import write_rows as write_rows
+    from isthmus.report import OddRow as OddRow
+    from isthmus.report import write_anomaly_report as write_anomaly_report
     from isthmus.report import write_report as write_report
     from isthmus.tasks import AnomalyDetector as AnomalyDetector
     from isthmus.tasks import Auto as Auto

@@ -101,6 +101,19 @@ def test_odd_rows_are_printed_and_told_by_the_exit_code(run, fitted: Path) -> No
     assert run(*words, "--threshold", "0", "--exit-code").code == 3
 
 
+def test_a_page_lists_the_oddest_rows_with_their_reasons(run, fitted: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ("score", fitted / "d.safetensors", fitted / "new.csv", "--report", "page.html")
+    assert run(*words).code == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "Odd rows of new.csv" in page
+    assert page.index("amount = 98,000, expected about ") > page.index("The oddest rows")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    again = run(*words)
+    assert again.code == 1
+    assert "'page.html' exists" in again.err
+    assert run(*words, "--follow", "--force").code == 2
+
+
 def test_nothing_odd_gives_exit_code_0(run, fitted: Path) -> None:  # type: ignore[no-untyped-def]
     payments(400, 0)[:20].to_csv("same.csv", index=False)
     answer = run("score", fitted / "d.safetensors", "same.csv", "--threshold", "0", "--exit-code")

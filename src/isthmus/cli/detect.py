@@ -87,6 +87,9 @@ def score(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", metavar="", help="Exit with 3 when there are odd rows.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with the oddest rows and their reasons.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print a line of JSON for each odd row.")] = False,
     force: Force = False,
     device: Device = "auto",
@@ -104,6 +107,8 @@ def score(
     """
     from isthmus.cli.detecting import Watch, watch  # noqa: PLC0415
 
-    asked = Watch(detector, data, out, explain, threshold, false_alarm_rate, follow, idle, as_json, force, device)
+    asked = Watch(
+        detector, data, out, explain, threshold, false_alarm_rate, follow, idle, report, as_json, force, device
+    )
     if watch(asked) and exit_code:
         raise typer.Exit(3)

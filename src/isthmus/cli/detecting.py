@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from isthmus.cli.settings import parse_assignments, parse_value
 from isthmus.data import tables
 
 PIECE_ROWS = 2**14
+REPORTED_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class Watch:
     false_alarm_rate: float | None
     follow: bool
     idle: float | None
+    report: Path | None
     as_json: bool
     force: bool
     device: str
@@ -168,8 +170,9 @@ def watch(asked: Watch) -> int:
     threshold = _threshold(asked.threshold, asked.false_alarm_rate)
     if threshold is not None:
         detector.set_threshold(threshold)
-    counts = _Counts()
+    counts, oddest = _Counts(), _Oddest()
     scored = counts.counting(_scored(detector, asked))
+    scored = scored if asked.report is None else oddest.keeping(scored)
     if asked.out is not None:
         tables_of = (_table(detector, part, asked) for part in _shown(scored))
         isthmus.files.write_tables(asked.out, tables_of, overwrite=asked.force)
@@ -178,6 +181,8 @@ def watch(asked: Watch) -> int:
         _print(scored, as_json=asked.as_json)
         if not asked.as_json:
             show.note(f"{counts.rows:,} rows, {counts.odd:,} odd")
+    if asked.report is not None and counts.rows:
+        oddest.write(detector, asked, asked.report)
     return counts.odd
 
 
@@ -188,9 +193,13 @@ def _check(asked: Watch) -> None:
         mistakes.append("--follow prints what it finds and has no end; leave --out away, or send stdout to a file.")
     if asked.idle is not None and not asked.follow:
         mistakes.append("--idle belongs to --follow; give both.")
+    if asked.follow and asked.report is not None:
+        mistakes.append("--follow has no end, and --report is written at the end; give one of them.")
     with noting(mistakes):
         _threshold(asked.threshold, asked.false_alarm_rate)
     refuse(mistakes)
+    if asked.report is not None:
+        isthmus.files.check_writable(asked.report, overwrite=asked.force)
     if asked.out is not None:
         isthmus.files.check_table_format(asked.out)
         isthmus.files.check_writable(asked.out, overwrite=asked.force)
@@ -208,6 +217,33 @@ class _Counts:
             self.rows += len(part.scores)
             self.odd += int(part.anomalies.sum())
             yield part
+
+
+@dataclass
+class _Oddest:
+    """All scores, and the rows that a page shows."""
+
+    scores: list[np.ndarray] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
+
+    def keeping(self, parts: Iterator[Scored]) -> Iterator[Scored]:
+        for part in parts:
+            self.scores.append(part.scores)
+            found = [self._row(part, place) for place in np.flatnonzero(part.anomalies).tolist()]
+            self.rows = sorted([*self.rows, *found], key=lambda row: -row.score)[:REPORTED_ROWS]
+            yield part
+
+    @staticmethod
+    def _row(part: Scored, place: int) -> Any:
+        reasons = part.reasons[place].reasons if place in part.reasons else ()
+        return isthmus.OddRow(part.first_row + place, float(part.scores[place]), [*map(str, reasons)])
+
+    def write(self, detector: Any, asked: Watch, page: Path) -> None:
+        title = f"Odd rows of {Path(asked.data).name}"
+        isthmus.write_anomaly_report(
+            detector, np.concatenate(self.scores), self.rows, page, title=title, overwrite=asked.force
+        )
+        show.note(f"report: {page}")
 
 
 def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:

@@ -1,5 +1,6 @@
 """A self-contained HTML page of one run."""
 
+from isthmus.report.anomalies import OddRow, write_anomaly_report
 from isthmus.report.report import Table, layer_table, write_report
 
-__all__ = ["Table", "layer_table", "write_report"]
+__all__ = ["OddRow", "Table", "layer_table", "write_anomaly_report", "write_report"]

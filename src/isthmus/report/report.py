@@ -131,7 +131,7 @@ def write_report(
     """
     labels = None if labels is None else np.asarray(labels)
     evidence = _gather(model, X, labels, X_train)
-    html = _template().render(
+    html = template().render(
         title=title or f"{type(model).__name__} · {model.feature_shape_} → {model.objective_.context.code_size}",
         summary=_summary(model, len(evidence.errors)),
         tiles=_tiles(evidence),
@@ -160,7 +160,8 @@ def _spread(n_rows: int, n: int) -> np.ndarray:
     return np.unique(np.linspace(0, n_rows - 1, min(n, n_rows)).astype(int))
 
 
-def _template() -> Any:
+def template() -> Any:
+    """The page, to be filled in; everything that a user gave is escaped."""
     page = resources.files("isthmus.report").joinpath("page.html").read_text(encoding="utf-8")
     return Environment(autoescape=True).from_string(page)
 
@@ -201,23 +202,25 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     damaged = _damaged(model, taken, labels)
     restored = np.asarray(model.reconstruct(taken if damaged is None else damaged, labels))
     rows, given = np.asarray(taken), None if damaged is None else np.asarray(damaged)
-    yield _picture(
+    yield picture_section(
         "Originals over reconstructions",
         plot_reconstructions(rows, restored, noisy=given, n=len(rows)),
         "Evenly spread over the rows measured."
         + (" The middle row is what the model was given." if given is not None else ""),
     )
     if len(model.history_):
-        yield _picture("Training curve", plot_training_curves(model), "The total loss after each epoch.", half=True)
+        yield picture_section(
+            "Training curve", plot_training_curves(model), "The total loss after each epoch.", half=True
+        )
     many = _spread(len(evidence.errors), 5_000)
     codes = model.transform(take_rows(evidence.X, many), evidence.labels_of(many))
     densities = densities_of({type(model).__name__: np.asarray(codes)})
-    yield _picture("Density of the code", plot_code_density(densities), "All numbers of all codes.", half=True)
+    yield picture_section("Density of the code", plot_code_density(densities), "All numbers of all codes.", half=True)
     if evidence.diagnosis is not None:
         yield _verdicts(evidence.diagnosis)
     yield _map(evidence)
     yield _worst(evidence)
-    yield _picture("Network", plot_network(model), "One bar a layer, as high as the logarithm of its width.")
+    yield picture_section("Network", plot_network(model), "One bar a layer, as high as the logarithm of its width.")
     yield Section("Layers", table=layer_table(model))
     yield Section(
         "Settings", "What was in force; choices as they were resolved for these data.", table=_settings(model)
@@ -243,14 +246,14 @@ def _map(evidence: Evidence) -> Section:
     Z = np.asarray(evidence.model.transform(take_rows(evidence.X, index), labels))
     plane = code_map(Z)
     how = "The two numbers of the code." if Z.shape[1] == 2 else "Neighbours in the code are neighbours here."
-    return _picture("Map of the codes", plot_code_map(plane, labels), f"{how} {len(index):,} rows.")
+    return picture_section("Map of the codes", plot_code_map(plane, labels), f"{how} {len(index):,} rows.")
 
 
 def _worst(evidence: Evidence) -> Section:
     worst = evidence.worst
     title, text = "Worst reconstructions", "The rows with the largest squared error."
     if image_shape_of(evidence.model.feature_shape_) is not None or evidence.model.n_features_in_ > 40:
-        return _picture(title, plot_worst(worst), text)
+        return picture_section(title, plot_worst(worst), text)
     names = getattr(evidence.model, "feature_names_in_", np.arange(evidence.model.n_features_in_))
     rows = [_worst_columns(worst, place, names) for place in range(len(worst.index))]
     return Section(
@@ -299,7 +302,8 @@ def _footer(model: Autoencoder) -> str:
     return f"isthmus {__version__}, torch {torch.__version__}, Python {platform.python_version()}; seed {seed}."
 
 
-def _picture(title: str, drawn: Figure | Axes, text: str, *, half: bool = False) -> Section:
+def picture_section(title: str, drawn: Figure | Axes, text: str, *, half: bool = False) -> Section:
+    """A section with a picture, which becomes part of the page."""
     figure = figure_of(drawn)
     buffer = io.BytesIO()
     save(figure, buffer, dots_per_inch=DOTS_PER_INCH)
