@@ -249,7 +249,7 @@ def _remember(
     n_neighbors = max(detector.n_neighbors, int(np.ceil(detector.trim * len(chosen))) if first else 0)
     memory = Memory(codes, torch.ones(len(codes)), n_neighbors)
     places = torch.arange(len(chosen)).split(512)
-    distances = torch.cat([memory.look(codes[:, some], some)[0] for some in places], dim=1)
+    distances = torch.cat([memory.distances(codes[:, some], some) for some in places], dim=1)
     return Memory(codes, distances.median(dim=1).values.clamp(min=1e-6).cpu(), n_neighbors), own
 
 

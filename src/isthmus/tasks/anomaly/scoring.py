@@ -91,14 +91,31 @@ class Memory:
         """
         few = self.n_neighbors <= FEW_NEIGHBORS
         ranks = self._ranks(codes.float() if few else codes, own)
-        count = max(1, min(self.n_neighbors, ranks.shape[2] - (own is not None)))
+        count = self._count(ranks, own)
         if not few:
-            nearest = ranks.topk(count, dim=2, largest=False)
-            squares = (nearest.values + codes.square().sum(2, keepdim=True)).clamp_(min=0.0)
-            return squares.nan_to_num(posinf=0.0).sqrt().mean(2), nearest.indices
+            nearest = ranks.topk(count, dim=2, largest=False, sorted=False)
+            return self._mean_distance(nearest.values, codes), nearest.indices
         tried = ranks.topk(min(count + MORE_TRIED, ranks.shape[2]), dim=2, largest=False)
         exact = self._exact(codes, tried.indices, tried.values).topk(count, dim=2, largest=False)
         return exact.values.nan_to_num(posinf=0.0).sqrt().mean(2), tried.indices.gather(2, exact.indices)
+
+    def distances(self, codes: Tensor, own: Tensor | None = None) -> Tensor:
+        """The first answer of `look` alone, which is quicker where many neighbours count."""
+        if self.n_neighbors <= FEW_NEIGHBORS or codes.device.type != "cpu":
+            return self.look(codes, own)[0]
+        ranks = self._ranks(codes, own)
+        count = self._count(ranks, own)
+        least = np.partition(ranks.numpy(), count - 1, axis=2)[:, :, :count]  # a tenth of the time of torch's topk
+        return self._mean_distance(torch.from_numpy(least), codes)
+
+    def _count(self, ranks: Tensor, own: Tensor | None) -> int:
+        return max(1, min(self.n_neighbors, ranks.shape[2] - (own is not None)))
+
+    @staticmethod
+    def _mean_distance(ranks: Tensor, codes: Tensor) -> Tensor:
+        """Mean distance from ranks, which lack the squares of the codes: (E, n, k), (E, n, code) → (E, n)."""
+        squares = (ranks + codes.square().sum(2, keepdim=True)).clamp_(min=0.0)
+        return squares.nan_to_num(posinf=0.0).sqrt().mean(2)
 
     def _ranks(self, codes: Tensor, own: Tensor | None) -> Tensor:
         """Squared distances to all without the squares of the codes, which change no order, (E, n, m)."""
@@ -174,8 +191,8 @@ class Scorer:
             columns["reconstruction"] = self._errors(model, x, codes)
         totals |= {name: part.sum(1) for name, part in columns.items()}
         if "density" in self.parts:
-            totals["density"], places = self._density(codes, own)
-            if in_full:
+            totals["density"], places = self._density(codes, own, with_places=in_full)
+            if places is not None:
                 columns["density"] = self._density_columns(model, x, places, totals["density"])
         return Reading(columns, totals)
 
@@ -192,11 +209,12 @@ class Scorer:
         flat = errors.transpose(0, 1).reshape(x.shape[0], -1)
         return self.curves["error"](flat).view(x.shape[0], len(errors), -1).mean(1)
 
-    def _density(self, codes: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The distance in units of the memory, (n,), and the places of the nearest, (E, n, k)."""
+    def _density(self, codes: Tensor, own: Tensor | None, *, with_places: bool) -> tuple[Tensor, Tensor | None]:
+        """The distance in units of the memory, (n,), and the places of the nearest, (E, n, k), if they are wanted."""
         if self.memory is None:
             raise RuntimeError("The density was asked for before the memory was filled.")
-        distances, places = self.memory.look(codes, own)
+        memory = self.memory
+        distances, places = memory.look(codes, own) if with_places else (memory.distances(codes, own), None)
         return (distances / self.memory.unit.to(codes)[:, None]).mean(0), places
 
     def _density_columns(self, model: Model, x: Tensor, places: Tensor, total: Tensor) -> Tensor:
