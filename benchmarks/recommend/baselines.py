@@ -24,16 +24,26 @@ def popularity(split: StrongSplit) -> tuple[str, Scores]:
 def ease(split: StrongSplit) -> tuple[str, Scores]:
     """EASE in closed form (Steck 2019)."""
     X = split.train.matrix
-    gram = (X.T @ X).toarray().astype(np.float64)
 
     def solved(ridge: int) -> Scores:
-        inverse = scipy.linalg.inv(gram + ridge * np.eye(len(gram)), assume_a="pos", overwrite_a=True)
+        inverse = inverse_gram(X, ridge)
         weights = -inverse / np.diag(inverse)
         np.fill_diagonal(weights, 0.0)
         single = weights.astype(np.float32)
         return lambda given: np.asarray(given @ single)
 
     return best(split, ((f"ridge {ridge}", solved(ridge)) for ridge in (200, 350, 500, 800, 1200)))
+
+
+def inverse_gram(X: Any, ridge: float) -> np.ndarray:
+    """``(Xᵀ X + ridge · I)⁻¹``; where there are fewer users than items, by the smaller matrix (Woodbury)."""
+    n_users, n_items = X.shape
+    if n_users >= n_items:
+        gram = (X.T @ X).toarray().astype(np.float64) + ridge * np.eye(n_items)
+        return np.asarray(scipy.linalg.inv(gram, assume_a="pos"))
+    dense = X.toarray().astype(np.float64)
+    half = scipy.linalg.solve(dense @ dense.T + ridge * np.eye(n_users), dense, assume_a="pos")
+    return np.asarray((np.eye(n_items) - dense.T @ half) / ridge)
 
 
 def item_knn(split: StrongSplit) -> tuple[str, Scores]:
