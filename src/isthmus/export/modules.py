@@ -14,7 +14,8 @@ from isthmus.data import Scaling
 from isthmus.export.columns import Encoding
 from isthmus.tasks.anomaly.ensemble import Ensemble
 from isthmus.tasks.anomaly.members import EnsembleModel, SingleModel
-from isthmus.tasks.anomaly.scoring import Grouping, Scorer
+from isthmus.tasks.anomaly.scoring import Grouping, Memory, Scorer
+from isthmus.tasks.anomaly.surprise import Surprise
 
 
 class Detect(nn.Module):
@@ -34,7 +35,8 @@ class Detect(nn.Module):
         self.model, self.network = _on_cpu(detector.model_)
         old = detector.scorer_
         n_neighbors = 1 if old.memory is None else old.memory.n_neighbors
-        self.scorer = Scorer.from_arrays(old.to_arrays(), _Product.of(detector.grouping_), old.parts, n_neighbors)
+        arrays = old.to_arrays()
+        self.scorer = _traceable(Scorer.from_arrays(arrays, _Product.of(detector.grouping_), old.parts, n_neighbors))
 
     def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
         raw = given[0].flatten(1) if self.encoding is None else self.encoding(list(given))
@@ -58,6 +60,33 @@ class _Product(Grouping):
         if self.places is None:
             return x
         return x @ (self.places.cpu()[:, None] == torch.arange(self.n_columns)[None]).to(x)
+
+
+class _Curve(Surprise):
+    """Curves as one formula, for what is done in blocks or only where it is needed cannot be traced."""
+
+    def __call__(self, values: Tensor) -> Tensor:
+        x = torch.maximum(values.double().nan_to_num(nan=-torch.inf).T, self.knots[:, :1])
+        left = (torch.searchsorted(self.knots, x, right=True) - 1).clamp(0, max(0, self.knots.shape[1] - 2))
+        right = (left + 1).clamp(max=self.knots.shape[1] - 1)
+        low, high = self.knots.gather(1, left), self.knots.gather(1, right)
+        share = ((x - low) / (high - low).where(high > low, 1.0)).clamp(0.0, 1.0)
+        inside = torch.lerp(self.heights.gather(1, left), self.heights.gather(1, right), share)
+        beyond = ((x - self.knots[:, -1:]) / self.scale[:, None]).clamp(min=0.0)
+        return (inside + beyond.log1p()).T
+
+
+class _Look(Memory):
+    """A memory that is looked at by operations of torch alone."""
+
+    def distances(self, codes: Tensor, own: Tensor | None = None) -> Tensor:
+        return self.look(codes, own)[0]
+
+
+def _traceable(scorer: Scorer) -> Scorer:
+    scorer.curves = {name: _Curve(**vars(curve)) for name, curve in scorer.curves.items()}
+    scorer.memory = scorer.memory and _Look(**vars(scorer.memory))
+    return scorer
 
 
 def _on_cpu(model: Any) -> tuple[Any, nn.Module]:
