@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -108,6 +109,11 @@ class Memory:
         least = np.partition(ranks.numpy(), count - 1, axis=2)[:, :, :count]  # a tenth of the time of torch's topk
         return self._mean_distance(torch.from_numpy(least), codes)
 
+    @cached_property
+    def _squares(self) -> Tensor:
+        """Squared lengths of the codes, (E, 1, m)."""
+        return self.codes.double().square().sum(2)[:, None, :]
+
     def _count(self, ranks: Tensor, own: Tensor | None) -> int:
         return max(1, min(self.n_neighbors, ranks.shape[2] - (own is not None)))
 
@@ -120,7 +126,7 @@ class Memory:
     def _ranks(self, codes: Tensor, own: Tensor | None) -> Tensor:
         """Squared distances to all without the squares of the codes, which change no order, (E, n, m)."""
         stored = self.codes.to(codes)
-        ranks = torch.baddbmm(stored.square().sum(2)[:, None, :], codes, stored.transpose(1, 2), alpha=-2.0)
+        ranks = torch.baddbmm(self._squares.to(codes), codes, stored.transpose(1, 2), alpha=-2.0)
         if own is not None:
             rows = (own >= 0).nonzero()[:, 0]
             ranks[:, rows, own[rows]] = torch.inf
@@ -129,7 +135,7 @@ class Memory:
     def _exact(self, codes: Tensor, places: Tensor, ranks: Tensor) -> Tensor:
         """Squared distances from differences, (E, n, k), for a difference of squares cancels where they are small."""
         member = torch.arange(len(places), device=places.device)[:, None, None]
-        away = self.codes.to(codes)[member, places] - codes[:, :, None]  # (E, n, k, code)
+        away = self.codes.to(codes.device)[member, places].to(codes) - codes[:, :, None]  # (E, n, k, code)
         return torch.where(ranks.isinf(), torch.inf, away.square().sum(3))
 
 
