@@ -1,4 +1,4 @@
-"""The floor: the matrix products of an epoch and nothing else, into kept buffers, on as many threads as pay."""
+"""The floor: the matrix products of an epoch and nothing else, by the library and the threads that are quickest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from protocol import Job, Workload, serve
 
+Step = Callable[[torch.Tensor], None]
+LEAST, LINEAR = 4e6, "_linear_pointwise"
+"""Floating-point operations from which a product is tried by oneDNN too, and what torch calls that."""
 
-def make_step(workload: Workload) -> Callable[[torch.Tensor], None]:
-    weights = [torch.randn(out, inner) * 0.05 for inner, out in pairwise(workload.sizes)]
-    outputs = [torch.empty(workload.batch_size, out) for out in workload.sizes[1:]]
-    gradients = [torch.empty_like(weight) for weight in weights]
-    back = [torch.empty(workload.batch_size, inner) for inner in workload.sizes[:-1]]
+
+def by_torch(workload: Workload) -> Step:
+    """A step by torch's matrix library."""
+    weights, outputs, gradients, back = buffers(workload)
 
     def step(x: torch.Tensor) -> None:
         given = [x, *outputs[:-1]]
@@ -29,26 +31,67 @@ def make_step(workload: Workload) -> Callable[[torch.Tensor], None]:
     return step
 
 
-def choose_threads(step: Callable[[torch.Tensor], None], x: torch.Tensor) -> None:
-    """Take one thread where more do not make a step faster."""
-    most, taken = torch.get_num_threads(), {}
-    for n_threads in (1, most):
-        torch.set_num_threads(n_threads)
-        began = time.perf_counter()
-        for _ in range(100):
+def by_onednn(workload: Workload) -> Step:
+    """A step whose large products are oneDNN's, which on some processors are faster."""
+    weights, outputs, gradients, back = buffers(workload)
+    linear = getattr(torch.ops.mkldnn, LINEAR).default
+    is_large = [2.0 * workload.batch_size * weight.numel() >= LEAST for weight in weights]
+
+    def product(large: bool, left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        return linear(left, right.t(), None, "none", [], "") if large else torch.mm(left, right, out=out)
+
+    def step(x: torch.Tensor) -> None:
+        given = [x]
+        for weight, large, out in zip(weights, is_large, outputs, strict=True):
+            given.append(product(large, given[-1], weight.t(), out))
+        gradient = given.pop()
+        for index in range(len(weights) - 1, -1, -1):
+            large, h = is_large[index], given[index]
+            if weights[index].shape[0] > weights[index].shape[1]:
+                product(large, h.t(), gradient, gradients[index].t())
+            else:
+                product(large, gradient.t(), h, gradients[index])
+            if index:
+                gradient = product(large, gradient, weights[index], back[index])
+
+    return step
+
+
+def buffers(workload: Workload) -> tuple[list[torch.Tensor], ...]:
+    """Weights, outputs, gradients of weights and of inputs."""
+    weights = [torch.randn(out, inner) * 0.05 for inner, out in pairwise(workload.sizes)]
+    outputs = [torch.empty(workload.batch_size, out) for out in workload.sizes[1:]]
+    gradients = [torch.empty_like(weight) for weight in weights]
+    back = [torch.empty(workload.batch_size, inner) for inner in workload.sizes[:-1]]
+    return weights, outputs, gradients, back
+
+
+def quickest(steps: list[Step], x: torch.Tensor) -> Step:
+    """The quickest of several, on one thread or on all, which are set."""
+    taken: dict[tuple[int, int], float] = {}
+    for place, step in enumerate(steps):
+        for n_threads in (1, torch.get_num_threads()):
+            torch.set_num_threads(n_threads)
             step(x)
-        taken[n_threads] = time.perf_counter() - began
-    torch.set_num_threads(min(taken, key=taken.__getitem__))
+            began = time.perf_counter()
+            for _ in range(100):
+                step(x)
+            taken[place, n_threads] = time.perf_counter() - began
+    place, n_threads = min(taken, key=taken.__getitem__)
+    torch.set_num_threads(n_threads)
+    return steps[place]
 
 
+@torch.no_grad()
 def prepare(job: Job) -> dict[str, Any]:
     rows, batch = torch.from_numpy(job.rows), job.workload.batch_size
-    step = make_step(job.workload)
-    choose_threads(step, rows[:batch])
+    makers = [by_torch, by_onednn] if hasattr(torch.ops.mkldnn, LINEAR) else [by_torch]
+    step = quickest([make(job.workload) for make in makers], rows[:batch])
 
     def epoch() -> None:
-        for start in range(0, len(rows) - batch + 1, batch):
-            step(rows[start : start + batch])
+        with torch.no_grad():
+            for start in range(0, len(rows) - batch + 1, batch):
+                step(rows[start : start + batch])
 
     return {"epoch": epoch}
 
