@@ -22,12 +22,12 @@ from isthmus.estimators.fitting import refuse, split_rows
 from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, train_ensemble
 from isthmus.tasks.anomaly.members import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.rows import Rows, check_finite, scored_in_double, to_tensor
-from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Memory, Scorer
+from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Scorer
 from isthmus.training import SCHEDULES, choose_device
 
 STEPS = 300
-FEWEST_STEPS, MOST_STEPS = 100, 1000
-ROWS_FOR_STEPS, WIDTH_FOR_STEPS = 10_000, 256
+FEWEST_STEPS, MOST_STEPS = 25, 1000
+ROWS_FOR_STEPS, WIDTH_FOR_STEPS = 10_000, 64
 FEWEST_TRIMMED = 10
 """Rows below which none is presumed odd."""
 
@@ -229,28 +229,22 @@ def learn_scorer(detector: Any, X: Tensor, generator: torch.Generator) -> np.nda
                 break
             kept = scores <= np.quantile(scores, 1.0 - detector.trim) if trimmed else kept
             detector.scorer_ = Scorer(detector.grouping_, parts)
-            memory, own = _remember(detector, X, kept, generator, first=not trimmed)
-            totals = detector.scorer_.learn(detector.model_, X, kept, own, memory)
+            density = _remember(detector, X, kept, generator, first=not trimmed)
+            totals = detector.scorer_.learn(detector.model_, X, kept, density)
             scores = detector.scorer_.scores_of_totals(totals)
     return scores
 
 
 def _remember(
     detector: Any, X: Tensor, kept: np.ndarray, generator: torch.Generator, *, first: bool
-) -> tuple[Memory | None, np.ndarray]:
-    """Codes of some of the rows that count as normal, and the place of each row among them, or -1."""
-    own = np.full(len(X), -1)
+) -> dict[str, np.ndarray]:
+    """Remember some of the rows that count as normal; gives the density of all rows, (n,), by its name."""
     if "density" not in detector.scorer_.parts:
-        return None, own
+        return {}
     normal = np.flatnonzero(kept)
     chosen = normal[torch.randperm(len(normal), generator=generator)[: detector.memory_size].numpy()]
-    own[chosen] = np.arange(len(chosen))
-    codes = detector.model_.encode(X[torch.from_numpy(chosen)])
     n_neighbors = max(detector.n_neighbors, int(np.ceil(detector.trim * len(chosen))) if first else 0)
-    memory = Memory(codes, torch.ones(len(codes)), n_neighbors)
-    places = torch.arange(len(chosen)).split(512)
-    distances = torch.cat([memory.distances(codes[:, some], some) for some in places], dim=1)
-    return Memory(codes, distances.median(dim=1).values.clamp(min=1e-6).cpu(), n_neighbors), own
+    return {"density": detector.scorer_.remember(detector.model_, X, chosen, n_neighbors)}
 
 
 def calibrate(detector: Any, rows: Rows, places: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, Self
 
@@ -106,8 +106,8 @@ class Memory:
             return self.look(codes, own)[0]
         ranks = self._ranks(codes, own)
         count = self._count(ranks, own)
-        least = np.partition(ranks.numpy(), count - 1, axis=2)[:, :, :count]  # a tenth of the time of torch's topk
-        return self._mean_distance(torch.from_numpy(least), codes)
+        ranks.numpy().partition(count - 1, axis=2)  # a tenth of the time of torch's topk
+        return self._mean_distance(ranks[:, :, :count], codes)
 
     @cached_property
     def _squares(self) -> Tensor:
@@ -186,7 +186,7 @@ class Scorer:
     whole_columns: Tensor | None = None
     missing: float = 0.0
 
-    def read(self, model: Model, x: Tensor, own: Tensor | None = None, *, in_full: bool = True) -> Reading:
+    def read(self, model: Model, x: Tensor, *, in_full: bool = True) -> Reading:
         """What each part says of scaled rows, (n, d); of columns only what totals need, unless `in_full`."""
         codes = model.encode(x) if set(self.parts) & {"reconstruction", "density"} else x[None]
         columns = dict[str, Tensor]()
@@ -197,7 +197,7 @@ class Scorer:
             columns["reconstruction"] = self._errors(model, x, codes)
         totals |= {name: part.sum(1) for name, part in columns.items()}
         if "density" in self.parts:
-            totals["density"], places = self._density(codes, own, with_places=in_full)
+            totals["density"], places = self._density(codes, with_places=in_full)
             if places is not None:
                 columns["density"] = self._density_columns(model, x, places, totals["density"])
         return Reading(columns, totals)
@@ -215,12 +215,12 @@ class Scorer:
         flat = errors.transpose(0, 1).reshape(x.shape[0], -1)
         return self.curves["error"](flat).view(x.shape[0], len(errors), -1).mean(1)
 
-    def _density(self, codes: Tensor, own: Tensor | None, *, with_places: bool) -> tuple[Tensor, Tensor | None]:
+    def _density(self, codes: Tensor, *, with_places: bool) -> tuple[Tensor, Tensor | None]:
         """The distance in units of the memory, (n,), and the places of the nearest, (E, n, k), if they are wanted."""
         if self.memory is None:
             raise RuntimeError("The density was asked for before the memory was filled.")
         memory = self.memory
-        distances, places = memory.look(codes, own) if with_places else (memory.distances(codes, own), None)
+        distances, places = memory.look(codes) if with_places else (memory.distances(codes), None)
         return (distances / self.memory.unit.to(codes)[:, None]).mean(0), places
 
     def _density_columns(self, model: Model, x: Tensor, places: Tensor, total: Tensor) -> Tensor:
@@ -259,10 +259,23 @@ class Scorer:
 
     # -- learning ------------------------------------------------------------------------------------------------
 
+    def remember(self, model: Model, X: Tensor, chosen: np.ndarray, n_neighbors: int) -> np.ndarray:
+        """Remember rows at some places; gives the density of all, each as if it were not remembered, (n,)."""
+        codes = model.encode(X[torch.from_numpy(chosen)])
+        self.memory = Memory(codes, torch.ones(len(codes)), n_neighbors)
+        own = torch.full((len(X),), -1)
+        own[torch.from_numpy(chosen)] = torch.arange(len(chosen))
+        chunks = [self.memory.distances(model.encode(x), own[rows]) for rows, x in self.chunks(model, X)]
+        distances = torch.cat(chunks, dim=1)  # (E, n)
+        unit = distances[:, torch.from_numpy(chosen)].median(dim=1).values.clamp(min=1e-6)
+        self.memory = Memory(codes, unit.cpu(), n_neighbors)
+        density: np.ndarray = (distances / unit[:, None]).mean(0).double().cpu().numpy()
+        return density
+
     def learn(
-        self, model: Model, X: Tensor, kept: np.ndarray, own: np.ndarray, memory: Memory | None
+        self, model: Model, X: Tensor, kept: np.ndarray, density: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Learn curves and memory from rows; gives the total of each part for each row, (n,).
+        """Learn curves from rows; gives the total of each part for each row, (n,).
 
         Parameters
         ----------
@@ -271,11 +284,9 @@ class Scorer:
         X
             Scaled rows, (n, d).
         kept
-            Which of them count as normal for now: all curves, and the memory, come from these.
-        own
-            The place of each row in the memory, or -1, (n,).
-        memory
-            Codes of the rows to remember.
+            Which of them count as normal for now: all curves come from these.
+        density
+            Its totals by its name, as `remember` gave them; empty where it is no part.
         """
         normal = X[torch.from_numpy(np.flatnonzero(kept))]
         values = normal.double().cpu().numpy()
@@ -285,8 +296,7 @@ class Scorer:
             self.whole_columns, self.missing = (~holes.any(dim=0)).double(), float(np.log(len(values) + 1.0))
         if "reconstruction" in self.parts:
             self.curves["error"] = Surprise.learn(self._error_reference(model, normal))
-        self.memory = memory
-        totals = self.all_totals(model, X, own)
+        totals = {**self._totals(model, X), **density}
         self.curves |= {name: Surprise.learn(total[kept, None]) for name, total in totals.items()}
         return totals
 
@@ -302,12 +312,11 @@ class Scorer:
             parts.append(errors.transpose(0, 1).reshape(len(x), -1).double().cpu().numpy())
         return np.concatenate(parts)
 
-    def all_totals(self, model: Model, X: Tensor, own: np.ndarray) -> dict[str, np.ndarray]:
-        """The totals of every part for rows of the training, each (n,)."""
-        chunks = [
-            self.read(model, x, torch.from_numpy(own[rows]), in_full=False).totals for rows, x in self.chunks(model, X)
-        ]
-        return {name: torch.cat([chunk[name] for chunk in chunks]).double().cpu().numpy() for name in self.parts}
+    def _totals(self, model: Model, X: Tensor) -> dict[str, np.ndarray]:
+        """The totals of every part but the density for rows of the training, each (n,)."""
+        others = replace(self, parts=[name for name in self.parts if name != "density"])
+        chunks = [others.read(model, x, in_full=False).totals for _, x in self.chunks(model, X)]
+        return {name: torch.cat([chunk[name] for chunk in chunks]).double().cpu().numpy() for name in others.parts}
 
     def chunk_rows(self, model: Model) -> int:
         """How many rows may be worked on at a time."""
