@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -59,6 +60,22 @@ def test_flat_parameters_share_storage_with_the_module_until_released() -> None:
     flat.release()
     flat.values.data.fill_(1.0)
     assert not layer.weight.any()
+
+
+def test_weights_keep_their_layout_and_travel_in_one_that_every_machine_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 6), torch.nn.Linear(6, 6))
+    twin, before = copy.deepcopy(module), [parameter.detach().clone() for parameter in module.parameters()]
+    plain = FlatParameters(twin)
+    monkeypatch.setattr("isthmus.training.products.prefers_onednn", lambda weight, _: weight.dim() == 2)
+    flat = FlatParameters(module, 4)
+    assert not torch.equal(flat.values, plain.values)
+    assert torch.equal(flat.portable(flat.values), plain.values)
+    assert torch.equal(flat.laid(flat.portable(flat.values)), flat.values)
+    monkeypatch.undo()  # as if fewer threads were in use now
+    flat.move_to(torch.empty_like(flat.values), torch.zeros_like(flat.values))
+    for parameter, value in zip(module.parameters(), before, strict=True):
+        assert torch.equal(parameter, value)
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())

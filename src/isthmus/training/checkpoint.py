@@ -14,7 +14,7 @@ from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State, read_state, write_state
 from isthmus.training.callbacks import Callback
 from isthmus.training.history import History
-from isthmus.training.loop import Best, Run, Settings, optimizer_state
+from isthmus.training.loop import Best, Run, Settings, optimizer_state, put_optimizer_state
 
 KIND = "checkpoint"
 
@@ -102,27 +102,26 @@ def settings_text(settings: Settings) -> dict[str, str]:
 def _tensors(run: Run) -> dict[str, Tensor]:
     """Everything in a run that is a tensor."""
     tensors = {
-        "weights": run.do_step.flat.values.detach(),
+        "weights": run.do_step.flat.portable(run.do_step.flat.values),
         "order": run.order.get_state(),
         "noise": run.noise.get_state(),
         **{f"optimizer.{name}": value for name, value in optimizer_state(run).items()},
         **{f"buffer.{name}": value for name, value in run.objective.named_buffers()},
     }
     if run.best.weights is not None:
-        tensors["best.weights"] = run.best.weights
+        tensors["best.weights"] = run.do_step.flat.portable(run.best.weights)
     return tensors | {f"best.buffer.{name}": value for name, value in run.best.buffers.items()}
 
 
 def _put_back(run: Run, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> None:
-    run.do_step.flat.values.data.copy_(tensors["weights"])
+    flat = run.do_step.flat
+    flat.values.data.copy_(flat.laid(tensors["weights"]))
     run.order.set_state(tensors["order"])
     run.noise.set_state(tensors["noise"])
-    state = run.do_step.state
-    for name, value in _group(tensors, "optimizer.").items():
-        state[name] = value.to(run.device)
+    put_optimizer_state(run, _group(tensors, "optimizer."))
     for name, buffer in run.objective.named_buffers():
         buffer.copy_(tensors[f"buffer.{name}"])
-    weights = tensors["best.weights"].to(run.device) if "best.weights" in tensors else None
+    weights = flat.laid(tensors["best.weights"]).to(run.device) if "best.weights" in tensors else None
     best_buffers = {name: value.to(run.device) for name, value in _group(tensors, "best.buffer.").items()}
     run.best = Best(values["best_epoch"], values["best_monitored"], weights, best_buffers)
 
@@ -139,6 +138,4 @@ def continue_from(run: Run, history: History, optimizer: Mapping[str, Tensor]) -
     """Put a run of one more pass behind the epochs already in the history, with the optimiser as it was left."""
     run.history = History(history.rows)
     run.epoch, run.step = len(history), len(history) * run.train.n_batches
-    state = run.do_step.state
-    for name, value in optimizer.items():
-        state[name] = value.clone()
+    put_optimizer_state(run, optimizer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -277,5 +277,17 @@ def first_bad_step(run: Run) -> int:
 
 
 def optimizer_state(run: Run) -> dict[str, Tensor]:
-    """A copy of the optimiser's running means, by name."""
-    return {name: copy.deepcopy(value) for name, value in run.do_step.state.items()}
+    """A copy of the optimiser's running means, by name, in the order of `FlatParameters.portable`."""
+    flat = run.do_step.flat
+    return {
+        name: flat.portable(value) if value.shape == flat.values.shape else copy.deepcopy(value)
+        for name, value in run.do_step.state.items()
+    }
+
+
+def put_optimizer_state(run: Run, state: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimizer_state`."""
+    flat = run.do_step.flat
+    for name, value in state.items():
+        moved = value.to(run.device)
+        run.do_step.state[name] = flat.laid(moved) if moved.shape == flat.values.shape else moved.clone()

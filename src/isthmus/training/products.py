@@ -93,10 +93,14 @@ def lies_transposed(weight: Tensor, n_rows: int) -> bool:
     MKL cannot share the gradient among threads unless the longer side goes first; oneDNN is quicker, and has less to
     reorder, where the shorter does.
     """
-    if weight.dim() != 2:
-        return False
-    n_out, n_in = weight.shape
-    return n_out > n_in if prefers_onednn(weight, n_rows) else n_out < n_in
+    if prefers_onednn(weight, n_rows):
+        return weight.shape[0] > weight.shape[1]
+    return is_wide(weight)
+
+
+def is_wide(weight: Tensor) -> bool:
+    """Whether a tensor is a matrix, (out, in), with its shorter side first."""
+    return weight.dim() == 2 and weight.shape[0] < weight.shape[1]
 
 
 def use_threads(n_threads: int) -> None:

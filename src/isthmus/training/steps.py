@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from isthmus.training.explicit import ExplicitGradient, is_explicit
 from isthmus.training.objective import LossParts, Objective
-from isthmus.training.products import ALONE, lies_transposed
+from isthmus.training.products import ALONE, is_wide, lies_transposed
 from isthmus.training.schedule import Optimizer
 
 
@@ -38,8 +38,10 @@ class FlatParameters:
     """
 
     def __init__(self, module: nn.Module, n_rows: int = 1) -> None:
-        self._parameters, self._n_rows = _code_last(module), n_rows
-        pieces = [self._laid(parameter.detach()).reshape(-1) for parameter in self._parameters]
+        self._parameters = _code_last(module)
+        self._transposed = [lies_transposed(parameter, n_rows) for parameter in self._parameters]
+        pairs = zip(self._parameters, self._transposed, strict=True)
+        pieces = [(p.detach().t() if transposed else p.detach()).reshape(-1) for p, transposed in pairs]
         self.values = nn.Parameter(torch.cat(pieces) if pieces else torch.zeros(0))
         self._adopt(torch.zeros_like(self.values))
 
@@ -58,18 +60,30 @@ class FlatParameters:
     def _views(self) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
         sizes = [parameter.numel() for parameter in self._parameters]
         values, gradients = self.values.detach().split(sizes), self.gradients.split(sizes)
+        triples = zip(self._parameters, values, gradients, self._transposed, strict=True)
         return [
-            (parameter, self._shaped(value, parameter), self._shaped(gradient, parameter))
-            for parameter, value, gradient in zip(self._parameters, values, gradients, strict=True)
+            (parameter, _shaped(value, parameter, transposed), _shaped(gradient, parameter, transposed))
+            for parameter, value, gradient, transposed in triples
         ]
 
-    def _laid(self, tensor: Tensor) -> Tensor:
-        """A matrix as it is to lie in memory; anything else as it is."""
-        return tensor.t() if lies_transposed(tensor, self._n_rows) else tensor
+    def portable(self, flat: Tensor) -> Tensor:
+        """A copy of a buffer like `values` with the longer side of every matrix first, whatever machine and batches."""
+        return self._turned(flat, self._transposed)
 
-    def _shaped(self, flat: Tensor, like: Tensor) -> Tensor:
-        """A piece of the flat buffer in a parameter's shape."""
-        return flat.view(like.shape[::-1]).t() if lies_transposed(like, self._n_rows) else flat.view(like.shape)
+    def laid(self, portable: Tensor) -> Tensor:
+        """The inverse of `portable`."""
+        return self._turned(portable, [is_wide(parameter) for parameter in self._parameters])
+
+    def _turned(self, flat: Tensor, transposed: list[bool]) -> Tensor:
+        """A copy in which matrices that lie `transposed` or not are turned, where `portable` differs from `values`."""
+        sizes = [parameter.numel() for parameter in self._parameters]
+        pieces = []
+        for parameter, piece, now, here in zip(
+            self._parameters, flat.detach().split(sizes), transposed, self._transposed, strict=True
+        ):
+            matrix = _shaped(piece, parameter, now)
+            pieces.append(piece if is_wide(parameter) == here else (matrix if now else matrix.t()).reshape(-1))
+        return torch.cat(pieces) if pieces else flat.detach().clone()
 
     def segments(self) -> list[int]:
         """Lengths of the pieces that one thread should always move the same half of: each large parameter, the rest."""
@@ -82,6 +96,11 @@ class FlatParameters:
         for parameter in self._parameters:
             parameter.data = parameter.detach().clone(memory_format=torch.contiguous_format)
             parameter.grad = None
+
+
+def _shaped(flat: Tensor, like: Tensor, transposed: bool) -> Tensor:
+    """A piece of the flat buffer in a parameter's shape."""
+    return flat.view(like.shape[::-1]).t() if transposed else flat.view(like.shape)
 
 
 def _code_last(module: nn.Module) -> list[nn.Parameter]:
