@@ -41,19 +41,25 @@ def measured(name: str, n_rows: int, work: Callable[[], Any], ground: float) -> 
     return answer
 
 
-def main() -> None:
-    """Make the file if it is not there, then measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def started(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Path, float]:
+    """What was asked for, the file, made if it is not there, and the memory held so far; from here on one thread."""
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--folder", type=Path, default=Path("/tmp"))
-    parser.add_argument("--epochs", type=int, default=1)
     given = parser.parse_args()
     path = given.folder / f"mixed-{given.rows}.parquet"
     if not path.exists():
         write(path, given.rows)
     torch.set_num_threads(1)
     forget_peak()
-    n_rows, ground = given.rows, peak_memory()
+    return given, path, peak_memory()
+
+
+def main() -> None:
+    """Make the file if it is not there, then measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=1)
+    given, path, ground = started(parser)
+    n_rows = given.rows
     schema = measured("schema", n_rows, lambda: learn_schema(path), ground)
     print(f"{len(schema.columns)} columns, {schema.width} numbers a row")
     source = TableSource(path, schema, scratch=given.folder)

@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from pyarrow import parquet
 
-from benchmarks.tables.__main__ import forget_peak, measured, peak_memory
-from benchmarks.tables.made import write
+from benchmarks.tables.__main__ import measured, started
 from isthmus import AnomalyDetector, read_pieces, write_rows
 from isthmus.cli import main as isthmus
 
@@ -24,16 +22,8 @@ from isthmus.cli import main as isthmus
 def main() -> None:
     """Make the file if it is not there, then measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp"))
     parser.add_argument("--by", nargs="*", choices=("python", "command"), default=["python", "command"])
-    told = parser.parse_args()
-    path = told.folder / f"mixed-{told.rows}.parquet"
-    if not path.exists():
-        write(path, told.rows)
-    torch.set_num_threads(1)
-    forget_peak()
-    ground = peak_memory()
+    told, path, ground = started(parser)
     if "python" in told.by:
         by_python(path, told.rows, ground)
     if "command" in told.by:

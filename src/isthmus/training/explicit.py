@@ -53,6 +53,7 @@ class ExplicitGradient:
         self.objective, self.choices = objective, objective.choices
         self._zero = next(objective.parameters()).detach().new_zeros(())
         self._chains: dict[int, tuple[Chain, Chain]] = {}
+        self._encoder_weights = list(objective.encoder.parameters())
         self._of_weights: list[tuple[nn.Parameter, Tensor]] = []
         self._n_threads = 1
         is_plain = isinstance(self.choices.code, Plain)
@@ -148,7 +149,7 @@ class ExplicitGradient:
             activation = choices.code.activation if isinstance(choices.code, Plain) else None
             encoding = Encoding(given, leaf, self.objective.encode, encoder, activation, generator)
             penalty = choices.penalty.penalize(encoding)
-        weights = list(encoder.parameters())
+        weights = self._encoder_weights
         of_code, *of_weights = torch.autograd.grad(penalty, [leaf, *weights], allow_unused=True)
         self._of_weights = [
             (weight, more) for weight, more in zip(weights, of_weights, strict=True) if more is not None
