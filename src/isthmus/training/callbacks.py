@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from isthmus.training.loop import Run
@@ -15,6 +15,10 @@ class Callback:
     ``run.stop(reason)`` ends the run after the current step.
     """
 
+    every_step: ClassVar[bool] = True
+    """Whether `on_step_end` must be called after each single step; False: after some of them is enough, which lets a
+    run take many at once."""
+
     def on_fit_start(self, run: Run) -> None:
         """Before the first epoch."""
 
@@ -22,7 +26,7 @@ class Callback:
         """Before the first step of an epoch."""
 
     def on_step_end(self, run: Run) -> None:
-        """After every step; called only where overridden. Asking the device for a value here slows training."""
+        """After every step, or some; called only where overridden. Asking for a value of the device slows training."""
 
     def on_epoch_end(self, run: Run) -> None:
         """After an epoch was measured and added to the history."""

@@ -61,10 +61,15 @@ def _divides(n_parts: int, n_features: int, layer: nn.Linear) -> bool:
 
 def linears(network: nn.Module) -> list[tuple[nn.Linear, Slope | None]]:
     """The linear layers of a chain, each with the slope of the activation behind it."""
+    return [(layer, SLOPES.get(kind)) for layer, kind in followed(network)]
+
+
+def followed(network: nn.Module) -> list[tuple[nn.Linear, type[nn.Module]]]:
+    """The linear layers of a chain, each with the kind of the activation behind it, ``nn.Identity`` for none."""
     layers = list(network.children())
     following = [*layers[1:], nn.Identity()]
     return [
-        (layer, SLOPES.get(type(behind)))
+        (layer, type(behind) if type(behind) in SLOPES else nn.Identity)
         for layer, behind in zip(layers, following, strict=True)
         if isinstance(layer, nn.Linear)
     ]

@@ -48,8 +48,12 @@ class ResidentFeed(Feed):
         self.rows, self.n_rows, self.batch_size = rows, len(rows), batch_size
         self._buffer = rows.new_empty(min(batch_size, self.n_rows), rows.shape[1])
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The indices of all rows once, in an order drawn from a CPU generator."""
+        return torch.randperm(self.n_rows, generator=generator)
+
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
-        order = torch.randperm(self.n_rows, generator=generator).to(self.rows.device)
+        order = self.order(generator).to(self.rows.device)
         last = self._buffer[: (self.n_rows - 1) % len(self._buffer) + 1]
         for index in order.split(self.batch_size):
             buffer = self._buffer if len(index) == len(self._buffer) else last

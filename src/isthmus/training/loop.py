@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from isthmus.training.callbacks import Callback, overrides
+from isthmus.training.compiled.running import Stretch
 from isthmus.training.devices import precision_for, threads_for
-from isthmus.training.feeding import Feed
+from isthmus.training.feeding import Feed, ResidentFeed
 from isthmus.training.graphs import recorded
 from isthmus.training.history import History
 from isthmus.training.objective import LossParts, Objective, count_multiplications
@@ -83,7 +84,8 @@ class Run:
         self.objective, self.settings = objective, settings
         self.train, self.validation, self.callbacks = train, validation, tuple(callbacks)
         self.device = next(iter(objective.parameters())).device
-        self.do_step = Step(objective, settings.optimizer, settings.precision, settings.batch_size)
+        n_steps = settings.max_epochs * train.n_batches
+        self.do_step = Step(objective, settings.optimizer, settings.precision, settings.batch_size, n_steps)
         self.advance = recorded(self.do_step, settings.batch_size)
         self.history, self.best = History(), Best()
         self.epoch, self.step, self.stop_reason = 0, 0, ""
@@ -103,7 +105,13 @@ class Run:
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        return self.settings.learning_rate * self.settings.schedule.factor(self.step / self.n_steps)
+        return self.rates(1)[0]
+
+    def rates(self, n_steps: int) -> list[float]:
+        """The learning rates of the next steps."""
+        factor = self.settings.schedule.factor
+        steps = range(self.step, self.step + n_steps)
+        return [self.settings.learning_rate * factor(step / self.n_steps) for step in steps]
 
     @property
     def is_over(self) -> bool:
@@ -113,7 +121,7 @@ class Run:
     @property
     def calls_every_step(self) -> bool:
         """Whether a callback is told of every step."""
-        return bool(self._on_step)
+        return any(callback.every_step for callback in self._on_step)
 
     def anneal(self) -> None:
         """Tell a code that changes in the course of the run how far that is."""
@@ -146,6 +154,14 @@ class Run:
         if len(self._pending) == CHECK_EVERY:
             self._write_log(index + 1)
         self.step += 1
+        for callback in self._on_step:
+            callback.on_step_end(self)
+
+    def log_steps(self, index: int, losses: Tensor) -> None:
+        """Keep the losses of several steps, which are all that those have cost, (n_steps,)."""
+        self._log[index : index + len(losses)] = 0.0
+        self._log[index : index + len(losses), :2] = losses[:, None]
+        self.step += len(losses)
         for callback in self._on_step:
             callback.on_step_end(self)
 
@@ -218,6 +234,8 @@ def close_epoch(run: Run, taken: int, began: float) -> None:
 
 def _take_steps(run: Run) -> int:
     """Train on every batch once; returns how many steps were taken."""
+    if takes_many(run):
+        return _take_many(run)
     for index, x in enumerate(run.train.shuffled(run.order)):
         run.anneal()
         run.log_step(index, run.advance(x, run.learning_rate, run.noise))
@@ -226,6 +244,37 @@ def _take_steps(run: Run) -> int:
         if run.stop_reason:
             return index + 1
     return run.train.n_batches
+
+
+def takes_many(run: Run) -> bool:
+    """Whether compiled steps can be taken several at once, as nothing is to be done between them."""
+    is_bare = run.objective.choices.corruption is None and not run.calls_every_step
+    return run.do_step.compiled is not None and is_bare and isinstance(run.train, ResidentFeed)
+
+
+def _take_many(run: Run) -> int:
+    """As `_take_steps`, some steps at once."""
+    assert run.do_step.compiled is not None
+    for done, steps in stretches(run, run.do_step.compiled.n_steps):
+        run.log_steps(done, run.do_step.take(steps))
+        taken = done + len(steps.rates)
+        if run.stop_reason or not bool(torch.isfinite(run.epoch_log(taken)[-1]).all()):
+            return taken
+    return run.train.n_batches
+
+
+def stretches(run: Run, at_once: int) -> Iterator[tuple[int, Stretch]]:
+    """The steps of an epoch, no more than so many at once, each with the number of steps of the epoch before it."""
+    feed = run.train
+    assert isinstance(feed, ResidentFeed)
+    order, size, whole = feed.order(run.order), feed.batch_size, feed.n_rows // feed.batch_size
+    for begin in range(0, whole, min(at_once, CHECK_EVERY)):
+        n_steps = min(at_once, CHECK_EVERY, whole - begin)
+        index = order[begin * size : (begin + n_steps) * size]
+        yield begin, Stretch(feed.rows, feed.rows, index, size, run.rates(n_steps))
+    rest = order[whole * size :]
+    if len(rest):
+        yield whole, Stretch(feed.rows, feed.rows, rest, len(rest), run.rates(1))
 
 
 def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:

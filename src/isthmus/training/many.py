@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from isthmus.training.devices import precision_for, threads_for
 from isthmus.training.feeding import ResidentFeed
-from isthmus.training.loop import Run, close_epoch, finish, train
+from isthmus.training.loop import Run, close_epoch, finish, stretches, takes_many, train
 from isthmus.training.objective import count_multiplications
 from isthmus.training.stacks import StackedGradient, shape_of
 
@@ -35,7 +36,9 @@ def train_many(runs: Sequence[Run]) -> None:
 def _key(run: Run, index: int) -> Any:
     """Equal for runs that can go together; a run that must go alone has a key of its own."""
     work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
-    if run.do_step.explicit is None or run.calls_every_step or work > TEAM_WORK:
+    if takes_many(run):
+        return ("compiled", run.settings.batch_size, run.train.n_rows)
+    if run.do_step.compiled or run.do_step.explicit is None or run.calls_every_step or work > TEAM_WORK:
         return ("alone", index)
     return (shape_of(run.do_step.explicit), run.settings.batch_size, run.train.n_rows)
 
@@ -49,7 +52,7 @@ def _train_together(runs: Sequence[Run]) -> None:
     try:
         with threads_for(work), precision_for(runs[0].settings.precision):
             while len(alive) > 1:
-                team = Team(alive)
+                team = CompiledTeam(alive) if takes_many(alive[0]) else StackedTeam(alive)
                 while not any(run.is_over for run in alive):
                     team.run_epoch()
                 alive = [run for run in alive if not run.is_over]
@@ -64,16 +67,52 @@ def _train_together(runs: Sequence[Run]) -> None:
 
 
 class Team:
-    """Runs that take their steps together, their parameters as rows of one buffer.
+    """Runs that take their steps together.
 
     Parameters
     ----------
     runs
-        Of one shape, on batches of one size.
+        On batches of one size, and as many of them.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = runs
+        self.runs, self.n_steps = runs, runs[0].train.n_batches
+
+    def run_epoch(self) -> None:
+        """One pass of every run over its rows."""
+        began = time.perf_counter()
+        for run in self.runs:
+            run.emit("on_epoch_start")
+        self.take_steps()
+        for run in self.runs:
+            close_epoch(run, self.n_steps, began)
+
+    def take_steps(self) -> None:
+        """The steps of an epoch, of every run."""
+        raise NotImplementedError
+
+
+class CompiledTeam(Team):
+    """Runs of compiled programs, of any shapes: each takes some steps on a thread of its own."""
+
+    def take_steps(self) -> None:
+        programs = [run.do_step.compiled for run in self.runs]
+        at_once = min(program.n_steps for program in programs if program is not None)
+        n_threads = torch.get_num_threads()
+        each = max(1, n_threads // len(self.runs))
+        with ThreadPoolExecutor(min(n_threads, len(self.runs))) as pool:
+            for pieces in zip(*(stretches(run, at_once) for run in self.runs), strict=True):
+                pairs = list(zip(self.runs, pieces, strict=True))
+                jobs = [pool.submit(run.do_step.take, steps, each) for run, (_, steps) in pairs]
+                for (run, (done, _)), job in zip(pairs, jobs, strict=True):
+                    run.log_steps(done, job.result())
+
+
+class StackedTeam(Team):
+    """Runs of one shape, their parameters as rows of one buffer, their products as one."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        super().__init__(runs)
         explicit = [run.do_step.explicit for run in runs]
         self.gradient = StackedGradient([each for each in explicit if each is not None])
         sizes = [run.do_step.flat.values.numel() for run in runs]
@@ -81,7 +120,6 @@ class Team:
         self._buffers = like.new_zeros(4, len(runs), max(sizes))  # values, gradients, both running means
         for index, (run, size) in enumerate(zip(runs, sizes, strict=True)):
             run.do_step.move_to(*(buffer[index, :size] for buffer in self._buffers))
-        self.n_steps = runs[0].train.n_batches
         kernels = [run.do_step.fused for run in runs]
         first = kernels[0]
         alike = all(
@@ -89,11 +127,7 @@ class Team:
         ) and all(run.do_step.clip_norm is None for run in runs)
         self._kernel = first if alike else None
 
-    def run_epoch(self) -> None:
-        """One pass of every run over its rows."""
-        began = time.perf_counter()
-        for run in self.runs:
-            run.emit("on_epoch_start")
+    def take_steps(self) -> None:
         noises = [run.noise for run in self.runs]
         for index, x in enumerate(self._batches()):
             for run in self.runs:
@@ -102,8 +136,6 @@ class Team:
             self._move()
             for run, part in zip(self.runs, parts, strict=True):
                 run.log_step(index, part)
-        for run in self.runs:
-            close_epoch(run, self.n_steps, began)
 
     def _move(self) -> None:
         rates = [run.learning_rate for run in self.runs]

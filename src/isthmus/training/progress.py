@@ -25,6 +25,8 @@ class ProgressBar(Callback):
         Where to; None is stderr.
     """
 
+    every_step = False
+
     def __init__(self, console: Console | None = None) -> None:
         self._console = console
 

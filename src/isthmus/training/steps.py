@@ -8,6 +8,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from isthmus.training.compiled.running import CompiledSteps, Stretch, compiles
 from isthmus.training.explicit import ExplicitGradient, is_explicit
 from isthmus.training.objective import LossParts, Objective
 from isthmus.training.products import ALONE, is_wide, lies_transposed
@@ -155,24 +156,49 @@ class Step:
         ``"float32"``, ``"tf32"`` (matrix products on CUDA) or ``"bf16"`` (autocast).
     n_rows
         Rows of the usual batch; nothing but speed depends on it.
+    n_steps
+        Steps that are to be taken; whether it is worth compiling them depends on it.
     """
 
-    def __init__(self, objective: Objective, optimizer: Optimizer, precision: str = "float32", n_rows: int = 1) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: Optimizer,
+        precision: str = "float32",
+        n_rows: int = 1,
+        n_steps: int = 0,
+    ) -> None:
         self.objective, self.precision = objective, precision
-        self.flat = FlatParameters(objective, n_rows)
+        by_hand = precision == "float32" and is_explicit(objective)
+        is_compiled = by_hand and compiles(objective, optimizer, n_rows, n_steps)
+        self.flat = FlatParameters(objective, 1 if is_compiled else n_rows)
         self.clip_norm = optimizer.clip_norm
         self.fused = FusedKernel.of(optimizer)
         self._optimizer = optimizer.build(self.flat.values) if self.fused is None else None
         self._state = self._fresh_state()
-        by_hand = precision == "float32" and is_explicit(objective)
         self.explicit = ExplicitGradient(objective) if by_hand else None
+        self.compiled = CompiledSteps(objective, optimizer, self.flat.values.detach(), n_rows) if is_compiled else None
         self._moved: tuple[list[Tensor], ...] | None = None
 
     def __call__(self, x: Tensor, learning_rate: float | Tensor, generator: torch.Generator | None) -> LossParts:
         """Train on one batch of scaled rows, (n, d); a rate on the device is read there, at every replay of a graph."""
+        if self.compiled is not None:
+            return self._compiled(x, float(learning_rate), generator)
         parts = self._by_autograd(x, generator) if self.explicit is None else self.explicit(x, generator)
         self.follow(learning_rate)
         return parts
+
+    @torch.no_grad()
+    def _compiled(self, x: Tensor, learning_rate: float, generator: torch.Generator | None) -> LossParts:
+        given = self.objective.corrupt(x, generator).contiguous()
+        (loss,) = self.take(Stretch(given, x.contiguous(), torch.arange(len(x)), len(x), [learning_rate]))
+        zero = torch.zeros(())
+        return LossParts(loss, loss, zero, zero)
+
+    def take(self, steps: Stretch, most_threads: int | None = None) -> Tensor:
+        """Take several compiled steps, as `CompiledSteps` does; gives their losses, (n_steps,)."""
+        assert self.compiled is not None
+        return self.compiled(steps, self._state, most_threads)
 
     def follow(self, learning_rate: float | Tensor) -> None:
         """Move the parameters along the gradient that was written."""

@@ -1,0 +1,74 @@
+"""The optimiser's move, of a tile of weights whose gradient is in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from isthmus.training.compiled.emitter import Count, Emitter, Value
+from isthmus.training.compiled.plans import RATES, Means
+from isthmus.training.compiled.products import VECTORS, Update
+from isthmus.training.compiled.vectors import Vector
+
+NEGLIGIBLE = 1e-30
+"""Running means below it are zero: about to become denormal, with which processors are slow."""
+
+
+class AdamUpdate(Update):
+    """Moves weights along their gradients (Kingma & Ba 2015, algorithm 1; AdamW where they decay).
+
+    Parameters
+    ----------
+    emitter
+        Where it is written.
+    means
+        The optimiser's numbers.
+    buffers
+        Where all values and both running means begin.
+    offset
+        Where in them the parameter begins.
+    rates
+        Where the numbers of the step begin.
+    """
+
+    def __init__(self, emitter: Emitter, means: Means, buffers: list[Value], offset: int, rates: Value) -> None:
+        self.emitter, self.means = emitter, means
+        self.spare = emitter.memory(emitter.machine.rows * VECTORS)
+        self.buffers = [emitter.at(buffer, offset) for buffer in buffers]
+        self.rate, self.root, self.kept = (emitter.spread(emitter.at(rates, i)) for i in range(RATES - 1))
+
+    def ahead(self, place: Value, stride: int, height: int, counts: Sequence[Count]) -> None:
+        def row(index: Value) -> None:
+            for buffer, j in product(self.buffers, range(len(counts))):
+                where = (place, self.emitter.times(index, stride), j * self.emitter.width)
+                self.emitter.prefetch(self.emitter.at(buffer, *where))
+
+        self.emitter.loop(0, height, 1, row)
+
+    def __call__(self, tile: list[list[Vector]], place: Value, stride: int, counts: Sequence[Count]) -> None:
+        """By a loop over rows, for the code would be long; the tile waits in memory that is at hand."""
+        emitter, wide = self.emitter, len(counts) * self.emitter.width
+        for i, j in product(range(len(tile)), range(len(counts))):
+            emitter.store(tile[i][j], emitter.at(self.spare, i * wide + j * emitter.width))
+
+        def row(index: Value) -> None:
+            for j, count in enumerate(counts):
+                gradient = emitter.load(emitter.at(self.spare, emitter.times(index, wide), j * emitter.width))
+                self.move(gradient, emitter.add(place, emitter.times(index, stride), j * emitter.width), count)
+
+        emitter.loop(0, len(tile), 1, row)
+
+    def move(self, gradient: Vector, place: Value, count: Count) -> None:
+        """Move so many weights, which begin at a place."""
+        emitter, means = self.emitter, self.means
+        where = [emitter.at(buffer, place) for buffer in self.buffers]
+        value, mean, square = (emitter.load(each, count) for each in where)
+        mean = (gradient - mean).fma(1.0 - means.beta1, mean)
+        square = gradient * gradient * (1.0 - means.beta2) + square * means.beta2
+        mean = mean.like(0.0).where(mean.abs().is_less(NEGLIGIBLE), mean)
+        square = square.like(0.0).where(square.is_less(NEGLIGIBLE), square)
+        if means.decays:
+            value = value * self.kept
+        value = value - self.rate * mean / square.sqrt().fma(self.root, means.epsilon)
+        for vector, each in zip((value, mean, square), where, strict=True):
+            emitter.store(vector, each, count)

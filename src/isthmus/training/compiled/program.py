@@ -1,0 +1,190 @@
+"""A program: whole steps of training a chain of linear layers, written for its sizes.
+
+Threads share a step twice. First each takes some of the rows all the way, forward and back; then each takes some of the
+weights, sums up their gradients over all rows and moves them at once, so that a gradient is never written to memory.
+Neither changes the order of any sum: results do not depend on the number of threads.
+
+::
+
+    rows      gather ─▶ forward ─▶ loss ─▶ backward      every thread some rows
+              ───────────────── wait ─────────────────
+    weights   gradient of a tile ─▶ optimiser            every thread some rows of every weight
+              ───────────────── wait ─────────────────
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+
+from llvmlite import ir
+
+from isthmus.training.compiled.emitter import I64, POINTER, Emitter, Value
+from isthmus.training.compiled.machine import GIVE_WAY, Library, Machine, machine
+from isthmus.training.compiled.passes import Passes
+from isthmus.training.compiled.plans import RATES, TABLE, Plan
+from isthmus.training.compiled.vectors import intrinsic
+
+PATIENCE = 2000
+"""How often a thread looks for those it waits for before it gives way to others: about 50 microseconds."""
+_NUMBERS = {"n_threads", "n_steps", "n_rows"}
+
+
+class Writer:
+    """Writes a program.
+
+    Parameters
+    ----------
+    plan
+        What for.
+    machine
+        For which processor.
+    """
+
+    def __init__(self, plan: Plan, machine: Machine) -> None:
+        self.plan, self.machine, self.passes = plan, machine, Passes(plan, machine)
+        self.module = ir.Module()
+        self.module.triple = machine.triple
+
+    def text(self) -> str:
+        """The module, with the function ``train(table, thread)``."""
+        parts = [self._part("rows", self._rows), self._part("weights", self._weights)]
+        emitter = Emitter(self.module, "train", [POINTER, I64], self.machine)
+        table, thread = emitter.arguments
+        n_threads, n_steps, waiting = _told(emitter, table, "n_threads", "n_steps", "waiting")
+
+        def step(index: Value) -> None:
+            for turn, part in enumerate(parts, start=1):
+                emitter.builder.call(part, [table, thread, index])
+                _wait(emitter, waiting, emitter.times(emitter.add(emitter.times(index, 2), turn), n_threads))
+
+        emitter.loop(0, n_steps, 1, step)
+        emitter.done()
+        return str(self.module)
+
+    def _part(self, name: str, write: Callable[[Emitter], None]) -> ir.Function:
+        return self._function(name, [POINTER, I64, I64], write)
+
+    def _function(self, name: str, types: Sequence[ir.Type], write: Callable[[Emitter], None]) -> ir.Function:
+        emitter = Emitter(self.module, name, types, self.machine)
+        emitter.function.linkage = "internal"
+        write(emitter)
+        return emitter.done()
+
+    def _call(self, emitter: Emitter, name: str, write: Callable[[Emitter], None], arguments: Sequence[Value]) -> None:
+        """Write a function of its own, and a call of it."""
+        values = [emitter.whole(argument) for argument in arguments]
+        emitter.builder.call(self._function(name, [value.type for value in values], write), values)
+
+    def _rows(self, emitter: Emitter) -> None:
+        """The rows of one thread, from the data to the gradients of all layers."""
+        table, thread, step = emitter.arguments
+        n_rows, n_threads, rows, targets, work, values = _told(
+            emitter, table, "n_rows", "n_threads", "rows", "targets", "work", "values"
+        )
+        passes, mine = self.passes, _share(emitter, n_rows, thread, n_threads, self.machine.rows)
+        order, rates = _of_step(emitter, table, step)
+        n_layers = len(self.plan.layers)
+        self._call(emitter, "gather", passes.gather, [rows, order, work, *mine])
+        for index in range(n_layers):
+            self._call(emitter, f"forward_{index}", partial(passes.forward, index=index), [work, values, *mine])
+        self._call(emitter, "loss", passes.loss, [targets, order, work, values, rates, *mine])
+        for index in reversed(range(1, n_layers)):
+            self._call(emitter, f"backward_{index}", partial(passes.backward, index=index), [work, values, *mine])
+
+    def _weights(self, emitter: Emitter) -> None:
+        """The weights of one thread: their gradients, and the move of the optimiser."""
+        table, thread, step = emitter.arguments
+        n_rows, n_threads, losses, *buffers, work = _told(
+            emitter, table, "n_rows", "n_threads", "losses", "values", "means", "squares", "work"
+        )
+        passes, height, (_, rates) = self.passes, self.machine.rows, _of_step(emitter, table, step)
+        arguments = [*buffers, work, rates, n_rows]
+        for index, layer in enumerate(self.plan.layers):
+            mine = _share(emitter, layer.weight_rows // height * height, thread, n_threads, height)
+            self._call(emitter, f"weight_{index}", partial(passes.weight, index=index), [*arguments, *mine])
+            with self._only(emitter, thread, emitter.builder.urem(emitter.whole(index), n_threads)):
+                self._call(emitter, f"rest_{index}", partial(passes.rest, index=index), arguments)
+        with self._only(emitter, thread, 0):
+            self._call(emitter, "tell", passes.tell, [losses, work, rates, step, n_rows])
+
+    @staticmethod
+    def _only(emitter: Emitter, thread: Value, wanted: Value) -> ir.IRBuilder:
+        """What is written under it is done by one thread."""
+        return emitter.builder.if_then(emitter.builder.icmp_signed("==", thread, emitter.whole(wanted)))
+
+
+def _told(emitter: Emitter, table: Value, *names: str) -> list[Value]:
+    """Entries of the table."""
+    return [emitter.entry(table, TABLE.index(name), I64 if name in _NUMBERS else POINTER) for name in names]
+
+
+def _of_step(emitter: Emitter, table: Value, step: Value) -> tuple[Value, Value]:
+    """Where the indices of a step's rows begin, and its rates."""
+    n_rows, order, rates = _told(emitter, table, "n_rows", "order", "rates")
+    indices = emitter.builder.gep(order, [emitter.times(step, n_rows)], source_etype=I64)
+    return indices, emitter.at(rates, emitter.times(step, RATES))
+
+
+def _share(emitter: Emitter, size: Value, thread: Value, n_threads: Value, unit: int) -> list[Value]:
+    """From where to where a thread takes its part of a range, in whole units but for the last."""
+    build, whole = emitter.builder, emitter.whole
+    units = build.sdiv(whole(emitter.add(size, unit - 1)), whole(unit))
+    ends = [build.sdiv(build.mul(units, number), n_threads) for number in (thread, build.add(thread, whole(1)))]
+    return [emitter.least(emitter.times(end, unit), size) for end in ends]
+
+
+def _wait(emitter: Emitter, place: Value, wanted: Value) -> None:
+    """Say that a thread is here, and wait until so many have said so; give way to others when that takes long."""
+    build, nothing = emitter.builder, ir.FunctionType(ir.VoidType(), [])
+    build.atomic_rmw("add", place, emitter.whole(1), "acq_rel")
+    begin = build.block
+    head, idle, way, again, after = (build.append_basic_block() for _ in range(5))
+    build.branch(head)
+    build.position_at_end(head)
+    looks = build.phi(I64)
+    arrived = build.load_atomic(place, "acquire", 8, typ=I64)
+    build.cbranch(build.icmp_signed(">=", arrived, wanted), after, idle)
+    build.position_at_end(idle)
+    if emitter.machine.pause is not None:
+        build.call(intrinsic(emitter.module, emitter.machine.pause, ir.VoidType(), []), [])
+    more = build.add(looks, emitter.whole(1))
+    build.cbranch(build.icmp_signed("<", more, emitter.whole(PATIENCE)), again, way)
+    build.position_at_end(way)
+    build.call(emitter.module.globals.get(GIVE_WAY) or ir.Function(emitter.module, nothing, GIVE_WAY), [])
+    build.branch(again)
+    build.position_at_end(again)
+    build.branch(head)
+    for value, block in ((emitter.whole(0), begin), (more, again)):
+        looks.add_incoming(value, block)
+    build.position_at_end(after)
+
+
+class Program:
+    """A compiled program.
+
+    Parameters
+    ----------
+    plan
+        What it is written for.
+
+    Attributes
+    ----------
+    work_size
+        Numbers in the working memory that it needs.
+    train
+        Takes the place of a `plans.TABLE` and the number of the thread; every thread must call it.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        writer = Writer(plan, machine())
+        self.plan, self.work_size = plan, writer.passes.layout.size
+        self._library = Library(writer.text())
+        self.train = self._library.function("train", ctypes.c_void_p, ctypes.c_int64)
+
+
+@lru_cache(maxsize=64)
+def program_for(plan: Plan) -> Program:
+    """The program of a plan, compiled when it is first asked for."""
+    return Program(plan)

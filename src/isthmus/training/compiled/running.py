@@ -1,0 +1,153 @@
+"""Which objectives have a compiled program, and how its steps are taken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isthmus.choices.codes import Plain
+from isthmus.training.chains import followed
+from isthmus.training.compiled.plans import TABLE, Plan, code_activation, name_of, plan_for
+from isthmus.training.explicit import is_explicit
+from isthmus.training.objective import Objective, count_parameters
+from isthmus.training.products import SLOPES
+from isthmus.training.schedule import Adam, AdamW, Optimizer
+
+if TYPE_CHECKING:
+    from isthmus.training.compiled.program import Program
+
+WORTH = 0.4
+"""Seconds that a run must be expected to gain; to write and to compile a program takes 0.2 to 0.5."""
+GAINED_PER_STEP, GAINED_PER_OPERATION = 1e-4, 3e-12
+"""Seconds that a step gains, and what it gains for each floating-point operation."""
+OPERATIONS_AT_ONCE = 1e10
+"""Floating-point operations after which a program comes back, so that Ctrl-C is heard: some hundredths of a second."""
+OPERATIONS_PER_THREAD = 4e6
+"""Floating-point operations in a step that are worth a thread of their own."""
+
+
+def is_available() -> bool:
+    """Whether LLVM is installed, and may be used: the environment variable ``ISTHMUS_COMPILE=0`` forbids it."""
+    return os.environ.get("ISTHMUS_COMPILE", "1") != "0" and find_spec("llvmlite") is not None
+
+
+def compiles(objective: Objective, optimizer: Optimizer, n_rows: int, n_steps: int) -> bool:
+    """Whether so many steps can be compiled, and gain more time than that takes."""
+    gained = n_steps * (GAINED_PER_STEP + GAINED_PER_OPERATION * 6.0 * n_rows * count_parameters(objective))
+    return gained > WORTH and is_available() and is_compilable(objective, optimizer)
+
+
+def is_compilable(objective: Objective, optimizer: Optimizer) -> bool:
+    """Whether a program can be written for these."""
+    choices = objective.choices
+    if not is_explicit(objective) or choices.penalty is not None or not isinstance(choices.code, Plain):
+        return False
+    if not isinstance(optimizer, Adam | AdamW) or optimizer.clip_norm is not None or name_of(choices.loss) is None:
+        return False
+    ends = [followed(network)[-1][1] for network in (objective.encoder, objective.decoder)]
+    code = code_activation(objective)
+    is_known = code is nn.Identity or (code in SLOPES and ends[0] is nn.Identity)
+    return is_known and ends[1] is nn.Identity
+
+
+class Stretch(NamedTuple):
+    """Some steps to be taken."""
+
+    rows: Tensor
+    """What the network is given, (n, d), contiguous."""
+    targets: Tensor
+    """What it is to give, (n, d), contiguous."""
+    order: Tensor
+    """Which rows the steps are to use, (n_steps · n_rows,) whole numbers."""
+    n_rows: int
+    """Rows of every step."""
+    rates: Sequence[float]
+    """The learning rate of each."""
+
+
+class CompiledSteps:
+    """Takes steps of training by a compiled program.
+
+    Parameters
+    ----------
+    objective, optimizer
+        Those for which `is_compilable` holds.
+    values
+        All parameters of the objective, in one buffer.
+    n_rows
+        Rows of the largest batch.
+    """
+
+    def __init__(self, objective: Objective, optimizer: Optimizer, values: Tensor, n_rows: int) -> None:
+        self.optimizer, self.values = optimizer, values
+        self.program = _program(plan_for(objective, optimizer, values, n_rows))
+        self.operations = 6.0 * n_rows * sum(layer.inner * layer.outer for layer in self.program.plan.layers)
+        self._work = torch.zeros(self.program.work_size)
+        self._table = np.zeros(len(TABLE), dtype=np.int64)
+        self._waiting = np.zeros(1, dtype=np.int64)
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def n_steps(self) -> int:
+        """How many steps to take at once."""
+        return max(1, int(OPERATIONS_AT_ONCE / self.operations))
+
+    def __call__(self, steps: Stretch, state: dict[str, Tensor], most_threads: int | None = None) -> Tensor:
+        """Take steps; gives their losses, (n_steps,).
+
+        Parameters
+        ----------
+        steps
+            Which.
+        state
+            Of the optimiser: its running means, and the number of steps taken, which are moved on.
+        most_threads
+            Threads that may share the work, on which the result does not depend; None: those of torch.
+        """
+        assert steps.rows.is_contiguous()
+        assert steps.targets.is_contiguous()
+        n_steps = len(steps.rates)
+        rates, losses = self._rates(steps, int(state["step"])), torch.empty(n_steps)
+        n_threads = max(1, min(most_threads or torch.get_num_threads(), int(self.operations / OPERATIONS_PER_THREAD)))
+        means = state["exp_avg"], state["exp_avg_sq"]
+        buffers = (steps.rows, steps.targets, steps.order, self.values, *means, rates, losses, self._work)
+        places = [buffer.data_ptr() for buffer in buffers]
+        self._waiting[0] = 0
+        self._table[:] = [*places, self._waiting.ctypes.data, n_threads, n_steps, steps.n_rows]
+        self._run(n_threads)
+        state["step"] += n_steps
+        return losses
+
+    def _run(self, n_threads: int) -> None:
+        train, table = self.program.train, self._table.ctypes.data
+        if self._pool is None and n_threads > 1:
+            self._pool = ThreadPoolExecutor(n_threads - 1)
+        others = [self._pool.submit(train, table, thread) for thread in range(1, n_threads)] if self._pool else []
+        train(table, 0)
+        for other in others:
+            other.result()
+
+    def _rates(self, steps: Stretch, taken: int) -> Tensor:
+        """What goes with each learning rate, (n_steps, 4): see `plans.RATES`."""
+        step, rate = taken + 1.0 + np.arange(len(steps.rates)), np.asarray(steps.rates, dtype=np.float64)
+        betas = self.optimizer.kernel_settings()
+        columns = (
+            rate / (1.0 - betas["beta1"] ** step),
+            1.0 / np.sqrt(1.0 - betas["beta2"] ** step),
+            1.0 - rate * betas["weight_decay"],
+            np.full_like(rate, 1.0 / (steps.n_rows * steps.targets.shape[1])),
+        )
+        return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
+
+
+def _program(plan: Plan) -> Program:
+    from isthmus.training.compiled.program import program_for  # noqa: PLC0415  # loads LLVM
+
+    return program_for(plan)
