@@ -12,7 +12,8 @@ from sklearn.model_selection import ParameterGrid
 
 import isthmus
 from isthmus import L1, Adam, Autoencoder, Callback, Dense, Gaussian, GaussianNoise, MaxSteps, fit_many
-from isthmus.training import Run, many
+from isthmus.training import Run
+from isthmus.training.compiled import running
 from isthmus.training.many import Team
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
@@ -37,14 +38,13 @@ def together(
     model: Autoencoder, X: np.ndarray, grid: Any, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[Autoencoder], int]:
     """The models and how many of them took their steps in a team."""
-    sizes = []
+    sizes, begin = [], Team.__init__
 
-    class Counted(Team):
-        def __init__(self, runs: Any) -> None:
-            sizes.append(len(runs))
-            super().__init__(runs)
+    def counted(team: Team, runs: Any) -> None:
+        sizes.append(len(runs))
+        begin(team, runs)
 
-    monkeypatch.setattr(many, "Team", Counted)
+    monkeypatch.setattr(Team, "__init__", counted)
     return fit_many(model, X, grid), max(sizes, default=0)
 
 
@@ -61,6 +61,21 @@ def test_together_as_one_by_one(
         np.testing.assert_allclose(model.history_["loss"], alone.history_["loss"], rtol=1e-4)
         np.testing.assert_allclose(model.reconstruct(digits[:50]), alone.reconstruct(digits[:50]), atol=0.02)
         assert model.stop_reason_ == alone.stop_reason_
+
+
+@pytest.mark.parametrize("name", ["seeds", "learning rates", "code sizes", "losses", "epochs"])
+def test_compiled_models_are_exactly_those_fitted_one_by_one(
+    base: Autoencoder, digits: np.ndarray, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "WORTH", 0.0)
+    monkeypatch.setattr(running, "OPERATIONS_AT_ONCE", 1e6)  # several times an epoch
+    models, n_together = together(base, digits, GRIDS[name], monkeypatch)
+    points = list(ParameterGrid(GRIDS[name]))
+    assert n_together == len(points) == len(models)
+    for model, point in zip(models, points, strict=True):
+        alone = clone(base).set_params(**point).fit(digits)
+        np.testing.assert_array_equal(model.history_["loss"], alone.history_["loss"])
+        np.testing.assert_array_equal(model.transform(digits), alone.transform(digits))
 
 
 def test_early_stopping_ends_each_on_its_own(

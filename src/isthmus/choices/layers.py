@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,18 @@ INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "he-uniform": nn.init.kaiming_uniform_,
     "orthogonal": nn.init.orthogonal_,
 }
+
+
+def blank(kind: Callable[..., nn.Module], *arguments: Any, **named: Any) -> nn.Module:
+    """A layer whose parameters are still to be drawn; the global generator is left alone.
+
+    As ``nn.utils.skip_init``, which spends half a second on libraries of torch that nothing else here needs.
+    """
+    with torch.device("meta"):
+        layer = kind(*arguments, **named)
+    for name, parameter in list(layer.named_parameters(recurse=False)):
+        setattr(layer, name, nn.Parameter(torch.empty(parameter.shape)))
+    return layer
 
 
 def initialized(layer: nn.Module, initialization: str) -> nn.Module:
@@ -180,7 +192,7 @@ class Layers:
         return [nn.Flatten(), *given], [*taken, ToPlaces(n_channels, frame.coarse)]
 
     def _dense(self, widths: list[int]) -> list[nn.Module]:
-        linears = [self._fresh(nn.utils.skip_init(nn.Linear, *pair)) for pair in pairwise(widths)]
+        linears = [self._fresh(blank(nn.Linear, *pair)) for pair in pairwise(widths)]
         return [layer for linear in linears for layer in (linear, *self._activations())]
 
     def convolutional_heads(
@@ -195,13 +207,13 @@ class Layers:
     def _convolution(self, inner: int, outer: int, *, halving: bool = False) -> list[nn.Module]:
         kind = nn.Conv1d if self.n_dimensions == 1 else nn.Conv2d
         where = {"stride": 2, "padding": (self.kernel_size - 1) // 2} if halving else {"padding": "same"}
-        return [self._fresh(nn.utils.skip_init(kind, inner, outer, self.kernel_size, **where)), *self._activations()]
+        return [self._fresh(blank(kind, inner, outer, self.kernel_size, **where)), *self._activations()]
 
     def _doubling(self, inner: int, outer: int) -> nn.Module:
         kind = nn.ConvTranspose1d if self.n_dimensions == 1 else nn.ConvTranspose2d
         side = (self.kernel_size - 1) // 2
         left = 2 * side + 2 - self.kernel_size
-        made = nn.utils.skip_init(kind, inner, outer, self.kernel_size, stride=2, padding=side, output_padding=left)
+        made = blank(kind, inner, outer, self.kernel_size, stride=2, padding=side, output_padding=left)
         return self._fresh(made)
 
     def _residual(self, width: int) -> list[nn.Module]:

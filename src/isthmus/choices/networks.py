@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.choices.layers import ACTIVATIONS, INITIALIZATIONS, initialized
+from isthmus.choices.layers import ACTIVATIONS, INITIALIZATIONS, blank, initialized
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, either
 
@@ -169,7 +169,7 @@ class Dense(Network):
 
 
 def _linears(widths: tuple[int, ...]) -> list[nn.Module]:
-    return [nn.utils.skip_init(nn.Linear, wide, narrow) for wide, narrow in pairwise(widths)]
+    return [blank(nn.Linear, wide, narrow) for wide, narrow in pairwise(widths)]
 
 
 def _linear_layers(chain: nn.Module) -> list[nn.Linear]:

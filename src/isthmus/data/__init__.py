@@ -1,7 +1,7 @@
 """Data: where rows come from, and what is learned of their range."""
 
 from isthmus.data.reading import read
-from isthmus.data.scaling import SCALINGS, Scaling, Statistics, learn_scaling, summarise
+from isthmus.data.scaling import SCALINGS, Scaling, Statistics, all_finite, learn_scaling, summarise
 from isthmus.data.sources import (
     ArraySource,
     ImageFolder,
@@ -24,6 +24,7 @@ __all__ = [
     "Source",
     "SparseSource",
     "Statistics",
+    "all_finite",
     "as_source",
     "learn_scaling",
     "read",

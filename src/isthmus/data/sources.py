@@ -71,6 +71,10 @@ class Source(ABC):
         """A few rows, of ascending numbers, once."""
         return self.read(rows)
 
+    def held(self) -> np.ndarray | None:
+        """All rows, if they lie in memory one after the other already; they are not to be changed."""
+        return None
+
     def chunks(self, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
         """All rows in order, some at a time."""
         size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * self.n_features))
@@ -96,6 +100,9 @@ class ArraySource(Source):
     def read(self, rows: Rows) -> np.ndarray:
         return np.ascontiguousarray(self._array[rows])
 
+    def held(self) -> np.ndarray | None:
+        return self._array if self._array.flags.c_contiguous else None
+
 
 class MemoryMappedSource(ArraySource):
     """An array in a file (``numpy.load(path, mmap_mode="r")``), of which only the rows asked for are read."""
@@ -105,6 +112,9 @@ class MemoryMappedSource(ArraySource):
     @property
     def fits_in_memory(self) -> bool:
         return 4 * self.n_rows * self.n_features <= MEMORY_LIMIT
+
+    def held(self) -> np.ndarray | None:
+        return None
 
     def read(self, rows: Rows) -> np.ndarray:
         read = np.array(self._array[rows]) if isinstance(rows, slice) else _gather_runs(self._array, rows)

@@ -13,8 +13,8 @@ from torch import Tensor
 from isthmus.estimators.validation import Given
 from isthmus.training.feeding import Loader
 
-CHUNK_BYTES = 16 * 2**20
-"""How much of the input is worked on at a time."""
+CHUNK_BYTES = 2 * 2**20
+"""How much of the input is worked on at a time: so much that what comes between stays in the cache."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Network
 from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
-from isthmus.data import SCALINGS, Scaling, Source, Statistics, learn_scaling, summarise
+from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, summarise
 from isthmus.estimators.defaults import batch_size_for, learning_rate_for, max_epochs_for
 from isthmus.estimators.validation import Given, non_finite_text
 from isthmus.exceptions import DataError
@@ -76,6 +76,8 @@ OPTIONAL = ("corruption", "penalty", "pretraining")
 DEFAULT_PATIENCE = 10
 EARLY_STOPPING_FRACTION = 0.1
 VALIDATION_BATCH = 1024
+LOADED_NUMBERS = 2**19
+"""Numbers that are scaled together: what comes between stays in the cache."""
 
 
 def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
@@ -232,8 +234,7 @@ def range_check(context: Context, objective: Objective, scaling: Scaling) -> Cal
     bounded, missing = bool(loss.mistakes(unbounded)), loss.admits_missing
 
     def check(block: np.ndarray) -> None:
-        bad = np.isinf(block) if missing else ~np.isfinite(block)
-        if block.dtype.kind == "f" and bad.any():
+        if not all_finite(block) and (bad := np.isinf(block) if missing else ~np.isfinite(block)).any():
             row, column = np.unravel_index(int(bad.argmax()), bad.shape)
             counts = 0 if missing else int(np.isnan(block).sum()), int(np.isinf(block).sum())
             raise DataError(non_finite_text(*counts, (int(row), int(column))) + " (Rows count from this block.)")
@@ -307,12 +308,18 @@ def make_feed(source: Source, rows: np.ndarray, loader: Loader, batch_size: int)
 
 
 def load_rows(source: Source, rows: np.ndarray, loader: Loader) -> Tensor:
-    """Some rows of a source on the device, scaled, (k, d)."""
-    step = max(1, 2**22 // int(np.prod(source.feature_shape)))
-    loaded = torch.empty(len(rows), int(np.prod(source.feature_shape)), dtype=loader.dtype, device=loader.device)
-    whole = len(rows) == source.n_rows
-    for start in range(0, len(rows), step):
-        part = slice(start, min(start + step, len(rows)))
+    """Some rows of a source on the device, scaled, (k, d); where they lie, if all of them lie there so."""
+    n_features, whole = int(np.prod(source.feature_shape)), len(rows) == source.n_rows
+    size = max(1, LOADED_NUMBERS // n_features)
+    parts = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    held = source.held() if whole else None
+    if held is not None and loader.leaves(held):
+        flat = held.reshape(len(held), -1)
+        for part in parts:
+            loader.check(flat[part])
+        return torch.from_numpy(flat)
+    loaded = torch.empty(len(rows), n_features, dtype=loader.dtype, device=loader.device)
+    for part in parts:
         loaded[part] = loader(source.read(part if whole else rows[part]))
     return loaded
 

@@ -12,7 +12,7 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from isthmus.choices import Observed
-from isthmus.data import LabelledSource, MissingSource, Source, as_source
+from isthmus.data import LabelledSource, MissingSource, Source, all_finite, as_source
 from isthmus.exceptions import DataError
 
 
@@ -180,6 +180,9 @@ def refuse_non_finite(source: Source, names: Sequence[str] | None = None, *, mis
     first: tuple[int, int] | None = None
     for chunk in source.chunks():
         flat = chunk.reshape(len(chunk), -1)
+        if all_finite(flat):
+            first_row += len(chunk)
+            continue
         bad = np.isinf(flat) if missing_allowed else ~np.isfinite(flat)
         if bad.any():
             n_nan += 0 if missing_allowed else int(np.isnan(flat).sum())

@@ -132,11 +132,20 @@ class Loader:
     ) -> None:
         self.scaling, self.device, self.dtype, self._check = scaling, device, dtype, check
 
+    def check(self, flat: np.ndarray) -> None:
+        """Raise where raw rows, (k, d), cannot be used."""
+        if self._check is not None:
+            self._check(flat)
+
+    def leaves(self, array: np.ndarray) -> bool:
+        """Whether an array's numbers come out as they are, and may so be used where they lie."""
+        same = self.scaling.name == "none" and array.dtype == torch.empty(0, dtype=self.dtype).numpy().dtype
+        return same and self.device.type == "cpu" and array.flags.writeable
+
     def __call__(self, block: np.ndarray) -> Tensor:
         """Scale a block of rows: (k, *feature_shape) → (k, d)."""
         flat = np.ascontiguousarray(block).reshape(len(block), -1)
-        if self._check is not None:
-            self._check(flat)
+        self.check(flat)
         if not flat.flags.writeable or (flat.dtype.kind in "bu" and flat.dtype != np.uint8):
             flat = flat.astype(np.float32) if flat.dtype.kind in "bu" else flat.copy()
         return self.scaling.apply(torch.from_numpy(flat).to(self.device).to(self.dtype))

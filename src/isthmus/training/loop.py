@@ -248,8 +248,9 @@ def _take_steps(run: Run) -> int:
 
 def takes_many(run: Run) -> bool:
     """Whether compiled steps can be taken several at once, as nothing is to be done between them."""
-    is_bare = run.objective.choices.corruption is None and not run.calls_every_step
-    return run.do_step.compiled is not None and is_bare and isinstance(run.train, ResidentFeed)
+    if run.do_step.compiled is None or run.calls_every_step:
+        return False
+    return run.objective.choices.corruption is None and isinstance(run.train, ResidentFeed)
 
 
 def _take_many(run: Run) -> int:
