@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 from torch import Tensor
 
-from isthmus import Autoencoder, Callback, Dense, Huber, MeanAbsoluteError, MeanSquaredError
-from isthmus.choices import CODES, LOSSES, PENALTIES, Context, Contractive, Plain
+from isthmus import (
+    Autoencoder,
+    Callback,
+    Dense,
+    DropEntries,
+    Gaussian,
+    GaussianNoise,
+    Huber,
+    Masking,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SaltAndPepper,
+)
+from isthmus.choices import CODES, CORRUPTIONS, LOSSES, PENALTIES, Context, Contractive, Corruption, Plain
 from isthmus.training import Adam, AdamW, Choices, Objective
 from isthmus.training.compiled import running
 from isthmus.training.compiled.running import Stretch
@@ -40,6 +54,8 @@ def objective(
     """An objective of these sizes."""
     context = Context((n_features,), code_size, 0.0, 1.0)
     plain = {"network": Dense(sizes, activation=chosen.pop("activation", "relu")), "code": Plain()} | chosen
+    if "corruption" in plain:
+        plain["corruption"] = CORRUPTIONS.resolve(plain["corruption"])
     choices = Choices(loss=LOSSES.resolve(LOSS.get(loss, loss)), **plain).resolve(context)
     torch.manual_seed(0)
     return Objective(choices, context).train()
@@ -48,6 +64,11 @@ def objective(
 def rows(n_rows: int, n_features: int = 20) -> Tensor:
     """Rows between zero and one."""
     return torch.rand(n_rows, n_features, generator=torch.Generator().manual_seed(1))
+
+
+def stretch(x: Tensor, order: Tensor, rates: list[float]) -> Stretch:
+    """Steps that draw nothing."""
+    return Stretch(x, x, order, len(order) // len(rates), rates, [0.0] * len(rates), torch.zeros(len(rates)).long())
 
 
 def compare(made: Objective, x: Tensor, optimizer: Any = None, n_threads: int = 1) -> None:
@@ -63,8 +84,8 @@ def compare(made: Objective, x: Tensor, optimizer: Any = None, n_threads: int = 
         general.explicit = None
         start = general.flat.values.detach().clone()
         for batch in (x, x.flip(0), x[: len(x) // 2], x[:1]):
-            losses = [step(batch, 0.1, None).total for step in (compiled, general)]
-            torch.testing.assert_close(losses[0], losses[1].detach(), rtol=2e-5, atol=1e-6)
+            parts = [step(batch, 0.1, None) for step in (compiled, general)]
+            torch.testing.assert_close(torch.stack(parts[0]), torch.stack(parts[1]).detach(), rtol=2e-5, atol=1e-6)
     finally:
         torch.set_num_threads(before)
     after, wanted = compiled.flat.portable(compiled.flat.values), general.flat.portable(general.flat.values)
@@ -106,6 +127,12 @@ def test_every_optimiser(optimizer: Any) -> None:
     compare(objective(), rows(6), optimizer)
 
 
+@pytest.mark.parametrize("penalty", ["l1", "l2", ["l1", "l2"]])
+def test_every_penalty_of_single_numbers(penalty: Any) -> None:
+    compare(objective(penalty=PENALTIES.resolve(penalty), code=Plain("tanh")), rows(11))
+    compare(objective(penalty=PENALTIES.resolve(penalty), code_size=17), rows(11))
+
+
 def test_rows_wider_than_a_logarithm_may_wait() -> None:
     compare(objective(16 * passes.LOGARITHM_EVERY + 5), rows(4, 16 * passes.LOGARITHM_EVERY + 5))
 
@@ -119,7 +146,7 @@ def test_threads_change_nothing() -> None:
         step.compiled.operations = 1e9  # so that it is worth the threads
         before = torch.get_num_threads()
         torch.set_num_threads(n_threads)
-        losses = step.take(Stretch(x, x, torch.arange(48), 16, [0.01] * 3))
+        losses = step.take(stretch(x, torch.arange(48), [0.01] * 3))
         torch.set_num_threads(before)
         ends.append((losses, step.flat.values.detach().clone()))
     for losses, values in ends[1:]:
@@ -131,10 +158,107 @@ def test_many_steps_at_once_are_the_same_steps() -> None:
     made, x = objective(), rows(50)
     order, rates = torch.randperm(50, generator=torch.Generator().manual_seed(0))[:48], [0.01, 0.02, 0.03]
     one, other = (Step(copy.deepcopy(made), AdamW(), n_rows=16, n_steps=FOREVER) for _ in range(2))
-    at_once = one.take(Stretch(x, x, order, 16, rates))
-    single = [other.take(Stretch(x, x, part, 16, [rate]))[0] for part, rate in zip(order.split(16), rates, strict=True)]
+    at_once = one.take(stretch(x, order, rates))
+    single = [other.take(stretch(x, part, [rate]))[0] for part, rate in zip(order.split(16), rates, strict=True)]
     assert torch.equal(at_once, torch.stack(single))
     assert torch.equal(one.flat.values, other.flat.values)
+
+
+def room(step: Step, name: Any, n_rows: int) -> Tensor:
+    """What lies in the first rows of a room of a program's memory."""
+    assert step.compiled is not None
+    return step.compiled._work.as_strided((n_rows, name.size), (name.stride, 1), name.place).clone()
+
+
+def layout(step: Step) -> Any:
+    """Where a program's memory has what."""
+    assert step.compiled is not None
+    return step.compiled.program.layout
+
+
+def damaged(corruption: Any, x: Tensor, seed: int = 0) -> Tensor:
+    """What a program makes of rows."""
+    step = Step(objective(x.shape[1], corruption=corruption), Adam(), n_rows=len(x), n_steps=FOREVER)
+    step(x, 0.0, torch.Generator().manual_seed(seed))
+    return room(step, layout(step).given[0], len(x))
+
+
+@pytest.mark.usefixtures("each_machine")
+def test_noise_is_normal_and_of_its_own_for_every_number() -> None:
+    x = torch.full((200, 333), 0.5)
+    noise = (damaged(GaussianNoise(0.3, clip=False), x) - x) / 0.3
+    assert kstest(noise.flatten().numpy(), "norm").pvalue > 0.001
+    for lag in range(1, 70):  # what is drawn together is independent
+        assert abs(float((noise[:, lag:] * noise[:, :-lag]).mean())) < 4 / np.sqrt(noise[:, lag:].numel())
+    assert abs(float((noise[1:] * noise[:-1]).mean())) < 4 / np.sqrt(noise.numel())
+    assert float(noise.square()[:, 1:].flatten().dot(noise.square()[:, :-1].flatten()) / noise[:, 1:].numel()) < 1.05
+    assert len(noise.unique()) > 0.99 * noise.numel()
+    other = (damaged(GaussianNoise(0.3, clip=False), x, seed=1) - x) / 0.3
+    assert abs(float((noise * other).mean())) < 4 / np.sqrt(noise.numel())
+
+
+def test_every_damage_is_what_the_choice_says() -> None:
+    x = torch.rand(300, 400, generator=torch.Generator().manual_seed(3)) * 0.8 + 0.1
+    masked = damaged(Masking(0.3), x)
+    assert abs(float((masked == 0).double().mean()) - 0.3) < 0.006
+    assert torch.equal(masked[masked != 0], x[masked != 0])
+    dropped = damaged(DropEntries(0.25), x)
+    assert abs(float((dropped == 0).double().mean()) - 0.25) < 0.006
+    torch.testing.assert_close(dropped[dropped != 0], x[dropped != 0] / 0.75)
+    peppered = damaged(SaltAndPepper(0.2, low=-1.0, high=2.0), x)
+    for value in (-1.0, 2.0):
+        assert abs(float((peppered == value).double().mean()) - 0.1) < 0.004
+    assert bool(((peppered == x) | (peppered == -1) | (peppered == 2)).all())
+    clipped = damaged(GaussianNoise(0.5, clip=True), x)
+    assert (float(clipped.min()), float(clipped.max())) == (0.0, 1.0)
+    both = damaged([GaussianNoise(0.1), Masking(0.5)], x)
+    assert abs(float((both == 0).double().mean()) - 0.5) < 0.01
+    assert 0.05 < float((both - x)[both != 0].std()) < 0.12
+
+
+@pytest.mark.usefixtures("each_machine")
+@pytest.mark.parametrize("code", [Plain("relu"), Gaussian(), Gaussian(beta=3.0, warm_up=0.5)])
+@pytest.mark.parametrize("code_size", [3, 70])
+def test_what_is_drawn_is_what_is_learned_from(code: Any, code_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, x = objective(40, code_size=code_size, code=code, corruption=GaussianNoise(0.2)), rows(7, 40)
+    made.code.progress = 0.25
+    compiled, general = (Step(copy.deepcopy(made), Adam(epsilon=1.0), n_rows=7, n_steps=FOREVER) for _ in range(2))
+    general.compiled = general.explicit = None
+    one = compiled(x, 0.1, torch.Generator().manual_seed(0))
+    given = room(compiled, layout(compiled).given[0], 7)
+    if isinstance(code, Gaussian):
+        noise = room(compiled, layout(compiled).coding["noise"], 7)
+        monkeypatch.setattr("isthmus.choices.codes._noise", lambda like, generator: noise)
+    monkeypatch.setattr(general.objective, "corrupt", lambda x, generator: given)
+    other = general(x, 0.1, None)
+    torch.testing.assert_close(torch.stack(one), torch.stack(other).detach(), rtol=2e-5, atol=1e-6)
+    after, wanted = (step.flat.values.detach() for step in (compiled, general))
+    way = float((wanted - made_values(made)).abs().max())
+    torch.testing.assert_close(after, wanted, rtol=1e-6, atol=3e-5 * way)
+
+
+def made_values(made: Objective) -> Tensor:
+    """The parameters of an objective that was not trained, as a step lays them."""
+    return Step(copy.deepcopy(made), Adam(), n_rows=1).flat.values.detach()
+
+
+def test_what_is_drawn_depends_on_no_thread_and_on_no_callback(digits: np.ndarray, monkeypatch: Any) -> None:
+    monkeypatch.setattr(running, "WORTH", 0.0)
+    monkeypatch.setattr(running, "OPERATIONS_PER_THREAD", 1e3)
+    chosen: dict[str, Any] = {
+        "code": Gaussian(warm_up=0.3),
+        "corruption": "masking",
+        "max_epochs": 2,
+        "random_state": 0,
+    }
+    codes, before = [], torch.get_num_threads()
+    for n_threads, callbacks in ((1, []), (3, []), (2, [EveryStep()])):
+        torch.set_num_threads(n_threads)
+        monkeypatch.setattr("isthmus.training.loop.threads_for", lambda work: contextlib.nullcontext())
+        codes.append(Autoencoder(4, callbacks=callbacks, **chosen).fit(digits).transform(digits))
+    torch.set_num_threads(before)
+    np.testing.assert_allclose(codes[1], codes[0], atol=1e-6)
+    np.testing.assert_allclose(codes[2], codes[0], atol=1e-6)
 
 
 def test_what_is_no_number_is_not_lost() -> None:
@@ -158,9 +282,10 @@ def test_silent_units_leave_nothing_denormal() -> None:
 @pytest.mark.parametrize(
     "chosen",
     [
-        {"penalty": PENALTIES.resolve("l1")},
+        {"penalty": PENALTIES.resolve("kl-sparsity"), "code": Plain("sigmoid")},
         {"penalty": Contractive()},
-        {"code": CODES.resolve("gaussian")},
+        {"code": Gaussian(free_bits=0.1)},
+        {"code": CODES.resolve("top-k")},
         {"loss": "poisson"},
         {"activation": "elu"},
         {"network": Dense((6,), tied=True)},
@@ -188,7 +313,14 @@ class EveryStep(Callback):
         self.steps.append(run.step)
 
 
-@pytest.mark.parametrize("chosen", [{}, {"corruption": "masking"}, {"callbacks": [EveryStep()]}])
+class Halved(Corruption):
+    """A damage of which the compiler knows nothing."""
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        return x * 0.5
+
+
+@pytest.mark.parametrize("chosen", [{}, {"corruption": Halved()}, {"callbacks": [EveryStep()]}])
 def test_a_fit_ends_where_it_does_without(
     digits: np.ndarray, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any]
 ) -> None:

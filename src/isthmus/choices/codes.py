@@ -254,10 +254,14 @@ class GaussianModule(CodeModule):
         z = mean + noise * torch.exp(0.5 * log_var)
         return Coded(z, 0.5 * (z.square() - noise.square() - log_var).sum(1))
 
+    def weight_at(self, progress: float) -> float:
+        """What a nat of divergence is charged in training when so much of it is done, in [0, 1]."""
+        return self.beta * (min(1.0, progress / self.warm_up) if self.warm_up else 1.0)
+
     @property
     def _weight(self) -> float:
         """What a nat of divergence is charged now."""
-        return self.beta * (min(1.0, self.progress / self.warm_up) if self.warm_up and self.training else 1.0)
+        return self.weight_at(self.progress) if self.training else self.beta
 
     def _charge(self, mean: Tensor, log_var: Tensor) -> Tensor:
         """Nats a row, (n,)."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from isthmus.training.callbacks import Callback, overrides
-from isthmus.training.compiled.running import Stretch
+from isthmus.training.compiled.running import Stretch, charge_of, draws_compiled, fresh_keys
 from isthmus.training.devices import precision_for, threads_for
 from isthmus.training.feeding import Feed, ResidentFeed
 from isthmus.training.graphs import recorded
@@ -113,6 +113,13 @@ class Run:
         steps = range(self.step, self.step + n_steps)
         return [self.settings.learning_rate * factor(step / self.n_steps) for step in steps]
 
+    def stretch(self, rows: Tensor, order: Tensor, n_steps: int) -> Stretch:
+        """The next steps as a compiled program takes them, on some rows each."""
+        progress = (step / self.n_steps for step in range(self.step, self.step + n_steps))
+        charges = [charge_of(self.objective, each) for each in progress]
+        keys = fresh_keys(n_steps, self.noise)
+        return Stretch(rows, rows, order, len(order) // n_steps, self.rates(n_steps), charges, keys)
+
     @property
     def is_over(self) -> bool:
         """Whether no epoch is to follow."""
@@ -157,11 +164,11 @@ class Run:
         for callback in self._on_step:
             callback.on_step_end(self)
 
-    def log_steps(self, index: int, losses: Tensor) -> None:
-        """Keep the losses of several steps, which are all that those have cost, (n_steps,)."""
-        self._log[index : index + len(losses)] = 0.0
-        self._log[index : index + len(losses), :2] = losses[:, None]
-        self.step += len(losses)
+    def log_steps(self, index: int, parts: Tensor) -> None:
+        """Keep reconstruction, penalty and prior of several steps, (n_steps, 3)."""
+        rows = self._log[index : index + len(parts)]
+        rows[:, 0], rows[:, 1:] = parts.sum(1), parts
+        self.step += len(parts)
         for callback in self._on_step:
             callback.on_step_end(self)
 
@@ -247,16 +254,16 @@ def _take_steps(run: Run) -> int:
 
 
 def takes_many(run: Run) -> bool:
-    """Whether compiled steps can be taken several at once, as nothing is to be done between them."""
-    if run.do_step.compiled is None or run.calls_every_step:
+    """Whether steps are compiled, and several can be taken at once: no batch needs anything of the host."""
+    if run.do_step.compiled is None or not isinstance(run.train, ResidentFeed):
         return False
-    return run.objective.choices.corruption is None and isinstance(run.train, ResidentFeed)
+    return draws_compiled(run.objective)
 
 
 def _take_many(run: Run) -> int:
     """As `_take_steps`, some steps at once."""
     assert run.do_step.compiled is not None
-    for done, steps in stretches(run, run.do_step.compiled.n_steps):
+    for done, steps in stretches(run, 1 if run.calls_every_step else run.do_step.compiled.n_steps):
         run.log_steps(done, run.do_step.take(steps))
         taken = done + len(steps.rates)
         if run.stop_reason or not bool(torch.isfinite(run.epoch_log(taken)[-1]).all()):
@@ -271,11 +278,10 @@ def stretches(run: Run, at_once: int) -> Iterator[tuple[int, Stretch]]:
     order, size, whole = feed.order(run.order), feed.batch_size, feed.n_rows // feed.batch_size
     for begin in range(0, whole, min(at_once, CHECK_EVERY)):
         n_steps = min(at_once, CHECK_EVERY, whole - begin)
-        index = order[begin * size : (begin + n_steps) * size]
-        yield begin, Stretch(feed.rows, feed.rows, index, size, run.rates(n_steps))
+        yield begin, run.stretch(feed.rows, order[begin * size : (begin + n_steps) * size], n_steps)
     rest = order[whole * size :]
     if len(rest):
-        yield whole, Stretch(feed.rows, feed.rows, rest, len(rest), run.rates(1))
+        yield whole, run.stretch(feed.rows, rest, 1)
 
 
 def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:

@@ -36,7 +36,7 @@ def train_many(runs: Sequence[Run]) -> None:
 def _key(run: Run, index: int) -> Any:
     """Equal for runs that can go together; a run that must go alone has a key of its own."""
     work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
-    if takes_many(run):
+    if takes_many(run) and not run.calls_every_step:
         return ("compiled", run.settings.batch_size, run.train.n_rows)
     if run.do_step.compiled or run.do_step.explicit is None or run.calls_every_step or work > TEAM_WORK:
         return ("alone", index)

@@ -8,7 +8,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from isthmus.training.compiled.running import CompiledSteps, Stretch, compiles
+from isthmus.training.compiled.running import CompiledSteps, Stretch, charge_of, compiles, draws_compiled, fresh_keys
 from isthmus.training.explicit import ExplicitGradient, is_explicit
 from isthmus.training.objective import LossParts, Objective
 from isthmus.training.products import ALONE, is_wide, lies_transposed
@@ -190,13 +190,15 @@ class Step:
 
     @torch.no_grad()
     def _compiled(self, x: Tensor, learning_rate: float, generator: torch.Generator | None) -> LossParts:
-        given = self.objective.corrupt(x, generator).contiguous()
-        (loss,) = self.take(Stretch(given, x.contiguous(), torch.arange(len(x)), len(x), [learning_rate]))
-        zero = torch.zeros(())
-        return LossParts(loss, loss, zero, zero)
+        x = x.contiguous()
+        given = x if draws_compiled(self.objective) else self.objective.corrupt(x, generator).contiguous()
+        charge = charge_of(self.objective, self.objective.code.progress)
+        keys = fresh_keys(1, generator)
+        parts = self.take(Stretch(given, x, torch.arange(len(x)), len(x), [learning_rate], [charge], keys))[0]
+        return LossParts(parts.sum(), *parts.unbind())
 
     def take(self, steps: Stretch, most_threads: int | None = None) -> Tensor:
-        """Take several compiled steps, as `CompiledSteps` does; gives their losses, (n_steps,)."""
+        """Take several compiled steps, as `CompiledSteps` does; gives reconstruction, penalty, prior, (n_steps, 3)."""
         assert self.compiled is not None
         return self.compiled(steps, self._state, most_threads)
 

@@ -35,7 +35,9 @@ class AdamUpdate(Update):
         self.emitter, self.means = emitter, means
         self.spare = emitter.memory(emitter.machine.rows * VECTORS)
         self.buffers = [emitter.at(buffer, offset) for buffer in buffers]
-        self.rate, self.root, self.kept = (emitter.spread(emitter.at(rates, i)) for i in range(RATES - 1))
+        self.rate, self.root, self.kept = (
+            emitter.spread(emitter.at(rates, RATES.index(name))) for name in ("length", "root", "kept")
+        )
 
     def ahead(self, place: Value, stride: int, height: int, counts: Sequence[Count]) -> None:
         def row(index: Value) -> None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from isthmus.choices import losses
-from isthmus.training.compiled.plans import LossName
+from isthmus.choices import corruptions, losses, penalties
+from isthmus.training.compiled.plans import Name
 from isthmus.training.compiled.vectors import Vector
 
 
@@ -130,6 +130,10 @@ def _absolute(difference: Vector) -> tuple[Vector, Vector]:
     return difference.abs(), sign
 
 
+CHARGES = {penalties.L1.__name__: _absolute, penalties.L2.__name__: _square}
+"""What a number of a code is charged, by the name of the penalty: the value and its derivative."""
+
+
 def _huber(delta: float) -> Callable[[Vector], tuple[Vector, Vector]]:
     def distance(difference: Vector) -> tuple[Vector, Vector]:
         near = difference.abs().is_less(delta)
@@ -140,9 +144,41 @@ def _huber(delta: float) -> Callable[[Vector], tuple[Vector, Vector]]:
     return distance
 
 
-def formula_of(name: LossName) -> Formula:
+class Damage(NamedTuple):
+    """What is done to numbers with the help of random ones."""
+
+    apply: Callable[..., Vector]
+    """Takes the numbers, as many random ones, and what is known of the damage."""
+    is_normal: bool = False
+    """Whether the random numbers are from N(0, 1), not from [0, 1)."""
+
+
+def _noisy(x: Vector, normal: Vector, scale: float, clips: float) -> Vector:
+    noisy = normal.fma(scale, x)
+    return noisy.at_least(0.0).at_most(1.0) if clips else noisy
+
+
+def _masked(x: Vector, draw: Vector, fraction: float) -> Vector:
+    return x.like(0.0).where(draw.is_less(fraction), x)
+
+
+def _peppered(x: Vector, draw: Vector, fraction: float, low: float, high: float) -> Vector:
+    salted = x.where(draw.is_less(1.0 - fraction / 2), high)
+    return x.like(low).where(draw.is_less(fraction / 2), salted)
+
+
+DAMAGES = {
+    corruptions.GaussianNoise.__name__: Damage(_noisy, is_normal=True),
+    corruptions.Masking.__name__: Damage(_masked),
+    corruptions.DropEntries.__name__: Damage(lambda x, draw, share: _masked(x * (1.0 / (1.0 - share)), draw, share)),
+    corruptions.SaltAndPepper.__name__: Damage(_peppered),
+}
+"""By the name of the corruption."""
+
+
+def formula_of(name: Name) -> Formula:
     """The formula of a name."""
     if name.kind == losses.BinaryCrossEntropy.__name__:
         return BernoulliFormula()
     distances = {losses.MeanSquaredError.__name__: _square, losses.MeanAbsoluteError.__name__: _absolute}
-    return DistanceFormula(distances.get(name.kind) or _huber(name.delta), name.link)
+    return DistanceFormula(distances.get(name.kind) or _huber(*name.numbers), name.link)

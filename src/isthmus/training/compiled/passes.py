@@ -7,47 +7,18 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from isthmus.training.compiled.adam import AdamUpdate
+from isthmus.training.compiled.coding import damage, drawn, drawn_backward, penalized
 from isthmus.training.compiled.emitter import F32, Count, Emitter, Value
 from isthmus.training.compiled.formulas import ACTIVATIONS, Formula, formula_of
+from isthmus.training.compiled.layout import Layout, Room
 from isthmus.training.compiled.machine import Machine
-from isthmus.training.compiled.plans import RATES, Plan
+from isthmus.training.compiled.noise import Draws
+from isthmus.training.compiled.plans import PARTS, RATES, Plan
 from isthmus.training.compiled.products import Matrix, Span, columns_by_columns, rows_by_columns, rows_by_rows
 from isthmus.training.compiled.vectors import Vector
 
 LOGARITHM_EVERY = 64
 """Vectors of a row after which its loss is summed up: so many factors of at most two do not overflow."""
-
-
-class Layout:
-    """Where in the working memory of a program everything lies: place, numbers from row to row, numbers in a row.
-
-    Parameters
-    ----------
-    plan
-        What the program is written for.
-    machine
-        For which processor.
-    """
-
-    def __init__(self, plan: Plan, machine: Machine) -> None:
-        self.size = 0
-        n_rows = plan.n_rows + machine.rows  # tiles are whole: rows behind the last are computed and not used
-
-        def room(size: int) -> tuple[int, int, int]:
-            stride = machine.width * (-(-size // machine.width) | 1)  # odd, so that rows do not share cache lines
-            place = self.size
-            self.size += -(-n_rows * stride // machine.width) * machine.width
-            return place, stride, size
-
-        self.outputs = [room(plan.layers[0].inner), *(room(layer.outer) for layer in plan.layers)]
-        self.gradients = [*(room(layer.outer) for layer in plan.layers[:-1]), self.outputs[-1]]
-        self.slopes = [room(layer.outer) if _keeps_slope(layer.activation) else None for layer in plan.layers]
-        self.losses = room(1)
-
-
-def _keeps_slope(activation: str) -> bool:
-    """Whether the slope does not follow from what comes out."""
-    return activation in ACTIVATIONS and ACTIVATIONS[activation].slope is None
 
 
 class Passes:
@@ -65,9 +36,8 @@ class Passes:
         self.plan, self.machine, self.layout = plan, machine, Layout(plan, machine)
 
     @staticmethod
-    def _matrix(emitter: Emitter, work: Value, room: tuple[int, int, int] | None) -> Matrix:
-        assert room is not None
-        return Matrix(emitter.at(work, room[0]), *room[1:])
+    def _matrix(emitter: Emitter, work: Value, room: Room) -> Matrix:
+        return Matrix(emitter.at(work, room.place), room.stride, room.size)
 
     def _weight(self, emitter: Emitter, values: Value, index: int) -> Matrix:
         layer = self.plan.layers[index]
@@ -77,9 +47,9 @@ class Passes:
     # -- some rows -----------------------------------------------------------------------------------------------------
 
     def gather(self, emitter: Emitter) -> None:
-        """Copy the rows of a step to where they lie well."""
-        rows, order, work, begin, end = emitter.arguments
-        given = self._matrix(emitter, work, self.layout.outputs[0])
+        """Copy the rows of a step to where they lie well, and damage the copy."""
+        rows, order, work, key, begin, end = emitter.arguments
+        given = self._matrix(emitter, work, self.layout.given[0])
 
         def row(index: Value) -> None:
             read = emitter.times(emitter.entry(order, index), given.size)
@@ -90,11 +60,13 @@ class Passes:
             emitter.vectors_of(given.size, copy)
 
         emitter.loop(begin, end, 1, row)
+        for stream, name in enumerate(self.plan.corruptions):
+            damage(emitter, given, Span(begin, end, 1), Draws(emitter, key, stream), name)
 
     def forward(self, emitter: Emitter, index: int) -> None:
         """A layer with its activation; the bias of the last one is left to the loss."""
         work, values, begin, end = emitter.arguments
-        given, out = (self._matrix(emitter, work, self.layout.outputs[place]) for place in (index, index + 1))
+        given, out = (self._matrix(emitter, work, rooms[index]) for rooms in (self.layout.given, self.layout.outputs))
         multiply = rows_by_columns if self.plan.layers[index].lies_transposed else rows_by_rows
         rows = Span(begin, end, self.machine.rows)
         multiply(emitter, given, self._weight(emitter, values, index), out, rows)
@@ -103,7 +75,7 @@ class Passes:
 
     def _activate(self, emitter: Emitter, index: int, out: Matrix) -> None:
         work, values, begin, end = emitter.arguments
-        layer = self.plan.layers[index]
+        layer, room = self.plan.layers[index], self.layout.slopes[index]
         activation = ACTIVATIONS.get(layer.activation)
 
         def each(row: Value, column: Value, count: Count) -> None:
@@ -111,20 +83,29 @@ class Passes:
             vector = emitter.load(place) + emitter.load(emitter.at(values, layer.bias, column), count)
             if activation is not None:
                 vector, slope = activation.forward(vector)
-                if slope is not None:
-                    slopes = self._matrix(emitter, work, self.layout.slopes[index])
-                    emitter.store(slope, slopes.at(emitter, row, column))
+                if slope is not None and room is not None:
+                    emitter.store(slope, self._matrix(emitter, work, room).at(emitter, row, column))
             emitter.store(vector, place)
 
         emitter.loop(begin, end, 1, lambda row: emitter.vectors_of(out.size, lambda *at: each(row, *at)))
+
+    def draw(self, emitter: Emitter) -> None:
+        """Codes from what the encoder gives, and their prior."""
+        work, rates, key, begin, end = emitter.arguments
+        rooms = {name: self._matrix(emitter, work, room) for name, room in self.layout.coding.items()}
+        draws, charge = Draws(emitter, key, len(self.plan.corruptions)), self._rate(emitter, rates, "charge")
+        emitter.loop(begin, end, 1, lambda row: drawn(emitter, rooms, row, draws, charge))
+
+    @staticmethod
+    def _rate(emitter: Emitter, rates: Value, name: str) -> Vector:
+        return emitter.spread(emitter.at(rates, RATES.index(name)))
 
     def loss(self, emitter: Emitter) -> None:
         """The loss of every row, and its gradient in place of the outputs."""
         targets, order, work, values, rates, begin, end = emitter.arguments
         formula, last = formula_of(self.plan.loss), self.plan.layers[-1]
-        out = self._matrix(emitter, work, self.layout.outputs[-1])
-        losses = self._matrix(emitter, work, self.layout.losses)
-        share = emitter.spread(emitter.at(rates, RATES - 1))
+        out, losses = (self._matrix(emitter, work, room) for room in (self.layout.outputs[-1], self.layout.losses))
+        share = self._rate(emitter, rates, "share")
 
         def row(row: Value) -> None:
             read = emitter.times(emitter.entry(order, row), out.size)
@@ -145,17 +126,17 @@ class Passes:
 
     def backward(self, emitter: Emitter, index: int) -> None:
         """From the gradient before the activation of a layer to that of the layer before."""
-        work, values, begin, end = emitter.arguments
-        given, out = (self._matrix(emitter, work, self.layout.gradients[place]) for place in (index, index - 1))
+        work, values, _, begin, end = emitter.arguments
+        given, out = (self._matrix(emitter, work, rooms[index]) for rooms in (self.layout.gradients, self.layout.back))
         multiply = rows_by_rows if self.plan.layers[index].lies_transposed else rows_by_columns
-        rows = Span(begin, end, self.machine.rows)
-        multiply(emitter, given, self._weight(emitter, values, index), out, rows)
+        multiply(emitter, given, self._weight(emitter, values, index), out, Span(begin, end, self.machine.rows))
+        if index == self.plan.n_encoder:
+            self._into_code(emitter, out)
         activation = ACTIVATIONS.get(self.plan.layers[index - 1].activation)
         if activation is None:
             return
-        slope = activation.slope
-        room = self.layout.slopes[index - 1] if slope is None else self.layout.outputs[index]
-        known = self._matrix(emitter, work, room)
+        slope, kept = activation.slope, self.layout.slopes[index - 1]
+        known = self._matrix(emitter, work, kept or self.layout.outputs[index - 1])
 
         def each(row: Value, column: Value, _: Count) -> None:
             place, there = out.at(emitter, row, column), emitter.load(known.at(emitter, row, column))
@@ -163,11 +144,28 @@ class Passes:
 
         emitter.loop(begin, end, 1, lambda row: emitter.vectors_of(out.size, lambda *at: each(row, *at)))
 
+    def _into_code(self, emitter: Emitter, out: Matrix) -> None:
+        """What the code does with its gradient, and what it is charged for."""
+        work, _, rates, begin, end = emitter.arguments
+        share = self._rate(emitter, rates, "share")
+        if self.plan.is_drawn:
+            rooms = {name: self._matrix(emitter, work, room) for name, room in self.layout.coding.items()}
+            charge = share * self._rate(emitter, rates, "charge")
+            emitter.loop(begin, end, 1, lambda row: drawn_backward(emitter, rooms, row, charge))
+        if self.plan.penalties:
+            codes, losses = (
+                self._matrix(emitter, work, room)
+                for room in (self.layout.given[self.plan.n_encoder], self.layout.losses)
+            )
+            scale = float(self.plan.layers[-1].outer)
+            rows = (out, codes, losses)
+            emitter.loop(begin, end, 1, lambda row: penalized(emitter, rows, row, self.plan.penalties, (share, scale)))
+
     # -- some weights --------------------------------------------------------------------------------------------------
 
     def _factors(self, emitter: Emitter, work: Value, index: int) -> tuple[Matrix, Matrix]:
         """What a weight's gradient is the product of, as the weight lies."""
-        given = self._matrix(emitter, work, self.layout.outputs[index])
+        given = self._matrix(emitter, work, self.layout.given[index])
         gradient = self._matrix(emitter, work, self.layout.gradients[index])
         return (given, gradient) if self.plan.layers[index].lies_transposed else (gradient, given)
 
@@ -200,16 +198,19 @@ class Passes:
         emitter.vectors_of(layer.outer, each)
 
     def tell(self, emitter: Emitter) -> None:
-        """The loss of the step: the mean over rows, in their order."""
+        """The parts of the loss of the step: means over rows, in their order."""
         losses, work, rates, step, n_rows = emitter.arguments
         rows = self._matrix(emitter, work, self.layout.losses)
 
-        def row(row: Value, total: Value) -> list[Value]:
-            return [emitter.builder.fadd(total, emitter.number(rows.at(emitter, row)))]
+        def row(row: Value, *totals: Value) -> list[Value]:
+            parts = [emitter.number(rows.at(emitter, row, part)) for part in range(PARTS)]
+            return [emitter.builder.fadd(total, part) for total, part in zip(totals, parts, strict=True)]
 
-        (total,) = emitter.loop(0, n_rows, 1, row, [ir.Constant(F32, 0.0)])
-        mean = emitter.builder.fmul(total, emitter.number(emitter.at(rates, RATES - 1)))
-        emitter.builder.store(mean, emitter.at(losses, step), align=4)
+        totals = emitter.loop(0, n_rows, 1, row, [ir.Constant(F32, 0.0)] * PARTS)
+        share = emitter.number(emitter.at(rates, RATES.index("share")))
+        for part, total in enumerate(totals):
+            place = emitter.at(losses, emitter.times(step, PARTS), part)
+            emitter.builder.store(emitter.builder.fmul(total, share), place, align=4)
 
 
 def _in_blocks(emitter: Emitter, size: int, formula: Formula, each: Callable[..., Sequence[Value]]) -> Vector:

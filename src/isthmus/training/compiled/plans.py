@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from isthmus.choices import losses
+from isthmus.choices import corruptions, losses, penalties
+from isthmus.choices.codes import Gaussian, GaussianModule, Plain
 from isthmus.training.chains import followed
 from isthmus.training.objective import Objective
+from isthmus.training.products import SLOPES
 from isthmus.training.schedule import Optimizer
 
 
@@ -31,13 +33,13 @@ class Layer(NamedTuple):
         return self.inner if self.lies_transposed else self.outer
 
 
-class LossName(NamedTuple):
-    """Which loss, and its numbers."""
+class Name(NamedTuple):
+    """A choice: its class and its numbers."""
 
     kind: str
+    numbers: tuple[float, ...] = ()
     link: str | None = None
-    """What the output goes through: the name of torch's module, or None."""
-    delta: float = 0.0
+    """What a loss takes the output through: the name of torch's module, or None."""
 
 
 class Means(NamedTuple):
@@ -54,58 +56,119 @@ class Plan(NamedTuple):
     """What a program is written for; the same plan, the same program."""
 
     layers: tuple[Layer, ...]
-    loss: LossName
+    n_encoder: int
+    """How many of them are the encoder's."""
+    loss: Name
     means: Means
     n_rows: int
     """Rows of the largest batch."""
+    is_drawn: bool = False
+    """Whether the code is drawn from a Normal whose mean and log-variance the encoder gives."""
+    corruptions: tuple[Name, ...] = ()
+    """What is done to the rows, one after the other."""
+    penalties: tuple[Name, ...] = ()
+    """What the code is charged for."""
 
 
 TABLE = (
-    "rows", "targets", "order", "values", "means", "squares", "rates", "losses", "work", "waiting",
+    "rows", "targets", "order", "values", "means", "squares", "rates", "keys", "losses", "work", "waiting",
     "n_threads", "n_steps", "n_rows",
 )  # fmt: skip
 """What a program is told, in this order: places in memory, and whole numbers."""
-RATES = 4
-"""Numbers that go with a step: its length, the root's factor, what is left of weights, the share of one number."""
+RATES = ("length", "root", "kept", "share", "charge")
+"""Numbers that go with a step: its length, the root's factor, what is left of weights, by how much the loss of one
+number counts, and what a nat of the prior is charged."""
+PARTS = 3
+"""Numbers that a step tells: reconstruction, penalty, prior."""
 
 _LINKS = {None: None, "sigmoid": nn.Sigmoid.__name__, "tanh": nn.Tanh.__name__}
 _DISTANCES = (losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Huber)
 
 
-def name_of(loss: losses.Loss) -> LossName | None:
+def name_of_loss(loss: losses.Loss) -> Name | None:
     """The name of a loss that has a formula, None for others."""
     if type(loss) is losses.BinaryCrossEntropy:
-        return LossName(type(loss).__name__)
+        return Name(type(loss).__name__)
     if isinstance(loss, _DISTANCES) and type(loss) in _DISTANCES:
-        return LossName(type(loss).__name__, _LINKS[loss.activation], getattr(loss, "delta", 0.0))
+        return Name(type(loss).__name__, (getattr(loss, "delta", 0.0),), _LINKS[loss.activation])
     return None
 
 
-def code_activation(objective: Objective) -> type[nn.Module]:
+def names_of_corruption(corruption: corruptions.Corruption | None) -> tuple[Name, ...] | None:
+    """The names of what a corruption does, one after the other; None where something has no formula."""
+    if corruption is None:
+        return ()
+    members = corruption.members if isinstance(corruption, corruptions.Chain) else (corruption,)
+    names = [_name_of_damage(member) for member in members]
+    return None if None in names else tuple(name for name in names if name is not None)
+
+
+def _name_of_damage(damage: corruptions.Corruption) -> Name | None:
+    match damage:
+        case corruptions.GaussianNoise():
+            numbers: tuple[float | str, ...] = (damage.scale, float(damage.clip is True))
+        case corruptions.Masking() | corruptions.DropEntries():
+            numbers = (damage.fraction,)
+        case corruptions.SaltAndPepper():
+            numbers = (damage.fraction, damage.low, damage.high)
+        case _:
+            return None
+    return Name(type(damage).__name__, tuple(map(float, numbers)))
+
+
+def names_of_penalty(penalty: penalties.Penalty | None) -> tuple[Name, ...] | None:
+    """The names of what a code is charged for; None where something has no formula."""
+    if penalty is None:
+        return ()
+    members = penalty.members if isinstance(penalty, penalties.Sum) else (penalty,)
+    known = [each for each in members if isinstance(each, penalties.L1 | penalties.L2)]
+    return tuple(Name(type(each).__name__, (each.weight,)) for each in known) if len(known) == len(members) else None
+
+
+def has_plan(objective: Objective) -> bool:
+    """Whether code, penalty and loss of an objective, for which `is_explicit` holds, have formulas."""
+    choices, code = objective.choices, objective.choices.code
+    if name_of_loss(choices.loss) is None or names_of_penalty(choices.penalty) is None:
+        return False
+    ends = [followed(network)[-1][1] for network in (objective.encoder, objective.decoder)]
+    if ends[1] is not nn.Identity:
+        return False
+    if isinstance(code, Gaussian):
+        return ends[0] is nn.Identity and choices.penalty is None and code.n_samples == 1 and not code.free_bits
+    kind = _code_activation(objective)
+    return isinstance(code, Plain) and (kind is nn.Identity or (kind in SLOPES and ends[0] is nn.Identity))
+
+
+def _code_activation(objective: Objective) -> type[nn.Module]:
     """The kind of the activation of a plain code, ``nn.Identity`` for none."""
+    if isinstance(objective.code, GaussianModule):
+        return nn.Identity
     module: nn.Module = getattr(objective.code, "activation", objective.code)
     return type(module)
 
 
 def plan_for(objective: Objective, optimizer: Optimizer, values: Tensor, n_rows: int) -> Plan:
     """The plan of an objective whose parameters lie among `values`, for batches of up to so many rows."""
-    loss, betas = name_of(objective.choices.loss), optimizer.kernel_settings()
+    choices, betas = objective.choices, optimizer.kernel_settings()
+    loss = name_of_loss(choices.loss)
     assert loss is not None
-    means = Means(betas["beta1"], betas["beta2"], betas["eps"], decays=betas["weight_decay"] > 0.0)
-    return Plan(tuple(_layers(objective, values)), loss, means, n_rows)
-
-
-def _layers(objective: Objective, values: Tensor) -> list[Layer]:
-    """Encoder, code and decoder as one chain."""
     encoder, decoder = followed(objective.encoder), followed(objective.decoder)
-    if (kind := code_activation(objective)) is not nn.Identity:
+    if (kind := _code_activation(objective)) is not nn.Identity:
         encoder[-1] = (encoder[-1][0], kind)
-    return [_layer(layer, kind.__name__, values) for layer, kind in (*encoder, *decoder)]
+    return Plan(
+        tuple(_layer(layer, kind.__name__, values) for layer, kind in (*encoder, *decoder)),
+        len(encoder),
+        loss,
+        Means(betas["beta1"], betas["beta2"], betas["eps"], decays=betas["weight_decay"] > 0.0),
+        n_rows,
+        isinstance(choices.code, Gaussian),
+        names_of_corruption(choices.corruption) or (),
+        names_of_penalty(choices.penalty) or (),
+    )
 
 
 def _layer(layer: nn.Linear, activation: str, values: Tensor) -> Layer:
-    weight, bias = (
-        (each.data_ptr() - values.data_ptr()) // values.element_size() for each in (layer.weight, layer.bias)
-    )
+    places = ((each.data_ptr() - values.data_ptr()) // values.element_size() for each in (layer.weight, layer.bias))
+    weight, bias = places
     lies_transposed = layer.weight.stride(1) != 1
     return Layer(layer.in_features, layer.out_features, weight, bias, lies_transposed, activation)

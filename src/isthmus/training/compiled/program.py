@@ -80,18 +80,21 @@ class Writer:
     def _rows(self, emitter: Emitter) -> None:
         """The rows of one thread, from the data to the gradients of all layers."""
         table, thread, step = emitter.arguments
-        n_rows, n_threads, rows, targets, work, values = _told(
-            emitter, table, "n_rows", "n_threads", "rows", "targets", "work", "values"
+        n_rows, n_threads, rows, targets, keys, work, values = _told(
+            emitter, table, "n_rows", "n_threads", "rows", "targets", "keys", "work", "values"
         )
         passes, mine = self.passes, _share(emitter, n_rows, thread, n_threads, self.machine.rows)
-        order, rates = _of_step(emitter, table, step)
+        (order, rates), key = _of_step(emitter, table, step), emitter.entry(keys, step)
         n_layers = len(self.plan.layers)
-        self._call(emitter, "gather", passes.gather, [rows, order, work, *mine])
+        self._call(emitter, "gather", passes.gather, [rows, order, work, key, *mine])
         for index in range(n_layers):
+            if index == self.plan.n_encoder and self.plan.is_drawn:
+                self._call(emitter, "draw", passes.draw, [work, rates, key, *mine])
             self._call(emitter, f"forward_{index}", partial(passes.forward, index=index), [work, values, *mine])
         self._call(emitter, "loss", passes.loss, [targets, order, work, values, rates, *mine])
         for index in reversed(range(1, n_layers)):
-            self._call(emitter, f"backward_{index}", partial(passes.backward, index=index), [work, values, *mine])
+            arguments = [work, values, rates, *mine]
+            self._call(emitter, f"backward_{index}", partial(passes.backward, index=index), arguments)
 
     def _weights(self, emitter: Emitter) -> None:
         """The weights of one thread: their gradients, and the move of the optimiser."""
@@ -124,7 +127,7 @@ def _of_step(emitter: Emitter, table: Value, step: Value) -> tuple[Value, Value]
     """Where the indices of a step's rows begin, and its rates."""
     n_rows, order, rates = _told(emitter, table, "n_rows", "order", "rates")
     indices = emitter.builder.gep(order, [emitter.times(step, n_rows)], source_etype=I64)
-    return indices, emitter.at(rates, emitter.times(step, RATES))
+    return indices, emitter.at(rates, emitter.times(step, len(RATES)))
 
 
 def _share(emitter: Emitter, size: Value, thread: Value, n_threads: Value, unit: int) -> list[Value]:
@@ -171,15 +174,15 @@ class Program:
 
     Attributes
     ----------
-    work_size
-        Numbers in the working memory that it needs.
+    layout
+        Where in its working memory everything lies.
     train
         Takes the place of a `plans.TABLE` and the number of the thread; every thread must call it.
     """
 
     def __init__(self, plan: Plan) -> None:
         writer = Writer(plan, machine())
-        self.plan, self.work_size = plan, writer.passes.layout.size
+        self.plan, self.layout = plan, writer.passes.layout
         self._library = Library(writer.text())
         self.train = self._library.function("train", ctypes.c_void_p, ctypes.c_int64)
 

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from isthmus.choices.codes import Plain
-from isthmus.training.chains import followed
-from isthmus.training.compiled.plans import TABLE, Plan, code_activation, name_of, plan_for
+from isthmus.choices.codes import GaussianModule
+from isthmus.training.compiled.plans import PARTS, TABLE, Plan, has_plan, names_of_corruption, plan_for
 from isthmus.training.explicit import is_explicit
 from isthmus.training.objective import Objective, count_parameters
-from isthmus.training.products import SLOPES
 from isthmus.training.schedule import Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
@@ -46,15 +44,8 @@ def compiles(objective: Objective, optimizer: Optimizer, n_rows: int, n_steps: i
 
 def is_compilable(objective: Objective, optimizer: Optimizer) -> bool:
     """Whether a program can be written for these."""
-    choices = objective.choices
-    if not is_explicit(objective) or choices.penalty is not None or not isinstance(choices.code, Plain):
-        return False
-    if not isinstance(optimizer, Adam | AdamW) or optimizer.clip_norm is not None or name_of(choices.loss) is None:
-        return False
-    ends = [followed(network)[-1][1] for network in (objective.encoder, objective.decoder)]
-    code = code_activation(objective)
-    is_known = code is nn.Identity or (code in SLOPES and ends[0] is nn.Identity)
-    return is_known and ends[1] is nn.Identity
+    is_adam = isinstance(optimizer, Adam | AdamW) and optimizer.clip_norm is None
+    return is_adam and is_explicit(objective) and has_plan(objective)
 
 
 class Stretch(NamedTuple):
@@ -70,6 +61,25 @@ class Stretch(NamedTuple):
     """Rows of every step."""
     rates: Sequence[float]
     """The learning rate of each."""
+    charges: Sequence[float]
+    """What each charges for a nat of the prior."""
+    keys: Tensor
+    """Whole numbers, (n_steps,), from which each draws what is random in it."""
+
+
+def draws_compiled(objective: Objective) -> bool:
+    """Whether a program does to rows what the corruption does, if there is one."""
+    return names_of_corruption(objective.choices.corruption) is not None
+
+
+def charge_of(objective: Objective, progress: float) -> float:
+    """What a nat of the prior is charged when so much of the steps is taken, in [0, 1]."""
+    return objective.code.weight_at(progress) if isinstance(objective.code, GaussianModule) else 0.0
+
+
+def fresh_keys(n_steps: int, generator: torch.Generator | None) -> Tensor:
+    """Keys for so many steps."""
+    return torch.randint(2**62, (n_steps,), generator=generator)
 
 
 class CompiledSteps:
@@ -89,7 +99,7 @@ class CompiledSteps:
         self.optimizer, self.values = optimizer, values
         self.program = _program(plan_for(objective, optimizer, values, n_rows))
         self.operations = 6.0 * n_rows * sum(layer.inner * layer.outer for layer in self.program.plan.layers)
-        self._work = torch.zeros(self.program.work_size)
+        self._work = torch.zeros(self.program.layout.size)
         self._table = np.zeros(len(TABLE), dtype=np.int64)
         self._waiting = np.zeros(1, dtype=np.int64)
         self._pool: ThreadPoolExecutor | None = None
@@ -100,7 +110,7 @@ class CompiledSteps:
         return max(1, int(OPERATIONS_AT_ONCE / self.operations))
 
     def __call__(self, steps: Stretch, state: dict[str, Tensor], most_threads: int | None = None) -> Tensor:
-        """Take steps; gives their losses, (n_steps,).
+        """Take steps; gives reconstruction, penalty and prior of each, (n_steps, 3).
 
         Parameters
         ----------
@@ -114,10 +124,10 @@ class CompiledSteps:
         assert steps.rows.is_contiguous()
         assert steps.targets.is_contiguous()
         n_steps = len(steps.rates)
-        rates, losses = self._rates(steps, int(state["step"])), torch.empty(n_steps)
+        rates, losses = self._rates(steps, int(state["step"])), torch.empty(n_steps, PARTS)
         n_threads = max(1, min(most_threads or torch.get_num_threads(), int(self.operations / OPERATIONS_PER_THREAD)))
         means = state["exp_avg"], state["exp_avg_sq"]
-        buffers = (steps.rows, steps.targets, steps.order, self.values, *means, rates, losses, self._work)
+        buffers = (steps.rows, steps.targets, steps.order, self.values, *means, rates, steps.keys, losses, self._work)
         places = [buffer.data_ptr() for buffer in buffers]
         self._waiting[0] = 0
         self._table[:] = [*places, self._waiting.ctypes.data, n_threads, n_steps, steps.n_rows]
@@ -135,7 +145,7 @@ class CompiledSteps:
             other.result()
 
     def _rates(self, steps: Stretch, taken: int) -> Tensor:
-        """What goes with each learning rate, (n_steps, 4): see `plans.RATES`."""
+        """What goes with each step, (n_steps, 5): see `plans.RATES`."""
         step, rate = taken + 1.0 + np.arange(len(steps.rates)), np.asarray(steps.rates, dtype=np.float64)
         betas = self.optimizer.kernel_settings()
         columns = (
@@ -143,6 +153,7 @@ class CompiledSteps:
             1.0 / np.sqrt(1.0 - betas["beta2"] ** step),
             1.0 - rate * betas["weight_decay"],
             np.full_like(rate, 1.0 / (steps.n_rows * steps.targets.shape[1])),
+            np.asarray(steps.charges),
         )
         return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
