@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from isthmus.choices import L1, BinaryCrossEntropy, Context, Dense, GaussianNois
 from isthmus.exceptions import ModelFileError
 from isthmus.training import SCHEDULES, Choices, Constant, Cosine, Objective, OneCycle
 from isthmus.training.devices import threads_for
+from isthmus.training.products import lies_transposed
 from isthmus.training.steps import FlatParameters
 
 CONTEXT = Context((6,), code_size=2, lower=0.0, upper=1.0)
@@ -68,7 +70,7 @@ def test_weights_keep_their_layout_and_travel_in_one_that_every_machine_knows(mo
     twin, before = copy.deepcopy(module), [parameter.detach().clone() for parameter in module.parameters()]
     plain = FlatParameters(twin)
     monkeypatch.setattr("isthmus.training.products.prefers_onednn", lambda weight, _: weight.dim() == 2)
-    flat = FlatParameters(module, 4)
+    flat = FlatParameters(module, partial(lies_transposed, n_rows=4))
     assert not torch.equal(flat.values, plain.values)
     assert torch.equal(flat.portable(flat.values), plain.values)
     assert torch.equal(flat.laid(flat.portable(flat.values)), flat.values)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
-from isthmus.training.compiled.running import CompiledSteps, Stretch, charge_of, compiles, draws_compiled, fresh_keys
+from isthmus.training.compiled.running import (
+    CompiledSteps,
+    Stretch,
+    charge_of,
+    compiles,
+    draws_compiled,
+    fresh_keys,
+    lying,
+)
 from isthmus.training.explicit import ExplicitGradient, is_explicit
 from isthmus.training.objective import LossParts, Objective
 from isthmus.training.products import ALONE, is_wide, lies_transposed
@@ -25,8 +34,8 @@ class FlatParameters:
     ----------
     module
         Its parameters are moved.
-    n_rows
-        Rows of the usual batch; nothing but speed depends on it.
+    lies
+        Which weights are to lie transposed; nothing but speed depends on it.
 
     Examples
     --------
@@ -38,9 +47,9 @@ class FlatParameters:
     (tensor(1.), 1.0)
     """
 
-    def __init__(self, module: nn.Module, n_rows: int = 1) -> None:
+    def __init__(self, module: nn.Module, lies: Callable[[Tensor], bool] = is_wide) -> None:
         self._parameters = _code_last(module)
-        self._transposed = [lies_transposed(parameter, n_rows) for parameter in self._parameters]
+        self._transposed = [lies(parameter) for parameter in self._parameters]
         pairs = zip(self._parameters, self._transposed, strict=True)
         pieces = [(p.detach().t() if transposed else p.detach()).reshape(-1) for p, transposed in pairs]
         self.values = nn.Parameter(torch.cat(pieces) if pieces else torch.zeros(0))
@@ -171,7 +180,9 @@ class Step:
         self.objective, self.precision = objective, precision
         by_hand = precision == "float32" and is_explicit(objective)
         is_compiled = by_hand and compiles(objective, optimizer, n_rows, n_steps)
-        self.flat = FlatParameters(objective, 1 if is_compiled else n_rows)
+        self.flat = FlatParameters(
+            objective, lying(objective) if is_compiled else partial(lies_transposed, n_rows=n_rows)
+        )
         self.clip_norm = optimizer.clip_norm
         self.fused = FusedKernel.of(optimizer)
         self._optimizer = optimizer.build(self.flat.values) if self.fused is None else None

@@ -43,7 +43,7 @@ class AdamUpdate(Update):
         def row(index: Value) -> None:
             for buffer, j in product(self.buffers, range(len(counts))):
                 where = (place, self.emitter.times(index, stride), j * self.emitter.width)
-                self.emitter.prefetch(self.emitter.at(buffer, *where))
+                self.emitter.prefetch(self.emitter.at(buffer, *where), write=True)
 
         self.emitter.loop(0, height, 1, row)
 

@@ -160,7 +160,7 @@ class Emitter:
         of = intrinsic(self.module, f"masked.store.v{self.width}f32.p0", ir.VoidType(), arguments)
         self.builder.call(of, [vector.value, place, ir.Constant(I32, 4), mine])
 
-    def prefetch(self, place: Any) -> None:
-        """Have what is there, and will be written, brought near."""
+    def prefetch(self, place: Any, *, write: bool) -> None:
+        """Have what is there brought near, to be written or only read."""
         of = intrinsic(self.module, "prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
-        self.builder.call(of, [place, *(ir.Constant(I32, value) for value in (1, 3, 1))])
+        self.builder.call(of, [place, *(ir.Constant(I32, value) for value in (int(write), 3, 1))])

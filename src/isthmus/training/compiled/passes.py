@@ -17,6 +17,8 @@ from isthmus.training.compiled.plans import PARTS, RATES, Plan
 from isthmus.training.compiled.products import Matrix, Span, columns_by_columns, rows_by_columns, rows_by_rows
 from isthmus.training.compiled.vectors import Vector
 
+LINE = 16
+"""Numbers in a cache line of most processors."""
 LOGARITHM_EVERY = 64
 """Vectors of a row after which its loss is summed up: so many factors of at most two do not overflow."""
 
@@ -62,6 +64,17 @@ class Passes:
         emitter.loop(begin, end, 1, row)
         for stream, name in enumerate(self.plan.corruptions):
             damage(emitter, given, Span(begin, end, 1), Draws(emitter, key, stream), name)
+
+    def ahead(self, emitter: Emitter) -> None:
+        """Have the rows of the next step brought near: they lie anywhere, and each takes a while to come."""
+        rows, order, begin, end = emitter.arguments
+        size = self.layout.given[0].size
+
+        def row(index: Value) -> None:
+            read = emitter.times(emitter.entry(order, index), size)
+            emitter.loop(0, size, LINE, lambda column: emitter.prefetch(emitter.at(rows, read, column), write=False))
+
+        emitter.loop(begin, end, 1, row)
 
     def forward(self, emitter: Emitter, index: int) -> None:
         """A layer with its activation; the bias of the last one is left to the loss."""

@@ -15,7 +15,9 @@ Neither changes the order of any sum: results do not depend on the number of thr
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 
 from llvmlite import ir
@@ -103,6 +105,7 @@ class Writer:
             emitter, table, "n_rows", "n_threads", "losses", "values", "means", "squares", "work"
         )
         passes, height, (_, rates) = self.passes, self.machine.rows, _of_step(emitter, table, step)
+        self._next_rows(emitter)
         arguments = [*buffers, work, rates, n_rows]
         for index, layer in enumerate(self.plan.layers):
             mine = _share(emitter, layer.weight_rows // height * height, thread, n_threads, height)
@@ -111,6 +114,16 @@ class Writer:
                 self._call(emitter, f"rest_{index}", partial(passes.rest, index=index), arguments)
         with self._only(emitter, thread, 0):
             self._call(emitter, "tell", passes.tell, [losses, work, rates, step, n_rows])
+
+    def _next_rows(self, emitter: Emitter) -> None:
+        """Have the rows that this thread takes in the next step brought near, if there is one."""
+        table, thread, step = emitter.arguments
+        n_rows, n_threads, n_steps, rows = _told(emitter, table, "n_rows", "n_threads", "n_steps", "rows")
+        following = emitter.builder.add(step, emitter.whole(1))
+        with emitter.builder.if_then(emitter.builder.icmp_signed("<", following, n_steps)):
+            mine = _share(emitter, n_rows, thread, n_threads, self.machine.rows)
+            order, _ = _of_step(emitter, table, following)
+            self._call(emitter, "ahead", self.passes.ahead, [rows, order, *mine])
 
     @staticmethod
     def _only(emitter: Emitter, thread: Value, wanted: Value) -> ir.IRBuilder:
@@ -190,4 +203,17 @@ class Program:
 @lru_cache(maxsize=64)
 def program_for(plan: Plan) -> Program:
     """The program of a plan, compiled when it is first asked for."""
-    return Program(plan)
+    with _without_collection():
+        return Program(plan)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Let Python look for garbage later: a text is many thousand objects, and to look at all there are takes 0.15 s."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

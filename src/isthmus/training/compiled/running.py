@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
@@ -70,6 +70,16 @@ class Stretch(NamedTuple):
 def draws_compiled(objective: Objective) -> bool:
     """Whether a program does to rows what the corruption does, if there is one."""
     return names_of_corruption(objective.choices.corruption) is not None
+
+
+def lying(objective: Objective) -> Callable[[Tensor], bool]:
+    """Which weights of an objective, (out, in), lie transposed for a program.
+
+    A product along columns, and one of dot products, are made of each weight, forward and back; dot products are quick
+    where they are long. The first layer has nothing to give back, so there the columns are of what comes out.
+    """
+    first = next(objective.encoder.parameters())
+    return lambda weight: weight.dim() == 2 and (weight is first or weight.shape[0] > weight.shape[1])
 
 
 def charge_of(objective: Objective, progress: float) -> float:
