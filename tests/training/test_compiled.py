@@ -25,7 +25,7 @@ from isthmus import (
     MeanSquaredError,
     SaltAndPepper,
 )
-from isthmus.choices import CODES, CORRUPTIONS, LOSSES, PENALTIES, Context, Contractive, Corruption, Plain
+from isthmus.choices import CODES, CORRUPTIONS, LOSSES, PENALTIES, Context, Contractive, Corruption, KLSparsity, Plain
 from isthmus.training import Adam, AdamW, Choices, Objective
 from isthmus.training.compiled import running
 from isthmus.training.compiled.running import Stretch
@@ -132,6 +132,23 @@ def test_every_optimiser(optimizer: Any) -> None:
 def test_every_penalty_of_single_numbers(penalty: Any) -> None:
     compare(objective(penalty=PENALTIES.resolve(penalty), code=Plain("tanh")), rows(11))
     compare(objective(penalty=PENALTIES.resolve(penalty), code_size=17), rows(11))
+
+
+@pytest.mark.usefixtures("each_machine")
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", None])
+@pytest.mark.parametrize("code_size", [3, 40])
+def test_contraction(activation: str | None, code_size: int) -> None:
+    code = Plain(activation)
+    compare(objective(sizes=(), code_size=code_size, code=code, penalty=Contractive(0.3)), rows(11))
+
+
+@pytest.mark.usefixtures("each_machine")
+@pytest.mark.parametrize("code_size", [3, 40])
+def test_sparsity_of_rates(code_size: int) -> None:
+    code = Plain("sigmoid")
+    compare(objective(code_size=code_size, code=code, penalty=KLSparsity(0.1, weight=0.7)), rows(11))
+    both = PENALTIES.resolve([KLSparsity(0.3, weight=0.2), "l2", Contractive(0.1), "l1"])
+    compare(objective(sizes=(), code_size=code_size, code=code, penalty=both), rows(24), n_threads=3)
 
 
 def test_rows_wider_than_a_logarithm_may_wait() -> None:
@@ -283,7 +300,6 @@ def test_silent_units_leave_nothing_denormal() -> None:
 @pytest.mark.parametrize(
     "chosen",
     [
-        {"penalty": PENALTIES.resolve("kl-sparsity"), "code": Plain("sigmoid")},
         {"penalty": Contractive()},
         {"code": Gaussian(free_bits=0.1)},
         {"code": CODES.resolve("top-k")},

@@ -29,10 +29,14 @@ class AdamUpdate(Update):
         Where in them the parameter begins.
     rates
         Where the numbers of the step begin.
+    pull
+        Where numbers are, one a column, by which the weights are multiplied and then are a part of the gradient.
     """
 
-    def __init__(self, emitter: Emitter, means: Means, buffers: list[Value], offset: int, rates: Value) -> None:
-        self.emitter, self.means = emitter, means
+    def __init__(
+        self, emitter: Emitter, means: Means, buffers: list[Value], offset: int, rates: Value, *, pull: Value = None
+    ) -> None:
+        self.emitter, self.means, self.pull = emitter, means, pull
         self.spare = emitter.memory(emitter.machine.rows * VECTORS)
         self.buffers = [emitter.at(buffer, offset) for buffer in buffers]
         self.rate, self.root, self.kept = (
@@ -47,16 +51,22 @@ class AdamUpdate(Update):
 
         self.emitter.loop(0, height, 1, row)
 
-    def __call__(self, tile: list[list[Vector]], place: Value, stride: int, counts: Sequence[Count]) -> None:
+    def __call__(
+        self, tile: list[list[Vector]], corner: tuple[Value, Value], stride: int, counts: Sequence[Count]
+    ) -> None:
         """By a loop over rows, for the code would be long; the tile waits in memory that is at hand."""
-        emitter, wide = self.emitter, len(counts) * self.emitter.width
+        emitter, wide, (place, column) = self.emitter, len(counts) * self.emitter.width, corner
         for i, j in product(range(len(tile)), range(len(counts))):
             emitter.store(tile[i][j], emitter.at(self.spare, i * wide + j * emitter.width))
 
         def row(index: Value) -> None:
             for j, count in enumerate(counts):
                 gradient = emitter.load(emitter.at(self.spare, emitter.times(index, wide), j * emitter.width))
-                self.move(gradient, emitter.add(place, emitter.times(index, stride), j * emitter.width), count)
+                where = emitter.add(place, emitter.times(index, stride), j * emitter.width)
+                if self.pull is not None:
+                    factor = emitter.load(emitter.at(self.pull, column, j * emitter.width))
+                    gradient = factor.fma(emitter.load(emitter.at(self.buffers[0], where), count), gradient)
+                self.move(gradient, where, count)
 
         emitter.loop(0, len(tile), 1, row)
 

@@ -79,7 +79,7 @@ def penalized(
     def each(column: Value, count: Count, carried: Value) -> list[Value]:
         place, code = gradients.at(emitter, row, column), emitter.load(codes.at(emitter, row, column))
         gradient, total = emitter.load(place), Vector(emitter.builder, carried)
-        for name in names:
+        for name in (name for name in names if name.kind in CHARGES):
             value, slope = CHARGES[name.kind](code)
             weight = scale * name.numbers[0]
             gradient, total = gradient + slope * share * weight, total + (value * weight).first(count)

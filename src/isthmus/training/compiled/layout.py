@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from isthmus.training.compiled.columns import ROOMS, looks
 from isthmus.training.compiled.formulas import ACTIVATIONS
 from isthmus.training.compiled.machine import Machine
 from isthmus.training.compiled.plans import PARTS, Plan
@@ -35,6 +36,8 @@ class Layout:
         The gradients of what comes out of each layer before its activation, and of what goes in.
     slopes
         Of activations whose slope does not follow from what comes out.
+    columns
+        What penalties know of a batch as a whole.
     coding
         What a code that is drawn keeps.
     losses
@@ -52,6 +55,8 @@ class Layout:
         self.back = [self.given[0], *self.gradients[:-1]]  # that of the rows themselves is not wanted
         self.slopes = [self._room(layer.outer) if _keeps(layer.activation) else None for layer in plan.layers]
         self.losses = self._room(PARTS)
+        code = self.given[plan.n_encoder]
+        self.columns = {name: self._room(code.size) for name in ROOMS} if looks(plan.penalties) else {}
         self.coding: dict[str, Room] = {}
         if plan.is_drawn:
             self._draw(plan.n_encoder, plan.layers[plan.n_encoder].inner)

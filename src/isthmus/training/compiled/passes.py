@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from isthmus.training.compiled.adam import AdamUpdate
-from isthmus.training.compiled.coding import damage, drawn, drawn_backward, penalized
+from isthmus.training.compiled.coding import PENALTY, damage, drawn, drawn_backward, penalized
+from isthmus.training.compiled.columns import Batch, bend, look, push
 from isthmus.training.compiled.emitter import F32, Count, Emitter, Value
 from isthmus.training.compiled.formulas import ACTIVATIONS, Formula, formula_of
 from isthmus.training.compiled.layout import Layout, Room
@@ -113,6 +114,18 @@ class Passes:
     def _rate(emitter: Emitter, rates: Value, name: str) -> Vector:
         return emitter.spread(emitter.at(rates, RATES.index(name)))
 
+    def look(self, emitter: Emitter) -> None:
+        """What penalties must know of the batch as a whole."""
+        work, values, rates, n_rows = emitter.arguments
+        last, first = self.plan.layers[self.plan.n_encoder - 1], self.plan.layers[0]
+        mean = self._rate(emitter, rates, "share") * float(self.plan.layers[-1].outer)
+        codes = self._matrix(emitter, work, self.layout.given[self.plan.n_encoder])
+        batch = Batch(codes, self._weight(emitter, values, 0), first.inner, last.activation, n_rows, mean)
+        look(emitter, batch, self.plan.penalties, self._columns(emitter, work))
+
+    def _columns(self, emitter: Emitter, work: Value) -> dict[str, Matrix]:
+        return {name: self._matrix(emitter, work, room) for name, room in self.layout.columns.items()}
+
     def loss(self, emitter: Emitter) -> None:
         """The loss of every row, and its gradient in place of the outputs."""
         targets, order, work, values, rates, begin, end = emitter.arguments
@@ -145,6 +158,14 @@ class Passes:
         multiply(emitter, given, self._weight(emitter, values, index), out, Span(begin, end, self.machine.rows))
         if index == self.plan.n_encoder:
             self._into_code(emitter, out)
+        self._through_activation(emitter, index, out)
+        if index == self.plan.n_encoder and self.layout.columns:
+            codes, norm = self._matrix(emitter, work, self.layout.given[index]), self._columns(emitter, work)["norm"]
+            name = self.plan.layers[index - 1].activation
+            emitter.loop(begin, end, 1, lambda row: bend(emitter, name, (out, codes, norm), row))
+
+    def _through_activation(self, emitter: Emitter, index: int, out: Matrix) -> None:
+        work, _, _, begin, end = emitter.arguments
         activation = ACTIVATIONS.get(self.plan.layers[index - 1].activation)
         if activation is None:
             return
@@ -172,6 +193,8 @@ class Passes:
             )
             scale = float(self.plan.layers[-1].outer)
             rows = (out, codes, losses)
+            if self.layout.columns:
+                emitter.loop(begin, end, 1, lambda row: push(emitter, out, self._columns(emitter, work), row))
             emitter.loop(begin, end, 1, lambda row: penalized(emitter, rows, row, self.plan.penalties, (share, scale)))
 
     # -- some weights --------------------------------------------------------------------------------------------------
@@ -182,10 +205,16 @@ class Passes:
         gradient = self._matrix(emitter, work, self.layout.gradients[index])
         return (given, gradient) if self.plan.layers[index].lies_transposed else (gradient, given)
 
+    def _adam(self, emitter: Emitter, index: int, rates: Value) -> AdamUpdate:
+        """What moves a weight; that of the first layer is pulled where a penalty says so."""
+        *buffers, work = emitter.arguments[:4]
+        pull = self._columns(emitter, work)["pull"].place if self.layout.columns and not index else None
+        return AdamUpdate(emitter, self.plan.means, buffers, self.plan.layers[index].weight, rates, pull=pull)
+
     def weight(self, emitter: Emitter, index: int) -> None:
         """Move some rows of a weight, whole tiles of them."""
-        *buffers, work, rates, n_rows, begin, end = emitter.arguments
-        adam = AdamUpdate(emitter, self.plan.means, buffers, self.plan.layers[index].weight, rates)
+        work, rates, n_rows, begin, end = emitter.arguments[3:]
+        adam = self._adam(emitter, index, rates)
         factors = self._factors(emitter, work, index)
         columns_by_columns(emitter, factors, n_rows, Span(begin, end, self.machine.rows), adam)
 
@@ -195,7 +224,7 @@ class Passes:
         layer = self.plan.layers[index]
         height = layer.weight_rows % self.machine.rows
         if height:
-            adam = AdamUpdate(emitter, self.plan.means, buffers, layer.weight, rates)
+            adam = self._adam(emitter, index, rates)
             part = Span(layer.weight_rows - height, layer.weight_rows, height)
             columns_by_columns(emitter, self._factors(emitter, work, index), n_rows, part, adam)
         gradient = self._matrix(emitter, work, self.layout.gradients[index])
@@ -222,8 +251,10 @@ class Passes:
         totals = emitter.loop(0, n_rows, 1, row, [ir.Constant(F32, 0.0)] * PARTS)
         share = emitter.number(emitter.at(rates, RATES.index("share")))
         for part, total in enumerate(totals):
-            place = emitter.at(losses, emitter.times(step, PARTS), part)
-            emitter.builder.store(emitter.builder.fmul(total, share), place, align=4)
+            mean = emitter.builder.fmul(total, share)
+            if part == PENALTY and self.layout.columns:
+                mean = emitter.builder.fadd(mean, emitter.number(self._columns(emitter, work)["batch"].place))
+            emitter.builder.store(mean, emitter.at(losses, emitter.times(step, PARTS), part), align=4)
 
 
 def _in_blocks(emitter: Emitter, size: int, formula: Formula, each: Callable[..., Sequence[Value]]) -> Vector:

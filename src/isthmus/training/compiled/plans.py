@@ -121,8 +121,18 @@ def names_of_penalty(penalty: penalties.Penalty | None) -> tuple[Name, ...] | No
     if penalty is None:
         return ()
     members = penalty.members if isinstance(penalty, penalties.Sum) else (penalty,)
-    known = [each for each in members if isinstance(each, penalties.L1 | penalties.L2)]
-    return tuple(Name(type(each).__name__, (each.weight,)) for each in known) if len(known) == len(members) else None
+    names = [_name_of_charge(member) for member in members]
+    return None if None in names else tuple(name for name in names if name is not None)
+
+
+def _name_of_charge(penalty: penalties.Penalty) -> Name | None:
+    match penalty:
+        case penalties.L1() | penalties.L2() | penalties.Contractive():
+            return Name(type(penalty).__name__, (penalty.weight,))
+        case penalties.KLSparsity():
+            return Name(type(penalty).__name__, (penalty.target, penalty.weight))
+        case _:
+            return None
 
 
 def has_plan(objective: Objective) -> bool:
@@ -130,6 +140,8 @@ def has_plan(objective: Objective) -> bool:
     choices, code = objective.choices, objective.choices.code
     if name_of_loss(choices.loss) is None or names_of_penalty(choices.penalty) is None:
         return False
+    if choices.penalty is not None and objective.context.code_size == 1:
+        return False  # whether a weight of one column lies transposed cannot be told
     ends = [followed(network)[-1][1] for network in (objective.encoder, objective.decoder)]
     if ends[1] is not nn.Identity:
         return False

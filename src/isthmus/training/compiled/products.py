@@ -46,8 +46,10 @@ class Update:
     def ahead(self, place: Value, stride: int, height: int, counts: Sequence[Count]) -> None:
         """Told the place of the tile that is next, among the numbers of the product."""
 
-    def __call__(self, tile: list[list[Vector]], place: Value, stride: int, counts: Sequence[Count]) -> None:
-        """Take a tile, of whose vectors there are so many numbers."""
+    def __call__(
+        self, tile: list[list[Vector]], corner: tuple[Value, Value], stride: int, counts: Sequence[Count]
+    ) -> None:
+        """Take a tile, of whose vectors there are so many numbers; its place, and its column."""
         raise NotImplementedError
 
 
@@ -165,7 +167,7 @@ def columns_by_columns(
                     lambda row: right.at(emitter, row, column),
                     lambda row, i: left.at(emitter, row, k, i),
                 )  # fmt: skip
-                update(tile, place, right.size, counts)
+                update(tile, (place, column), right.size, counts)
 
             emitter.loop(begin, end, len(counts) * emitter.width, strip)
 

@@ -51,7 +51,8 @@ class Writer:
 
     def text(self) -> str:
         """The module, with the function ``train(table, thread)``."""
-        parts = [self._part("rows", self._rows), self._part("weights", self._weights)]
+        looks = [self._encode, self._look, self._decode] if self.passes.layout.columns else [self._rows]
+        parts = [self._part(write.__name__, write) for write in (*looks, self._weights)]
         emitter = Emitter(self.module, "train", [POINTER, I64], self.machine)
         table, thread = emitter.arguments
         n_threads, n_steps, waiting = _told(emitter, table, "n_threads", "n_steps", "waiting")
@@ -59,7 +60,7 @@ class Writer:
         def step(index: Value) -> None:
             for turn, part in enumerate(parts, start=1):
                 emitter.builder.call(part, [table, thread, index])
-                _wait(emitter, waiting, emitter.times(emitter.add(emitter.times(index, 2), turn), n_threads))
+                _wait(emitter, waiting, emitter.times(emitter.add(emitter.times(index, len(parts)), turn), n_threads))
 
         emitter.loop(0, n_steps, 1, step)
         emitter.done()
@@ -81,17 +82,42 @@ class Writer:
 
     def _rows(self, emitter: Emitter) -> None:
         """The rows of one thread, from the data to the gradients of all layers."""
-        table, thread, step = emitter.arguments
-        n_rows, n_threads, rows, targets, keys, work, values = _told(
-            emitter, table, "n_rows", "n_threads", "rows", "targets", "keys", "work", "values"
-        )
-        passes, mine = self.passes, _share(emitter, n_rows, thread, n_threads, self.machine.rows)
+        self._encode(emitter)
+        self._decode(emitter)
+
+    def _mine(self, emitter: Emitter) -> list[Value]:
+        """From where to where a thread takes rows."""
+        table, thread, _ = emitter.arguments
+        n_rows, n_threads = _told(emitter, table, "n_rows", "n_threads")
+        return _share(emitter, n_rows, thread, n_threads, self.machine.rows)
+
+    def _encode(self, emitter: Emitter) -> None:
+        """From the data to the codes."""
+        table, _, step = emitter.arguments
+        rows, keys, work, values = _told(emitter, table, "rows", "keys", "work", "values")
+        passes, mine = self.passes, self._mine(emitter)
         (order, rates), key = _of_step(emitter, table, step), emitter.entry(keys, step)
-        n_layers = len(self.plan.layers)
         self._call(emitter, "gather", passes.gather, [rows, order, work, key, *mine])
-        for index in range(n_layers):
-            if index == self.plan.n_encoder and self.plan.is_drawn:
-                self._call(emitter, "draw", passes.draw, [work, rates, key, *mine])
+        for index in range(self.plan.n_encoder):
+            self._call(emitter, f"forward_{index}", partial(passes.forward, index=index), [work, values, *mine])
+        if self.plan.is_drawn:
+            self._call(emitter, "draw", passes.draw, [work, rates, key, *mine])
+
+    def _look(self, emitter: Emitter) -> None:
+        """At the codes of all rows; one thread does."""
+        table, thread, step = emitter.arguments
+        n_rows, work, values = _told(emitter, table, "n_rows", "work", "values")
+        _, rates = _of_step(emitter, table, step)
+        with self._only(emitter, thread, 0):
+            self._call(emitter, "look", self.passes.look, [work, values, rates, n_rows])
+
+    def _decode(self, emitter: Emitter) -> None:
+        """From the codes to the gradients of all layers."""
+        table, _, step = emitter.arguments
+        targets, work, values = _told(emitter, table, "targets", "work", "values")
+        passes, mine, (order, rates) = self.passes, self._mine(emitter), _of_step(emitter, table, step)
+        n_layers = len(self.plan.layers)
+        for index in range(self.plan.n_encoder, n_layers):
             self._call(emitter, f"forward_{index}", partial(passes.forward, index=index), [work, values, *mine])
         self._call(emitter, "loss", passes.loss, [targets, order, work, values, rates, *mine])
         for index in reversed(range(1, n_layers)):
