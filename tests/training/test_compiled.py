@@ -12,6 +12,7 @@ import torch
 from scipy.stats import kstest
 from torch import Tensor
 
+import isthmus
 from isthmus import (
     Autoencoder,
     Callback,
@@ -318,6 +319,19 @@ def test_so_do_clipped_gradients_short_runs_and_those_who_do_not_want_it(monkeyp
     assert Step(objective(), Adam(), precision="bf16", n_rows=8, n_steps=FOREVER).compiled is None
     monkeypatch.setenv("ISTHMUS_COMPILE", "0")
     assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
+
+
+def test_an_llvm_that_does_not_work_is_told_once_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    running._works.cache_clear()
+    monkeypatch.setattr(running, "NOTHING", "this is no program")
+    with pytest.warns(isthmus.IsthmusWarning, match="Steps are not compiled, .* LLVM does not work here"):
+        assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
+    assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
+    running._works.cache_clear()
+
+
+def test_very_large_products_are_left_to_the_libraries() -> None:
+    assert Step(objective(2000, (1000,)), Adam(), n_rows=1000, n_steps=FOREVER).compiled is None
 
 
 class EveryStep(Callback):

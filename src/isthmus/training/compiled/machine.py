@@ -66,7 +66,7 @@ def _give_way() -> Any:
 
 
 class Library:
-    """Compiled functions; they live as long as this.
+    """Compiled functions, which live only as long as this does.
 
     No pass of LLVM goes over the text: what is written is already in the order in which it is to be done, and passes
     would take twice as long as all the rest (measured: 0.6 s of 1.0, for steps that are no faster).

@@ -155,11 +155,10 @@ def columns_by_columns(
 ) -> None:
     """``left.T @ right``, (n, K), (n, N) → (K, N), for some of K; each tile goes to `update`."""
     left, right = factors
+    for begin, end, counts in _strips(emitter, right.size):
 
-    def band(k: Value) -> None:
-        for begin, end, counts in _strips(emitter, right.size):
-
-            def strip(column: Value, counts: Sequence[Count] = counts) -> None:
+        def strip(column: Value, counts: Sequence[Count] = counts) -> None:
+            def band(k: Value) -> None:
                 place = emitter.add(emitter.times(k, right.size), column)
                 update.ahead(place, right.size, part.height, counts)
                 tile = _tile(
@@ -169,6 +168,6 @@ def columns_by_columns(
                 )  # fmt: skip
                 update(tile, (place, column), right.size, counts)
 
-            emitter.loop(begin, end, len(counts) * emitter.width, strip)
+            emitter.loop(part.begin, part.end, part.height, band)
 
-    emitter.loop(part.begin, part.end, part.height, band)
+        emitter.loop(begin, end, len(counts) * emitter.width, strip)
