@@ -26,10 +26,24 @@ from isthmus import (
     MeanSquaredError,
     SaltAndPepper,
 )
-from isthmus.choices import CODES, CORRUPTIONS, LOSSES, PENALTIES, Context, Contractive, Corruption, KLSparsity, Plain
+from isthmus.choices import (
+    CODES,
+    CORRUPTIONS,
+    L1,
+    LOSSES,
+    PENALTIES,
+    Context,
+    Contractive,
+    Corruption,
+    KLSparsity,
+    Plain,
+)
+from isthmus.choices.penalties import Encoding
+from isthmus.data import as_source
 from isthmus.training import Adam, AdamW, Choices, Objective
 from isthmus.training.compiled import running
 from isthmus.training.compiled.running import Stretch
+from isthmus.training.feeding import ResidentFeed, StreamedFeed
 from isthmus.training.products import SLOPES
 from isthmus.training.steps import Step
 
@@ -46,6 +60,22 @@ LOSS: dict[str, Any] = {
     "absolute": MeanAbsoluteError(activation=None),
     "huber": Huber(delta=0.2, activation="sigmoid"),
 }
+
+
+class Louder(L1):
+    """A member made from another, whose formula is not its own."""
+
+    def penalize(self, encoding: Encoding) -> Tensor:
+        return 2.0 * super().penalize(encoding)
+
+
+class Fainter(GaussianNoise):
+    """The same of a corruption."""
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        return 0.5 * super().corrupt(x, generator)
+
+
 MACHINES = {"widest": {}, "eight": {"width": 8, "rows": 4}, "four": {"width": 4, "rows": 8}}
 
 
@@ -171,6 +201,14 @@ def test_threads_change_nothing() -> None:
     for losses, values in ends[1:]:
         assert torch.equal(losses, ends[0][0])
         assert torch.equal(values, ends[0][1])
+
+
+def test_the_number_of_threads_may_change_between_steps() -> None:
+    step, x = Step(objective(), Adam(), n_rows=16, n_steps=FOREVER), rows(16)
+    assert step.compiled is not None
+    step.compiled.operations = 1e9
+    for n_threads in (1, 2, 5, 3, 9):
+        assert bool(step.take(stretch(x, torch.arange(16), [0.01]), n_threads).isfinite().all())
 
 
 def test_many_steps_at_once_are_the_same_steps() -> None:
@@ -307,6 +345,7 @@ def test_silent_units_leave_nothing_denormal() -> None:
         {"loss": "poisson"},
         {"activation": "elu"},
         {"network": Dense((6,), tied=True)},
+        {"penalty": Louder()},
     ],
 )
 def test_the_rest_takes_the_other_paths(chosen: dict[str, Any]) -> None:
@@ -328,6 +367,13 @@ def test_an_llvm_that_does_not_work_is_told_once_and_done_without(monkeypatch: p
         assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
     assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
     running._works.cache_clear()
+
+
+def test_what_is_made_from_a_member_is_not_taken_for_it() -> None:
+    assert running.draws_compiled(objective(corruption=GaussianNoise()))
+    assert not running.draws_compiled(objective(corruption=Fainter()))
+    assert running.is_compilable(objective(penalty=L1()), Adam())
+    assert not running.is_compilable(objective(penalty=Louder()), Adam())
 
 
 def test_very_large_products_are_left_to_the_libraries() -> None:
@@ -364,6 +410,31 @@ def test_a_fit_ends_where_it_does_without(
     np.testing.assert_allclose(compiled.transform(digits), general.transform(digits), atol=0.02)
     if "callbacks" in chosen:
         assert chosen["callbacks"][0].steps == 2 * list(range(1, 5 * 3 + 1))
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 500])
+def test_windows_hold_the_batches(digits: np.ndarray, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isthmus.training.feeding.WINDOW_BYTES", 4 * 64 * 100)
+    source = as_source(digits)
+    feeds = [
+        StreamedFeed(source, np.arange(10, 290), torch.from_numpy, batch_size),
+        ResidentFeed(torch.from_numpy(digits), batch_size),
+    ]
+    for feed in feeds:
+        batches = [batch.clone() for batch in feed.shuffled(torch.Generator().manual_seed(0))]
+        windows = [rows[order] for rows, order in feed.windows(torch.Generator().manual_seed(0))]
+        assert torch.equal(torch.cat(batches), torch.cat(windows))
+        assert all(len(window) % batch_size == 0 for window in windows[:-1])
+
+
+def test_streamed_rows_are_learned_from_alike(digits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "WORTH", 0.0)
+    monkeypatch.setattr("isthmus.training.feeding.WINDOW_BYTES", 4 * 64 * 100)
+    monkeypatch.setattr("isthmus.data.ArraySource.fits_in_memory", False)
+    compiled = Autoencoder(4, max_epochs=3, batch_size=30, random_state=0).fit(digits)
+    monkeypatch.setattr(running, "WORTH", float("inf"))
+    general = Autoencoder(4, max_epochs=3, batch_size=30, random_state=0).fit(digits)
+    np.testing.assert_allclose(compiled.history_["loss"], general.history_["loss"], rtol=1e-4)
 
 
 def test_every_activation_that_has_a_slope_is_written() -> None:

@@ -175,6 +175,10 @@ class Scaling:
             return x
         return x / self._as(self.factor, x) + self._as(self.shift, x)
 
+    def invert_difference(self, x: Tensor) -> Tensor:
+        """Differences of rows in the user's units from those of scaled ones: (n, d) → (n, d)."""
+        return x if self.name == "none" else x / self._as(self.factor, x)
+
     def extended(self, n_features: int, n_more: int) -> Scaling:
         """The same for rows of `n_features` with `n_more` numbers behind them, which stay as they are."""
         if self.name == "none" or not n_more:

@@ -62,7 +62,8 @@ def error_verb(metric: str, *, per_feature: bool) -> Verb:
 
     def errors(model: Any, x: Tensor) -> Tensor:
         target, _ = model.objective_.split(x)
-        difference: Tensor = reconstruct(model, x) - model.scaling_.invert(target)
+        restored = model.objective_.as_dtype(x.dtype).reconstruct(x)
+        difference: Tensor = model.scaling_.invert_difference(restored - target)
         each = difference.square() if metric == "mean-squared" else difference.abs()
         if per_feature:
             return each

@@ -27,11 +27,11 @@ def fit_many(
 ) -> list[Model]:
     """Fit one model for every point of a grid, together where they can be.
 
-    Dense networks that differ in nothing but their seed, code and its size, corruption, penalty, loss, learning rate,
-    schedule, optimiser or number of epochs take their steps together: all their products are one. Each ends as `fit`
-    would end it alone, up to the rounding of sums (a relative 1e-4 in the loss). Other models, such as convolutional
-    ones, those with other layers or another batch size than all the rest, and those that fill the processor by
-    themselves, are fitted one after the other.
+    Models whose steps are compiled (most dense ones, if the run is long enough), on batches of one size, take their
+    steps at the same time, each on a thread of its own, and end bit for bit as `fit` would end them alone. Other dense
+    networks that differ in nothing but their seed, code and its size, corruption, penalty, loss, learning rate,
+    schedule, optimiser or number of epochs take theirs together: all their products are one, and each ends as alone up
+    to the rounding of sums (a relative 1e-4 in the loss). The rest is fitted one after the other.
 
     Parameters
     ----------

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from isthmus.training.products import ALONE, SLOPES, Slope, SplitInput, SplitOutput, product_of
+from isthmus.training.products import (
+    ALONE,
+    SLOPES,
+    Slope,
+    SplitInput,
+    SplitOutput,
+    onednn_linear,
+    prefers_onednn,
+    product_of,
+)
 
 
 class Chain:
@@ -57,6 +67,25 @@ class Chain:
 
 def _divides(n_parts: int, n_features: int, layer: nn.Linear) -> bool:
     return n_parts > 1 and n_features % n_parts == 0 and layer.weight.numel() >= ALONE
+
+
+def through(network: nn.Module, x: Tensor) -> Tensor:
+    """What a network makes of rows, (n, in) → (n, out): where nothing is learned, by the faster matrix library."""
+    linear = onednn_linear()
+    is_plain = torch.is_inference_mode_enabled() and x.device.type == "cpu" and x.dtype == torch.float32
+    if linear is None or not is_plain or not is_chain(network):
+        out: Tensor = network(x)
+        return out
+    for layer, slope in linears(network):
+        fused = "" if slope is None else slope.fused
+        if prefers_onednn(layer.weight, len(x)):
+            x = linear(x, layer.weight, layer.bias, fused or "none", [], "")
+        else:
+            x, fused = layer(x), ""
+        if slope is not None and not fused:
+            given, x = x, torch.empty_like(x)
+            slope.forward(given, x)
+    return x
 
 
 def linears(network: nn.Module) -> list[tuple[nn.Linear, Slope | None]]:

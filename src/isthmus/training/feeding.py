@@ -27,6 +27,11 @@ class Feed:
         """All rows once, in an order drawn from a CPU generator; a batch is valid until the next one is asked for."""
         raise NotImplementedError
 
+    def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same rows in the same order, some batches at a time: rows, (k, d), and the order to take them in."""
+        for x in self.shuffled(generator):
+            yield x, torch.arange(len(x))
+
     @property
     def n_batches(self) -> int:
         """Batches in one pass; the last may be smaller."""
@@ -48,12 +53,11 @@ class ResidentFeed(Feed):
         self.rows, self.n_rows, self.batch_size = rows, len(rows), batch_size
         self._buffer = rows.new_empty(min(batch_size, self.n_rows), rows.shape[1])
 
-    def order(self, generator: torch.Generator) -> Tensor:
-        """The indices of all rows once, in an order drawn from a CPU generator."""
-        return torch.randperm(self.n_rows, generator=generator)
+    def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self.rows, torch.randperm(self.n_rows, generator=generator)
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
-        order = self.order(generator).to(self.rows.device)
+        order = torch.randperm(self.n_rows, generator=generator).to(self.rows.device)
         last = self._buffer[: (self.n_rows - 1) % len(self._buffer) + 1]
         for index in order.split(self.batch_size):
             buffer = self._buffer if len(index) == len(self._buffer) else last
@@ -84,6 +88,15 @@ class StreamedFeed(Feed):
         self._window = batch_size * max(1, WINDOW_BYTES // (bytes_per_row * batch_size))
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
+        for window, order in self._read_ahead(generator):
+            for index in order.split(self.batch_size):
+                yield self.load(window[index.numpy()])
+
+    def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        for window, order in self._read_ahead(generator):
+            yield self.load(window), order
+
+    def _read_ahead(self, generator: torch.Generator) -> Iterator[tuple[np.ndarray, Tensor]]:
         seed = int(torch.randint(2**62, (), generator=generator))
         draw = np.random.default_rng(seed)
         starts = range(0, self.n_rows, self._window)
@@ -94,9 +107,7 @@ class StreamedFeed(Feed):
                 window = ahead.result()
                 following = order[start + self._window : start + 2 * self._window]
                 ahead = reader.submit(self._read, following)
-                mixed = torch.from_numpy(draw.permutation(len(window)))
-                for index in mixed.split(self.batch_size):
-                    yield self.load(window[index.numpy()])
+                yield window, torch.from_numpy(draw.permutation(len(window)))
 
     def _read(self, order: np.ndarray) -> np.ndarray:
         return self.source.read(np.sort(order))

@@ -13,7 +13,7 @@ from torch import Tensor
 from isthmus.training.callbacks import Callback, overrides
 from isthmus.training.compiled.running import Stretch, charge_of, draws_compiled, fresh_keys
 from isthmus.training.devices import precision_for, threads_for
-from isthmus.training.feeding import Feed, ResidentFeed
+from isthmus.training.feeding import Feed
 from isthmus.training.graphs import recorded
 from isthmus.training.history import History
 from isthmus.training.objective import LossParts, Objective, count_multiplications
@@ -255,9 +255,7 @@ def _take_steps(run: Run) -> int:
 
 def takes_many(run: Run) -> bool:
     """Whether steps are compiled, and several can be taken at once: no batch needs anything of the host."""
-    if run.do_step.compiled is None or not isinstance(run.train, ResidentFeed):
-        return False
-    return draws_compiled(run.objective)
+    return run.do_step.compiled is not None and draws_compiled(run.objective)
 
 
 def _take_many(run: Run) -> int:
@@ -273,15 +271,15 @@ def _take_many(run: Run) -> int:
 
 def stretches(run: Run, at_once: int) -> Iterator[tuple[int, Stretch]]:
     """The steps of an epoch, no more than so many at once, each with the number of steps of the epoch before it."""
-    feed = run.train
-    assert isinstance(feed, ResidentFeed)
-    order, size, whole = feed.order(run.order), feed.batch_size, feed.n_rows // feed.batch_size
-    for begin in range(0, whole, min(at_once, CHECK_EVERY)):
-        n_steps = min(at_once, CHECK_EVERY, whole - begin)
-        yield begin, run.stretch(feed.rows, order[begin * size : (begin + n_steps) * size], n_steps)
-    rest = order[whole * size :]
-    if len(rest):
-        yield whole, run.stretch(feed.rows, rest, 1)
+    done, size = 0, run.train.batch_size
+    for rows, order in run.train.windows(run.order):
+        whole = len(order) // size * size
+        for part in (order[:whole], order[whole:]):
+            for index in part.split(min(at_once, CHECK_EVERY) * size):
+                n_steps = -(-len(index) // size)
+                if n_steps:
+                    yield done, run.stretch(rows, index, n_steps)
+                done += n_steps
 
 
 def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:

@@ -36,7 +36,7 @@ def train_many(runs: Sequence[Run]) -> None:
 def _key(run: Run, index: int) -> Any:
     """Equal for runs that can go together; a run that must go alone has a key of its own."""
     work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
-    if takes_many(run) and not run.calls_every_step:
+    if takes_many(run) and not run.calls_every_step and isinstance(run.train, ResidentFeed):
         return ("compiled", run.settings.batch_size, run.train.n_rows)
     if run.do_step.compiled or run.do_step.explicit is None or run.calls_every_step or work > TEAM_WORK:
         return ("alone", index)
@@ -175,5 +175,11 @@ def share_rows(runs: Sequence[Run]) -> None:
     for run in runs:
         if isinstance(run.train, ResidentFeed):
             rows = run.train.rows
-            run.train.rows = next((each for each in held if each.shape == rows.shape and torch.equal(each, rows)), rows)
+            run.train.rows = next((each for each in held if _equal(each, rows)), rows)
             held += [] if any(run.train.rows is each for each in held) else [rows]
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    return one.data_ptr() == other.data_ptr() or torch.equal(one, other)

@@ -16,6 +16,7 @@ from isthmus.choices.losses import Loss
 from isthmus.choices.networks import Network, Pair
 from isthmus.choices.penalties import Encoding, Penalty
 from isthmus.choices.registry import Choice, Context
+from isthmus.training.chains import through
 
 
 class LossParts(NamedTuple):
@@ -191,11 +192,11 @@ class Objective(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes without randomness: (n, d) → (n, code)."""
-        return self.code.deterministic(self.encoder(self.filled(x)))
+        return self.code.deterministic(through(self.encoder, self.filled(x)))
 
     def decode(self, z: Tensor) -> Tensor:
         """Reconstructions in scaled units: (n, code) → (n, d)."""
-        return self.choices.loss.link(self.decoder(z))
+        return self.choices.loss.link(through(self.decoder, z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Rows as they are restored without randomness or corruption: (n, d) → (n, d)."""
@@ -220,7 +221,7 @@ class Objective(nn.Module):
     def row_losses(self, x: Tensor) -> Tensor:
         """The loss of each row as it is reconstructed without corruption, mean over features: (n, d) → (n,)."""
         target, conditions = self.split(x)
-        return self.choices.loss.per_row(self.decoder(_joined(self.encode(x), conditions)), target)
+        return self.choices.loss.per_row(through(self.decoder, _joined(self.encode(x), conditions)), target)
 
 
 def _joined(rows: Tensor, conditions: Tensor | None) -> Tensor:

@@ -8,8 +8,10 @@ when its gradient is still in a register.
 
 ::
 
-    machine ─▶ vectors ─▶ emitter ─▶ products ─▶ program ─▶ running
-                   └────▶ formulas ──────────────▲
+    vectors ─▶ emitter ─▶ products, noise ─▶ adam, coding, columns ─▶ passes ─▶ program ─▶ running
+       └─────▶ formulas ──────────────────────────▲      plans, layout ─▲      machine ─▲
 
-The packages above know `running` only; nothing else imports LLVM, which takes a tenth of a second.
+`plans` says what a program is written for, `formulas` has activations, losses and damage number by number, `passes` the
+parts of a step, `program` their order and how threads share them. Whoever trains knows `running` only, which loads the
+rest, and with it LLVM, when a program is wanted.
 """

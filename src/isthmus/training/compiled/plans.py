@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from isthmus.choices import corruptions, losses, penalties
 from isthmus.choices.codes import Gaussian, GaussianModule, Plain
+from isthmus.choices.registry import Choice
 from isthmus.training.chains import followed
 from isthmus.training.objective import Objective
 from isthmus.training.products import SLOPES
@@ -98,41 +100,36 @@ def names_of_corruption(corruption: corruptions.Corruption | None) -> tuple[Name
     """The names of what a corruption does, one after the other; None where something has no formula."""
     if corruption is None:
         return ()
-    members = corruption.members if isinstance(corruption, corruptions.Chain) else (corruption,)
-    names = [_name_of_damage(member) for member in members]
-    return None if None in names else tuple(name for name in names if name is not None)
+    return _names(corruption.members if type(corruption) is corruptions.Chain else (corruption,))
 
 
-def _name_of_damage(damage: corruptions.Corruption) -> Name | None:
-    match damage:
-        case corruptions.GaussianNoise():
-            numbers: tuple[float | str, ...] = (damage.scale, float(damage.clip is True))
-        case corruptions.Masking() | corruptions.DropEntries():
-            numbers = (damage.fraction,)
-        case corruptions.SaltAndPepper():
-            numbers = (damage.fraction, damage.low, damage.high)
-        case _:
-            return None
-    return Name(type(damage).__name__, tuple(map(float, numbers)))
+_NUMBERS: dict[type, tuple[str, ...]] = {
+    corruptions.GaussianNoise: ("scale", "clip"),
+    corruptions.Masking: ("fraction",),
+    corruptions.DropEntries: ("fraction",),
+    corruptions.SaltAndPepper: ("fraction", "low", "high"),
+    penalties.L1: ("weight",),
+    penalties.L2: ("weight",),
+    penalties.Contractive: ("weight",),
+    penalties.KLSparsity: ("target", "weight"),
+}
+"""The members that have a formula, and what it needs of them; a class made from one of these is another member."""
+
+
+def _names(members: Sequence[Choice]) -> tuple[Name, ...] | None:
+    """The names of members, None where one has no formula."""
+    if any(type(member) not in _NUMBERS for member in members):
+        return None
+    return tuple(
+        Name(type(each).__name__, tuple(float(getattr(each, n)) for n in _NUMBERS[type(each)])) for each in members
+    )
 
 
 def names_of_penalty(penalty: penalties.Penalty | None) -> tuple[Name, ...] | None:
     """The names of what a code is charged for; None where something has no formula."""
     if penalty is None:
         return ()
-    members = penalty.members if isinstance(penalty, penalties.Sum) else (penalty,)
-    names = [_name_of_charge(member) for member in members]
-    return None if None in names else tuple(name for name in names if name is not None)
-
-
-def _name_of_charge(penalty: penalties.Penalty) -> Name | None:
-    match penalty:
-        case penalties.L1() | penalties.L2() | penalties.Contractive():
-            return Name(type(penalty).__name__, (penalty.weight,))
-        case penalties.KLSparsity():
-            return Name(type(penalty).__name__, (penalty.target, penalty.weight))
-        case _:
-            return None
+    return _names(penalty.members if type(penalty) is penalties.Sum else (penalty,))
 
 
 def has_plan(objective: Objective) -> bool:
@@ -145,10 +142,10 @@ def has_plan(objective: Objective) -> bool:
     ends = [followed(network)[-1][1] for network in (objective.encoder, objective.decoder)]
     if ends[1] is not nn.Identity:
         return False
-    if isinstance(code, Gaussian):
+    if type(code) is Gaussian:
         return ends[0] is nn.Identity and choices.penalty is None and code.n_samples == 1 and not code.free_bits
     kind = _code_activation(objective)
-    return isinstance(code, Plain) and (kind is nn.Identity or (kind in SLOPES and ends[0] is nn.Identity))
+    return type(code) is Plain and (kind is nn.Identity or (kind in SLOPES and ends[0] is nn.Identity))
 
 
 def _code_activation(objective: Objective) -> type[nn.Module]:

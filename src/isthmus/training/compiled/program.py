@@ -6,10 +6,12 @@ Neither changes the order of any sum: results do not depend on the number of thr
 
 ::
 
-    rows      gather ─▶ forward ─▶ loss ─▶ backward      every thread some rows
-              ───────────────── wait ─────────────────
-    weights   gradient of a tile ─▶ optimiser            every thread some rows of every weight
-              ───────────────── wait ─────────────────
+    rows      gather ─▶ damage ─▶ encode ─▶ decode ─▶ loss ─▶ backward      every thread some rows
+              ──────────────────────────── wait ───────────────────────
+    weights   gradient of a tile ─▶ optimiser                               every thread some rows of every weight
+              ──────────────────────────── wait ───────────────────────
+
+Where a penalty looks at the codes of the whole batch, all wait for each other after `encode`, and one thread looks.
 """
 
 from __future__ import annotations

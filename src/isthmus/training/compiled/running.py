@@ -66,7 +66,7 @@ def compiles(objective: Objective, optimizer: Optimizer, n_rows: int, n_steps: i
 
 def is_compilable(objective: Objective, optimizer: Optimizer) -> bool:
     """Whether a program can be written for these."""
-    is_adam = isinstance(optimizer, Adam | AdamW) and optimizer.clip_norm is None
+    is_adam = type(optimizer) in {Adam, AdamW} and optimizer.clip_norm is None
     return is_adam and is_explicit(objective) and has_plan(objective)
 
 
@@ -138,7 +138,7 @@ class CompiledSteps:
         self._work = torch.zeros(self.program.layout.size)
         self._table = np.zeros(len(TABLE), dtype=np.int64)
         self._waiting = np.zeros(1, dtype=np.int64)
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool, self._n_others = ThreadPoolExecutor(1), 1  # makes its threads when it is given work
 
     @property
     def n_steps(self) -> int:
@@ -173,9 +173,10 @@ class CompiledSteps:
 
     def _run(self, n_threads: int) -> None:
         train, table = self.program.train, self._table.ctypes.data
-        if self._pool is None and n_threads > 1:
-            self._pool = ThreadPoolExecutor(n_threads - 1)
-        others = [self._pool.submit(train, table, thread) for thread in range(1, n_threads)] if self._pool else []
+        if n_threads - 1 > self._n_others:  # each must have a thread of its own, or they wait for each other for good
+            self._pool.shutdown()
+            self._pool, self._n_others = ThreadPoolExecutor(n_threads - 1), n_threads - 1
+        others = [self._pool.submit(train, table, thread) for thread in range(1, n_threads)]
         train(table, 0)
         for other in others:
             other.result()
