@@ -192,7 +192,7 @@ def s19_cost(sheet: Sheet) -> None:
 def _jacobian_gap(model: Autoencoder, X: np.ndarray) -> float:
     objective, x = model.objective_.as_dtype(torch.float64), torch.from_numpy(X).double()
     jacobian = torch.func.vmap(torch.func.jacrev(lambda one: objective.encode(one[None])[0]))(x)
-    expected = 1e-3 * float(jacobian.square().sum((1, 2)).mean())
+    expected = 1e-3 * float(jacobian.detach().square().sum((1, 2)).mean())
     return abs(float(objective(x, torch.Generator()).penalty.detach()) / expected - 1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isthmus import Autoencoder, ByColumn, Dense, Gaussian, Normal, TopK
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, PENALTIES, Context, Contractive, Plain
-from isthmus.training import Adam, Choices, Objective
+from isthmus.training import Adam, Choices, Objective, chains
 from isthmus.training.chains import is_chain
 from isthmus.training.explicit import is_explicit
 from isthmus.training.products import SLOPES
@@ -159,6 +159,34 @@ def test_large_products_go_to_onednn(n_threads: int, activation: str, monkeypatc
     kinds = compare(wide("huber", activation), torch.rand(640, 300), n_threads)
     assert kinds[0] == kinds[-1] == "OneDnnProduct"
     assert kinds[1] == "Product"
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch is without oneDNN")
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", None])
+@pytest.mark.parametrize("is_large", [True, False])
+def test_what_is_only_applied_goes_to_onednn_too(
+    activation: str | None, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def linear(*given: Any) -> Tensor:
+        calls.append(given)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(*given)
+        return out
+
+    monkeypatch.setattr(chains, "onednn_linear", lambda: linear)
+    monkeypatch.setattr(chains, "prefers_onednn", lambda weight, n_rows: is_large)
+    network, x = wide("huber", activation).encoder, torch.rand(64, 300)
+    with torch.inference_mode():
+        torch.testing.assert_close(chains.through(network, x), network(x), rtol=1e-5, atol=1e-6)
+    assert len(calls) == (3 if is_large else 0)
+    seen: list[Any] = []
+    list(network.children())[-1].register_forward_hook(lambda *given: seen.append(given))
+    with torch.inference_mode():
+        chains.through(network, x)
+    assert len(seen) == 1  # who watches a layer sees it at work
+    chains.through(network, x)  # where something may be learned
+    assert len(calls) == (3 if is_large else 0)
 
 
 def test_vanishing_running_means_are_set_to_zero() -> None:

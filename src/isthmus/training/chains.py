@@ -70,10 +70,13 @@ def _divides(n_parts: int, n_features: int, layer: nn.Linear) -> bool:
 
 
 def through(network: nn.Module, x: Tensor) -> Tensor:
-    """What a network makes of rows, (n, in) → (n, out): where nothing is learned, by the faster matrix library."""
+    """What a network makes of rows, (n, in) → (n, out): where nothing is learned, by the faster matrix library.
+
+    A network with hooks is called as it is, for these want to see its layers at work.
+    """
     linear = onednn_linear()
     is_plain = torch.is_inference_mode_enabled() and x.device.type == "cpu" and x.dtype == torch.float32
-    if linear is None or not is_plain or not is_chain(network):
+    if linear is None or not is_plain or not is_chain(network) or _is_watched(network):
         out: Tensor = network(x)
         return out
     for layer, slope in linears(network):
@@ -86,6 +89,11 @@ def through(network: nn.Module, x: Tensor) -> Tensor:
             given, x = x, torch.empty_like(x)
             slope.forward(given, x)
     return x
+
+
+def _is_watched(network: nn.Module) -> bool:
+    hooks = ("_forward_hooks", "_forward_pre_hooks")  # torch has no public name for whether there are any
+    return any(getattr(layer, name) for layer in network.modules() for name in hooks)
 
 
 def linears(network: nn.Module) -> list[tuple[nn.Linear, Slope | None]]:
