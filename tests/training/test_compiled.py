@@ -376,6 +376,23 @@ def test_what_is_made_from_a_member_is_not_taken_for_it() -> None:
     assert not running.is_compilable(objective(penalty=Louder()), Adam())
 
 
+def test_compiled_steps_need_no_kernel_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, x = objective(), rows(9)
+    ends = []
+    for kernel in (Adam.kernel, "_no_such_kernel"):
+        monkeypatch.setattr(Adam, "kernel", kernel)
+        step = Step(copy.deepcopy(made), Adam(), n_rows=9, n_steps=FOREVER)
+        step(x, 0.1, None)
+        ends.append((step.flat.values.detach().clone(), step.state["exp_avg"].clone()))
+    assert all(torch.equal(*pair) for pair in zip(*ends, strict=True))
+
+
+def test_llvm_is_not_loaded_for_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "is_available", lambda: pytest.fail("asked whether LLVM works"))
+    assert Step(objective(loss="poisson"), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
+    assert Step(objective(), Adam(), n_rows=8, n_steps=10).compiled is None
+
+
 def test_very_large_products_are_left_to_the_libraries() -> None:
     assert Step(objective(2000, (1000,)), Adam(), n_rows=1000, n_steps=FOREVER).compiled is None
 

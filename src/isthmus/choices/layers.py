@@ -33,7 +33,7 @@ INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def blank(kind: Callable[..., nn.Module], *arguments: Any, **named: Any) -> nn.Module:
     """A layer whose parameters are still to be drawn; the global generator is left alone.
 
-    As ``nn.utils.skip_init``, which spends half a second on libraries of torch that nothing else here needs.
+    As ``nn.utils.skip_init``, which loads libraries of torch that nothing else here needs.
     """
     with torch.device("meta"):
         layer = kind(*arguments, **named)

@@ -30,7 +30,7 @@ class Feed:
     def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """The same rows in the same order, some batches at a time: rows, (k, d), and the order to take them in."""
         for x in self.shuffled(generator):
-            yield x, torch.arange(len(x))
+            yield x.contiguous(), torch.arange(len(x))
 
     @property
     def n_batches(self) -> int:
@@ -107,7 +107,7 @@ class StreamedFeed(Feed):
                 window = ahead.result()
                 following = order[start + self._window : start + 2 * self._window]
                 ahead = reader.submit(self._read, following)
-                yield window, torch.from_numpy(draw.permutation(len(window)))
+                yield window, torch.from_numpy(draw.permutation(len(window))).long()
 
     def _read(self, order: np.ndarray) -> np.ndarray:
         return self.source.read(np.sort(order))

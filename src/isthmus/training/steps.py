@@ -185,7 +185,7 @@ class Step:
         )
         self.clip_norm = optimizer.clip_norm
         self.fused = FusedKernel.of(optimizer)
-        self._optimizer = optimizer.build(self.flat.values) if self.fused is None else None
+        self._optimizer = optimizer.build(self.flat.values) if self.fused is None and not is_compiled else None
         self._state = self._fresh_state()
         self.explicit = ExplicitGradient(objective) if by_hand else None
         self.compiled = CompiledSteps(objective, optimizer, self.flat.values.detach(), n_rows) if is_compiled else None

@@ -69,7 +69,7 @@ class Library:
     """Compiled functions, which live only as long as this does.
 
     No pass of LLVM goes over the text: what is written is already in the order in which it is to be done, and passes
-    would take twice as long as all the rest (measured: 0.6 s of 1.0, for steps that are no faster).
+    would take longer than all the rest, for steps that are no faster.
 
     Parameters
     ----------

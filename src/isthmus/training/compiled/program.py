@@ -25,7 +25,7 @@ from functools import lru_cache, partial
 from llvmlite import ir
 
 from isthmus.training.compiled.emitter import I64, POINTER, Emitter, Value
-from isthmus.training.compiled.machine import GIVE_WAY, Library, Machine, machine
+from isthmus.training.compiled.machine import GIVE_WAY, Library, machine
 from isthmus.training.compiled.passes import Passes
 from isthmus.training.compiled.plans import RATES, TABLE, Plan
 from isthmus.training.compiled.vectors import intrinsic
@@ -40,16 +40,14 @@ class Writer:
 
     Parameters
     ----------
-    plan
-        What for.
-    machine
-        For which processor.
+    passes
+        What it is made of.
     """
 
-    def __init__(self, plan: Plan, machine: Machine) -> None:
-        self.plan, self.machine, self.passes = plan, machine, Passes(plan, machine)
+    def __init__(self, passes: Passes) -> None:
+        self.passes, self.plan, self.machine = passes, passes.plan, passes.machine
         self.module = ir.Module()
-        self.module.triple = machine.triple
+        self.module.triple = self.machine.triple
 
     def text(self) -> str:
         """The module, with the function ``train(table, thread)``."""
@@ -222,9 +220,9 @@ class Program:
     """
 
     def __init__(self, plan: Plan) -> None:
-        writer = Writer(plan, machine())
-        self.plan, self.layout = plan, writer.passes.layout
-        self._library = Library(writer.text())
+        passes = Passes(plan, machine())
+        self.plan, self.layout = plan, passes.layout
+        self._library = Library(Writer(passes).text())
         self.train = self._library.function("train", ctypes.c_void_p, ctypes.c_int64)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from isthmus.training.compiled.program import Program
 
 WORTH = 0.4
-"""Seconds that a run must be expected to gain; to write and to compile a program takes 0.2 to 0.5."""
+"""Seconds that a run must be expected to gain; to write and to compile a program takes 0.3 to 0.6."""
 GAINED_PER_STEP, GAINED_PER_OPERATION = 1e-4, 3e-12
 """Seconds that a step gains, and what it gains for each floating-point operation."""
 MOST_OPERATIONS = 1e10
@@ -61,7 +61,8 @@ def compiles(objective: Objective, optimizer: Optimizer, n_rows: int, n_steps: i
     """Whether so many steps can be compiled, and gain more time than that takes."""
     operations = 6.0 * n_rows * count_parameters(objective)
     gained = n_steps * (GAINED_PER_STEP + GAINED_PER_OPERATION * operations)
-    return gained > WORTH and operations < MOST_OPERATIONS and is_available() and is_compilable(objective, optimizer)
+    is_worth_it = gained > WORTH and operations < MOST_OPERATIONS
+    return is_worth_it and is_compilable(objective, optimizer) and is_available()  # the last loads LLVM
 
 
 def is_compilable(objective: Objective, optimizer: Optimizer) -> bool:
@@ -157,8 +158,9 @@ class CompiledSteps:
         most_threads
             Threads that may share the work, on which the result does not depend; None: those of torch.
         """
-        assert steps.rows.is_contiguous()
-        assert steps.targets.is_contiguous()
+        for tensor, kind in ((steps.rows, torch.float32), (steps.targets, torch.float32), (steps.order, torch.int64)):
+            assert tensor.is_contiguous()
+            assert tensor.dtype == kind
         n_steps = len(steps.rates)
         rates, losses = self._rates(steps, int(state["step"])), torch.empty(n_steps, PARTS)
         n_threads = max(1, min(most_threads or torch.get_num_threads(), int(self.operations / OPERATIONS_PER_THREAD)))

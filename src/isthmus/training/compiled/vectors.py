@@ -15,7 +15,7 @@ F32, I32 = ir.FloatType(), ir.IntType(32)
 class Vector:
     """As many single-precision numbers as a register holds.
 
-    Sums of products are rounded once, as processors do it. What is no number stays none in every operation.
+    Sums of products are rounded once, as processors do it. What is no number stays none, but for `log`.
 
     Parameters
     ----------
