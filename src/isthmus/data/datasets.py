@@ -1,8 +1,8 @@
 """Named sets: where they are on this machine, how to get them, and their contents as arrays.
 
-A set's files are looked for in ``$ISTHMUS_DATA``, then in the user's cache folder (``$ISTHMUS_CACHE``, else
-``$XDG_CACHE_HOME/isthmus``, else ``~/.cache/isthmus``), checked by hash, and where they are missing downloaded from
-their home, if that home offers the very files. None is part of this library; each has terms of its own.
+A set's files are looked for in ``$ISTHMUS_DATA``, then in the user's cache folder (``$ISTHMUS_CACHE``, else the
+platform's, such as ``~/.cache/isthmus``), and checked by hash. Missing files are downloaded from their home where that
+home offers the very files. No set is part of this library; each has its own terms.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 
-from isthmus.atomic import atomic
 from isthmus.choices.registry import unknown
 from isthmus.data.formats import read_idx
 from isthmus.exceptions import DataError
@@ -100,7 +98,7 @@ class _Entry:
 
 def data_folders() -> list[Path]:
     """The folders in which sets are looked for, in order; downloads go to the last."""
-    cache = os.environ.get("ISTHMUS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "isthmus"
+    cache = os.environ.get("ISTHMUS_CACHE") or platformdirs.user_cache_dir("isthmus")
     given = os.environ.get("ISTHMUS_DATA")
     return [*([Path(given).expanduser()] if given else []), Path(cache).expanduser()]
 
@@ -189,7 +187,7 @@ def _fetch(file: File, entry: _Entry) -> Path:
     target = data_folders()[-1] / file.path
     try:
         _download(file, target)
-    except (urllib.error.URLError, OSError) as error:
+    except OSError as error:
         raise DataError(_absent(file, entry, f"the download from {file.url} failed: {error}")) from None
     return target
 
@@ -215,17 +213,57 @@ def _check(path: Path, file: File, _modified: int) -> None:
 
 
 def _download(file: File, target: Path) -> None:
-    """Download to a temporary name with a progress bar, check, rename."""
-    from rich.progress import wrap_file  # noqa: PLC0415  # only here, and not cheap
+    """Download with a progress bar; the file appears under its name only if its hash is the published one.
 
-    with urllib.request.urlopen(file.url, timeout=60) as answer:  # noqa: S310  # our own table
-        target.parent.mkdir(parents=True, exist_ok=True)
-        total = int(answer.headers.get("Content-Length") or 0)
-        with atomic(target) as temporary:
-            with wrap_file(answer, total=total, description=target.name) as stream, temporary.open("wb") as out:
-                while block := stream.read(2**20):
-                    out.write(block)
-            _check(temporary, file, 0)
+    Raises
+    ------
+    OSError
+        The server cannot be reached or does not have the file, or the file cannot be written.
+    DataError
+        What was downloaded is another file.
+    """
+    import pooch  # noqa: PLC0415  # loads requests, which only a download needs
+
+    bar, known_hash = _DownloadBar(target.name), f"{file.algorithm}:{file.digest}"
+    downloader = pooch.HTTPDownloader(progressbar=bar, timeout=60)
+    try:
+        pooch.retrieve(file.url, known_hash, target.name, target.parent, downloader=downloader)
+    except ValueError as error:  # pooch's word for another hash
+        raise DataError(f"What {file.url} gave is not the published file: {error}") from None
+    finally:
+        bar.close()
+
+
+class _DownloadBar:
+    """A progress bar of rich as pooch drives one: `total` is set, then `update` counts bytes."""
+
+    def __init__(self, name: str) -> None:
+        from rich.progress import Progress  # noqa: PLC0415  # not cheap, and only a download shows it
+
+        self._progress = Progress(transient=True)
+        self._task = self._progress.add_task(name, total=None)
+        self._progress.start()
+
+    @property
+    def total(self) -> float | None:
+        """Bytes of the whole file."""
+        return self._progress.tasks[0].total
+
+    @total.setter
+    def total(self, n_bytes: int) -> None:
+        self._progress.update(self._task, total=n_bytes or None)
+
+    def update(self, n_bytes: int) -> None:
+        """Count so many bytes more."""
+        self._progress.advance(self._task, n_bytes)
+
+    def reset(self) -> None:
+        """Count from zero again."""
+        self._progress.update(self._task, completed=0)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()
 
 
 def _info(entry: _Entry) -> DatasetInfo:

@@ -35,8 +35,8 @@ from isthmus.training.checkpoint import continue_from
 from isthmus.training.devices import PRECISIONS
 from isthmus.training.feeding import Feed, Loader, ResidentFeed, StreamedFeed
 
-AUTO = OneOf(("auto",))
-FLAG = OneOf((True, False))
+AUTO: Rule = OneOf(("auto",))
+FLAG: Rule = OneOf((True, False))
 RULES: Mapping[str, Rule] = {
     "code_size": Whole(1),
     "conditional": FLAG,

@@ -31,7 +31,7 @@ from isthmus.files.model_file import State, write_state
 from isthmus.training import OPTIMIZERS, SCHEDULES, History, LossParts, Objective, ProgressBar, Run, Settings, train
 from isthmus.training.feeding import Loader
 
-AUTO = OneOf(("auto",))
+AUTO: Rule = OneOf(("auto",))
 _ACTIVATIONS = tuple(kind for kind in ACTIVATIONS.values() if isinstance(kind, type))
 
 

@@ -23,7 +23,7 @@ from isthmus.tasks.anomaly.rows import Rows
 from isthmus.tasks.anomaly.scoring import PARTS, Reading
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Threshold
 
-AUTO = OneOf(("auto",))
+AUTO: Rule = OneOf(("auto",))
 DEFAULT_CALIBRATION = 0.25
 
 
