@@ -306,8 +306,9 @@ def objective_of(fitted: Json, context: Context, arrays: Arrays, network: Any = 
     """The trained objective of a file: its choices as they were at fit, with its weights."""
     made: Json = {name: decode(fitted.get(name), name) for name in FIVE if name != "network" or network is None}
     made = {"network": NETWORKS.resolve(network)} | made if network is not None else made
-    wrong = [KINDS[name].noun for name, member in made.items() if not isinstance(member, KINDS[name].base | None)]
-    mistakes = [f"it has no {noun}." for noun in wrong] or [m for c in made.values() if c for m in c.mistakes()]
+    wrong = [name for name, member in made.items() if not isinstance(member, KINDS[name].base)]
+    wrong = [name for name in wrong if made[name] is not None or name not in ("corruption", "penalty")]
+    mistakes = [f"it has no {name}." for name in wrong] or [text for c in made.values() if c for text in c.mistakes()]
     if mistakes:
         raise ModelFileError(f"its header does not fit: {mistakes[0]}")
     five = training.Choices(**made)
@@ -317,8 +318,23 @@ def objective_of(fitted: Json, context: Context, arrays: Arrays, network: Any = 
 
 
 def weights(module: torch.nn.Module) -> dict[str, np.ndarray]:
-    """All that a module has learned, by name; a weight that two layers share is kept once."""
-    return {name: tensor.detach().cpu().numpy() for name, tensor in _unshared(module).items()}
+    """All that a module has learned, by name; a weight that two layers share is kept once.
+
+    Raises
+    ------
+    ModelFileError
+        A weight is NaN or infinite: a file of it would be refused when it is loaded.
+    """
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in _unshared(module).items()}
+    _check_learned(module, arrays)
+    return arrays
+
+
+def _check_learned(module: torch.nn.Module, arrays: Arrays) -> None:
+    """Parameters are finite; buffers, such as the mask of an attention layer, may be infinite, but not NaN."""
+    parameters = {name for name, _ in module.named_parameters()}
+    for name, array in arrays.items():
+        check_finite(name, array if name in parameters else np.where(np.isinf(array), 0.0, array))
 
 
 def _unshared(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -406,8 +422,7 @@ def _compare(wanted: Mapping[str, torch.Tensor], arrays: Arrays) -> None:
 def put_weights(module: torch.nn.Module, arrays: Arrays) -> None:
     """The inverse of `weights`."""
     _compare(_unshared(module), arrays)
-    for name, array in arrays.items():
-        check_finite(name, array)
+    _check_learned(module, arrays)
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     try:
         module.load_state_dict(tensors, strict=False)
