@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,8 +22,22 @@ from isthmus.choices.registry import Choice, Context, Registry, unknown
 from isthmus.data import Scaling
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State, read_state, reading
-from isthmus.files.records import Arrays, Count, Json, Numbers, Record, Size, check_arrays, check_finite, convert
+from isthmus.files.records import (
+    Arrays,
+    Count,
+    Json,
+    Numbers,
+    Record,
+    Size,
+    check_arrays,
+    check_fields,
+    check_finite,
+    convert,
+)
 from isthmus.training.checkpoint import KIND, model_state
+
+if TYPE_CHECKING:
+    from isthmus.data.tables import Schema
 
 KINDS: dict[str, Registry[Any]] = {
     registry.noun: registry
@@ -139,7 +153,10 @@ def decode(value: Any, kind: str | None = None) -> Any:  # noqa: PLR0911  # one 
     if set(value) == {"tuple"}:
         return tuple(decode(part, kind) for part in _listed(value["tuple"]))
     if set(value) == {"mapping"}:
-        return {decode(name): decode(part) for name, part in map(_listed, _listed(value["mapping"]))}
+        pairs = [_listed(pair) for pair in _listed(value["mapping"])]
+        if not all(len(pair) == 2 and isinstance(pair[0], str | int | float | None) for pair in pairs):
+            raise ModelFileError("its header has a mapping that is not a list of names with their values.")
+        return {name: decode(part) for name, part in pairs}
     if {"class", "params"} <= set(value) <= {"class", "params", "choice", "module"}:
         member = convert(value, _Member, "choice")
         kind = member.choice or kind
@@ -295,6 +312,26 @@ def scaling_of(name: str, arrays: Arrays, n_features: int) -> Scaling:
 
 
 FIVE = ("network", "code", "corruption", "penalty", "loss")
+
+
+class SchemaValues(Record, frozen=True):
+    """The columns of a table, each with the fields of its kind."""
+
+    n_rows: Count
+    columns: list[Json]
+
+
+def schema_of(values: Json) -> Schema:
+    """The schema of a file, after every field of every column was checked against its type."""
+    from isthmus.data.tables import Schema  # noqa: PLC0415  # reading tables takes a while to load
+    from isthmus.data.tables.columns import KINDS as COLUMNS  # noqa: PLC0415
+
+    for place, column in enumerate(convert(values, SchemaValues, "schema").columns):
+        where = f"schema.columns[{place}]"
+        if not isinstance(column.get("kind"), str) or column["kind"] not in COLUMNS:
+            raise ModelFileError(f"its header does not fit: {where} is of no known kind of column.")
+        check_fields({name: part for name, part in column.items() if name != "kind"}, COLUMNS[column["kind"]], where)
+    return Schema.from_json(values)
 
 
 def fitted_choices(objective: training.Objective) -> Json:

@@ -7,6 +7,7 @@ can be read, and one that is read has every field in the type and shape that the
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Mapping
@@ -127,6 +128,19 @@ def convert(values: Any, record: type[R], where: str = "values") -> R:
     except msgspec.ValidationError as error:
         text = str(error).replace("`$", f"`{where}").replace("object", "record")
         raise ModelFileError(f"its header does not fit: {text} (kind {record.__name__}).") from None
+
+
+def check_fields(values: Json, cls: type[Any], where: str) -> None:
+    """Refuse values that are not the fields of a dataclass, by name and type, or numbers that are not finite."""
+    unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
+    infinite = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+    try:
+        if unknown or infinite:
+            raise msgspec.ValidationError(f"`{(unknown or infinite)[0]}` is unknown or not finite - at `$`")  # noqa: TRY301
+        msgspec.convert(values, cls)
+    except msgspec.ValidationError as error:
+        text = str(error).replace("`$", f"`{where}")
+        raise ModelFileError(f"its header does not fit: {text} (kind {cls.__name__}).") from None
 
 
 def check_arrays(arrays: Arrays, declared: Declared, sizes: Mapping[str, int] | None = None) -> None:

@@ -177,9 +177,7 @@ def from_state(cls: type, state: State, *, network: Any = None, device: str = "a
 def _restore_rows(detector: Any, values: DetectorValues, arrays: Arrays) -> None:
     detector.device_ = str(choose_device(detector.device))
     if values.schema is not None:
-        from isthmus.data.tables import Schema  # noqa: PLC0415  # reading tables takes a while to load
-
-        detector.schema_ = Schema.from_json(values.schema)
+        detector.schema_ = persistence.schema_of(values.schema)
     if values.feature_names is not None:
         detector.feature_names_in_ = np.asarray(values.feature_names, dtype=object)
     detector.feature_shape_, detector.columns_shape_ = tuple(values.feature_shape), tuple(values.columns_shape)

@@ -225,7 +225,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         if values.n_members > len(state.arrays):
             raise ModelFileError(f"its header does not fit: there are fewer arrays than n_members={values.n_members}.")
         imputer = persistence.make_estimator(cls, values.params)
-        imputer.schema_ = Schema.from_json(values.schema)
+        imputer.schema_ = persistence.schema_of(values.schema)
         width = imputer.schema_.width
         declared = _declared(values.n_members, values.ridge is not None)
         check_arrays(state.arrays, declared, {"features": width})
