@@ -83,7 +83,8 @@ REFUSED: list[tuple[str, tuple[Any, ...], Any, str]] = [
         "more layers than the file",
     ),
     ("dense-frame", ("values", "feature_names"), ["a"], "feature_names has 1 entries, but 6 are needed"),
-    ("conditional", ("values", "classes"), ["a"], "classes has 1 entries, but 2 are needed"),
+    ("conditional", ("values", "classes", "values"), ["a"], "classes has 1 entries, but 2 are needed"),
+    ("conditional", ("values", "classes", "dtype"), "V999999999", "labels have no dtype 'V999999999'"),
     ("convolutional", SHAPE, [8, 10**6], "do not fit its network"),
     (
         "convolutional",

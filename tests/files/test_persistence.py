@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -30,8 +31,17 @@ from isthmus import (
 from isthmus.choices import CORRUPTIONS, PENALTIES, Corruption, Penalty
 from isthmus.choices.registry import Context
 from isthmus.estimators import persistence
+from isthmus.estimators.autoencoder_state import AutoencoderValues, Settled, declared
 from isthmus.exceptions import ModelFileError
 from isthmus.files import read_state
+from isthmus.tasks.anomaly import keeping as anomaly
+from isthmus.tasks.anomaly.signals import SignalValues
+from isthmus.tasks.imputation.imputer import ImputerValues
+from isthmus.tasks.recommendation import keeping as recommendation
+from isthmus.tasks.transfer import DECLARED as TRANSFER
+from isthmus.tasks.transfer import ClassifierValues
+from isthmus.training.checkpoint import DECLARED as CHECKPOINT
+from isthmus.training.checkpoint import RunValues
 
 X = np.random.default_rng(0).normal(size=(80, 6))
 HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
@@ -134,6 +144,15 @@ def test_a_classifier_without_an_encoder_and_of_a_frame(tmp_path: Path) -> None:
     loaded = load(model.save(tmp_path / "m.safetensors"))
     assert loaded.feature_names_in_.tolist() == list("abcdef")
     assert load(model.set_params(encoder=None).save(tmp_path / "m.safetensors")).encoder is None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "bool", "float32", "str", "object"])
+def test_labels_keep_their_dtype(dtype: str, tmp_path: Path) -> None:
+    labels = (Y == "high").astype(int) if dtype not in ("str", "object") else Y
+    model = EncoderClassifier(autoencoder(), max_epochs=1, random_state=0).fit(X, labels.astype(dtype))
+    predicted, loaded = model.predict(X), load(model.save(tmp_path / "m.safetensors")).predict(X)
+    assert loaded.dtype == predicted.dtype
+    np.testing.assert_array_equal(loaded, predicted)
 
 
 def test_a_detector_keeps_the_autoencoder_that_it_was_given(tmp_path: Path) -> None:
@@ -263,6 +282,27 @@ def test_an_own_member_loads_in_another_process_once_its_module_is_imported(tmp_
 def test_everything_known_of_the_data_is_declared() -> None:
     known = {field.name for field in fields(Context)} - {"ranges"}
     assert known == set(persistence.ContextValues.__struct_fields__)
+
+
+def test_the_page_on_the_model_file_names_every_declared_field_and_array() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "model-file.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([^`]+)`", page))
+    records = (
+        AutoencoderValues,
+        Settled,
+        persistence.ContextValues,
+        anomaly.DetectorValues,
+        SignalValues,
+        ImputerValues,
+        ClassifierValues,
+        recommendation.RecommenderValues,
+        RunValues,
+    )
+    fields_ = {name for record in records for name in record.__struct_fields__}
+    arrays = {*declared(Autoencoder), *anomaly.DECLARED, *TRANSFER, *recommendation.DECLARED, *CHECKPOINT}
+    prefixes = {name.partition(".")[0] for name in named}
+    assert not fields_ - named - {"batch_size", "learning_rate"}
+    assert not {name.partition(".")[0] for name in arrays} - prefixes
 
 
 def test_a_wrong_device_or_network_is_no_fault_of_the_file(tmp_path: Path) -> None:

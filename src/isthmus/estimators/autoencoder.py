@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from isthmus.choices import Observed
 from isthmus.choices.registry import unknown
 from isthmus.data import Scaling
-from isthmus.estimators import autoencoder_state, persistence
+from isthmus.estimators import autoencoder_state, params_json
 from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
 from isthmus.estimators.fitting import CHOICES, Prepared, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
@@ -359,7 +359,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             member = getattr(fitted, name, None) or made.get(name)
             params[name] = params[name] if member is None else member
         params |= getattr(self, "settled_", {})
-        plain: dict[str, Any] = persistence.encode(params)
+        plain: dict[str, Any] = params_json.encode(params)
         return plain
 
     def set_params(self, **params: Any) -> Self:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from isthmus.choices.registry import Context
-from isthmus.estimators import persistence
+from isthmus.estimators import params_json, persistence
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Count, Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
@@ -38,7 +38,7 @@ class AutoencoderValues(Record, frozen=True):
     params: Json
     choices: Json
     context: persistence.ContextValues
-    classes: list[str | int | float | bool] | None
+    classes: persistence.Labels | list[str | int | float | bool] | None
     feature_names: list[str] | None
     scaling: str
     history: list[dict[str, float]]
@@ -50,7 +50,7 @@ class AutoencoderValues(Record, frozen=True):
     def check(self, context: Context) -> None:
         """Refuse lists whose lengths do not fit."""
         wanted = (
-            ("classes", self.classes, context.n_conditions),
+            ("classes", None if self.classes is None else persistence.labels_of(self.classes), context.n_conditions),
             ("feature_names", self.feature_names, context.n_features),
         )
         for name, found, length in wanted:
@@ -70,11 +70,11 @@ def to_state(model: Autoencoder) -> State:
     """All that is needed to make a fitted model again; what it answers does not depend on parameters set since."""
     named = hasattr(model, "feature_names_in_")
     values = AutoencoderValues(
-        params=persistence.params_to_json(model.get_params(deep=False)),
+        params=params_json.params_to_json(model.get_params(deep=False)),
         choices=model.describe(),
         fitted=persistence.fitted_choices(model.objective_),
         context=persistence.context_values(model.objective_.context),
-        classes=model.classes_.tolist() if model.objective_.context.n_conditions else None,
+        classes=persistence.labels_to_json(model.classes_) if model.objective_.context.n_conditions else None,
         feature_names=[*map(str, model.feature_names_in_)] if named else None,
         scaling=model.scaling_.name,
         history=list(model.history_.rows),
@@ -95,7 +95,7 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     """The inverse of `to_state`."""
     values = unpack(state, AutoencoderValues, declared(cls))
     own_modules = {} if network is None else {"network": network}
-    model = persistence.make_estimator(cls, values.params, **own_modules, device=device)
+    model = params_json.make_estimator(cls, values.params, **own_modules, device=device)
     context = persistence.context_of(values.context)
     values.check(context)
     fitted = values.choices if values.fitted is None else values.fitted  # not in files of format 1
@@ -109,7 +109,7 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     model.history_, model.pretraining_history_ = History(values.history), []
     model.feature_shape_, model.n_features_in_ = context.feature_shape, context.n_features
     if values.classes is not None:
-        model.classes_ = np.asarray(values.classes)
+        model.classes_ = persistence.labels_of(values.classes)
     if values.feature_names is not None:
         model.feature_names_in_ = np.asarray(values.feature_names, dtype=object)
     model.n_epochs_, model.stop_reason_ = values.n_epochs, values.stop_reason

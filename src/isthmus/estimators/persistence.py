@@ -1,25 +1,23 @@
-"""An estimator as a state, and back: JSON for what it was told and learned, arrays for its weights."""
+"""What estimators share in their files: what was learned of data, weights, estimators within estimators; `load`."""
 
 from __future__ import annotations
 
-import importlib
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from torch.overrides import TorchFunctionMode
 
-from isthmus import choices, training
-from isthmus.choices.corruptions import Chain
+from isthmus import training
 from isthmus.choices.networks import NETWORKS, Modules
-from isthmus.choices.penalties import Sum
-from isthmus.choices.registry import Choice, Context, Registry, unknown
+from isthmus.choices.registry import Context
 from isthmus.data import Scaling
+from isthmus.estimators import params_json
+from isthmus.estimators.params_json import public_class
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State, read_state, reading
 from isthmus.files.records import (
@@ -39,191 +37,7 @@ from isthmus.training.checkpoint import KIND, model_state
 if TYPE_CHECKING:
     from isthmus.data.tables import Schema
 
-KINDS: dict[str, Registry[Any]] = {
-    registry.noun: registry
-    for registry in (
-        choices.NETWORKS,
-        choices.CODES,
-        choices.CORRUPTIONS,
-        choices.PENALTIES,
-        choices.LOSSES,
-        training.SCHEDULES,
-        training.OPTIMIZERS,
-        training.PRETRAININGS,
-    )
-}
-"""The registries of choices by what a member is called, which is the name of the parameter that holds it."""
-COMPOSED: Mapping[str, tuple[type[Choice], ...]] = {"corruption": (Chain,), "penalty": (Sum,)}
-"""Members that have no short name, because a list of members means them."""
-
-
-E = TypeVar("E")
 M = TypeVar("M", bound=torch.nn.Module)
-
-
-def add_kind(registry: Registry[Any]) -> None:
-    """Let files hold the members of one more registry, such as that of a task."""
-    KINDS[registry.noun] = registry
-
-
-# -- parameters --------------------------------------------------------------------------------------------------------
-
-
-def encode(value: Any) -> Any:
-    """A parameter as plain data for people: choices become their class and parameters."""
-    return _encode(value, qualified=False)
-
-
-def params_to_json(params: Mapping[str, Any]) -> Json:
-    """Parameters for a file, from which `params_from_json` makes them again.
-
-    Values of types that a file does not keep, such as callbacks and generators, become None.
-    """
-    return {name: _encode(() if name == "callbacks" else value, qualified=True) for name, value in params.items()}
-
-
-def _encode(value: Any, *, qualified: bool) -> Any:  # noqa: PLR0911  # one line a type
-    def each(params: Mapping[Any, Any]) -> Json:
-        return {name: _encode(part, qualified=qualified) for name, part in params.items()}
-
-    if isinstance(value, Modules | torch.nn.Module):
-        named: Json = {"class": "Modules", "params": {}}  # code is never written to a file
-        return {"choice": NETWORKS.noun, **named} if qualified else named
-    if isinstance(value, Choice):
-        origin = _origin(type(value)) if qualified else {}
-        return {**origin, "class": type(value).__name__, "params": each(value.get_params(deep=False))}
-    if isinstance(value, BaseEstimator):
-        return {"estimator": type(value).__name__, "params": params_to_json(value.get_params(deep=False))}
-    if isinstance(value, Mapping):
-        # Pairs in a file: a column may be called "class", and the names of columns need not be texts.
-        return {"mapping": [[plain(name), part] for name, part in each(value).items()]} if qualified else each(value)
-    if isinstance(value, tuple):
-        return {"tuple": [_encode(part, qualified=qualified) for part in value]}
-    if isinstance(value, list):
-        return [_encode(part, qualified=qualified) for part in value]
-    return plain(value)
-
-
-def plain(value: Any) -> Any:
-    """A number, text or truth value as JSON has it; None for all else."""
-    found = value.item() if isinstance(value, np.generic) else value
-    return found if isinstance(found, str | int | float | bool | None) else None
-
-
-def _origin(member: type[Choice]) -> Json:
-    """Which choice a class is a member of, and the module of one that is not the library's own."""
-    kind = next((noun for noun, registry in KINDS.items() if issubclass(member, registry.base)), None)
-    return {"choice": kind} | ({} if _is_ours(member) else {"module": member.__module__})
-
-
-def _is_ours(member: type) -> bool:
-    return member.__module__.partition(".")[0] == "isthmus"
-
-
-class _Member(Record, frozen=True):
-    """A choice as it stands in a file; `choice` and `module` are not in files of format 1."""
-
-    name: str = msgspec.field(name="class")
-    params: Json
-    choice: str | None = None
-    module: str | None = None
-
-
-class _Estimator(Record, frozen=True):
-    """An estimator that is a parameter of another one."""
-
-    estimator: str
-    params: Json
-
-
-def decode(value: Any, kind: str | None = None) -> Any:  # noqa: PLR0911  # one line a type
-    """The inverse of `_encode`.
-
-    Parameters
-    ----------
-    value
-        What stands in the file.
-    kind
-        The choice that a member of format 1 belongs to, by the parameter that holds it.
-    """
-    if isinstance(value, list):
-        return [decode(part, kind) for part in value]
-    if not isinstance(value, Mapping):
-        return value
-    if set(value) == {"tuple"}:
-        return tuple(decode(part, kind) for part in _listed(value["tuple"]))
-    if set(value) == {"mapping"}:
-        pairs = [_listed(pair) for pair in _listed(value["mapping"])]
-        if not all(len(pair) == 2 and isinstance(pair[0], str | int | float | None) for pair in pairs):
-            raise ModelFileError("its header has a mapping that is not a list of names with their values.")
-        return {name: decode(part) for name, part in pairs}
-    if {"class", "params"} <= set(value) <= {"class", "params", "choice", "module"}:
-        member = convert(value, _Member, "choice")
-        kind = member.choice or kind
-        return _made(_class_of(member, kind), member.params, kind)
-    if set(value) == {"estimator", "params"}:
-        estimator = convert(value, _Estimator, "estimator")
-        return _made(_public(estimator.estimator), estimator.params)
-    return {name: decode(part) for name, part in value.items()}
-
-
-def _made(cls: type[E], values: Json, kind: str | None = None, **others: Any) -> E:
-    """An object of its parameters; for an estimator each parameter says by its name what choice it holds."""
-    known = cls._get_param_names()  # type: ignore[attr-defined]  # scikit-learn's, of every estimator and choice
-    wrong = [unknown(f"parameter of {cls.__name__}", name, known) for name in values if name not in known]
-    if wrong:
-        raise ModelFileError(f"its header does not fit: {wrong[0]}")
-    given = {name: value for name, value in values.items() if name not in others}
-    params = {name: decode(value, kind or (name if name in KINDS else None)) for name, value in given.items()}
-    return cls(**params, **others)
-
-
-def make_estimator(cls: type[E], params: Json, **others: Any) -> E:
-    """An estimator with the parameters of a file, some of them replaced by others."""
-    return _made(cls, params, **others)
-
-
-def _class_of(member: _Member, kind: str | None) -> type[Choice]:
-    """The class of a member: of its choice where that is known, and of the module that it came from."""
-    if member.name == "Modules":
-        raise ModelFileError(
-            "the model was built from modules of your own, and their code is not in the file; "
-            "give them again: isthmus.load(path, network=(encoder, decoder))."
-        )
-    if member.choice is not None and member.choice not in KINDS:
-        raise ModelFileError(f"its header does not fit: {unknown('kind of choice', member.choice, KINDS)}")
-    nouns = [member.choice] if member.choice else sorted(KINDS, key=lambda noun: noun != kind)
-    found = [cls for noun in nouns for cls in _classes(noun) if cls.__name__ == member.name]
-    if member.choice:  # a member of one's own is never taken for one of the library, nor the other way round
-        found = [cls for cls in found if _is_ours(cls) == (member.module is None)]
-    found.sort(key=lambda cls: cls.__module__ != member.module)
-    if not found:
-        raise ModelFileError(_missing_member(member, kind))
-    return found[0]
-
-
-def _classes(noun: str) -> list[type[Choice]]:
-    return [*KINDS[noun].members.values(), *COMPOSED.get(noun, ())]
-
-
-def _missing_member(member: _Member, kind: str | None) -> str:
-    noun, home = (
-        kind or "choice",
-        f"the module {member.module!r}" if member.module not in (None, "__main__") else "the module with its class",
-    )
-    known = ", ".join(
-        sorted(cls.__name__ for registry in ([kind] if kind in KINDS else KINDS) for cls in _classes(registry))
-    )
-    return (
-        f"Unknown {noun} in the model file {member.name!r}. If it is a member of your own, import {home}, where "
-        f"@register makes it known, before isthmus.load(path). Known: {known}."
-    )
-
-
-def _listed(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ModelFileError(f"its header has {str(value)[:40]!r} where a list is needed.")
-    return value
 
 
 class _Kept(Record, frozen=True):
@@ -244,7 +58,7 @@ def keep_estimator(given: Any, fitted: Any) -> tuple[Json | None, dict[str, np.n
         The fitted estimator that the file holds anyhow; where `given` is the same, nothing is kept twice.
     """
     if given is None or not hasattr(given, "objective_"):
-        return (None if given is None else {"unfitted": _encode(given, qualified=True)}), {}
+        return (None if given is None else {"unfitted": params_json.to_json(given)}), {}
     own = given._to_state()  # noqa: SLF001  # its file within that of another
     if fitted is not None and _same(own, fitted._to_state()):  # noqa: SLF001
         return {"same": True}, {}
@@ -261,7 +75,7 @@ def kept_estimator(kept: Json | None, arrays: Arrays, fitted: Any, network: Any,
     if kept is None or kept == {"same": True}:
         return None if kept is None else fitted
     if set(kept) == {"unfitted"}:
-        return decode(kept["unfitted"])
+        return params_json.decode(kept["unfitted"])
     own = convert(kept, _Kept, "estimator")
     return from_state(State(own.kind, own.values, arrays), network=network, device=device)
 
@@ -311,6 +125,27 @@ def scaling_of(name: str, arrays: Arrays, n_features: int) -> Scaling:
     return Scaling.from_arrays(name, arrays)
 
 
+class Labels(Record, frozen=True):
+    """Labels with their dtype, which JSON does not tell."""
+
+    dtype: str
+    values: list[str | int | float | bool]
+
+
+def labels_to_json(labels: np.ndarray) -> Labels:
+    """Labels as a file keeps them."""
+    return Labels(dtype="str" if labels.dtype.kind == "U" else labels.dtype.name, values=labels.tolist())
+
+
+def labels_of(kept: Labels | list[str | int | float | bool]) -> np.ndarray:
+    """The inverse of `labels_to_json`; format 1 has the values alone."""
+    if isinstance(kept, list):
+        return np.asarray(kept)
+    if kept.dtype not in ("str", "object", "bool") and not re.fullmatch(r"(u?int|float)(8|16|32|64)", kept.dtype):
+        raise ModelFileError(f"its header does not fit: labels have no dtype {kept.dtype!r}.")
+    return np.asarray(kept.values, dtype=kept.dtype)
+
+
 FIVE = ("network", "code", "corruption", "penalty", "loss")
 
 
@@ -336,14 +171,16 @@ def schema_of(values: Json) -> Schema:
 
 def fitted_choices(objective: training.Objective) -> Json:
     """The five choices as they were in force at fit; the parameters may have been set since."""
-    return params_to_json({name: getattr(objective.choices, name) for name in FIVE})
+    return params_json.params_to_json({name: getattr(objective.choices, name) for name in FIVE})
 
 
 def objective_of(fitted: Json, context: Context, arrays: Arrays, network: Any = None) -> training.Objective:
     """The trained objective of a file: its choices as they were at fit, with its weights."""
-    made: Json = {name: decode(fitted.get(name), name) for name in FIVE if name != "network" or network is None}
+    made: Json = {
+        name: params_json.decode(fitted.get(name), name) for name in FIVE if name != "network" or network is None
+    }
     made = {"network": NETWORKS.resolve(network)} | made if network is not None else made
-    wrong = [name for name, member in made.items() if not isinstance(member, KINDS[name].base)]
+    wrong = [name for name, member in made.items() if not isinstance(member, params_json.KINDS[name].base)]
     wrong = [name for name in wrong if made[name] is not None or name not in ("corruption", "penalty")]
     mistakes = [f"it has no {name}." for name in wrong] or [text for c in made.values() if c for text in c.mistakes()]
     if mistakes:
@@ -512,18 +349,6 @@ def from_state(state: State, *, network: Any = None, device: str = "auto") -> An
     """The object of a state, found by the public name of its class; of a checkpoint, the model in it."""
     if state.kind == KIND:
         state = model_state(state)
-    return _public(state.kind, state.library_version)._from_state(  # noqa: SLF001  # the other half of `save`
+    return public_class(state.kind, state.library_version)._from_state(  # noqa: SLF001  # the other half of `save`
         state, network=network, device=device
     )
-
-
-def _public(kind: str, library: str = "") -> Any:
-    """The class of the library that has this public name and can be loaded."""
-    public = importlib.import_module("isthmus")
-    cls = getattr(public, kind) if kind in public.__all__ else None
-    if not hasattr(cls, "_from_state"):
-        raise ModelFileError(
-            f"it holds a {kind!r}, which this isthmus {public.__version__} cannot load as a model"
-            + (f"; it was written by isthmus {library}." if library else ".")
-        )
-    return cls

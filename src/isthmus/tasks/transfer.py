@@ -21,7 +21,7 @@ from isthmus.choices import CORRUPTIONS, Corruption
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import LabelledSource
-from isthmus.estimators import Autoencoder, persistence
+from isthmus.estimators import Autoencoder, params_json, persistence
 from isthmus.estimators.applying import Verb, whole
 from isthmus.estimators.defaults import batch_size_for, max_epochs_for
 from isthmus.estimators.fitting import make_feed, patience_of, refuse, split_rows
@@ -186,10 +186,10 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         params = self.get_params(deep=False)
         given, given_arrays = persistence.keep_estimator(params.pop("encoder"), self.encoder_)
         values = ClassifierValues(
-            params=persistence.params_to_json(params),
+            params=params_json.params_to_json(params),
             encoder=EncoderValues(kind=inner.kind, values=dict(inner.values)),
             given=given,
-            classes=self.classes_.tolist(),
+            classes=persistence.labels_to_json(self.classes_),
             history=list(self.history_.rows),
         )
         arrays = {
@@ -203,12 +203,12 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
         values = unpack(state, ClassifierValues, DECLARED)
         params = {name: value for name, value in values.params.items() if name != "encoder"}
-        model = persistence.make_estimator(cls, params)
+        model = params_json.make_estimator(cls, params)
         inner = State(values.encoder.kind, values.encoder.values, group(state.arrays, "encoder."))
         model.encoder_ = persistence.from_state(inner, network=network, device=device)
         given = group(state.arrays, "given.")
         model.encoder = persistence.kept_estimator(values.given, given, model.encoder_, network, device)
-        model.classes_, model.history_ = np.asarray(values.classes), History(values.history)
+        model.classes_, model.history_ = persistence.labels_of(values.classes), History(values.history)
         model.n_features_in_ = model.encoder_.n_features_in_
         if hasattr(model.encoder_, "feature_names_in_"):
             model.feature_names_in_ = model.encoder_.feature_names_in_
@@ -233,7 +233,7 @@ class ClassifierValues(Record, frozen=True):
 
     params: Json
     encoder: EncoderValues
-    classes: list[str | int | float | bool]
+    classes: persistence.Labels | list[str | int | float | bool]
     history: list[dict[str, float]]
     given: Json | None = None
 

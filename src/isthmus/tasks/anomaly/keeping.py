@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isthmus.estimators import persistence
+from isthmus.estimators import params_json, persistence
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import (
@@ -32,7 +32,7 @@ from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Scorer
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS
 from isthmus.training import choose_device
 
-persistence.add_kind(THRESHOLDS)
+params_json.add_kind(THRESHOLDS)
 
 
 class SingleValues(Record, frozen=True):
@@ -113,8 +113,8 @@ def to_state(detector: Any) -> State:
     fitted = detector.model_.autoencoder if isinstance(detector.model_, SingleModel) else None
     given, given_arrays = persistence.keep_estimator(params.pop("autoencoder"), fitted)
     values = DetectorValues(
-        params=persistence.params_to_json({**params, "threshold": "auto"}),
-        threshold=persistence.params_to_json({"threshold": THRESHOLDS.resolve(detector.threshold)}),
+        params=params_json.params_to_json({**params, "threshold": "auto"}),
+        threshold=params_json.params_to_json({"threshold": THRESHOLDS.resolve(detector.threshold)}),
         cut=float(detector.threshold_),
         schema=None if schema is None else schema.to_json(),
         feature_shape=list(map(int, detector.feature_shape_)),
@@ -127,7 +127,7 @@ def to_state(detector: Any) -> State:
         missing_allowed=bool(detector.missing_allowed_),
         n_rows_seen=int(detector.n_rows_seen_),
         model=_model_values(detector.model_),
-        loss=persistence.params_to_json({"loss": detector.loss_}),
+        loss=params_json.params_to_json({"loss": detector.loss_}),
         n_neighbors=None if detector.scorer_.memory is None else int(detector.scorer_.memory.n_neighbors),
         autoencoder=given,
     )
@@ -163,8 +163,8 @@ def _model_values(model: Any) -> Json:
 def from_state(cls: type, state: State, *, network: Any = None, device: str = "auto") -> Any:
     """The inverse of `to_state`."""
     values = unpack(state, DetectorValues, DECLARED)
-    threshold = persistence.decode(values.threshold.get("threshold", values.threshold), "threshold")
-    detector: Any = persistence.make_estimator(cls, values.params, threshold=threshold, device=device)
+    threshold = params_json.decode(values.threshold.get("threshold", values.threshold), "threshold")
+    detector: Any = params_json.make_estimator(cls, values.params, threshold=threshold, device=device)
     _restore_rows(detector, values, state.arrays)
     _restore_model(detector, values, state.arrays, network)
     _restore_scorer(detector, values, group(state.arrays, "scorer."))
@@ -220,7 +220,7 @@ def _restore_model(detector: Any, values: DetectorValues, arrays: Arrays, networ
     if values.loss is None:  # format 1: as the parameters and the schema say
         detector.loss_ = fitting.loss_of(detector).resolve(detector.context_)
     else:
-        detector.loss_ = persistence.decode(values.loss.get("loss"), "loss")
+        detector.loss_ = params_json.decode(values.loss.get("loss"), "loss")
     if "kind" in values.model:
         inner = convert(values.model, SingleValues, "values.model")
         fitted = persistence.from_state(State(inner.kind, inner.values, own), network=network, device=detector.device)

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices.rules import Instance, OneOf, Rule, Whole, broken_rules, either
-from isthmus.estimators import persistence
+from isthmus.estimators import params_json
 from isthmus.estimators.fitting import refuse
 from isthmus.exceptions import DataError, ModelFileError
 from isthmus.files.model_file import State, write_state
@@ -174,7 +174,7 @@ class SignalDetector(BaseEstimator):  # type: ignore[misc]
             step=self.step,
             n_channels=self.n_channels_,
             inner=dict(inner.values),
-            detector=persistence.params_to_json({"detector": self.detector}),
+            detector=params_json.params_to_json({"detector": self.detector}),
         )
         return write_state(path, pack(type(self).__name__, values, inner.arrays, keeping.DECLARED))
 
@@ -185,7 +185,7 @@ class SignalDetector(BaseEstimator):  # type: ignore[misc]
         detector = keeping.from_state(AnomalyDetector, inner, network=network, device=device)
         if values.window * values.n_channels != detector.n_features_in_:
             raise ModelFileError(f"its header does not fit: a window is not {detector.n_features_in_} numbers.")
-        given = detector if values.detector is None else persistence.decode(values.detector.get("detector"))
+        given = detector if values.detector is None else params_json.decode(values.detector.get("detector"))
         model = cls(values.window, step=values.step, detector=given)
         model.detector_, model.n_channels_ = detector, values.n_channels
         return model

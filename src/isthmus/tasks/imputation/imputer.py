@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from isthmus.choices.rules import Number, OneOf, Rule, Sizes, Whole, broken_rules, either
 from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
-from isthmus.estimators import persistence
+from isthmus.estimators import params_json, persistence
 from isthmus.estimators.fitting import refuse
 from isthmus.exceptions import DataError, ModelFileError
 from isthmus.files.model_file import State, write_state
@@ -206,7 +206,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         check_is_fitted(self, "model_")
         linear, members = (None, ()) if self.model_ is None else (self.model_.linear, self.model_.members)
         values = ImputerValues(
-            params=persistence.params_to_json(self.get_params(deep=False)),
+            params=params_json.params_to_json(self.get_params(deep=False)),
             schema=self.schema_.to_json(),
             named=hasattr(self, "feature_names_in_"),
             ridge=None if linear is None else linear.ridge,
@@ -224,7 +224,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         values = convert(state.values, ImputerValues)
         if values.n_members > len(state.arrays):
             raise ModelFileError(f"its header does not fit: there are fewer arrays than n_members={values.n_members}.")
-        imputer = persistence.make_estimator(cls, values.params)
+        imputer = params_json.make_estimator(cls, values.params)
         imputer.schema_ = persistence.schema_of(values.schema)
         width = imputer.schema_.width
         declared = _declared(values.n_members, values.ridge is not None)
@@ -272,7 +272,7 @@ def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> Mo
     code_size = params["code_size"] if values.code_size is None else values.code_size
     members = [
         persistence.load_module(
-            lambda: fresh_member(schema, persistence.decode(sizes), code_size, seed=0), group(arrays, f"{number}.")
+            lambda: fresh_member(schema, params_json.decode(sizes), code_size, seed=0), group(arrays, f"{number}.")
         )
         for number in range(values.n_members)
     ]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import scipy.sparse
 
-from isthmus.estimators import persistence
+from isthmus.estimators import params_json, persistence
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Arrays, Json, Numbers, Real, Record, check_arrays, group, grouped, pack, unpack
@@ -105,7 +105,7 @@ def to_state(model: Any) -> State:
     if model.factors_ is not None:
         arrays |= {"factors.loadings": model.factors_.loadings, "factors.seconds": model.factors_.seconds}
     values = RecommenderValues(
-        params=persistence.params_to_json(model.get_params(deep=False)),
+        params=params_json.params_to_json(model.get_params(deep=False)),
         deep=DeepValues(kind=inner.kind, values=dict(inner.values)),
         rated=model.log_.rated,
         rating_range=list(model.rating_range_),
@@ -122,7 +122,7 @@ def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
     users, items = (array_to_names(arrays[name]) for name in ("users", "items"))
     check_arrays(arrays, DECLARED, {"items": len(items)})
     log = _read_log(arrays, users, items, rated=values.rated)
-    model: Any = persistence.make_estimator(cls, values.params, device=device)
+    model: Any = params_json.make_estimator(cls, values.params, device=device)
     inner = State(values.deep.kind, values.deep.values, group(arrays, "deep."))
     model.model_ = persistence.from_state(inner, network=network, device=device)
     if model.model_.n_features_in_ != len(items):
