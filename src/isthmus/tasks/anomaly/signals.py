@@ -56,8 +56,9 @@ class SignalDetector(BaseEstimator):  # type: ignore[misc]
     step
         Time stamps from one window to the next, from 1 to `window`; None: an eighth of the window.
     detector
-        Judges windows; None: ``AnomalyDetector()``. With an autoencoder for images, such as
-        ``AnomalyDetector(autoencoder=ConvolutionalAutoencoder(8))``, windows are given as (window, channels).
+        Judges windows; None: ``AnomalyDetector()``. With a convolutional autoencoder, such as
+        ``AnomalyDetector(autoencoder=Autoencoder(8, network=Convolutional(dimensions=1)))``, windows are given as
+        (window, channels).
 
     Attributes
     ----------
