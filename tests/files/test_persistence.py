@@ -175,6 +175,26 @@ def test_a_signal_detector_keeps_its_detector(tmp_path: Path) -> None:
     assert load(SignalDetector(16).fit(signal).save(tmp_path / "m.safetensors")).detector is None
 
 
+def test_estimators_with_modules_of_ones_own_load_when_these_are_given(tmp_path: Path) -> None:
+    network = (torch.nn.Linear(6, 2), torch.nn.Linear(2, 6))
+    path = tmp_path / "m.safetensors"
+    own = autoencoder(network=network)
+    odd = detector(autoencoder=own).fit(X)
+    for fitted, verb in (
+        (odd, "score_samples"),
+        (EncoderClassifier(own, max_epochs=1, random_state=0).fit(X, Y), "predict_proba"),
+        (EncoderClassifier(autoencoder(network=network).fit(X), max_epochs=1).fit(X, Y), "predict_proba"),
+    ):
+        fitted.save(path)
+        with pytest.raises(ModelFileError, match=r"give them again: isthmus\.load\(path, network="):
+            load(path)
+        loaded = load(path, network=network)
+        np.testing.assert_array_equal(getattr(loaded, verb)(X), getattr(fitted, verb)(X))
+    signals = SignalDetector(3, step=3, detector=detector(autoencoder=own)).fit(X[:, :2])
+    loaded = load(signals.save(path), network=network)
+    np.testing.assert_array_equal(loaded.scores(X[:, :2]), signals.scores(X[:, :2]))
+
+
 def test_kinds_of_columns_with_awkward_names_come_back(tmp_path: Path) -> None:
     table = pd.DataFrame({"class": [1, 2, 3] * 20, "params": np.arange(60.0), "tuple": [1.5, 2.5, np.nan] * 20})
     kinds = {"class": "categorical", "params": "numeric", "tuple": [1.5, 2.5]}

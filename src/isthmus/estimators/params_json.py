@@ -151,6 +151,17 @@ def decode(value: Any, kind: str | None = None) -> Any:  # noqa: PLR0911  # one 
     return {name: decode(part) for name, part in value.items()}
 
 
+def with_modules(value: Any, network: Any) -> Any:
+    """JSON of parameters with the user's own modules in the places where the file says that there were some."""
+    if network is None or not isinstance(value, Mapping | list):
+        return value
+    if isinstance(value, list):
+        return [with_modules(part, network) for part in value]
+    if value.get("class") == "Modules" and "params" in value:
+        return NETWORKS.resolve(network)
+    return {name: with_modules(part, network) for name, part in value.items()}
+
+
 def _made(cls: type[E], values: Json, kind: str | None = None, **others: Any) -> E:
     """An object of its parameters; for an estimator each parameter says by its name what choice it holds."""
     known = cls._get_param_names()  # type: ignore[attr-defined]  # scikit-learn's, of every estimator and choice

@@ -75,7 +75,7 @@ def kept_estimator(kept: Json | None, arrays: Arrays, fitted: Any, network: Any,
     if kept is None or kept == {"same": True}:
         return None if kept is None else fitted
     if set(kept) == {"unfitted"}:
-        return params_json.decode(kept["unfitted"])
+        return params_json.decode(params_json.with_modules(kept["unfitted"], network))
     own = convert(kept, _Kept, "estimator")
     return from_state(State(own.kind, own.values, arrays), network=network, device=device)
 

@@ -186,7 +186,8 @@ class SignalDetector(BaseEstimator):  # type: ignore[misc]
         detector = keeping.from_state(AnomalyDetector, inner, network=network, device=device)
         if values.window * values.n_channels != detector.n_features_in_:
             raise ModelFileError(f"its header does not fit: a window is not {detector.n_features_in_} numbers.")
-        given = detector if values.detector is None else params_json.decode(values.detector.get("detector"))
+        own = params_json.with_modules(values.detector, network)
+        given = detector if own is None else params_json.decode(own.get("detector"))
         model = cls(values.window, step=values.step, detector=given)
         model.detector_, model.n_channels_ = detector, values.n_channels
         return model

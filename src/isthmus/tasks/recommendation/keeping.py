@@ -122,7 +122,7 @@ def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
     users, items = (array_to_names(arrays[name]) for name in ("users", "items"))
     check_arrays(arrays, DECLARED, {"items": len(items)})
     log = _read_log(arrays, users, items, rated=values.rated)
-    model: Any = params_json.make_estimator(cls, values.params, device=device)
+    model: Any = params_json.make_estimator(cls, params_json.with_modules(values.params, network), device=device)
     inner = State(values.deep.kind, values.deep.values, group(arrays, "deep."))
     model.model_ = persistence.from_state(inner, network=network, device=device)
     if model.model_.n_features_in_ != len(items):
