@@ -91,7 +91,7 @@ def test_only_steps_on_cuda_are_recorded() -> None:
 @pytest.mark.parametrize(("name", "expected"), [("tf32", "tf32"), ("float32", "ieee"), ("bf16", "ieee")])
 def test_the_precision_is_set_and_put_back(name: str, expected: str) -> None:
     before = torch.backends.cuda.matmul.fp32_precision
-    with precision_for(name):
+    with precision_for(name, torch.device("cuda")):
         assert torch.backends.cuda.matmul.fp32_precision == expected
     assert torch.backends.cuda.matmul.fp32_precision == before
 

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from isthmus.choices.layers import INITIALIZATIONS, Frame, Layers, Stage, ToPicture, ToRow
@@ -213,9 +214,12 @@ class Convolutional(Network):
         n_levels = min(4, max(1, round(math.log2(narrowest / 5))))
         return self._with(channels=tuple(32 * 2**level for level in range(n_levels)))
 
-    def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
+    def build(
+        self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
+    ) -> Pair:
         frame, made = self._frame(context), self.resolve(context)
-        layers = Layers(len(frame.size), **{name: getattr(made, name) for name in LAYER_SETTINGS})
+        settings = {name: getattr(made, name) for name in LAYER_SETTINGS}
+        layers = Layers(len(frame.size), **settings, generator=generator)
         stages = _stages(made.channels, frame.n_channels + frame.n_conditions)
         first, last = stages[0], stages[-1]
         output = first._replace(inner=frame.n_channels * (output_width // context.n_features))

@@ -23,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
-INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+INITIALIZATIONS: dict[str, Callable[..., Tensor]] = {
     "glorot-uniform": nn.init.xavier_uniform_,
     "he-uniform": nn.init.kaiming_uniform_,
     "orthogonal": nn.init.orthogonal_,
@@ -33,19 +33,19 @@ INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def blank(kind: Callable[..., nn.Module], *arguments: Any, **named: Any) -> nn.Module:
     """A layer whose parameters are still to be drawn; the global generator is left alone.
 
-    As ``nn.utils.skip_init``, which loads libraries of torch that nothing else here needs.
+    As ``nn.utils.skip_init``, which loads libraries of torch that nothing else here needs. The device is an argument,
+    because the block of a device writes a variable of torch that all threads share.
     """
-    with torch.device("meta"):
-        layer = kind(*arguments, **named)
+    layer = kind(*arguments, device="meta", **named)
     for name, parameter in list(layer.named_parameters(recurse=False)):
         setattr(layer, name, nn.Parameter(torch.empty(parameter.shape)))
     return layer
 
 
-def initialized(layer: nn.Module, initialization: str) -> nn.Module:
-    """The layer with fresh weights, drawn from torch's global generator, and biases of zero."""
+def initialized(layer: nn.Module, initialization: str, generator: torch.Generator | None) -> nn.Module:
+    """The layer with fresh weights, drawn from the generator, and biases of zero."""
     with torch.no_grad():
-        INITIALIZATIONS[initialization](layer.weight)  # type: ignore[arg-type]
+        INITIALIZATIONS[initialization](layer.weight, generator=generator)
         layer.bias.zero_()  # type: ignore[operator, union-attr]
     return layer
 
@@ -166,6 +166,7 @@ class Layers:
     upsampling: str
     n_residual_blocks: int
     initialization: str
+    generator: torch.Generator | None = None
 
     def down(self, stage: Stage) -> list[nn.Module]:
         """One stage on the way in: a convolution, and half the size where the stage scales."""
@@ -230,4 +231,4 @@ class Layers:
         return [] if self.activation is None else [ACTIVATIONS[self.activation]()]
 
     def _fresh(self, layer: nn.Module) -> nn.Module:
-        return initialized(layer, self.initialization)
+        return initialized(layer, self.initialization, self.generator)

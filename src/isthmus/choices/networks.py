@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.choices.draws import drawn_from
 from isthmus.choices.layers import ACTIVATIONS, INITIALIZATIONS, blank, initialized
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, either
@@ -37,12 +38,14 @@ class Network(Choice):
         """Why this network cannot have a code or an output of that width, one sentence each."""
         return []
 
-    def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
+    def build(
+        self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
+    ) -> Pair:
         """Make the encoder, (n, d) → (n, code_width), and the decoder, (n, code_size) → (n, output_width).
 
         Both are given the conditions of the context, if any, behind each row and each code.
 
-        Initial weights are drawn from torch's global generator, which the caller has seeded.
+        Initial weights are drawn from the generator; None takes torch's global one, which no estimator does.
         """
         raise NotImplementedError
 
@@ -151,20 +154,22 @@ class Dense(Network):
         sizes = _sizes_for(context) if self.hidden_sizes == "auto" else tuple(self.hidden_sizes)
         return self._with(hidden_sizes=sizes)
 
-    def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
+    def build(
+        self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
+    ) -> Pair:
         sizes = tuple(map(int, self.resolve(context).hidden_sizes))
-        encoder = self._chain(_linears((context.encoder_width, *sizes, code_width)))
+        encoder = self._chain(_linears((context.encoder_width, *sizes, code_width)), generator)
         if self.tied:
-            return encoder, self._chain([TiedLinear(layer) for layer in _linear_layers(encoder)[::-1]])
+            return encoder, self._chain([TiedLinear(layer) for layer in _linear_layers(encoder)[::-1]], generator)
         back = sizes[::-1] if self.decoder_sizes is None else tuple(map(int, self.decoder_sizes))
-        return encoder, self._chain(_linears((context.decoder_width, *back, output_width)))
+        return encoder, self._chain(_linears((context.decoder_width, *back, output_width)), generator)
 
-    def _chain(self, layers: list[nn.Module]) -> nn.Sequential:
+    def _chain(self, layers: list[nn.Module], generator: torch.Generator | None) -> nn.Sequential:
         chain: list[nn.Module] = []
         for layer in layers:
             chain += [layer] if self.activation is None else [layer, ACTIVATIONS[self.activation]()]
             if isinstance(layer, nn.Linear):
-                initialized(layer, self.initialization)
+                initialized(layer, self.initialization, generator)
         return nn.Sequential(*(chain if self.activation is None else chain[:-1]))
 
 
@@ -204,13 +209,16 @@ class Modules(Network):
         "decoder": Instance(nn.Module, "a torch.nn.Module"),
     }
 
-    def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
+    def build(
+        self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
+    ) -> Pair:
         encoder, decoder = copy.deepcopy((self.encoder, self.decoder))  # one copy, so that shared weights stay shared
-        for module in (*encoder.modules(), *decoder.modules()):
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()  # type: ignore[operator]  # torch's habit, not its type
-        self._try("encoder", encoder, context.encoder_width, code_width)
-        self._try("decoder", decoder, context.decoder_width, output_width)
+        with drawn_from(generator):
+            for module in (*encoder.modules(), *decoder.modules()):
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()  # type: ignore[operator]  # torch's habit, not its type
+            self._try("encoder", encoder, context.encoder_width, code_width)
+            self._try("decoder", decoder, context.decoder_width, output_width)
         return encoder, decoder
 
     @torch.no_grad()

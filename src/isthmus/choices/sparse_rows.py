@@ -90,8 +90,10 @@ class SparseRows(Dense):
 
     rules: ClassVar[Mapping[str, Rule]] = {**Dense.rules, "tied": OneOf((False,)), "normalize": OneOf((True, False))}
 
-    def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
-        encoder, decoder = super().build(context, code_width=code_width, output_width=output_width)
+    def build(
+        self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
+    ) -> Pair:
+        encoder, decoder = super().build(context, code_width=code_width, output_width=output_width, generator=generator)
         first, *others = encoder.children()
         assert isinstance(first, nn.Linear)
         scaled = [UnitRows()] if self.normalize else []

@@ -242,9 +242,7 @@ def choose(made: Mapping[str, Any], context: Context) -> Choices:
 
 def build_objective(made: Mapping[str, Any], context: Context, seed: int) -> Objective:
     """The objective of these choices with fresh weights, drawn from the seed without touching global state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Objective(choose(made, context), context)
+    return Objective(choose(made, context), context, generator=torch.Generator().manual_seed(seed))
 
 
 def make_loader(objective: Objective, scaling: Scaling) -> Loader:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.choices import CORRUPTIONS, Corruption
-from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.layers import ACTIVATIONS, blank
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import LabelledSource
 from isthmus.estimators import Autoencoder, params_json, persistence
@@ -135,9 +135,7 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _prepare(self, given: Given, numbers: np.ndarray) -> Run:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         corruption = None if self.corruption is None else CORRUPTIONS.resolve(self.corruption)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            objective = Classified(self.encoder_.objective_, len(self.classes_), corruption, self.dropout)
+        objective = Classified(self.encoder_.objective_, len(self.classes_), corruption, self.dropout)
         objective.to(self.encoder_.device_)
         if not self.fine_tune:
             objective.encoder.requires_grad_(requires_grad=False)
@@ -252,9 +250,11 @@ class Classified(Objective):
         nn.Module.__init__(self)
         self.choices, self.context, self._double = trained.choices, trained.context, []
         self.encoder, self.code = copy.deepcopy(trained.encoder), copy.deepcopy(trained.code)
-        self.head = nn.Linear(trained.context.code_size, n_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        head = blank(nn.Linear, trained.context.code_size, n_classes)
+        assert isinstance(head, nn.Linear)
+        self.head = head
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
         self.damage, self.dropout = corruption and corruption.resolve(trained.context), dropout
 
     @property

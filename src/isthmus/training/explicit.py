@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from isthmus.choices.codes import Gaussian, GaussianModule, Plain
 from isthmus.choices.penalties import Encoding
 from isthmus.training.chains import Chain, is_chain
+from isthmus.training.devices import use_threads
 from isthmus.training.objective import LossParts, Objective
-from isthmus.training.products import ALONE, SLOPES, use_threads
+from isthmus.training.products import ALONE, SLOPES
 
 
 def is_explicit(objective: Objective) -> bool:

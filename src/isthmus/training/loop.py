@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isthmus.choices.draws import drawn_from
 from isthmus.files.model_file import State
 from isthmus.training.callbacks import Callback, overrides
 from isthmus.training.compiled.running import Stretch, charge_of, draws_compiled, fresh_keys
@@ -18,6 +19,7 @@ from isthmus.training.devices import precision_for, threads_for
 from isthmus.training.feeding import Feed
 from isthmus.training.graphs import recorded
 from isthmus.training.history import History
+from isthmus.training.interrupts import stopping_at_signals
 from isthmus.training.objective import LossParts, Objective, count_multiplications
 from isthmus.training.schedule import Optimizer, Schedule
 from isthmus.training.steps import Step
@@ -223,14 +225,19 @@ class Run:
 def train(run: Run, *, started: bool = False) -> Run:
     """Train until something stops the run; afterwards `run.stop_reason` says what did.
 
-    Ctrl-C stops it too and keeps the best weights so far. A run that has `started` goes on.
+    Ctrl-C and SIGTERM stop it too, after the step it is in, and keep the best weights so far. A run that has `started`
+    goes on.
     """
     run.objective.train()
     if not started:
         run.emit("on_fit_start")
     try:
         work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
-        with threads_for(work), precision_for(run.settings.precision):
+        with (
+            threads_for(work),
+            precision_for(run.settings.precision, run.device),
+            stopping_at_signals(lambda: run.stop("interrupted")),
+        ):
             while not run.is_over:
                 _run_epoch(run)
     except KeyboardInterrupt:
@@ -242,7 +249,9 @@ def train(run: Run, *, started: bool = False) -> Run:
 def _run_epoch(run: Run) -> None:
     began = time.perf_counter()
     run.emit("on_epoch_start")
-    close_epoch(run, _take_steps(run), began)
+    taken = _take_steps(run)
+    if run.stop_reason != "interrupted":  # an epoch that was broken off is not measured
+        close_epoch(run, taken, began)
 
 
 def close_epoch(run: Run, taken: int, began: float) -> None:
@@ -326,8 +335,10 @@ def evaluate(objective: Objective, feed: Feed, seed: int) -> list[float]:
     was_training = objective.training
     objective.eval()
     log, rows = [], []
+    unseen = objective.draws_unseen()
     for x in feed.shuffled(order):
-        log.append(torch.stack(objective(x, noise)))
+        with drawn_from(noise if unseen else None):
+            log.append(torch.stack(objective(x, noise)))
         rows.append([float(len(x))])
     objective.train(was_training)
     means: list[float] = _means(torch.stack(log), torch.tensor(rows, dtype=torch.double, device=device)).tolist()

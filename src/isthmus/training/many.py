@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isthmus.training.devices import precision_for, threads_for
 from isthmus.training.feeding import ResidentFeed
+from isthmus.training.interrupts import stopping_at_signals
 from isthmus.training.loop import Run, close_epoch, finish, stretches, takes_many, train
 from isthmus.training.objective import count_multiplications
 from isthmus.training.stacks import StackedGradient, shape_of
@@ -50,20 +51,28 @@ def _train_together(runs: Sequence[Run]) -> None:
     work = sum(6.0 * count_multiplications(run.objective) * run.settings.batch_size for run in runs)
     alive = [run for run in runs if not run.is_over]
     try:
-        with threads_for(work), precision_for(runs[0].settings.precision):
+        with (
+            threads_for(work),
+            precision_for(runs[0].settings.precision, runs[0].device),
+            stopping_at_signals(lambda: _stop_all(runs)),
+        ):
             while len(alive) > 1:
                 team = CompiledTeam(alive) if takes_many(alive[0]) else StackedTeam(alive)
                 while not any(run.is_over for run in alive):
                     team.run_epoch()
                 alive = [run for run in alive if not run.is_over]
     except KeyboardInterrupt:
-        for run in runs:
-            run.stop("interrupted")
+        _stop_all(runs)
     for run in runs:
         if alive == [run] and not run.stop_reason:
             train(run, started=True)
         else:
             finish(run)
+
+
+def _stop_all(runs: Sequence[Run]) -> None:
+    for run in runs:
+        run.stop("interrupted")
 
 
 class Team:
@@ -85,7 +94,13 @@ class Team:
             run.emit("on_epoch_start")
         self.take_steps()
         for run in self.runs:
-            close_epoch(run, self.n_steps, began)
+            if run.stop_reason != "interrupted":
+                close_epoch(run, self.n_steps, began)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal has ended the runs."""
+        return self.runs[0].stop_reason == "interrupted"
 
     def take_steps(self) -> None:
         """The steps of an epoch, of every run."""
@@ -106,6 +121,8 @@ class CompiledTeam(Team):
                 jobs = [pool.submit(run.do_step.take, steps, each) for run, (_, steps) in pairs]
                 for (run, (done, _)), job in zip(pairs, jobs, strict=True):
                     run.log_steps(done, job.result())
+                if self.is_interrupted:
+                    return
 
 
 class StackedTeam(Team):
@@ -136,6 +153,8 @@ class StackedTeam(Team):
             self._move()
             for run, part in zip(self.runs, parts, strict=True):
                 run.log_step(index, part)
+            if self.is_interrupted:
+                return
 
     def _move(self) -> None:
         rates = [run.learning_rate for run in self.runs]

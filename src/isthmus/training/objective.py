@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from isthmus.choices.codes import Code, Coded, CodeModule, GaussianModule, Plain
 from isthmus.choices.corruptions import Corruption
+from isthmus.choices.draws import may_draw
 from isthmus.choices.losses import Loss
 from isthmus.choices.networks import Network, Pair
 from isthmus.choices.penalties import Encoding, Penalty
@@ -80,10 +82,18 @@ class Objective(nn.Module):
         Shapes and range of the data.
     networks, code
         Modules that exist already, to be trained as they are; None: new ones, as the choices say.
+    generator
+        Where the weights of new networks come from.
     """
 
     def __init__(
-        self, choices: Choices, context: Context, *, networks: Pair | None = None, code: CodeModule | None = None
+        self,
+        choices: Choices,
+        context: Context,
+        *,
+        networks: Pair | None = None,
+        code: CodeModule | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.choices, self.context = choices, context
@@ -92,6 +102,7 @@ class Objective(nn.Module):
             context,
             code_width=choices.code.width(context.code_size),
             output_width=choices.loss.output_width(context.n_features),
+            generator=generator,
         )
         self.code = code or choices.code.build(context)
 
@@ -114,6 +125,12 @@ class Objective(nn.Module):
     def filled(self, x: Tensor) -> Tensor:
         """What the network is given for rows with missing entries: zeros there."""
         return x.nan_to_num() if self.choices.loss.admits_missing else x
+
+    def draws_unseen(self) -> bool:
+        """Whether a forward pass may draw random numbers without taking them from the generator it is given."""
+        members = self.choices.members() if hasattr(self, "choices") else ()  # a task's own objective may have none
+        foreign = (choice for choice in _flattened(members) if not _is_ours(choice))
+        return next(foreign, None) is not None or may_draw(self.modules())
 
     @property
     def row_width(self) -> int:
@@ -222,6 +239,20 @@ class Objective(nn.Module):
         """The loss of each row as it is reconstructed without corruption, mean over features: (n, d) → (n,)."""
         target, conditions = self.split(x)
         return self.choices.loss.per_row(through(self.decoder, _joined(self.encode(x), conditions)), target)
+
+
+def _flattened(choices: Iterable[Any]) -> Iterator[Choice]:
+    """Choices, and those inside them (sums, chains)."""
+    for choice in choices:
+        if isinstance(choice, Choice):
+            yield choice
+            yield from _flattened(choice.get_params(deep=False).values())
+        elif isinstance(choice, list | tuple):
+            yield from _flattened(choice)
+
+
+def _is_ours(choice: Choice) -> bool:
+    return type(choice).__module__.startswith("isthmus.")
 
 
 def _joined(rows: Tensor, conditions: Tensor | None) -> Tensor:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from isthmus.training.devices import use_threads
+
 aten = torch.ops.aten
 
 SHARED_PRODUCT = 4e6
@@ -101,12 +103,6 @@ def lies_transposed(weight: Tensor, n_rows: int) -> bool:
 def is_wide(weight: Tensor) -> bool:
     """Whether a tensor is a matrix, (out, in), with its shorter side first."""
     return weight.dim() == 2 and weight.shape[0] < weight.shape[1]
-
-
-def use_threads(n_threads: int) -> None:
-    """Let what follows be shared by so many threads."""
-    if torch.get_num_threads() != n_threads:
-        torch.set_num_threads(n_threads)
 
 
 class Product:

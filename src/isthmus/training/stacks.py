@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.training.chains import linears
+from isthmus.training.devices import use_threads
 from isthmus.training.explicit import ExplicitGradient, parts_of
 from isthmus.training.objective import LossParts
-from isthmus.training.products import Product, Slope, use_threads
+from isthmus.training.products import Product, Slope
 
 Stack = Tensor | Sequence[Tensor]
 """One tensor a model: (models, n, width), or a sequence where widths differ."""

@@ -9,6 +9,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from isthmus.choices.draws import drawn_from
 from isthmus.training.compiled.running import (
     CompiledSteps,
     Stretch,
@@ -178,6 +179,7 @@ class Step:
         n_steps: int = 0,
     ) -> None:
         self.objective, self.precision = objective, precision
+        self._draws_unseen = objective.draws_unseen()
         by_hand = precision == "float32" and is_explicit(objective)
         is_compiled = by_hand and compiles(objective, optimizer, n_rows, n_steps)
         self.flat = FlatParameters(
@@ -223,7 +225,8 @@ class Step:
         """The general path: any objective, any device."""
         self.flat.gradients.zero_()
         is_half = self.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=is_half, cache_enabled=False):
+        autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=is_half, cache_enabled=False)
+        with autocast, drawn_from(generator if self._draws_unseen else None):
             parts: LossParts = self.objective(x, generator)
         parts.total.backward()
         return parts

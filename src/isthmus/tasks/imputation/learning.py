@@ -109,9 +109,7 @@ def linear_base(schema: Schema) -> Restoring:
 
 def fresh_member(schema: Schema, hidden_sizes: Sequence[int], code_size: int, *, seed: int) -> Restoring:
     """An autoencoder that has not learned yet."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Restoring(schema, hidden_sizes, code_size).eval()
+    return Restoring(schema, hidden_sizes, code_size, torch.Generator().manual_seed(seed)).eval()
 
 
 def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: int) -> Restoring:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.choices import ByColumn, Plain
+from isthmus.choices.draws import drawn_from
 from isthmus.choices.registry import Context
 from isthmus.data.tables import Schema
 from isthmus.tasks.imputation.linear import LinearFill
@@ -36,20 +37,23 @@ class Restoring(Objective):
         Of the table.
     hidden_sizes, code_size
         Widths of the encoder's hidden layers, which the decoder has in reverse, and of the code.
+    generator
+        Where the first weights come from.
     """
 
     gain: Tensor
     share: Tensor
 
-    def __init__(self, schema: Schema, hidden_sizes: Sequence[int], code_size: int) -> None:
+    def __init__(self, schema: Schema, hidden_sizes: Sequence[int], code_size: int, generator: torch.Generator) -> None:
         nn.Module.__init__(self)
         self.context, self._double = Context((schema.width,), code_size), []
         self.code = Plain().resolve(self.context).build(self.context)
         self.loss: ByColumn = schema.loss().resolve(self.context)
         self.n_columns, self.hidden_sizes = len(schema.groups), tuple(map(int, hidden_sizes))
         sizes = [schema.width + self.n_columns, *hidden_sizes, code_size]
-        self.encoder = _chain(sizes)
-        self.decoder = _chain([code_size, *reversed(hidden_sizes), schema.width], first=nn.GELU())
+        with drawn_from(generator):
+            self.encoder = _chain(sizes)
+            self.decoder = _chain([code_size, *reversed(hidden_sizes), schema.width], first=nn.GELU())
         nn.init.zeros_(self.decoder[-1].weight)  # type: ignore[arg-type]  # training begins at the linear path
         one_hot = torch.zeros(schema.width)
         for name, places in schema.groups.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from isthmus.choices.codes import GaussianModule
 from isthmus.exceptions import IsthmusWarning
+from isthmus.training.compiled.crew import Crew
 from isthmus.training.compiled.plans import PARTS, TABLE, Plan, has_plan, names_of_corruption, plan_for
 from isthmus.training.explicit import is_explicit
 from isthmus.training.objective import Objective, count_parameters
@@ -139,7 +139,8 @@ class CompiledSteps:
         self._work = torch.zeros(self.program.layout.size)
         self._table = np.zeros(len(TABLE), dtype=np.int64)
         self._waiting = np.zeros(1, dtype=np.int64)
-        self._pool, self._n_others = ThreadPoolExecutor(1), 1  # makes its threads when it is given work
+        self._crew = Crew()
+        self._one_thread_only = False
 
     @property
     def n_steps(self) -> int:
@@ -163,25 +164,30 @@ class CompiledSteps:
             assert tensor.dtype == kind
         n_steps = len(steps.rates)
         rates, losses = self._rates(steps, int(state["step"])), torch.empty(n_steps, PARTS)
-        n_threads = max(1, min(most_threads or torch.get_num_threads(), int(self.operations / OPERATIONS_PER_THREAD)))
+        most = 1 if self._one_thread_only else most_threads or torch.get_num_threads()
+        n_threads = max(1, min(most, int(self.operations / OPERATIONS_PER_THREAD)))
         means = state["exp_avg"], state["exp_avg_sq"]
         buffers = (steps.rows, steps.targets, steps.order, self.values, *means, rates, steps.keys, losses, self._work)
         places = [buffer.data_ptr() for buffer in buffers]
-        self._waiting[0] = 0
-        self._table[:] = [*places, self._waiting.ctypes.data, n_threads, n_steps, steps.n_rows]
-        self._run(n_threads)
+        told = (*places, self._waiting.ctypes.data), (n_steps, steps.n_rows)
+        if n_threads == 1 or not self._crew.run(self._share_of(told, n_threads, buffers), n_threads):
+            self._one_thread_only = n_threads > 1  # the system has no more; results do not depend on their number
+            self._share_of(told, 1, buffers)(0)
         state["step"] += n_steps
         return losses
 
-    def _run(self, n_threads: int) -> None:
-        train, table = self.program.train, self._table.ctypes.data
-        if n_threads - 1 > self._n_others:  # each must have a thread of its own, or they wait for each other for good
-            self._pool.shutdown()
-            self._pool, self._n_others = ThreadPoolExecutor(n_threads - 1), n_threads - 1
-        others = [self._pool.submit(train, table, thread) for thread in range(1, n_threads)]
-        train(table, 0)
-        for other in others:
-            other.result()
+    def _share_of(
+        self, told: tuple[Sequence[int], Sequence[int]], n_threads: int, buffers: Sequence[Tensor]
+    ) -> Callable[[int], None]:
+        """What one of so many threads is to do, by its number."""
+        places, numbers = told
+        self._waiting[0] = 0
+        self._table[:] = [*places, n_threads, *numbers]
+
+        def share(thread: int, _kept: Sequence[Tensor] = buffers) -> None:  # the memory lives as long as a thread runs
+            self.program.train(self._table.ctypes.data, thread)
+
+        return share
 
     def _rates(self, steps: Stretch, taken: int) -> Tensor:
         """What goes with each step, (n_steps, 5): see `plans.RATES`."""

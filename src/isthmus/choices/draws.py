@@ -1,0 +1,135 @@
+"""Random numbers of code that knows no generator: a user's modules draw from ours, not from torch's global one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_SEEDED = torch.Tag.nondeterministic_seeded
+_RANDOM_LAYERS = (
+    nn.modules.dropout._DropoutNd,  # noqa: SLF001  # the common base of torch's dropout layers
+    nn.RReLU,
+    nn.FractionalMaxPool2d,
+    nn.FractionalMaxPool3d,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+)
+
+
+class DrawnFrom(TorchDispatchMode):
+    """In this block, and in this thread only, every random operation of torch draws from one generator.
+
+    Operations that name a generator of their own keep it. Torch tags each operation that draws
+    (``nondeterministic_seeded``), so that dropout, ``torch.rand`` and ``tensor.normal_`` are found wherever a forward
+    pass calls them, compiled TorchScript included. Python's ``random`` and numpy's generators are not torch's, and stay
+    as they are.
+
+    Parameters
+    ----------
+    generator
+        Where numbers come from.
+
+    Examples
+    --------
+    >>> with DrawnFrom(torch.Generator().manual_seed(0)):
+    ...     drawn = torch.rand(3)
+    >>> bool((drawn == torch.rand(3, generator=torch.Generator().manual_seed(0))).all())
+    True
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._generators = {generator.device.type: generator}
+        self._first = generator
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        return self._draw(func, args, named) if _SEEDED in func.tags else func(*args, **named)
+
+    def _draw(self, func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        generator = self._generator_for(args, named)
+        if func is torch.ops.aten.native_dropout.default:
+            return _dropout(*args, **named, generator=generator)
+        taking = _with_generator(func)
+        if taking is None:
+            return _refusing_dropout(func, args, named)
+        place = [argument.name for argument in taking._schema.arguments].index("generator")  # noqa: SLF001
+        if place < len(args):
+            return taking(*args[:place], args[place] or generator, *args[place + 1 :], **named)
+        return taking(*args, **{**named, "generator": named.get("generator") or generator})
+
+    def _generator_for(self, args: tuple[Any, ...], named: dict[str, Any]) -> torch.Generator:
+        """The generator of the device that is drawn on; another device than the first gets one seeded from it."""
+        tensors = [value.device for value in (*args, *named.values()) if isinstance(value, Tensor)]
+        device = torch.device(named.get("device") or (tensors[0] if tensors else "cpu"))
+        if device.type not in self._generators:
+            self._generators[device.type] = torch.Generator(device).manual_seed(self._fresh_seed())
+        return self._generators[device.type]
+
+    def _fresh_seed(self) -> int:
+        return int(torch.randint(2**62, (1,), generator=self._first, device=self._first.device))
+
+
+def _refusing_dropout(func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Fused attention and cuDNN's recurrent layers, which take no generator: without dropout they draw nothing."""
+    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001
+    given = dict(zip(names, args, strict=False)) | named
+    if any(given.get(name) for name in ("dropout_p", "dropout")):
+        raise ValueError(
+            f"{func} in a module of the network drops out by torch's global generator, which random_state cannot set "
+            "and other threads share. Set its dropout to 0 and put an nn.Dropout behind the layer, or, for attention, "
+            "use torch.nn.attention.sdpa_kernel(SDPBackend.MATH)."
+        )
+    return func(*args, **named)
+
+
+def _with_generator(func: Any) -> Any:
+    """The operation itself if it takes a generator, else its namesake that does; None if there is none."""
+    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001  # torch has no public way
+    if "generator" in names:
+        return func
+    packet = func.overloadpacket
+    for overload in (getattr(packet, name) for name in packet.overloads()):
+        others = [argument.name for argument in overload._schema.arguments]  # noqa: SLF001
+        if "generator" in others and [name for name in others if name != "generator"] == names:
+            return overload
+    return None
+
+
+def _dropout(x: Tensor, p: float, train: bool | None, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``aten::native_dropout``: what is kept is scaled up, and which that is."""
+    if train is False or p == 0.0:
+        return x.clone(), torch.ones_like(x, dtype=torch.bool)
+    kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1.0 - p, generator=generator)
+    return x * kept * (0.0 if p == 1.0 else 1.0 / (1.0 - p)), kept
+
+
+def may_draw(modules: Iterable[nn.Module]) -> bool:
+    """Whether a forward pass may draw without saying so: layers of others, or torch's own that are random.
+
+    >>> may_draw([nn.Linear(2, 2), nn.ReLU()]), may_draw([nn.Dropout(0.5)])
+    (False, True)
+    """
+    return any(
+        isinstance(module, _RANDOM_LAYERS)
+        or not type(module).__module__.startswith(("torch.nn.", "isthmus."))
+        or bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001
+        for module in modules
+    )
+
+
+@contextmanager
+def drawn_from(generator: torch.Generator | None) -> Iterator[None]:
+    """A block in which torch draws from the generator; with None it is left as it is."""
+    if generator is None:
+        yield
+    else:
+        with DrawnFrom(generator):
+            yield

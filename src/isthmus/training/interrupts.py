@@ -1,0 +1,41 @@
+"""Ctrl-C and SIGTERM while a model is trained: the run ends after the step it is in, and keeps its best weights."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+@contextmanager
+def stopping_at_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """A block in which the first SIGINT or SIGTERM calls `stop`, and a second one raises `KeyboardInterrupt`.
+
+    An exception at any line could come between the steps of an update; a flag that the loop looks at cannot. Handlers
+    are set in the main thread only, and only where the program has none of its own; they are put back afterwards. The
+    second signal still raises, so that a callback that never returns can be left.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    was_stopped = False
+
+    def handle(*_: object) -> None:
+        nonlocal was_stopped
+        if was_stopped:
+            raise KeyboardInterrupt
+        was_stopped = True
+        stop()
+
+    taken = [number for number, default in _DEFAULTS.items() if signal.getsignal(number) is default]
+    try:
+        for number in taken:
+            signal.signal(number, handle)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, _DEFAULTS[number])
