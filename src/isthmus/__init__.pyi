@@ -96,6 +96,7 @@ from .tasks import leave_out as leave_out
 from .tasks import nearest as nearest
 from .tasks import read_interactions as read_interactions
 from .tasks import strong_generalization as strong_generalization
+from .training import SGD as SGD
 from .training import Adam as Adam
 from .training import AdamW as AdamW
 from .training import Callback as Callback
@@ -107,5 +108,8 @@ from .training import LayerWise as LayerWise
 from .training import MaxSteps as MaxSteps
 from .training import OneCycle as OneCycle
 from .training import ProgressBar as ProgressBar
+from .training import ReduceOnPlateau as ReduceOnPlateau
+from .training import RMSprop as RMSprop
+from .training import TorchOptimizer as TorchOptimizer
 
 __version__: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,7 +19,7 @@ from isthmus.choices.registry import unknown
 from isthmus.data import Scaling
 from isthmus.estimators import autoencoder_state, params_json
 from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
-from isthmus.estimators.fitting import CHOICES, Prepared, prepare, prepare_more, resolve_choices
+from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.layers import Layer, LayerOutput, list_layers
 from isthmus.estimators.trouble import look_back, report_trouble
@@ -63,21 +63,28 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     max_epochs, batch_size, learning_rate
         Numbers, or ``"auto"``: chosen from the number of rows.
     schedule
-        How the learning rate moves: ``"one-cycle"``, ``"cosine"``, ``"constant"``.
+        How the learning rate moves: ``"one-cycle"``, ``"cosine"``, ``"constant"``, ``"reduce-on-plateau"``.
     optimizer
-        ``"adam"``, ``"adamw"``.
+        ``"adam"``, ``"adamw"``, ``"sgd"``, ``"rmsprop"``, or any class of ``torch.optim`` or its name.
     pretraining
         None, or ``"layer-wise"``: every layer learns to restore its own input before the whole is trained.
     validation_fraction
         Share of rows held out and measured after every epoch, in [0, 1); None: 0.1 with early stopping, else 0.
     early_stopping
-        Stop after so many epochs (True: 10) without a better validation loss, and go back to the best weights.
+        Stop after so many epochs (True: 10) without a better validation loss, and go back to the best weights. With a
+        schedule that falls (``"one-cycle"``, ``"cosine"``) the rate first comes down within a quarter as many epochs as
+        there were, because a loss that stands still at a high rate is not the end.
+    min_delta
+        By how much the validation loss must fall to be better, >= 0, in units of the loss.
     callbacks
         Objects of `isthmus.Callback`, such as `isthmus.Checkpoint`.
     device
         ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
     precision
         ``"float32"``, ``"tf32"`` or ``"bf16"`` for the arithmetic of training.
+    warm_start
+        Whether another `fit` begins with the weights learned before instead of fresh ones. Everything else, the scaling
+        and the optimiser included, starts fresh; the rows must have the same shape.
     random_state
         Seed or RandomState: same seed, same machine, same model, bit for bit.
     verbose
@@ -134,9 +141,11 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     pretraining: Any = None
     validation_fraction: float | None = None
     early_stopping: bool | int = False
+    min_delta: float = 0.0
     callbacks: Sequence[Any] = ()
     device: str = "auto"
     precision: str = "float32"
+    warm_start: bool = False
     random_state: Any = None
     verbose: int | bool = 0
 
@@ -148,7 +157,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def fit(
         self, X: Any, y: Any = None, *, X_val: Any = None, y_val: Any = None, resume: str | Path | None = None
     ) -> Self:
-        """Learn from rows; whatever was learned before is forgotten.
+        """Learn from rows; whatever was learned before is forgotten, except for weights with ``warm_start=True``.
 
         Parameters
         ----------
@@ -171,7 +180,10 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """
         given = take(self, X, y, fitting=True, min_rows=2)
         held_out = None if X_val is None else take(self, X_val, y_val)
-        prepared = prepare(self, given, held_out, resuming=resume is not None)
+        known = self.objective_.state_dict() if self.warm_start and hasattr(self, "objective_") else None
+        prepared = prepare(self, given, held_out, resuming=resume is not None or known is not None)
+        if known is not None:
+            begin_with(prepared, known)
         if resume is not None:
             resume_run(prepared.run, resume)
         self._train(prepared)
@@ -190,18 +202,20 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """
         first = not hasattr(self, "objective_")
         given = take(self, X, y, fitting=first, min_rows=2)
-        self._train(prepare_more(self, given, first=first))
+        known_faults = () if first else getattr(self, "_faults", ())
+        self._train(prepare_more(self, given, first=first), known_faults)
         return self
 
-    def _train(self, prepared: Prepared) -> None:
+    def _train(self, prepared: Prepared, known_faults: Collection[str] = ()) -> None:
         train(prepared.run)
-        self._take_over(prepared)
+        self._take_over(prepared, known_faults)
 
-    def _take_over(self, prepared: Prepared) -> None:
-        """Keep what a run has learned, and look at how it went."""
+    def _take_over(self, prepared: Prepared, known_faults: Collection[str] = ()) -> None:
+        """Keep what a run has learned, and look at how it went; faults that are known are not told again."""
         self._keep(prepared)
         report_trouble(prepared.run)
-        for name, array in look_back(prepared.run).items():
+        learned, self._faults = look_back(prepared.run, known=known_faults)
+        for name, array in learned.items():
             setattr(self, name, array)
 
     def _finish(self, prepared: Prepared) -> None:

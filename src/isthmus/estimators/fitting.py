@@ -13,7 +13,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Network
+from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Modules, Network, Plain
 from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, summarise
@@ -38,6 +38,7 @@ from isthmus.training.checkpoint import continue_from, digest_rows
 from isthmus.training.devices import PRECISIONS
 from isthmus.training.feeding import Feed, Loader, ResidentFeed, StreamedFeed
 from isthmus.training.loop import Origin
+from isthmus.training.starting import begin_as_plain, begin_at_mean, is_bounded, is_deep
 
 AUTO: Rule = OneOf(("auto",))
 FLAG: Rule = OneOf((True, False))
@@ -50,6 +51,8 @@ RULES: Mapping[str, Rule] = {
     "learning_rate": either(Number(0.0, open_low=True), AUTO),
     "validation_fraction": either(Number(0.0, 1.0, open_high=True), OneOf((None,))),
     "early_stopping": either(Whole(1), FLAG),
+    "min_delta": Number(0.0),
+    "warm_start": FLAG,
     "callbacks": Instance((tuple, list), "a tuple of isthmus.Callback objects"),
     "precision": OneOf(PRECISIONS),
     "verbose": either(Whole(0), FLAG),
@@ -130,10 +133,10 @@ class Prepared:
 
 def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming: bool = False) -> Prepared:
     """Check everything, learn the scaling, build the objective and a run that is ready to train."""
-    made, context, scaling = consider(estimator, given)
+    made, context, scaling, mean = consider(estimator, given)
     device = choose_device(estimator.device)
     seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
-    objective = build_objective(made, context, seed).to(device)
+    objective = build_objective(made, context, seed, mean).to(device)
     loader = make_loader(objective, scaling)
     rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)
     settings = settle(estimator, made, objective.choices.network, len(rows), seed)
@@ -172,13 +175,46 @@ def identity_of(
     }
 
 
-def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling]:
-    """Look at all parameters and at the data once; say in one error all that is wrong with them together."""
+def begin_with(prepared: Prepared, weights: Mapping[str, Tensor]) -> None:
+    """Let a run begin with weights learned before.
+
+    Raises
+    ------
+    ValueError
+        They are those of another network.
+    """
+    fresh = prepared.objective.state_dict()
+    others = [
+        f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(fresh[name].shape)}"
+        if name in fresh and name in weights
+        else f"{name} is {'missing' if name in fresh else 'unknown'}"
+        for name in fresh.keys() | weights.keys()
+        if name not in fresh or name not in weights or fresh[name].shape != weights[name].shape
+    ]
+    if others:
+        raise ValueError(
+            f"warm_start=True begins with the weights learned before, but they are of another network: {min(others)}. "
+            "Use the same rows and parameters, or warm_start=False."
+        )
+    prepared.objective.load_state_dict(dict(weights))
+
+
+def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling, np.ndarray]:
+    """Look at all parameters and at the data once; say in one error all that is wrong with them together.
+
+    The last of what it gives is the mean of the scaled rows, (d,).
+    """
     resolved, mistakes = resolve_choices(estimator)
     mistakes += own_mistakes(estimator)
     mistakes += [text for member in resolved.values() if member is not None for text in member.mistakes()]
     if estimator.conditional is True and given.labels is None:
         mistakes.append(f"{type(estimator).__name__}: conditional=True needs labels; give them as fit(X, y).")
+    optimizer = resolved.get("optimizer")
+    if optimizer is not None and estimator.learning_rate == "auto" and not optimizer.suits_auto:
+        mistakes.append(
+            f"{type(estimator).__name__}: learning_rate='auto' is chosen for Adam and does not suit {optimizer!r}; "
+            "give a number."
+        )
     if estimator.conditional is True and estimator.pretraining is not None:
         mistakes.append(f"{type(estimator).__name__}: pretraining cannot go with conditional=True; set it to None.")
     blocked = not Whole(1).admits(estimator.code_size) or not RULES["scaling"].admits(estimator.scaling)
@@ -195,7 +231,7 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     mistakes += choices.mistakes(context)
     mistakes += resolved["pretraining"].conflicts(choices) if resolved["pretraining"] is not None else []
     refuse(mistakes)
-    return resolved, context, scaling
+    return resolved, context, scaling, ((statistics.mean - scaling.shift) * scaling.factor).ravel()
 
 
 def sound(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,9 +276,22 @@ def choose(made: Mapping[str, Any], context: Context) -> Choices:
     return Choices(**chosen, loss=loss).resolve(context)
 
 
-def build_objective(made: Mapping[str, Any], context: Context, seed: int) -> Objective:
-    """The objective of these choices with fresh weights, drawn from the seed without touching global state."""
-    return Objective(choose(made, context), context, generator=torch.Generator().manual_seed(seed))
+def build_objective(made: Mapping[str, Any], context: Context, seed: int, mean: np.ndarray | None = None) -> Objective:
+    """The objective of these choices with fresh weights, drawn from the seed without touching global state.
+
+    With the mean of the scaled rows, (d,), bounded codes and deep networks begin at it; see `begin_at_mean`.
+    """
+    objective = Objective(choose(made, context), context, generator=torch.Generator().manual_seed(seed))
+    choices = objective.choices
+    plain_output = choices.loss.output_width(context.n_features) == context.n_features
+    if mean is None or not plain_output or isinstance(choices.network, Modules):
+        return objective
+    bounded = is_bounded(choices.code)
+    if bounded or is_deep(choices.network):
+        begin_at_mean(objective.decoder, choices.loss, torch.from_numpy(np.nan_to_num(mean)))
+    if bounded and isinstance(choices.code, Plain):
+        begin_as_plain(objective.decoder, choices.code)
+    return objective
 
 
 def make_loader(objective: Objective, scaling: Scaling) -> Loader:
@@ -309,6 +358,7 @@ def settle(estimator: Any, made: Mapping[str, Any], network: Network, n_rows: in
         schedule=made["schedule"],
         optimizer=made["optimizer"],
         patience=patience_of(estimator.early_stopping),
+        min_delta=float(estimator.min_delta),
         precision=estimator.precision,
         seed=seed,
     )

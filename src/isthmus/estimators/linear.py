@@ -40,6 +40,10 @@ class LinearAutoencoder(Autoencoder):
         Orthonormal directions in the scaled data, (code_size, d), by falling variance; zeros beyond the rank.
     explained_variance_, explained_variance_ratio_ : array
         Variance of each component in squared units of the scaled data, and its share of the whole, (code_size,).
+    singular_values_ : array
+        Of the centred scaled rows that were learned from, (code_size,).
+    mean_ : array
+        Of the rows that were learned from, in units of X, (d,).
 
     Examples
     --------
@@ -58,6 +62,8 @@ class LinearAutoencoder(Autoencoder):
         *Autoencoder.learned_arrays,
         "explained_variance_",
         "explained_variance_ratio_",
+        "singular_values_",
+        "mean_",
     )
 
     @property
@@ -74,6 +80,9 @@ class LinearAutoencoder(Autoencoder):
             _put(encoder[0], decoder[0], spread)
             self.explained_variance_ = _padded(spread.variances, self.code_size)
             self.explained_variance_ratio_ = self.explained_variance_ / spread.total
+            self.singular_values_ = np.sqrt(self.explained_variance_ * max(1, prepared.run.train.n_rows - 1))
+            scaling = prepared.scaling
+            self.mean_ = (spread.mean.cpu().numpy() / scaling.factor + scaling.shift).ravel()
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ def _encode(value: Any, *, qualified: bool) -> Any:  # noqa: PLR0911  # one line
     if isinstance(value, Choice):
         origin = _origin(type(value)) if qualified else {}
         return {**origin, "class": type(value).__name__, "params": each(value.get_params(deep=False))}
+    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer):
+        return value.__name__  # which stands for the same optimiser
     if isinstance(value, BaseEstimator):
         return {"estimator": type(value).__name__, "params": params_to_json(value.get_params(deep=False))}
     if isinstance(value, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -39,24 +40,29 @@ def report_trouble(run: Run) -> None:
 
 
 @torch.inference_mode()
-def look_back(run: Run) -> dict[str, np.ndarray]:
-    """What is kept of some training rows after training, by the name of the estimator's attribute.
+def look_back(run: Run, *, known: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
+    """What is kept of some training rows after training, by the name of the estimator's attribute; and what is wrong.
 
-    A model that is useless is warned of here, once: its code does not vary, or it restores nothing.
+    A model that is useless is warned of here, however its run ended: its code does not vary, or it restores nothing.
+    What is `known`, by the names of the faults, is not said again.
     """
+    found: list[str] = []
     rows = _some_rows(run.train)
     target = run.objective.split(rows)[0]
     squares = (run.objective.reconstruct(rows) - target).square()
     codes = run.objective.encode(rows)
-    if run.step >= FEWEST_STEPS and run.stop_reason == "finished":
-        for text in _faults(run.objective, rows, target, squares):
+    if run.step >= FEWEST_STEPS and run.stop_reason not in ("interrupted", "diverged"):
+        faults = _faults(run.objective, rows, target, squares)
+        found = list(faults)
+        for text in (text for name, text in faults.items() if name not in known):
             warnings.warn(f"{text} isthmus.diagnose(model, X) tells more.", FitWarning, stacklevel=5)
     errors = squares.nanmean(dim=1).cpu().numpy()
-    return {
+    kept = {
         "training_errors_": np.quantile(errors, np.linspace(0, 1, 101)),
         "unit_means_": codes.mean(0).cpu().numpy(),
         "unit_activity_": (codes != 0).double().mean(0).cpu().numpy(),
     }
+    return kept, found
 
 
 def _some_rows(feed: Feed) -> Tensor:
@@ -69,12 +75,13 @@ def _some_rows(feed: Feed) -> Tensor:
     return torch.cat(batches)
 
 
-def _faults(objective: Objective, rows: Tensor, target: Tensor, squares: Tensor) -> list[str]:
-    code, faults = objective.choices.code, []
+def _faults(objective: Objective, rows: Tensor, target: Tensor, squares: Tensor) -> dict[str, str]:
+    """Sentences about what is wrong, by the name of the fault."""
+    code, faults = objective.choices.code, dict[str, str]()
     if isinstance(code, Gaussian):
         nats = standard_divergence(*objective.posterior(rows)).mean(0)
         if bool((nats < 0.001).all()):
-            faults.append(
+            faults["collapsed posterior"] = (
                 "The posterior has collapsed: every code unit carries less than 0.001 nats. Use Gaussian(warm_up=0.3) "
                 "or a smaller beta."
             )
@@ -82,13 +89,13 @@ def _faults(objective: Objective, rows: Tensor, target: Tensor, squares: Tensor)
         spread = objective.encode(rows).std(0)
         dead = int((spread <= 1e-6 * spread.max()).sum()) if float(spread.max()) > 0 else len(spread)
         if dead >= len(spread) / 2:
-            faults.append(
+            faults["dead units"] = (
                 f"{dead} of {len(spread)} code units are dead: they are the same for every row. Use code='plain', "
                 "which has no activation, or a lower learning_rate."
             )
     variance = (target - target.nanmean(0)).square().nanmean()
     if not faults and float(squares.nanmean()) > 0.995 * float(variance) > 0:
-        faults.append(
+        faults["useless"] = (
             "The model restores rows no better than their mean does. Use a lower learning_rate, more epochs, or look "
             "whether the loss suits the data."
         )

@@ -8,12 +8,25 @@ from isthmus.training.loop import Run, Settings, train
 from isthmus.training.objective import Choices, LossParts, Objective
 from isthmus.training.pretraining import PRETRAININGS, LayerWise
 from isthmus.training.progress import ProgressBar
-from isthmus.training.schedule import OPTIMIZERS, SCHEDULES, Adam, AdamW, Constant, Cosine, OneCycle
+from isthmus.training.schedule import (
+    OPTIMIZERS,
+    SCHEDULES,
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    OneCycle,
+    ReduceOnPlateau,
+    RMSprop,
+    TorchOptimizer,
+)
 
 __all__ = [
     "OPTIMIZERS",
     "PRETRAININGS",
     "SCHEDULES",
+    "SGD",
     "Adam",
     "AdamW",
     "Callback",
@@ -28,8 +41,11 @@ __all__ = [
     "Objective",
     "OneCycle",
     "ProgressBar",
+    "RMSprop",
+    "ReduceOnPlateau",
     "Run",
     "Settings",
+    "TorchOptimizer",
     "available_devices",
     "choose_device",
     "train",

@@ -12,7 +12,8 @@ class Callback:
     """The base: every event does nothing.
 
     A run is handed to each event: ``run.epoch`` and ``run.step`` count what is done, ``run.history`` is the data,
-    ``run.stop(reason)`` ends the run after the current step.
+    ``run.stop(reason)`` ends the run after the current step, ``run.log(name, value)`` writes a column of the history,
+    and ``run.learning_rate = 0.001`` sets the rate of the next step; later rates keep that proportion to the schedule.
     """
 
     every_step: ClassVar[bool] = True

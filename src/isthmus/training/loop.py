@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from isthmus.training.interrupts import stopping_at_signals
 from isthmus.training.objective import LossParts, Objective, count_multiplications
 from isthmus.training.schedule import Optimizer, Schedule
 from isthmus.training.steps import Step
+from isthmus.training.stopping import CoolDown, cool_down
 
 CHECK_EVERY = 1000
 """Steps after which a long epoch is looked at for a loss that is not finite."""
@@ -36,6 +38,8 @@ class Settings:
     ----------
     patience
         Epochs without a better validation loss after which to stop; None never stops early.
+    min_delta
+        By how much a loss must be lower to be better, for patience.
     seed
         Of the order of rows and of all noise.
     """
@@ -46,6 +50,7 @@ class Settings:
     schedule: Schedule
     optimizer: Optimizer
     patience: int | None = None
+    min_delta: float = 0.0
     precision: str = "float32"
     seed: int = 0
 
@@ -113,6 +118,7 @@ class Run:
         self.advance = recorded(self.do_step, settings.batch_size)
         self.history, self.best = History(), Best()
         self.epoch, self.step, self.stop_reason = 0, 0, ""
+        self._rate_scale: float | None = None
         self.order = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
         self._log = torch.zeros(train.n_batches, len(LossParts._fields), device=self.device)
@@ -131,11 +137,55 @@ class Run:
         """The learning rate of the next step."""
         return self.rates(1)[0]
 
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        """Let the next step have that rate; later ones follow the schedule in proportion."""
+        if not (math.isfinite(rate) and rate > 0.0):
+            raise ValueError(f"learning_rate={rate!r} must be a number > 0.")
+        planned = self.rates(1)[0] / self.rate_scale
+        self._rate_scale = rate / planned
+        if self.history:
+            self.history[-1]["rate_scale"] = self._rate_scale
+
+    @property
+    def rate_scale(self) -> float:
+        """What callbacks have multiplied the rates of the schedule by; the history keeps it for a run that goes on."""
+        if self._rate_scale is None:
+            return self.history[-1].get("rate_scale", 1.0) if self.history else 1.0
+        return self._rate_scale
+
+    def log(self, name: str, value: float) -> None:
+        """Write a number into a column of the history, in the row of the last finished epoch."""
+        if not self.history:
+            raise ValueError(f"log({name!r}) needs a finished epoch to write to; call it in on_epoch_end.")
+        self.history[-1][name] = float(value)
+
     def rates(self, n_steps: int) -> list[float]:
         """The learning rates of the next steps."""
-        factor = self.settings.schedule.factor
+        schedule, monitored, cooling = self.settings.schedule, self.monitored, self.cooling
+        peak = self.settings.learning_rate * self.rate_scale * schedule.reduction(monitored)
         steps = range(self.step, self.step + n_steps)
-        return [self.settings.learning_rate * factor(step / self.n_steps) for step in steps]
+        if cooling is None or cooling.n_epochs == 0:
+            return [peak * schedule.factor(step / self.n_steps) for step in steps]
+        first, length = cooling.begin * self.train.n_batches, cooling.n_epochs * self.train.n_batches
+        begin = schedule.factor(first / self.n_steps)
+        return [peak * (schedule.cooled(begin, (step - first) / length) or 0.0) for step in steps]
+
+    @property
+    def monitored(self) -> list[float]:
+        """The loss after each epoch that decides which was best."""
+        return [row.get("val_loss", row["loss"]) for row in self.history]
+
+    @property
+    def cooling(self) -> CoolDown | None:
+        """The cool-down that ends the run, once patience has run out and where the schedule has one."""
+        settings = self.settings
+        if settings.patience is None:
+            return None
+        most, restless = settings.max_epochs, settings.schedule.restless
+        found = cool_down(self.monitored, settings.patience, settings.min_delta, most, restless)
+        cools = settings.schedule.cooled(1.0, 0.0) is not None
+        return found if found is None or cools else found._replace(n_epochs=0)
 
     def stretch(self, rows: Tensor, order: Tensor, n_steps: int) -> Stretch:
         """The next steps as a compiled program takes them, on some rows each."""
@@ -263,9 +313,10 @@ def close_epoch(run: Run, taken: int, began: float) -> None:
     row = _measure(run, taken, time.perf_counter() - began)
     run.epoch += 1
     run.history.append({"epoch": run.epoch, **row})
-    monitored = row.get("val_loss", row["loss"])
-    run.keep_if_best(monitored)
-    if run.settings.patience is not None and run.epoch - run.best.epoch >= run.settings.patience:
+    run.history[-1]["learning_rate"] = run.learning_rate  # which may depend on the loss of this epoch
+    run.keep_if_best(run.monitored[-1])
+    cooling = run.cooling
+    if cooling is not None and cooling.end <= run.epoch < run.settings.max_epochs:
         run.stop("early stopping")
     run.emit("on_epoch_end")
 
@@ -319,7 +370,8 @@ def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:
     if run.validation is not None:
         total, reconstruction = evaluate(run.objective, run.validation, run.settings.seed)[:2]
         row |= {"val_loss": total, "val_reconstruction": reconstruction}
-    return row | {"learning_rate": run.learning_rate, "seconds": seconds}
+    scale = {"rate_scale": run.rate_scale} if run.rate_scale != 1.0 else {}
+    return row | {"learning_rate": run.learning_rate, "seconds": seconds} | scale
 
 
 def _means(log: Tensor, rows: Tensor) -> Tensor:
@@ -369,6 +421,7 @@ def optimizer_state(run: Run) -> dict[str, Tensor]:
     return {
         name: flat.portable(value) if value.shape == flat.values.shape else copy.deepcopy(value)
         for name, value in run.do_step.state.items()
+        if isinstance(value, Tensor)  # SGD without momentum keeps None in the place of its buffer
     }
 
 

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
-from isthmus.choices.registry import Choice, Registry
-from isthmus.choices.rules import Number, OneOf, Rule, either
+from isthmus.choices.registry import Choice, Context, Registry
+from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, either
 
 
 class Schedule(Choice):
     """How the learning rate moves over a run."""
 
+    @property
+    def restless(self) -> float:
+        """The share of a run, in [0, 1), whose rates are too high for a loss that stands still to mean anything."""
+        return 0.0
+
     def factor(self, progress: float) -> float:
         """What to multiply the learning rate by, given the share of all steps already taken, in [0, 1)."""
         raise NotImplementedError
+
+    def cooled(self, begin: float, share: float) -> float | None:
+        """The factor in a cool-down that began at a factor, given the share of it that is over; None: it has none."""
+        return None
+
+    def reduction(self, monitored: Sequence[float]) -> float:
+        """What else to multiply the learning rate by, given the loss that was monitored after each epoch so far."""
+        return 1.0
 
 
 SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule)
@@ -66,10 +79,17 @@ class OneCycle(Schedule):
         "end": Number(0.0, 1.0),
     }
 
+    @property
+    def restless(self) -> float:
+        return (1.0 + self.warm_up) / 2  # until the rate is half its peak
+
     def factor(self, progress: float) -> float:
         if progress < self.warm_up:
             return _cosine(self.start, 1.0, progress / self.warm_up)
         return _cosine(1.0, self.end, (progress - self.warm_up) / (1.0 - self.warm_up))
+
+    def cooled(self, begin: float, share: float) -> float:
+        return _cosine(begin, min(begin, self.end), share)
 
 
 @SCHEDULES.register("cosine")
@@ -93,8 +113,66 @@ class Cosine(Schedule):
 
     rules: ClassVar[Mapping[str, Rule]] = {"end": Number(0.0, 1.0)}
 
+    @property
+    def restless(self) -> float:
+        return 0.5
+
     def factor(self, progress: float) -> float:
         return _cosine(1.0, self.end, progress)
+
+    def cooled(self, begin: float, share: float) -> float:
+        return _cosine(begin, min(begin, self.end), share)
+
+
+@SCHEDULES.register("reduce-on-plateau")
+@dataclass(eq=False, repr=False)
+class ReduceOnPlateau(Schedule):
+    """The learning rate as given, multiplied by `by` each time the monitored loss has not fallen for some epochs.
+
+    The loss that is monitored is the validation loss where rows are held out, else the training loss.
+
+    Parameters
+    ----------
+    by
+        What the rate is multiplied by, in (0, 1).
+    patience
+        Epochs without a better loss before that happens, >= 1.
+    min_delta
+        By how much the loss must fall to be better, >= 0.
+    smallest
+        The least that all reductions together come to, in [0, 1].
+
+    Examples
+    --------
+    >>> ReduceOnPlateau(by=0.5, patience=2).reduction([1.0, 0.9, 0.9, 0.9, 0.8])
+    0.5
+    """
+
+    _: KW_ONLY
+    by: float = 0.5
+    patience: int = 5
+    min_delta: float = 0.0
+    smallest: float = 0.001
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "by": Number(0.0, 1.0, open_low=True, open_high=True),
+        "patience": Whole(1),
+        "min_delta": Number(0.0),
+        "smallest": Number(0.0, 1.0),
+    }
+
+    def factor(self, progress: float) -> float:
+        return 1.0
+
+    def reduction(self, monitored: Sequence[float]) -> float:
+        factor, best, waited = 1.0, math.inf, 0
+        for loss in monitored:
+            waited += 1
+            if loss < best - self.min_delta:
+                best, waited = loss, 0
+            elif waited == self.patience:
+                factor, waited = factor * self.by, 0
+        return max(factor, self.smallest)
 
 
 def _cosine(begin: float, end: float, share: float) -> float:
@@ -105,6 +183,8 @@ class Optimizer(Choice):
     """How parameters follow their gradients."""
 
     clip_norm: float | None
+    suits_auto: ClassVar[bool] = False
+    """Whether ``learning_rate="auto"``, which is chosen for Adam, suits it: its steps are about as long as the rate."""
     kernel: ClassVar[str | None] = None
     """A fused kernel of torch that is the whole step, with the arguments of Adam's; None, or one that this torch has
     not: `build` is asked instead."""
@@ -118,7 +198,24 @@ class Optimizer(Choice):
         raise NotImplementedError
 
 
-OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer)
+def _as_optimizer(value: Any) -> Optimizer | None:
+    """A class of ``torch.optim``, or its name, as a member: the one of that name here, else `TorchOptimizer`."""
+    is_class = isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+    name = value.__name__ if is_class else value
+    if not isinstance(name, str) or (name not in _torch_optimizers() and not is_class):
+        return None
+    own = {member.__name__: member for member in OPTIMIZERS.members.values()}
+    return own[name]() if name in own else TorchOptimizer(name)
+
+
+def _torch_optimizers() -> list[str]:
+    """The optimisers of this torch that take a plain step along a dense gradient."""
+    found = {name for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
+    # LBFGS calls the loss itself, SparseAdam wants sparse gradients, Muon matrices: all weights are one vector here.
+    return sorted(found - {"Optimizer", "LBFGS", "SparseAdam", "Muon"})
+
+
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, convert=_as_optimizer)
 
 _BETA = Number(0.0, 1.0, open_high=True)
 _ADAM_RULES: Mapping[str, Rule] = {
@@ -150,6 +247,7 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
     clip_norm: float | None = None
 
+    suits_auto: ClassVar[bool] = True
     kernel: ClassVar[str | None] = "_fused_adam_"
     rules: ClassVar[Mapping[str, Rule]] = _ADAM_RULES
 
@@ -180,6 +278,7 @@ class AdamW(Optimizer):
     epsilon: float = 1e-8
     clip_norm: float | None = None
 
+    suits_auto: ClassVar[bool] = True
     kernel: ClassVar[str | None] = "_fused_adamw_"
     rules: ClassVar[Mapping[str, Rule]] = {"weight_decay": Number(0.0), **_ADAM_RULES}
 
@@ -192,3 +291,141 @@ class AdamW(Optimizer):
         return torch.optim.AdamW(
             [parameters], betas=betas, eps=self.epsilon, weight_decay=self.weight_decay, fused=True
         )
+
+
+@OPTIMIZERS.register("sgd")
+@dataclass(eq=False, repr=False)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum (Sutskever et al. 2013, eq. 1-2; torch's form).
+
+    Its learning rates are not Adam's, and depend on the number of features, as losses are means over them: try 0.1 to
+    10. ``learning_rate="auto"`` is refused.
+
+    Parameters
+    ----------
+    momentum
+        Share of the last step that is taken again, in [0, 1).
+    nesterov
+        Whether the gradient is that of the place momentum leads to; needs momentum > 0.
+    weight_decay
+        Added to the gradient, times each parameter; >= 0.
+    clip_norm
+        As for `Adam`.
+    """
+
+    momentum: float = 0.0
+    _: KW_ONLY
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "momentum": _BETA,
+        "nesterov": OneOf((True, False)),
+        "weight_decay": Number(0.0),
+        "clip_norm": _ADAM_RULES["clip_norm"],
+    }
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context)
+        if not found and self.nesterov and self.momentum == 0:
+            found.append("SGD: nesterov=True needs momentum > 0, but momentum=0; set momentum=0.9 or nesterov=False.")
+        return found
+
+    def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
+        named = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
+        return torch.optim.SGD([parameters], lr=1.0, **named)
+
+
+@OPTIMIZERS.register("rmsprop")
+@dataclass(eq=False, repr=False)
+class RMSprop(Optimizer):
+    """Gradients divided by the root of a running mean of their squares (Tieleman & Hinton 2012; torch's form).
+
+    Parameters
+    ----------
+    decay
+        Of the running mean, in [0, 1).
+    momentum
+        Share of the last step that is taken again, in [0, 1).
+    epsilon
+        Added to the root; > 0.
+    weight_decay
+        Added to the gradient, times each parameter; >= 0.
+    clip_norm
+        As for `Adam`.
+    """
+
+    decay: float = 0.99
+    _: KW_ONLY
+    momentum: float = 0.0
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    suits_auto: ClassVar[bool] = True
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "decay": _BETA,
+        "momentum": _BETA,
+        "epsilon": Number(0.0, open_low=True),
+        "weight_decay": Number(0.0),
+        "clip_norm": _ADAM_RULES["clip_norm"],
+    }
+
+    def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
+        named = {"alpha": self.decay, "eps": self.epsilon, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        return torch.optim.RMSprop([parameters], lr=1.0, **named)
+
+
+@OPTIMIZERS.register("torch")
+@dataclass(eq=False, repr=False)
+class TorchOptimizer(Optimizer):
+    """Any optimiser of ``torch.optim`` by the name of its class; ``optimizer="Adagrad"`` or the class mean it too.
+
+    All weights are one vector to it, so that what looks at the norm of each layer looks at that of all.
+
+    Parameters
+    ----------
+    kind
+        Such as ``"NAdam"``.
+    parameters
+        What its class takes besides parameters and the learning rate, by name.
+    clip_norm
+        As for `Adam`.
+
+    Examples
+    --------
+    >>> TorchOptimizer("NAdam", {"momentum_decay": 0.01}).mistakes()
+    []
+    """
+
+    kind: str = "Adamax"
+    parameters: dict[str, Any] | None = None
+    _: KW_ONLY
+    clip_norm: float | None = None
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "kind": OneOf(tuple(_torch_optimizers())),
+        "parameters": either(Instance(dict, "a dictionary from name to value"), OneOf((None,))),
+        "clip_norm": _ADAM_RULES["clip_norm"],
+    }
+
+    @property
+    def suits_auto(self) -> bool:  # type: ignore[override]  # depends on the kind
+        return self.kind in ("Adamax", "NAdam", "RAdam")
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        found = super().mistakes(context)
+        if found:
+            return found
+        if "lr" in (self.parameters or {}):
+            return ["TorchOptimizer: the learning rate is the estimator's: give learning_rate, not parameters['lr']."]
+        try:
+            self.build(torch.nn.Parameter(torch.zeros(1)))
+        except (TypeError, ValueError) as error:
+            return [f"TorchOptimizer: torch.optim.{self.kind} refuses parameters={self.parameters!r}: {error}."]
+        return []
+
+    def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
+        kind: type[torch.optim.Optimizer] = getattr(torch.optim, self.kind)
+        return kind([parameters], **{"lr": 1.0, **(self.parameters or {})})

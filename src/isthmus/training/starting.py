@@ -1,0 +1,93 @@
+"""Where training begins: a model with a bounded code restores the mean row before its first step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.choices.codes import Code, Plain
+from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.losses import Loss
+from isthmus.choices.networks import Dense, Network
+
+FARTHEST = 6.0
+"""Raw outputs are sought between minus and plus this: a pixel that is never lit begins at sigmoid(-6) = 0.0025."""
+HALVINGS = 40
+
+
+def is_bounded(code: Code) -> bool:
+    """Whether the numbers of a code stay in an interval, as those of a sigmoid do.
+
+    >>> is_bounded(Plain("tanh")), is_bounded(Plain("relu")), is_bounded(Plain())
+    (True, False, False)
+    """
+    if not isinstance(code, Plain) or code.activation is None:
+        return False
+    ends = ACTIVATIONS[code.activation]()(torch.tensor([-1e6, 1e6]))
+    return bool(ends.abs().max() < 1e3)
+
+
+DEEP = 4
+"""Hidden layers of an encoder from which a network is deep."""
+
+
+def is_deep(network: Network) -> bool:
+    """Whether a dense network is so deep that the way to the mean row would leave two code units on one line.
+
+    6,000 digits of MNIST, 784-128-64-32-16-8-4-2, 4 epochs: the two units correlate by -0.52 and restore 22 % of the
+    variance; with a start at the mean by -0.19, and 27 %.
+    """
+    return isinstance(network, Dense) and len(network.hidden_sizes) >= DEEP
+
+
+@torch.no_grad()
+def begin_as_plain(decoder: nn.Module, code: Plain) -> None:
+    """Scale a fresh decoder's first linear layer so that it sees of a bounded code what it would of a plain one.
+
+    Around zero, a sigmoid gives 1/2 + h / 4: the weights are multiplied by 4, and the bias takes the 1/2 away. The
+    activation's value and slope at zero say by how much; tanh needs neither.
+    """
+    first = next((layer for layer in decoder.modules() if isinstance(layer, nn.Linear)), None)
+    if first is None or code.activation is None:
+        return
+    value, slope = _at_zero(ACTIVATIONS[code.activation]())
+    first.weight.div_(slope)
+    first.bias.sub_(first.weight.sum(1) * value)
+
+
+def _at_zero(activation: nn.Module) -> tuple[float, float]:
+    with torch.enable_grad():
+        h = torch.zeros((), dtype=torch.double, requires_grad=True)
+        value = activation(h)
+        (slope,) = torch.autograd.grad(value, h)
+    return float(value.detach()), float(slope)
+
+
+@torch.no_grad()
+def begin_at_mean(decoder: nn.Module, loss: Loss, mean: Tensor) -> None:
+    """Set the biases of a fresh decoder's last layer so that it restores the mean row from a code of zero.
+
+    Otherwise all rows first want the same, the mean row, and the way there is to drive every unit of the code to one
+    end. A unit without bounds comes back; one of a sigmoid or tanh is saturated then and has no gradient left. 5,000
+    digits of MNIST, code size 16, 8 epochs: 0 % of the variance restored without, 71 % (sigmoid) and 79 % (tanh) with.
+
+    Parameters
+    ----------
+    decoder
+        Its last layer is changed, if that has biases: one for each feature, or one for each channel.
+    loss
+        Whose link turns outputs into rows.
+    mean
+        Of the scaled rows, (d,).
+    """
+    biases = [getattr(layer, "bias", None) for layer in decoder.modules() if not list(layer.children())]
+    last = next((bias for bias in reversed(biases) if isinstance(bias, Tensor)), None)
+    if last is None or len(mean) % len(last):
+        return
+    wanted = mean.to(last).view(-1, len(last)).mean(0)  # (d,), or (channels,): the channels of a row come last
+    low, high = torch.full_like(wanted, -FARTHEST), torch.full_like(wanted, FARTHEST)
+    for _ in range(HALVINGS):  # links rise, so halving finds their inverse, whichever they are
+        middle = (low + high) / 2
+        below = loss.link(middle[None])[0] < wanted
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    last.copy_((low + high) / 2)
