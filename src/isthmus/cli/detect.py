@@ -13,7 +13,7 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A .csv or .parquet file, which is read in pieces, or whatever else `isthmus fit` takes.",
+        help="A .csv, .parquet or .feather file, which is read in pieces, or whatever else `isthmus fit` takes.",
     ),
 ]
 Detector = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A file written by `isthmus detect fit`.")]
@@ -24,6 +24,16 @@ Threshold = Annotated[
 FalseAlarms = Annotated[
     float | None,
     typer.Option(metavar="X", help="Instead: alarm for at most so large a share of normal rows, as calibrated."),
+]
+Header = Annotated[
+    bool | None,
+    typer.Option("--header/--no-header", help="Whether the first line of a .csv file holds names; else found out."),
+]
+Encoding = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of a .csv file, such as cp1251; else UTF-8, UTF-16 or Latin-1.")
+]
+Delimiter = Annotated[
+    str | None, typer.Option(metavar="SIGN", help="Between the cells of a .csv file; else found out.")
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", metavar="", help="Replace files that exist.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda` or `mps`.")]
@@ -41,7 +51,8 @@ def fit(
             "--kind",
             metavar="COLUMN=KIND",
             help="numeric, binary, categorical, ordinal, datetime or ignore, where the data mislead; values in order, "
-            "such as `size=S,M,L`, make an ordinal. May be repeated.",
+            "such as `size=S,M,L`, make an ordinal; `when=%d/%m/%Y` is a form of dates. May be "
+            "repeated.",
         ),
     ] = None,
     assignments: Annotated[
@@ -49,6 +60,9 @@ def fit(
         typer.Option("--set", metavar="NAME=VALUE", help="Any parameter of the detector, such as `trim=0`."),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same detector.")] = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar.")] = False,
@@ -62,9 +76,11 @@ def fit(
     `isthmus detect fit normal.parquet --false-alarm-rate 0.01`
     """
     from isthmus.cli.detecting import Lesson, learn  # noqa: PLC0415
+    from isthmus.cli.tables import text_format  # noqa: PLC0415
 
+    text = text_format(header, encoding, delimiter)
     asked = {"random_state": seed, "device": device, "threshold": threshold}
-    learn(Lesson(data, out, asked, false_alarm_rate, kinds or [], assignments or [], force, quiet))
+    learn(Lesson(data, out, asked, false_alarm_rate, kinds or [], assignments or [], force, quiet, text))
 
 
 @app.command()
@@ -91,13 +107,20 @@ def score(
         Path | None, typer.Option(metavar="FILE", help="Also write a page with the oddest rows and their reasons.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print a line of JSON for each odd row.")] = False,
+    escape_formulas: Annotated[
+        bool,
+        typer.Option("--escape-formulas", metavar="", help="In a .csv file, put ' before text that Excel would run."),
+    ] = False,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     force: Force = False,
     device: Device = "auto",
 ) -> None:
     """Score rows, and say which are odd and why.
 
-    The file has a row for each row of DATA: its cells, `anomaly_score` (higher is odder), `anomaly`, `p_value` where
-    the detector was calibrated, and for odd rows `reason_1`, … . For example:
+    The file has a row for each row of DATA: its cells as they are there, `anomaly_score` (higher is odder), `anomaly`,
+    `p_value` where the detector was calibrated, and for odd rows `reason_1`, … . For example:
 
     `isthmus detect score payments.safetensors new.csv --out scored.parquet --explain 3`
 
@@ -106,9 +129,23 @@ def score(
     `isthmus detect score payments.safetensors log.csv --follow --json`
     """
     from isthmus.cli.detecting import Watch, watch  # noqa: PLC0415
+    from isthmus.cli.tables import text_format  # noqa: PLC0415
 
     asked = Watch(
-        detector, data, out, explain, threshold, false_alarm_rate, follow, idle, report, as_json, force, device
+        detector=detector,
+        data=data,
+        out=out,
+        explain=explain,
+        threshold=threshold,
+        false_alarm_rate=false_alarm_rate,
+        follow=follow,
+        idle=idle,
+        report=report,
+        as_json=as_json,
+        force=force,
+        device=device,
+        text=text_format(header, encoding, delimiter),
+        escape_formulas=escape_formulas,
     )
     if watch(asked) and exit_code:
         raise typer.Exit(3)

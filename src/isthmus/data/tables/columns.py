@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.data.tables.cells import MISSING, Cells, level_numbers, moments, numbers
+from isthmus.data.tables.numerals import PLAIN, Numerals
 
 OTHER = "(other)"
 MISSING_MARK = "missing"
@@ -33,6 +34,8 @@ class Column:
         The Arrow type that its cells had.
     note
         What a user should know of it.
+    numerals
+        How numbers are written where its cells are text.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Column:
     holes: bool = False
     arrow: str = "double"
     note: str = ""
+    numerals: Numerals = PLAIN
 
     kind: ClassVar[str] = ""
     one_hot: ClassVar[bool] = False
@@ -74,7 +78,11 @@ class Column:
     def seen(self, cells: Cells) -> list[str]:
         """What stands in cells, in words."""
         read_as_numbers = self.family == "number" and cells.family == "text"
-        return [_shown(cell) for cell in (numbers(cells) if read_as_numbers else cells.array).tolist()]
+        return [_shown(cell) for cell in (self.numbers(cells) if read_as_numbers else cells.array).tolist()]
+
+    def numbers(self, cells: Cells) -> np.ndarray:
+        """Cells as float64, NaN where they are missing, (n,); text as this column writes numbers."""
+        return numbers(cells, self.numerals)
 
     def to_json(self) -> dict[str, Any]:
         """The column as JSON."""
@@ -142,7 +150,7 @@ class Numeric(Column):
         return [self.name]
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        out[:, 0] = self._scaled(numbers(cells))
+        out[:, 0] = self._scaled(self.numbers(cells))
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         away = (values - self.centre) / self.spread
@@ -193,7 +201,7 @@ class Ordinal(Column):
     def steps_of(self, cells: Cells) -> np.ndarray:
         """Where cells stand in the order, (n,); NaN for missing ones."""
         if self.family != "text":
-            return numbers(cells)
+            return self.numbers(cells)
         found = level_numbers(cells, pa.array(self.levels, pa.string()))
         return np.where((found == MISSING) | (found == len(self.levels)), np.nan, found)
 
@@ -238,7 +246,7 @@ class Categorical(Column):
         return pa.array(self.levels, pa.string() if self.family == "text" else pa.float64())
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        found = level_numbers(cells, self._set)
+        found = level_numbers(cells, self._set, self.numerals)
         out[np.arange(len(found)), found] = 1.0
         missing = found == MISSING
         if missing.any():
@@ -291,13 +299,14 @@ MONDAY = 4 * DAY
 class Datetime(Column):
     """Moments: elapsed time, and sine and cosine of the cycles that the data go through; together they weigh as one.
 
-    Cycles are those of UTC.
+    Cycles are those of UTC. `form` is how dates are written in text, as in `strftime`; nothing for ISO 8601.
     """
 
     mean: float = 0.0
     deviation: float = 1.0
     cycles: tuple[str, ...] = ()
     step: float = SECOND
+    form: str = ""
 
     kind: ClassVar[str] = "datetime"
 
@@ -311,12 +320,16 @@ class Datetime(Column):
         return 1.0 / math.sqrt(1 + len(self.cycles))
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        values = moments(cells)
+        values = self.moments(cells)
         out[:, 0] = (values - self.mean) / self.deviation * self._share
         for place, cycle in enumerate(self.cycles):
             angle = (values - MONDAY) % CYCLES[cycle] * (2 * math.pi / CYCLES[cycle])
             out[:, 1 + 2 * place] = np.sin(angle) * self._share
             out[:, 2 + 2 * place] = np.cos(angle) * self._share
+
+    def moments(self, cells: Cells) -> np.ndarray:
+        """Cells as microseconds since 1970, NaN where they are missing, (n,); text in the form of this column."""
+        return moments(cells, self.form)
 
     def values(self, block: np.ndarray) -> np.ndarray:
         """Microseconds since 1970, (n, parts) → (n,); the time of day is taken from its wave, which is finer."""
@@ -340,6 +353,9 @@ class Datetime(Column):
         return pa.array([None if stamp is None else self._word(stamp) for stamp in stamps.to_pylist()], pa.string())
 
     def _word(self, stamp: Any) -> str:
+        if self.form:
+            clock = "" if self.step >= DAY else " %H:%M" if self.step >= 60 * SECOND else " %H:%M:%S"
+            return f"{stamp:{self.form}{clock}}"
         if self.step >= DAY:
             return f"{stamp:%Y-%m-%d}"
         return stamp.isoformat(" ", "minutes" if self.step >= 60 * SECOND else "auto")  # type: ignore[no-any-return]
@@ -390,4 +406,5 @@ KINDS: dict[str, type[Column]] = {
 def column_from_json(values: dict[str, Any]) -> Column:
     """The inverse of `Column.to_json`."""
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    given["numerals"] = Numerals(**given.get("numerals", {}))
     return KINDS[str(given.pop("kind"))](**given)
