@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from isthmus.cli.tables import Delimiter, Encoding, EscapeFormulas, Header, TextFlags
+
 app = typer.Typer(help="Find odd rows in tables, images and signals, and say why they are odd.", no_args_is_help=True)
 
 Data = Annotated[
@@ -24,16 +26,6 @@ Threshold = Annotated[
 FalseAlarms = Annotated[
     float | None,
     typer.Option(metavar="X", help="Instead: alarm for at most so large a share of normal rows, as calibrated."),
-]
-Header = Annotated[
-    bool | None,
-    typer.Option("--header/--no-header", help="Whether the first line of a .csv file holds names; else found out."),
-]
-Encoding = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of a .csv file, such as cp1251; else UTF-8, UTF-16 or Latin-1.")
-]
-Delimiter = Annotated[
-    str | None, typer.Option(metavar="SIGN", help="Between the cells of a .csv file; else found out.")
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", metavar="", help="Replace files that exist.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda` or `mps`.")]
@@ -76,9 +68,8 @@ def fit(
     `isthmus detect fit normal.parquet --false-alarm-rate 0.01`
     """
     from isthmus.cli.detecting import Lesson, learn  # noqa: PLC0415
-    from isthmus.cli.tables import text_format  # noqa: PLC0415
 
-    text = text_format(header, encoding, delimiter)
+    text = TextFlags(header, encoding, delimiter)
     asked = {"random_state": seed, "device": device, "threshold": threshold}
     learn(Lesson(data, out, asked, false_alarm_rate, kinds or [], assignments or [], force, quiet, text))
 
@@ -107,10 +98,7 @@ def score(
         Path | None, typer.Option(metavar="FILE", help="Also write a page with the oddest rows and their reasons.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print a line of JSON for each odd row.")] = False,
-    escape_formulas: Annotated[
-        bool,
-        typer.Option("--escape-formulas", metavar="", help="In a .csv file, put ' before text that Excel would run."),
-    ] = False,
+    escape_formulas: EscapeFormulas = False,
     header: Header = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -129,7 +117,6 @@ def score(
     `isthmus detect score payments.safetensors log.csv --follow --json`
     """
     from isthmus.cli.detecting import Watch, watch  # noqa: PLC0415
-    from isthmus.cli.tables import text_format  # noqa: PLC0415
 
     asked = Watch(
         detector=detector,
@@ -144,7 +131,7 @@ def score(
         as_json=as_json,
         force=force,
         device=device,
-        text=text_format(header, encoding, delimiter),
+        text=TextFlags(header, encoding, delimiter),
         escape_formulas=escape_formulas,
     )
     if watch(asked) and exit_code:

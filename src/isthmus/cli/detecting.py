@@ -15,8 +15,8 @@ import isthmus
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError, noting, refuse
 from isthmus.cli.settings import parse_assignments, parse_value
+from isthmus.cli.tables import TextFlags
 from isthmus.data import tables
-from isthmus.data.tables import TextFormat
 
 PIECE_ROWS = 2**14
 REPORTED_ROWS = 50
@@ -34,7 +34,7 @@ class Lesson:
     assignments: list[str]
     force: bool
     quiet: bool
-    text: TextFormat
+    text: TextFlags
 
 
 def learn(lesson: Lesson) -> None:
@@ -110,9 +110,9 @@ def _columns(detector: Any) -> str:
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
 
 
-def _rows(data: str, text: TextFormat) -> Any:
+def _rows(data: str, text: TextFlags) -> Any:
     """A table in a file, which is read in pieces, or rows in memory."""
-    return tables.open_table(data, text) if tables.is_table(data) else isthmus.read(data).X
+    return tables.open_table(data, text.format()) if tables.is_table(data) else isthmus.read(data).X
 
 
 # -- scoring -----------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Watch:
     as_json: bool
     force: bool
     device: str
-    text: TextFormat
+    text: TextFlags
     escape_formulas: bool
 
 
@@ -273,9 +273,11 @@ def _shown(parts: Iterator[Scored]) -> Iterator[Scored]:
 def _pieces(asked: Watch) -> Iterator[tuple[int, Any]]:
     """Rows some at a time, with the number of the first."""
     if asked.follow:
-        yield from ((piece.first_row, piece) for piece in tables.follow(asked.data, idle=asked.idle, text=asked.text))
+        yield from (
+            (piece.first_row, piece) for piece in tables.follow(asked.data, idle=asked.idle, text=asked.text.format())
+        )
     elif tables.is_table(asked.data):
-        opened = tables.open_table(asked.data, asked.text)
+        opened = tables.open_table(asked.data, asked.text.format())
         yield from ((piece.first_row, piece) for piece in tables.read_pieces(opened, PIECE_ROWS))
     else:
         X = isthmus.read(asked.data).X

@@ -104,7 +104,7 @@ class _CSVFile:
         self._out.writerow(self._words(schema.names))
 
     def write_table(self, table: pa.Table) -> None:
-        columns = [self._words(table.column(place).to_pylist()) for place in range(table.num_columns)]
+        columns = [self._words(_shortest(column).to_pylist()) for column in table.columns]
         self._out.writerows(zip(*columns, strict=True))
 
     def _words(self, cells: list[Any]) -> list[Any]:
@@ -117,9 +117,18 @@ class _CSVFile:
         self._stream.close()
 
 
+def _shortest(column: Any) -> Any:
+    """Floating numbers as the shortest text that gives them back; Python would write singles as doubles."""
+    from pyarrow import compute, scalar, string, types  # noqa: PLC0415  # slow to import, and needed here alone
+
+    if not types.is_floating(column.type):
+        return column
+    return compute.if_else(compute.is_nan(column), scalar(None, string()), column.cast(string()))
+
+
 def _cell(cell: Any) -> Any:
     """A cell as CSV has it: truth values in small letters, nothing where it is missing."""
-    return str(cell).lower() if isinstance(cell, bool) else "" if cell is None or cell != cell else cell  # noqa: PLR0124
+    return str(cell).lower() if isinstance(cell, bool) else "" if cell is None else cell
 
 
 def escaped(cell: Any) -> Any:

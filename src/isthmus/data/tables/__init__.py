@@ -6,9 +6,11 @@ from isthmus.data.tables.inputs import is_table, open_table
 from isthmus.data.tables.pieces import TablePiece, follow, read_pieces
 from isthmus.data.tables.schema import Schema, learn_schema
 from isthmus.data.tables.source import TableSource
+from isthmus.data.tables.stored import CSVTable
 
 __all__ = [
     "KINDS",
+    "CSVTable",
     "Column",
     "Schema",
     "TablePiece",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from abc import abstractmethod
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -112,6 +114,18 @@ def rounded(value: float, digits: int = 3) -> str:
     return f"{near:.{digits}g}"
 
 
+def _duration(value: float, arrow: str) -> str:
+    """A time difference in words, to the second where it is longer than one.
+
+    >>> _duration(900.4e6, "duration[us]")
+    '0:15:00'
+    """
+    if not math.isfinite(value):
+        return MISSING_MARK
+    seconds = value / {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[arrow[9:-1]]
+    return str(dt.timedelta(seconds=round(seconds) if abs(seconds) >= 1 else seconds))
+
+
 def _restored(values: np.ndarray, arrow: str) -> pa.Array:
     """Floats, NaN for missing, in the type that a column had; unsigned and small integers are kept in range."""
     plain = pa.array(values, from_pandas=True)
@@ -120,6 +134,12 @@ def _restored(values: np.ndarray, arrow: str) -> pa.Array:
         return pa.array(np.clip(np.round(values), limits.min, limits.max), from_pandas=True).cast(
             pa.type_for_alias(arrow), safe=False
         )
+    if arrow.startswith("duration["):
+        return pa.array(np.round(values), from_pandas=True).cast(pa.int64()).cast(pa.duration(arrow[9:-1]))
+    if arrow.startswith("decimal"):
+        scale = int(arrow.rpartition(" ")[2].rstrip(")"))
+        exact = [None if math.isnan(value) else Decimal(f"{value:.{scale}f}") for value in values.tolist()]
+        return pa.array(exact, pa.decimal128(38, scale))
     if arrow == "bool":
         return pa.array(np.nan_to_num(values) >= 0.5, mask=np.isnan(values))
     return plain.cast(pa.float32()) if arrow == "float" else plain
@@ -169,7 +189,10 @@ class Numeric(Column):
         return _restored(self.values(block), self.arrow)
 
     def expected(self, block: np.ndarray) -> list[str]:
-        return [f"about {rounded(value)}" for value in self.values(block).tolist()]
+        values = self.values(block).tolist()
+        if self.arrow.startswith("duration["):
+            return [f"about {_duration(value, self.arrow)}" for value in values]
+        return [f"about {rounded(value)}" for value in values]
 
 
 @dataclass(frozen=True, kw_only=True)

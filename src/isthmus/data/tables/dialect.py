@@ -297,7 +297,7 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     again = any(cell in column for cell, column in zip(cells, columns, strict=True) if not _is_missing(cell))
     if not numbers:
         return bool(words) or not again
-    return (_counts_on(numbers) and not again and len(numbers) > 2) or (words > len(numbers))
+    return (_counts_on(numbers) and not again and len(cells) > 2) or (words > len(numbers))
 
 
 def _counts_on(cells: Sequence[str]) -> bool:

@@ -14,7 +14,15 @@ from isthmus.data.tables.cells import Cells, is_missing_word, level_numbers, mom
 from isthmus.data.tables.deciding import Decision
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat
 from isthmus.data.tables.mistakes import Mistakes, told_at_once
-from isthmus.data.tables.numerals import EXPONENT_CODE, decide_mark, holds_codes, matches, trimmed
+from isthmus.data.tables.numerals import (
+    EXPONENT_CODE,
+    MISSING_WORDS,
+    Writing,
+    decide_mark,
+    holds_codes,
+    matches,
+    trimmed,
+)
 from isthmus.data.tables.stored import FileTable, open_stored
 from isthmus.data.tables.watching import Watch
 from isthmus.exceptions import DataError
@@ -22,7 +30,8 @@ from isthmus.exceptions import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-_EIGHT_DIGITS = r"^(19|20)\d{6}$"
+_UNCLEAR = r"^((19|20)\d{6}|[1-9]\d{0,2}\.\d{3})$"
+"""Numbers that may be dates (20241231), or thousands with a point between (1.234): the column, or the file, decides."""
 _EXACT = 2**53
 """Beyond this a double skips integers, and a column of integers with holes is one of doubles in a frame."""
 
@@ -88,7 +97,10 @@ def _typed(columns: dict[str, pa.Array], delimiter: str | None) -> dict[str, pa.
         if plain[name] is None:
             watches[name] = Watch(name)
             watches[name].look(Cells(name, cells, range(len(cells)), Mistakes()))
-    mark = decide_mark((watch.writings for watch in watches.values()), delimiter)
+    # Columns of plain fractions were not looked at, but speak for a decimal point as others do.
+    fractions = any(typed is not None and _has_fractions(typed) for typed in plain.values())
+    pointed = [(Writing("."), Writing(",", odd=("", 0)))] if fractions else []
+    mark = decide_mark([*pointed, *(watch.writings for watch in watches.values())], delimiter)
     return {
         name: _decided(cells, watches[name], mark) if typed is None else typed
         for (name, cells), typed in zip(columns.items(), plain.values(), strict=True)
@@ -100,7 +112,7 @@ def _plain_numbers(cells: pa.Array) -> pa.Array | None:
     text = trimmed(cells)
     if text.null_count == len(text):
         return pa.nulls(len(text), pa.float64())
-    if holds_codes(text) or matches(text, EXPONENT_CODE).any() or matches(text.slice(0, 20), _EIGHT_DIGITS).all():
+    if holds_codes(text) or matches(text, EXPONENT_CODE).any() or matches(text.slice(0, 20), _UNCLEAR).all():
         return None
     for kind in (pa.int64(), pa.float64()):
         try:
@@ -109,6 +121,11 @@ def _plain_numbers(cells: pa.Array) -> pa.Array | None:
             continue
         return typed if not text.null_count or kind != pa.int64() else _with_holes(typed)
     return None
+
+
+def _has_fractions(numbers: pa.Array) -> bool:
+    values = numbers.to_numpy(zero_copy_only=False)
+    return values.dtype.kind == "f" and bool((np.nan_to_num(values) % 1 != 0).any())
 
 
 def _with_holes(integers: pa.Array) -> pa.Array | None:
@@ -130,7 +147,9 @@ def _decided(cells: pa.Array, watch: Watch, mark: str) -> pa.Array:
     if decision.date_form is not None:
         values = moments(named, decision.date_form)
         return pa.array(np.nan_to_num(values).astype(np.int64), mask=np.isnan(values)).cast(pa.timestamp("us"))
-    gone = is_missing_word(cells) & ~np.isin(cells.to_numpy(zero_copy_only=False), [*watch.words])
+    words = watch.words
+    kept = pa.array([word for word in MISSING_WORDS if word in words], cells.type)
+    gone = is_missing_word(cells) & ~compute.is_in(cells, value_set=kept).to_numpy(zero_copy_only=False)
     return compute.if_else(pa.array(gone), pa.scalar(None, cells.type), cells) if gone.any() else cells
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import scipy.sparse
 from pyarrow import dataset
 
+from isthmus.data.numeric import as_numeric
 from isthmus.data.sources import Rows
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat
 from isthmus.data.tables.mistakes import Mistakes
@@ -75,6 +76,8 @@ def _of_frame_or_array(X: Any) -> Table:
     if package == "polars":
         types = X.head(0).to_arrow().schema.types
         return MemoryTable([str(name) for name in X.columns], len(X), _of_polars(X), types)
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "buifO":
+        X = as_numeric(X)  # masked, big-endian and long double arrays, and objects that are numbers
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "buif":
         names = [f"x{index}" for index in range(X.shape[1])]
         return MemoryTable(names, len(X), lambda rows, column: X[rows, column], [None] * X.shape[1])
@@ -185,11 +188,25 @@ def _to_arrow(values: Any, name: str, rows: Sequence[int] | np.ndarray, mistakes
     if isinstance(values, pa.Array):
         return values
     try:
-        made = pa.array(values, from_pandas=True)
+        made = pa.array(_arrow_readable(values), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         _tell_mixture(list(values), name, rows, mistakes, str(error))
         return pa.nulls(len(values))
     return made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
+
+
+def _arrow_readable(values: Any) -> Any:
+    """Types of pandas that Arrow knows by name only: intervals as words in their order, periods as their begin."""
+    dtype = getattr(values, "dtype", None)
+    levels = getattr(dtype, "categories", None)
+    name = type(dtype if levels is None else levels.dtype).__name__
+    if name == "PeriodDtype":
+        return values.astype(dtype if levels is None else levels.dtype).dt.to_timestamp()
+    if name != "IntervalDtype":
+        return values
+    if levels is None:
+        return values.astype(object).map(lambda cell: None if cell is None or cell != cell else str(cell))  # noqa: PLR0124
+    return values.cat.rename_categories([str(level) for level in levels])
 
 
 def _tell_mixture(cells: list[Any], name: str, rows: Sequence[int] | np.ndarray, found: Mistakes, why: str) -> None:

@@ -20,7 +20,7 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 CODE = r"^(0\d+|\+\d{7,}|\d{20,})$"
 """Texts of which a number would lose something: 007, telephone numbers, integers beyond 64 bits."""
 EXPONENT_CODE, WITH_POINT = r"^\d+[eE]\d+$", r"[.,-]|[eE]\+"
-"""Codes such as 12e3. Programs write 1e+05 or 1.5e5 for a number, never 1e5, so it is a number beside such cells only."""
+"""Codes such as 12e3. Programs write 1e+05 or 1.5e5 for a number, not 1e5, which is a number beside such cells only."""
 
 _ISO_CODES = (
     "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|KRW|TRY|CLP|PEN|COP|ARS|RUB|SGD"

@@ -372,7 +372,10 @@ def _missing_text(name: str, new: Sequence[str]) -> str:
 def _new_text(new: Sequence[str]) -> str:
     named = ", ".join(map(repr, new[:5])) + (", …" if len(new) > 5 else "")
     words = f"Column {named} was" if len(new) == 1 else f"Columns {named} were"
-    return f"{words} not there when the schema was learned; drop them, or allow extra columns (extra='ignore')."
+    return (
+        f"{words} not there when the schema was learned; drop them, or allow extra columns in a TableSource "
+        "(extra='ignore')."
+    )
 
 
 def _retyped(schema: Schema, types: Mapping[str, pa.DataType | None]) -> list[str]:

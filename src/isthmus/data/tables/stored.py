@@ -221,7 +221,7 @@ class CSVTable(FileTable):
             raise
         with reader:
             for batch in reader:
-                yield batch.rename_columns(list(columns))
+                yield batch.rename_columns(list(columns)) if columns else batch  # Arrow takes no names for all
 
     def _reading(self, **skipping: int) -> csv.ReadOptions:
         names = [f"f{place}" for place in range(len(self.dialect.names))]

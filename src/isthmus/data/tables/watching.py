@@ -88,7 +88,7 @@ class Watch:
     every_word: bool = False
     consecutive: bool = True
     last: float = np.nan
-    ordered: tuple[str, ...] | None = None
+    ordered: tuple[Any, ...] | None = None
     sample: list[pa.Array] = field(default_factory=list)
 
     @property
@@ -158,7 +158,8 @@ class Watch:
         if self.family == "missing":
             self.family, self.arrow = now, _type_name(cells.array.type)
             if pa.types.is_dictionary(cells.array.type) and cells.array.type.ordered:
-                self.ordered = tuple(map(str, cells.array.dictionary.to_pylist()))
+                levels = cells.array.dictionary.to_pylist()
+                self.ordered = tuple(map(str if now == "text" else float, levels))
         elif self.arrow.startswith(("int", "uint")) and _type_name(cells.array.type) == "double":
             self.arrow = "double"
         if now != self.family:
