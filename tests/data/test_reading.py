@@ -151,7 +151,7 @@ def test_a_folder_is_read_as_images(tmp_path: Path) -> None:
         ("a.npy", b"nonsense", r"cannot be read as a \.npy file"),
         ("a.npz", b"nonsense", r"cannot be read as a \.npz file"),
         ("a.gz", b"nonsense", "cannot be read as an idx file"),
-        ("a.txt", b"nonsense", "has the ending '.txt', but one of"),
+        ("a.doc", b"nonsense", "has the ending '.doc', but one of"),
     ],
 )
 def test_spoilt_and_foreign_files_are_one_clear_error(name: str, content: bytes, text: str, tmp_path: Path) -> None:

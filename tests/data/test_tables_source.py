@@ -20,7 +20,8 @@ from pyarrow import dataset, parquet
 
 import isthmus
 from isthmus.data import sources
-from isthmus.data.tables import TableSource, inputs, is_table, learn_schema
+from isthmus.data.tables import TableSource, is_table, learn_schema, stored
+from isthmus.data.tables.numerals import MISSING_WORDS
 from isthmus.exceptions import DataError
 
 N = 300
@@ -136,9 +137,9 @@ def test_columns_of_different_length_are_refused() -> None:
     ("name", "content", "text"),
     [
         ("no.csv", None, "There is no file '.*no.csv'; check the path"),
-        ("a.txt", b"a\n1\n", r"has the ending '.txt', but one of \.csv"),
-        ("a.parquet", b"nonsense", r"a\.parquet' cannot be read \("),
-        ("a.csv", b"a,b\n1,2\n3\n", r"a\.csv' cannot be read \(.*Expected 2 columns, got 1"),
+        ("a.doc", b"a\n1\n", r"has the ending '.doc', but one of \.csv"),
+        ("a.parquet", b"nonsense", r"a\.parquet' cannot be read as parquet \("),
+        ("a.csv", b"a,b\n1,2\n3\n", r"a\.csv' cannot be read as csv \(.*Expected 2 columns, got 1"),
         ("a.csv", b"", "has 0 rows and 0 columns|has 0 rows and 1 columns"),
         ("a.csv", b"a,b\n", "has 0 rows and 2 columns; at least 1 is needed"),
     ],
@@ -187,7 +188,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(ending: str, folder: Pa
 
 
 def test_a_file_of_another_length_than_before_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "_stamp", lambda path: None)
+    monkeypatch.setattr(stored, "_stamp", lambda path: None)
     source = TableSource(folder / "trips.csv", learn_schema(folder / "trips.csv"))
     source.table.n_rows = 7
     with pytest.raises(DataError, match="it had 7 rows, now 300"):
@@ -261,6 +262,6 @@ def test_csv_and_parquet_files_give_the_cells_that_were_written(
     parquet.write_table(pa.Table.from_pandas(frame), path / "t.parquet")
     kinds = {"x": "numeric", "word": "categorical", "quoted": "categorical"}
     schema = learn_schema(path / "t.parquet", kinds) if frame["word"].notna().any() else None
-    if schema is not None and set(frame["word"].dropna()) & set(inputs.MISSING_WORDS) == set():
+    if schema is not None and set(frame["word"].dropna()) & set(MISSING_WORDS) == set():
         of_csv, of_parquet = (TableSource(path / f"t.{end}", schema).read(slice(0, 99)) for end in ("csv", "parquet"))
         np.testing.assert_array_equal(of_csv, of_parquet)

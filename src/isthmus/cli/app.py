@@ -13,6 +13,7 @@ import typer
 from isthmus import __version__
 from isthmus.cli import detect, errors, recommend, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
+from isthmus.cli.tables import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 from isthmus.cli.terminal import echo
 
 app = typer.Typer(
@@ -29,7 +30,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A named set (`isthmus datasets`), a .csv, .parquet, .npy, .npz or idx .gz file, or a folder of images.",
+        help="A named set (`isthmus datasets`), a .csv, .parquet, .feather, .npy, .npz or idx .gz file, or a folder of "
+        "images.",
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file written by `isthmus fit`.")]
@@ -131,6 +133,10 @@ def fit(
     force: Force = False,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
+    keep: Keep = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
     """Train an autoencoder and save it.
 
@@ -168,7 +174,9 @@ def fit(
         echo(to_toml(named, model.describe()))
         return
     page = report_to or (out.with_suffix(".html") if report else None)
-    train(Job(data, model, out, validation, page, checkpoint, resume, force, skip_bad, quiet))
+    text = TextFlags(header, encoding, delimiter)
+    kept = tuple(keep or ())
+    train(Job(data, model, out, validation, page, checkpoint, resume, force, skip_bad, quiet, kept, text))
 
 
 @app.command()
@@ -194,6 +202,11 @@ def encode(
     force: Force = False,
     skip_bad: SkipBad = False,
     device: Device = "auto",
+    keep: Keep = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    escape_formulas: EscapeFormulas = False,
 ) -> None:
     """Write the codes of rows.
 
@@ -201,7 +214,8 @@ def encode(
     """
     from isthmus.cli.apply import Use, write_verb  # noqa: PLC0415
 
-    write_verb("transform", Use(model, data, out, force, skip_bad, device))
+    text = TextFlags(header, encoding, delimiter)
+    write_verb("transform", Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
 
 
 @app.command()
@@ -212,6 +226,11 @@ def reconstruct(
     force: Force = False,
     skip_bad: SkipBad = False,
     device: Device = "auto",
+    keep: Keep = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    escape_formulas: EscapeFormulas = False,
 ) -> None:
     """Write rows as the model restores them; a denoising model cleans them.
 
@@ -219,7 +238,8 @@ def reconstruct(
     """
     from isthmus.cli.apply import Use, write_verb  # noqa: PLC0415
 
-    write_verb("reconstruct", Use(model, data, out, force, skip_bad, device))
+    text = TextFlags(header, encoding, delimiter)
+    write_verb("reconstruct", Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
 
 
 @app.command()
@@ -233,6 +253,11 @@ def score(
     force: Force = False,
     skip_bad: SkipBad = False,
     device: Device = "auto",
+    keep: Keep = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    escape_formulas: EscapeFormulas = False,
 ) -> None:
     """Score rows by how well the model restores them (higher is better), and by squared error.
 
@@ -240,10 +265,11 @@ def score(
     """
     from isthmus.cli.apply import Use, print_scores, write_scores  # noqa: PLC0415
 
+    text = TextFlags(header, encoding, delimiter)
     if out is None:
-        print_scores(model, data, skip_bad, device)
+        print_scores(model, data, skip_bad, device, tuple(keep or ()), text)
     else:
-        write_scores(Use(model, data, out, force, skip_bad, device))
+        write_scores(Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 
 import isthmus
 from isthmus.cli import show
+from isthmus.cli.tables import TextFlags, beside
+from isthmus.files.tables import escaped
 
 
 @dataclass(frozen=True)
@@ -22,22 +25,37 @@ class Use:
     force: bool
     skip_bad: bool
     device: str
+    keep: tuple[str, ...] = ()
+    text: TextFlags = TextFlags()
+    escape_formulas: bool = False
 
-    def open(self) -> tuple[Any, Any, Any]:
-        """The model, the rows and their labels, after the output was found writable."""
+    def open(self) -> tuple[Any, Any]:
+        """The model and the rows, after the output was found writable."""
+        if self.keep:
+            isthmus.files.check_table_format(self.out)
         isthmus.files.check_format(self.out)
         isthmus.files.check_writable(self.out, overwrite=self.force)
         model = isthmus.load(self.model, device=self.device)
-        rows = isthmus.read(self.data, skip_bad=self.skip_bad)
-        return model, rows.X, rows.y
+        return model, isthmus.read(self.data, skip_bad=self.skip_bad, keep=self.keep, **self.text.known())
+
+    def write(self, chunks: Iterator[np.ndarray], columns: Sequence[str], kept: Any) -> None:
+        """Write rows, beside the columns that are kept; both are in the order of the data."""
+        if self.keep:
+            tables = beside(kept, chunks, [str(name) for name in columns])
+            n_rows = isthmus.files.write_tables(
+                self.out, tables, overwrite=self.force, escape_formulas=self.escape_formulas
+            )
+        else:
+            names = [escaped(str(name)) if self.escape_formulas else str(name) for name in columns]
+            n_rows = isthmus.write_rows(self.out, chunks, columns=names, overwrite=self.force)
+        show.note(f"{n_rows:,} rows: {self.out}")
 
 
 def write_verb(verb: str, use: Use) -> None:
     """Write codes or reconstructions chunk by chunk."""
-    model, X, y = use.open()
+    model, rows = use.open()
     columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
-    n_rows = isthmus.write_rows(use.out, model.stream(X, verb, y=y), columns=columns, overwrite=use.force)
-    show.note(f"{n_rows:,} rows: {use.out}")
+    use.write(model.stream(rows.X, verb, y=rows.y), columns, rows.kept)
 
 
 def _feature_names(model: Any) -> list[str]:
@@ -46,17 +64,18 @@ def _feature_names(model: Any) -> list[str]:
 
 def write_scores(use: Use) -> None:
     """Write the score and the squared error of each row."""
-    model, X, y = use.open()
-    both = zip(*(model.stream(X, verb, y=y) for verb in ("score_samples", "reconstruction_error")), strict=True)
-    chunks = (np.column_stack(pair) for pair in both)
-    n_rows = isthmus.write_rows(use.out, chunks, columns=["score", "reconstruction_error"], overwrite=use.force)
-    show.note(f"{n_rows:,} rows: {use.out}")
+    model, rows = use.open()
+    verbs = ("score_samples", "reconstruction_error")
+    both = zip(*(model.stream(rows.X, verb, y=rows.y) for verb in verbs), strict=True)
+    use.write((np.column_stack(pair) for pair in both), ["score", "reconstruction_error"], rows.kept)
 
 
-def print_scores(model_path: Path, data: str, skip_bad: bool, device: str) -> None:
+def print_scores(
+    model_path: Path, data: str, skip_bad: bool, device: str, keep: tuple[str, ...], text: TextFlags
+) -> None:
     """Print the mean score and the spread of the errors."""
     model = isthmus.load(model_path, device=device)
-    rows = isthmus.read(data, skip_bad=skip_bad)
+    rows = isthmus.read(data, skip_bad=skip_bad, keep=keep, **text.known())
     errors = model.reconstruction_error(rows.X, rows.y)
     absolute = model.reconstruction_error(rows.X, rows.y, metric="mean-absolute")
     facts = {

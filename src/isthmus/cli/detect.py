@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from isthmus.cli.tables import Delimiter, Encoding, EscapeFormulas, Header, TextFlags
+
 app = typer.Typer(help="Find odd rows in tables, images and signals, and say why they are odd.", no_args_is_help=True)
 
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A .csv or .parquet file, which is read in pieces, or whatever else `isthmus fit` takes.",
+        help="A .csv, .parquet or .feather file, which is read in pieces, or whatever else `isthmus fit` takes.",
     ),
 ]
 Detector = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A file written by `isthmus detect fit`.")]
@@ -41,7 +43,8 @@ def fit(
             "--kind",
             metavar="COLUMN=KIND",
             help="numeric, binary, categorical, ordinal, datetime or ignore, where the data mislead; values in order, "
-            "such as `size=S,M,L`, make an ordinal. May be repeated.",
+            "such as `size=S,M,L`, make an ordinal; `when=%d/%m/%Y` is a form of dates. May be "
+            "repeated.",
         ),
     ] = None,
     assignments: Annotated[
@@ -49,6 +52,9 @@ def fit(
         typer.Option("--set", metavar="NAME=VALUE", help="Any parameter of the detector, such as `trim=0`."),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same detector.")] = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar.")] = False,
@@ -63,8 +69,9 @@ def fit(
     """
     from isthmus.cli.detecting import Lesson, learn  # noqa: PLC0415
 
+    text = TextFlags(header, encoding, delimiter)
     asked = {"random_state": seed, "device": device, "threshold": threshold}
-    learn(Lesson(data, out, asked, false_alarm_rate, kinds or [], assignments or [], force, quiet))
+    learn(Lesson(data, out, asked, false_alarm_rate, kinds or [], assignments or [], force, quiet, text))
 
 
 @app.command()
@@ -91,13 +98,17 @@ def score(
         Path | None, typer.Option(metavar="FILE", help="Also write a page with the oddest rows and their reasons.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print a line of JSON for each odd row.")] = False,
+    escape_formulas: EscapeFormulas = False,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     force: Force = False,
     device: Device = "auto",
 ) -> None:
     """Score rows, and say which are odd and why.
 
-    The file has a row for each row of DATA: its cells, `anomaly_score` (higher is odder), `anomaly`, `p_value` where
-    the detector was calibrated, and for odd rows `reason_1`, … . For example:
+    The file has a row for each row of DATA: its cells as they are there, `anomaly_score` (higher is odder), `anomaly`,
+    `p_value` where the detector was calibrated, and for odd rows `reason_1`, … . For example:
 
     `isthmus detect score payments.safetensors new.csv --out scored.parquet --explain 3`
 
@@ -108,7 +119,20 @@ def score(
     from isthmus.cli.detecting import Watch, watch  # noqa: PLC0415
 
     asked = Watch(
-        detector, data, out, explain, threshold, false_alarm_rate, follow, idle, report, as_json, force, device
+        detector=detector,
+        data=data,
+        out=out,
+        explain=explain,
+        threshold=threshold,
+        false_alarm_rate=false_alarm_rate,
+        follow=follow,
+        idle=idle,
+        report=report,
+        as_json=as_json,
+        force=force,
+        device=device,
+        text=TextFlags(header, encoding, delimiter),
+        escape_formulas=escape_formulas,
     )
     if watch(asked) and exit_code:
         raise typer.Exit(3)

@@ -15,6 +15,7 @@ import isthmus
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError, noting, refuse
 from isthmus.cli.settings import parse_assignments, parse_value
+from isthmus.cli.tables import TextFlags
 from isthmus.data import tables
 
 PIECE_ROWS = 2**14
@@ -33,13 +34,14 @@ class Lesson:
     assignments: list[str]
     force: bool
     quiet: bool
+    text: TextFlags
 
 
 def learn(lesson: Lesson) -> None:
     """Learn and save; nothing is read for an output that cannot be written."""
     detector = _make(lesson)
     detector.set_params(verbose=0 if lesson.quiet else 1)
-    detector.fit(_rows(lesson.data))
+    detector.fit(_rows(lesson.data, lesson.text))
     detector.set_params(verbose=0).save(lesson.out)
     facts = {
         "rows": f"{len(detector.decision_scores_):,}",
@@ -98,7 +100,7 @@ def _kinds(words: list[str]) -> dict[str, Any]:
         for word, name, _, kind in pairs
         if not name or not kind
     )
-    return {name: kind.split(",") if "," in kind else kind for _, name, _, kind in pairs}
+    return {name: kind.split(",") if "," in kind and "%" not in kind else kind for _, name, _, kind in pairs}
 
 
 def _columns(detector: Any) -> str:
@@ -108,9 +110,9 @@ def _columns(detector: Any) -> str:
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
 
 
-def _rows(data: str) -> Any:
-    """A path that is read in pieces, or rows in memory."""
-    return data if tables.is_table(data) else isthmus.read(data).X
+def _rows(data: str, text: TextFlags) -> Any:
+    """A table in a file, which is read in pieces, or rows in memory."""
+    return tables.open_table(data, text.format()) if tables.is_table(data) else isthmus.read(data).X
 
 
 # -- scoring -----------------------------------------------------------------------------------------------------------
@@ -132,6 +134,8 @@ class Watch:
     as_json: bool
     force: bool
     device: str
+    text: TextFlags
+    escape_formulas: bool
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def watch(asked: Watch) -> int:
     scored = scored if asked.report is None else oddest.keeping(scored)
     if asked.out is not None:
         tables_of = (_table(detector, part, asked) for part in _shown(scored))
-        isthmus.files.write_tables(asked.out, tables_of, overwrite=asked.force)
+        isthmus.files.write_tables(asked.out, tables_of, overwrite=asked.force, escape_formulas=asked.escape_formulas)
         show.note(f"{counts.rows:,} rows, {counts.odd:,} odd: {asked.out}")
     else:
         _print(scored, as_json=asked.as_json)
@@ -269,9 +273,12 @@ def _shown(parts: Iterator[Scored]) -> Iterator[Scored]:
 def _pieces(asked: Watch) -> Iterator[tuple[int, Any]]:
     """Rows some at a time, with the number of the first."""
     if asked.follow:
-        yield from ((piece.first_row, piece) for piece in tables.follow(asked.data, idle=asked.idle))
+        yield from (
+            (piece.first_row, piece) for piece in tables.follow(asked.data, idle=asked.idle, text=asked.text.format())
+        )
     elif tables.is_table(asked.data):
-        yield from ((piece.first_row, piece) for piece in tables.read_pieces(asked.data, PIECE_ROWS))
+        opened = tables.open_table(asked.data, asked.text.format())
+        yield from ((piece.first_row, piece) for piece in tables.read_pieces(opened, PIECE_ROWS))
     else:
         X = isthmus.read(asked.data).X
         for start in range(0, len(X), PIECE_ROWS):
@@ -284,12 +291,12 @@ def _chosen(rows: Any, places: np.ndarray) -> Any:
 
 
 def _table(detector: Any, part: Scored, asked: Watch) -> pa.Table:
-    """The rows with what was found of them."""
+    """The rows with what was found of them; in a .csv file their cells are, to the letter, those that were read."""
     piece = part.rows
-    is_piece = isinstance(piece, tables.TablePiece)
-    table = piece.typed(detector.schema_) if is_piece and hasattr(detector, "schema_") else None
-    table = piece.arrow if table is None and is_piece else table
-    if table is None:
+    if isinstance(piece, tables.TablePiece):
+        as_text = asked.out is not None and asked.out.suffix == ".csv"
+        table = piece.arrow if as_text or not hasattr(detector, "schema_") else piece.typed(detector.schema_)
+    else:
         table = pa.table({"row": np.arange(part.first_row, part.first_row + len(part.scores))})
     for name, column in _found(part, asked.explain).items():
         if name in table.column_names:

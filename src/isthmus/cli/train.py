@@ -9,6 +9,7 @@ from typing import Any
 import isthmus
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError, noting, refuse
+from isthmus.cli.tables import TextFlags
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,18 @@ class Job:
     force: bool
     skip_bad: bool
     quiet: bool
+    keep: tuple[str, ...] = ()
+    text: TextFlags = TextFlags()
+
+    def read(self, data: str) -> Any:
+        """Rows of the kind that is learned from."""
+        return isthmus.read(data, skip_bad=self.skip_bad, keep=self.keep, **self.text.known())
 
 
 def train(job: Job) -> None:
     """Train and save; nothing is read or trained for an output that cannot be written."""
     check_files(job)
-    data = isthmus.read(job.data, skip_bad=job.skip_bad)
+    data = job.read(job.data)
     model = job.model.set_params(
         verbose=0 if job.quiet else 1,
         callbacks=() if job.checkpoint is None else (isthmus.Checkpoint(job.checkpoint),),
@@ -71,7 +78,7 @@ def _held_out(job: Job, data: Any) -> tuple[Any, Any]:
     try:
         model.set_params(validation_fraction=float(job.validation))
     except ValueError:
-        named = isthmus.read(job.validation, skip_bad=job.skip_bad)
+        named = job.read(job.validation)
         return named.X, named.y
     return None, None
 

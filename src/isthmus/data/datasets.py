@@ -37,6 +37,8 @@ class Dataset:
         Held-out rows and labels, or None.
     feature_names
         Names of the columns of a table, or None.
+    kept
+        Columns of a table that are not features (a pandas frame), or None.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Dataset:
     X_test: Any = None
     y_test: np.ndarray | None = None
     feature_names: list[str] | None = None
+    kept: Any = None
 
 
 @dataclass(frozen=True)

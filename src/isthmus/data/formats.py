@@ -1,4 +1,4 @@
-"""File formats that hold rows: idx, npy, npz, CSV, Parquet."""
+"""File formats that hold arrays: idx, npy, npz."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def read_npy(path: str | Path) -> np.ndarray:
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"'{path}' cannot be read as a .npy file ({error}); write it anew with numpy.save.") from None
+        raise DataError(f"'{path}' cannot be read as a .npy file ({error}); write it again with numpy.save.") from None
     return array
 
 
@@ -58,18 +57,4 @@ def read_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"'{path}' cannot be read as a .npz file ({error}); write it anew with numpy.savez.") from None
-
-
-def read_frame(path: str | Path) -> Any:
-    """A pandas frame from a CSV or Parquet file."""
-    from pyarrow import ArrowException, csv, parquet  # noqa: PLC0415  # a third of a second that others do not need
-
-    path = Path(path)
-    try:
-        table = parquet.read_table(path) if path.suffix == ".parquet" else csv.read_csv(path)
-    except (ArrowException, OSError) as error:
-        raise DataError(f"'{path}' cannot be read as {path.suffix[1:]} ({error}); check the file.") from None
-    if table.num_rows == 0:
-        raise DataError(f"'{path}' has 0 samples (rows); give a file with at least one.")
-    return table.to_pandas()
+        raise DataError(f"'{path}' cannot be read as a .npz file ({error}); write it again with numpy.savez.") from None

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from isthmus.choices.registry import unknown
 from isthmus.data import datasets
 from isthmus.data.datasets import Dataset
-from isthmus.data.formats import read_frame, read_idx, read_npy, read_npz
+from isthmus.data.formats import read_idx, read_npy, read_npz
 from isthmus.data.images import ImageFolder
+from isthmus.data.paths import check_regular_file
 from isthmus.exceptions import DataError
 
-SUFFIXES = (".csv", ".gz", ".npy", ".npz", ".parquet", ".idx3-ubyte", ".idx1-ubyte")
+ARRAY_SUFFIXES = (".npy", ".npz", ".gz", ".idx3-ubyte", ".idx1-ubyte")
 
 
-def read(path_or_name: str | Path, *, skip_bad: bool = False) -> Dataset:
+def read(
+    path_or_name: str | Path,
+    *,
+    skip_bad: bool = False,
+    keep: Sequence[str] = (),
+    header: bool | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+) -> Dataset:
     """Rows from a named set, a file, or a folder of images.
 
     Parameters
     ----------
     path_or_name
-        A name such as ``"digits"`` (see `isthmus.datasets.names`); a .csv, .parquet, .npy (memory-mapped), .npz (arrays
-        X and y) or idx .gz file; or a folder of images, whose sub-folders become the labels `y`.
+        A name such as ``"digits"`` (see `isthmus.datasets.names`); a table in a .csv, .tsv, .txt, .parquet, .feather or
+        .arrow file (text may be gzipped); a .npy (memory-mapped), .npz (arrays X and y) or idx .gz file; or a folder of
+        images, whose sub-folders become the labels `y`.
     skip_bad
         Leave out images that cannot be read or differ in size.
+    keep
+        Columns of a table that are not features, such as identifiers: they are in `Dataset.kept` and not in `X`.
+        ``"index"`` is a first column without a name, which is never a feature.
+    header
+        Whether a file of text has the names of its columns in the first line; None: it is found out, and said where
+        there are none.
+    delimiter
+        Between the cells of a file of text; None: ``,``, ``;``, tab or ``|``, whichever fits.
+    encoding
+        Of a file of text; None: UTF-8, UTF-16 or Windows-1252 (Latin-1), whichever fits.
 
     Returns
     -------
@@ -47,18 +69,27 @@ def read(path_or_name: str | Path, *, skip_bad: bool = False) -> Dataset:
     if path.is_dir():
         folder = ImageFolder(path, skip_bad=skip_bad)
         return Dataset(path.name, folder, folder.labels)
-    if path.is_file():
-        return _read_file(path)
+    if path.exists():
+        check_regular_file(path)
+        return _read_file(path, keep, {"header": header, "delimiter": delimiter, "encoding": encoding})
     raise DataError(f"There is no file, folder or dataset {name!r}. {unknown('dataset', name, datasets.names())}")
 
 
-def _read_file(path: Path) -> Dataset:
+def _read_file(path: Path, keep: Sequence[str], text: dict[str, Any]) -> Dataset:
+    # Reading tables takes a third of a second to load, which arrays and images do not need.
+    from isthmus.data.tables.dialect import TextFormat  # noqa: PLC0415
+    from isthmus.data.tables.frames import read_frame  # noqa: PLC0415
+    from isthmus.data.tables.stored import SUFFIXES  # noqa: PLC0415
+
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"'{path}' has the ending {suffix!r}, but one of {', '.join(SUFFIXES)} is needed.")
-    if suffix in (".csv", ".parquet"):
-        frame = read_frame(path)
-        return Dataset(path.stem, frame, feature_names=[str(column) for column in frame.columns])
+    if path.name.lower().endswith(SUFFIXES):
+        frame, kept = read_frame(path, TextFormat(**text), keep=keep)
+        return Dataset(path.stem, frame, feature_names=[str(name) for name in frame.columns], kept=kept)
+    if suffix not in ARRAY_SUFFIXES:
+        known = ", ".join((*SUFFIXES, *ARRAY_SUFFIXES))
+        raise DataError(f"'{path}' has the ending {path.suffix!r}, but one of {known} is needed.")
+    if keep:
+        raise DataError(f"'{path}' holds an array, whose columns have no names; keep={list(keep)!r} needs a table.")
     if suffix == ".npz":
         X, y = read_npz(path)
         return Dataset(path.stem, X, y)

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from isthmus.choices import Observed
@@ -23,8 +22,9 @@ from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, p
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.layers import Layer, LayerOutput, list_layers
 from isthmus.estimators.trouble import look_back, report_trouble
-from isthmus.estimators.validation import Given, take, take_labels
+from isthmus.estimators.validation import Given, frame_like, take, take_labels
 from isthmus.files.model_file import State, write_state
+from isthmus.seeds import seed_from
 from isthmus.training import History, Objective, train
 from isthmus.training.checkpoint import resume as resume_run
 from isthmus.training.loop import optimizer_state
@@ -259,15 +259,18 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             Seed or RandomState of the damage.
         """
         given = self._take(X, y)
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        seed = seed_from(random_state)
         return given.like(whole(self, given, corrupting(torch.Generator(self.device_).manual_seed(seed))))
 
     def inverse_transform(self, X: Any, y: Any = None) -> Any:
-        """Rows of the fitted shape and units from codes: (n, code_size) → (n, *feature_shape)."""
+        """Rows of the fitted shape and units from codes: (n, code_size) → (n, *feature_shape).
+
+        A tensor gives a tensor, and a frame of codes a frame with the columns of `fit` and the index of the codes.
+        """
         check_is_fitted(self, "objective_")
         codes, tensor = _as_codes(X, self.objective_.context.code_size, type(self).__name__)
         rows = decode(self, codes, self._conditions(y, len(codes)))
-        return torch.from_numpy(rows).to(X.device) if tensor else rows
+        return torch.from_numpy(rows).to(X.device) if tensor else frame_like(X, rows, self)
 
     def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Minus the loss of each row, mean over its features, (n,): the higher, the better restored.
@@ -444,4 +447,5 @@ def _as_codes(Z: Any, code_size: int, name: str) -> tuple[np.ndarray, bool]:
     codes = Z.detach().cpu().numpy() if tensor else check_array(Z, ensure_min_samples=0)
     if codes.ndim != 2 or codes.shape[1] != code_size:
         raise ValueError(f"Z has shape {codes.shape}, but {name} has codes of shape (n, {code_size}).")
-    return codes if codes.dtype in (np.float32, np.float64) else codes.astype(np.float32), tensor
+    single = codes if codes.dtype in (np.float32, np.float64) else codes.astype(np.float32)
+    return single if single.flags.writeable else single.copy(), tensor  # torch warns of memory it may not write to

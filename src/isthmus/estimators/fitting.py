@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Modules, Network, Plain
@@ -21,6 +20,7 @@ from isthmus.estimators import persistence
 from isthmus.estimators.defaults import batch_size_for, learning_rate_for, max_epochs_for
 from isthmus.estimators.validation import Given, non_finite_text
 from isthmus.exceptions import DataError
+from isthmus.seeds import seed_from
 from isthmus.training import (
     OPTIMIZERS,
     PRETRAININGS,
@@ -135,7 +135,7 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     """Check everything, learn the scaling, build the objective and a run that is ready to train."""
     made, context, scaling, mean = consider(estimator, given)
     device = choose_device(estimator.device)
-    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    seed = seed_from(estimator.random_state)
     objective = build_objective(made, context, seed, mean).to(device)
     loader = make_loader(objective, scaling)
     rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)
@@ -412,7 +412,7 @@ def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
         made, _ = resolve_choices(estimator)
     else:
         objective, scaling = estimator.objective_, estimator.scaling_
-        seed = int(check_random_state(estimator.random_state).randint(2**31 - 1)) + estimator.n_epochs_
+        seed = seed_from(estimator.random_state) + estimator.n_epochs_
         made, mistakes = resolve_choices(estimator)
         refuse(mistakes + own_mistakes(estimator))
     constant = {**made, "schedule": SCHEDULES.resolve("constant")}

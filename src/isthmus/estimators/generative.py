@@ -15,6 +15,7 @@ from isthmus.choices import Gaussian
 from isthmus.choices.rules import Whole
 from isthmus.estimators import applying
 from isthmus.estimators.applying import Verb
+from isthmus.seeds import seed_from
 
 SAMPLES_AT_ONCE = 250
 CELLS_AT_ONCE = 8 * 2**20
@@ -66,7 +67,8 @@ class Generative:
         check_is_fitted(self, "objective_")
         if not Whole(1).admits(n):
             raise ValueError(f"n={n!r} must be an integer >= 1.")
-        draw = check_random_state(random_state)
+        given = seed_from(random_state) if isinstance(random_state, np.random.Generator) else random_state
+        draw = check_random_state(given)
         codes = draw.standard_normal((n, self.objective_.context.code_size)).astype(np.float32)
         labels = np.full(n, y) if y is not None and np.ndim(y) == 0 else y
         return applying.decode(self, codes, self._conditions(labels, n))
@@ -103,7 +105,7 @@ class Generative:
         """
         check_is_fitted(self, "objective_")
         _check_likelihood(self, n_importance_samples)
-        generator = torch.Generator(self.device_).manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
+        generator = torch.Generator(self.device_).manual_seed(seed_from(random_state))
         at_once = min(n_importance_samples, SAMPLES_AT_ONCE)
         counts = [at_once] * (n_importance_samples // at_once)
         counts += [n_importance_samples % at_once] if n_importance_samples % at_once else []

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 import torch
 from sklearn.utils.validation import validate_data
 
 from isthmus.choices import Observed
 from isthmus.data import LabelledSource, MissingSource, Source, all_finite, as_source
+from isthmus.data.numeric import arranged, as_numeric, frame_package
 from isthmus.exceptions import DataError
 
 
@@ -51,9 +51,10 @@ class Given:
         """Rows of the same features in the type of what was given: a tensor, a frame or an array."""
         if isinstance(self.original, torch.Tensor):
             return torch.from_numpy(rows).to(self.original.device)
-        if _is_pandas(self.original):
+        package = frame_package(self.original)
+        if package == "pandas":
             return type(self.original)(rows, columns=self.original.columns, index=self.original.index)
-        if _is_polars(self.original):
+        if package == "polars":
             return type(self.original)(rows, schema=list(self.original.columns))
         return rows
 
@@ -71,6 +72,8 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
         The data are empty, not numeric, not finite, of the wrong shape, or have other features than at `fit`.
     """
     observed = _observed(estimator)
+    if not fitting and not isinstance(X, Source):
+        X = arranged(X, getattr(estimator, "feature_names_in_", None), type(estimator).__name__)
     source = X if isinstance(X, Source) else as_source(_to_array(estimator, X, fitting, min_rows))
     if source.n_rows < min_rows:
         raise DataError(_too_few(source.n_rows, min_rows, estimator))
@@ -126,16 +129,11 @@ def _observed(estimator: Any) -> Observed | None:
 
 def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:
     """An array or CSR matrix of numbers; tables go through scikit-learn's own checks, larger shapes through ours."""
+    X = as_numeric(X)
     if isinstance(X, np.memmap):
         return X
-    if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().numpy()
-    if _is_pandas(X) or _is_polars(X):
-        _refuse_text(X)
-    elif not scipy.sparse.issparse(X):
-        X = np.asarray(X)
-        if X.ndim > 2:
-            return _images(estimator, X, fitting)
+    if isinstance(X, np.ndarray) and X.ndim > 2:
+        return _images(estimator, X, fitting)
     try:
         return validate_data(
             estimator, X, reset=fitting, accept_sparse="csr", ensure_all_finite=False, ensure_min_samples=min_rows
@@ -215,26 +213,12 @@ def _too_few(n_rows: int, min_rows: int, estimator: Any) -> str:
     )
 
 
-def _is_pandas(X: Any) -> bool:
-    return type(X).__module__.split(".")[0] == "pandas" and hasattr(X, "columns")
-
-
-def _is_polars(X: Any) -> bool:
-    return type(X).__module__.split(".")[0] == "polars" and hasattr(X, "columns")
-
-
-def _refuse_text(X: Any) -> None:
-    """Name the columns of a frame that are not numbers."""
-    numeric = [_is_numeric(X[name].dtype) for name in X.columns]
-    text = [f"{name!r} ({X[name].dtype})" for name, is_number in zip(X.columns, numeric, strict=True) if not is_number]
-    if text:
-        raise DataError(
-            f"X has {len(text)} columns that are not numeric: {', '.join(text[:5])}{', …' if len(text) > 5 else ''}; "
-            "drop them or encode them as numbers (sklearn.preprocessing.OneHotEncoder)."
-        )
-
-
-def _is_numeric(dtype: Any) -> bool:
-    if hasattr(dtype, "is_numeric"):  # polars
-        return bool(dtype.is_numeric()) or str(dtype) == "Boolean"
-    return getattr(dtype, "kind", "O") in "buif"
+def frame_like(Z: Any, rows: np.ndarray, estimator: Any) -> Any:
+    """Restored rows as a frame with the names of `fit`, if the codes Z came as a frame; else as they are."""
+    package = frame_package(Z)
+    if package is None or rows.ndim != 2:
+        return rows
+    names = getattr(estimator, "feature_names_in_", None)
+    if package == "pandas":
+        return type(Z)(rows, columns=names, index=Z.index)
+    return type(Z)(rows, schema=None if names is None else list(names))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from isthmus.choices.rules import Number, Whole
 from isthmus.exceptions import DataError
+from isthmus.seeds import seed_from
 
 BLOCK_BYTES = 32 * 2**20
 """How large a block of cosines is, and a block of vectors, as float32."""
@@ -90,7 +90,7 @@ class SimilarityIndex:
         if not Number(0.0, 1.0, open_low=True).admits(recall):
             raise ValueError(f"recall={recall!r} must be a number in (0, 1].")
         self._faiss = _import_faiss()
-        draw = np.random.default_rng(int(check_random_state(random_state).randint(2**31 - 1)))
+        draw = np.random.default_rng(seed_from(random_state))
         self.width = _check(vectors, np.empty((0, np.shape(vectors)[-1]), np.float32), 1)
         self.n_rows = len(vectors)
         self.n_cells_ = max(1, min(int(CELLS_PER_ROOT * self.n_rows**0.5), self.n_rows // ROWS_A_CELL))

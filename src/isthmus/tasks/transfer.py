@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from isthmus.estimators.trouble import report_trouble
 from isthmus.estimators.validation import Given, take
 from isthmus.files.model_file import State, write_state
 from isthmus.files.records import Json, Numbers, Record, group, grouped, pack, unpack
+from isthmus.seeds import seed_from
 from isthmus.training import OPTIMIZERS, SCHEDULES, History, LossParts, Objective, ProgressBar, Run, Settings, train
 from isthmus.training.feeding import Loader
 
@@ -133,7 +134,7 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return copy.deepcopy(encoder) if hasattr(encoder, "objective_") else clone(encoder).fit(X)
 
     def _prepare(self, given: Given, numbers: np.ndarray) -> Run:
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_from(self.random_state)
         corruption = None if self.corruption is None else CORRUPTIONS.resolve(self.corruption)
         objective = Classified(self.encoder_.objective_, len(self.classes_), corruption, self.dropout)
         objective.to(self.encoder_.device_)

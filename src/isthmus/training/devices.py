@@ -127,6 +127,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise ValueError(f"device={name!r} is no device; use 'auto' or one of {', '.join(there)}.") from None
+    if device.type == "cpu":
+        return torch.device("cpu")  # torch counts CPUs too, but there is only "cpu:0"
     if device.type == "cuda" and device.index is None and there[0].startswith("cuda"):
         return torch.device(there[0])
     if str(device) not in there:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from abc import abstractmethod
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.data.tables.cells import MISSING, Cells, level_numbers, moments, numbers
+from isthmus.data.tables.numerals import PLAIN, Numerals
 
 OTHER = "(other)"
 MISSING_MARK = "missing"
@@ -33,6 +36,8 @@ class Column:
         The Arrow type that its cells had.
     note
         What a user should know of it.
+    numerals
+        How numbers are written where its cells are text.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Column:
     holes: bool = False
     arrow: str = "double"
     note: str = ""
+    numerals: Numerals = PLAIN
 
     kind: ClassVar[str] = ""
     one_hot: ClassVar[bool] = False
@@ -74,7 +80,11 @@ class Column:
     def seen(self, cells: Cells) -> list[str]:
         """What stands in cells, in words."""
         read_as_numbers = self.family == "number" and cells.family == "text"
-        return [_shown(cell) for cell in (numbers(cells) if read_as_numbers else cells.array).tolist()]
+        return [_shown(cell) for cell in (self.numbers(cells) if read_as_numbers else cells.array).tolist()]
+
+    def numbers(self, cells: Cells) -> np.ndarray:
+        """Cells as float64, NaN where they are missing, (n,); text as this column writes numbers."""
+        return numbers(cells, self.numerals)
 
     def to_json(self) -> dict[str, Any]:
         """The column as JSON."""
@@ -104,6 +114,18 @@ def rounded(value: float, digits: int = 3) -> str:
     return f"{near:.{digits}g}"
 
 
+def _duration(value: float, arrow: str) -> str:
+    """A time difference in words, to the second where it is longer than one.
+
+    >>> _duration(900.4e6, "duration[us]")
+    '0:15:00'
+    """
+    if not math.isfinite(value):
+        return MISSING_MARK
+    seconds = value / {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[arrow[9:-1]]
+    return str(dt.timedelta(seconds=round(seconds) if abs(seconds) >= 1 else seconds))
+
+
 def _restored(values: np.ndarray, arrow: str) -> pa.Array:
     """Floats, NaN for missing, in the type that a column had; unsigned and small integers are kept in range."""
     plain = pa.array(values, from_pandas=True)
@@ -112,6 +134,12 @@ def _restored(values: np.ndarray, arrow: str) -> pa.Array:
         return pa.array(np.clip(np.round(values), limits.min, limits.max), from_pandas=True).cast(
             pa.type_for_alias(arrow), safe=False
         )
+    if arrow.startswith("duration["):
+        return pa.array(np.round(values), from_pandas=True).cast(pa.int64()).cast(pa.duration(arrow[9:-1]))
+    if arrow.startswith("decimal"):
+        scale = int(arrow.rpartition(" ")[2].rstrip(")"))
+        exact = [None if math.isnan(value) else Decimal(f"{value:.{scale}f}") for value in values.tolist()]
+        return pa.array(exact, pa.decimal128(38, scale))
     if arrow == "bool":
         return pa.array(np.nan_to_num(values) >= 0.5, mask=np.isnan(values))
     return plain.cast(pa.float32()) if arrow == "float" else plain
@@ -142,7 +170,7 @@ class Numeric(Column):
         return [self.name]
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        out[:, 0] = self._scaled(numbers(cells))
+        out[:, 0] = self._scaled(self.numbers(cells))
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         away = (values - self.centre) / self.spread
@@ -161,7 +189,10 @@ class Numeric(Column):
         return _restored(self.values(block), self.arrow)
 
     def expected(self, block: np.ndarray) -> list[str]:
-        return [f"about {rounded(value)}" for value in self.values(block).tolist()]
+        values = self.values(block).tolist()
+        if self.arrow.startswith("duration["):
+            return [f"about {_duration(value, self.arrow)}" for value in values]
+        return [f"about {rounded(value)}" for value in values]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +224,7 @@ class Ordinal(Column):
     def steps_of(self, cells: Cells) -> np.ndarray:
         """Where cells stand in the order, (n,); NaN for missing ones."""
         if self.family != "text":
-            return numbers(cells)
+            return self.numbers(cells)
         found = level_numbers(cells, pa.array(self.levels, pa.string()))
         return np.where((found == MISSING) | (found == len(self.levels)), np.nan, found)
 
@@ -238,7 +269,7 @@ class Categorical(Column):
         return pa.array(self.levels, pa.string() if self.family == "text" else pa.float64())
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        found = level_numbers(cells, self._set)
+        found = level_numbers(cells, self._set, self.numerals)
         out[np.arange(len(found)), found] = 1.0
         missing = found == MISSING
         if missing.any():
@@ -291,13 +322,14 @@ MONDAY = 4 * DAY
 class Datetime(Column):
     """Moments: elapsed time, and sine and cosine of the cycles that the data go through; together they weigh as one.
 
-    Cycles are those of UTC.
+    Cycles are those of UTC. `form` is how dates are written in text, as in `strftime`; nothing for ISO 8601.
     """
 
     mean: float = 0.0
     deviation: float = 1.0
     cycles: tuple[str, ...] = ()
     step: float = SECOND
+    form: str = ""
 
     kind: ClassVar[str] = "datetime"
 
@@ -311,12 +343,16 @@ class Datetime(Column):
         return 1.0 / math.sqrt(1 + len(self.cycles))
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        values = moments(cells)
+        values = self.moments(cells)
         out[:, 0] = (values - self.mean) / self.deviation * self._share
         for place, cycle in enumerate(self.cycles):
             angle = (values - MONDAY) % CYCLES[cycle] * (2 * math.pi / CYCLES[cycle])
             out[:, 1 + 2 * place] = np.sin(angle) * self._share
             out[:, 2 + 2 * place] = np.cos(angle) * self._share
+
+    def moments(self, cells: Cells) -> np.ndarray:
+        """Cells as microseconds since 1970, NaN where they are missing, (n,); text in the form of this column."""
+        return moments(cells, self.form)
 
     def values(self, block: np.ndarray) -> np.ndarray:
         """Microseconds since 1970, (n, parts) → (n,); the time of day is taken from its wave, which is finer."""
@@ -340,6 +376,9 @@ class Datetime(Column):
         return pa.array([None if stamp is None else self._word(stamp) for stamp in stamps.to_pylist()], pa.string())
 
     def _word(self, stamp: Any) -> str:
+        if self.form:
+            clock = "" if self.step >= DAY else " %H:%M" if self.step >= 60 * SECOND else " %H:%M:%S"
+            return f"{stamp:{self.form}{clock}}"
         if self.step >= DAY:
             return f"{stamp:%Y-%m-%d}"
         return stamp.isoformat(" ", "minutes" if self.step >= 60 * SECOND else "auto")  # type: ignore[no-any-return]
@@ -390,4 +429,5 @@ KINDS: dict[str, type[Column]] = {
 def column_from_json(values: dict[str, Any]) -> Column:
     """The inverse of `Column.to_json`."""
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    given["numerals"] = Numerals(**given.get("numerals", {}))
     return KINDS[str(given.pop("kind"))](**given)

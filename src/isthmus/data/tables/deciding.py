@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from isthmus.data.tables.cells import plural
+from isthmus.data.tables.cells import Cells, moments, numbers, plural
 from isthmus.data.tables.columns import (
     CYCLES,
     DAY,
@@ -25,7 +26,9 @@ from isthmus.data.tables.columns import (
     Numeric,
     Ordinal,
 )
+from isthmus.data.tables.dates import FORMS
 from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.numerals import PLAIN, Numerals, parse_numbers, trimmed
 from isthmus.data.tables.watching import Watch
 
 FAMILIES = ("number", "boolean", "text", "date", "missing")
@@ -56,6 +59,8 @@ class Decision:
         Whether numbers go through asinh; ``"auto"``: where their tails are heavy.
     mistakes
         Where mistakes go.
+    mark
+        The decimal mark of numbers such as 1,234, which could have either: see `decide_mark`.
     """
 
     watch: Watch
@@ -63,27 +68,57 @@ class Decision:
     max_levels: int
     tame: bool | str
     mistakes: Mistakes
+    mark: str = "."
 
     def column(self) -> Column:
         """The column with its kind, asked for or found."""
         if self.watch.family not in FAMILIES:
             return self.unreadable()
-        if self.watch.n_seen - self.watch.n_blank * self.is_number_text <= 0:
+        if self.watch.family == "text" and self.is_mixed and self.watch.asked is None:
+            return self.mixed_units()
+        if self.n_cells <= 0:
             return self._ignored("holds missing cells only", "all missing")
         if len(self.values) == 1 and not isinstance(self.watch.asked, list | tuple):
             return self._constant()
-        asked = self.watch.asked
+        asked = "datetime" if self.watch.asked in FORMS else self.watch.asked
         kind = "ordinal" if isinstance(asked, list | tuple) else asked or self.kind()
         return _MAKERS[kind](self)
 
     # -- what it could be ----------------------------------------------------------------------------------------
 
+    @cached_property
+    def numerals(self) -> Numerals | None:
+        """How all cells of text are written as numbers; None where they are not numbers, or codes such as 00123."""
+        watch = self.watch
+        if watch.family != "text" or watch.is_code or (self.date_form == "%Y%m%d" and self.untyped):
+            return None
+        order = sorted(watch.writings, key=lambda way: way.decimal != self.mark)
+        return next((way.numerals for way in order if way.odd is None and way.n and not way.mixed), None)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether all cells are numbers, but in different units."""
+        return self.numerals is None and any(way.odd is None and way.n and way.mixed for way in self.watch.writings)
+
+    @cached_property
+    def date_form(self) -> str | None:
+        """The form in which all cells of text are dates, "" for ISO; None where there is none, or more than one."""
+        watch = self.watch
+        if watch.family != "text" or self.n_cells <= 0 or watch.asked in FORMS:
+            return watch.asked if watch.asked in watch.date_forms else None
+        if watch.odd_date is None:
+            return ""
+        return watch.date_forms[0] if len(watch.date_forms) == 1 else None
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that are neither missing nor, in text, a word for it."""
+        return self.watch.n_words if self.watch.family == "text" else self.watch.n_seen
+
     @property
     def is_number_text(self) -> bool:
         """Whether all cells are numbers written as text; codes such as 00123 are none."""
-        watch = self.watch
-        numeric = watch.family == "text" and watch.odd_number is None and watch.n_numbers > watch.n_blank
-        return numeric and not watch.leading_zero
+        return self.numerals is not None
 
     @property
     def is_number(self) -> bool:
@@ -93,40 +128,51 @@ class Decision:
     @property
     def is_date(self) -> bool:
         """Whether the cells are dates, or read so."""
-        watch = self.watch
-        return watch.family == "date" or (watch.family == "text" and watch.odd_date is None)
+        return self.watch.family == "date" or self.date_form is not None
 
     @property
     def is_truth(self) -> bool:
         """Whether the cells are truth values, or such words."""
-        words = {str(value).strip().lower() for value in self.values}
+        words = {str(value).strip().lower() for value in self.values if self.watch.family in ("text", "boolean")}
         return self.watch.family == "boolean" or (bool(words) and words <= {"true", "false"})
 
     @property
     def holes(self) -> bool:
         """Whether cells are missing."""
-        return self.watch.n_missing + self.watch.n_blank * (self.is_number_text or self.is_date) > 0
+        return self.watch.n_rows > self.n_cells
 
     @cached_property
     def values(self) -> Counter[Any]:
         """The different values with their counts, empty where there are too many; numbers as floats."""
-        counts = self.watch.counts or Counter[Any]()
-        if self.watch.family == "date" or (self.is_date and not self.is_number):
-            return Counter({self.watch.low: 1} if self.watch.low == self.watch.high else {})
-        if not self.is_number_text:
-            return counts
-        merged = Counter[Any]()
-        for word, n in counts.items():
-            if _as_float(word) is not None:
-                merged[_as_float(word)] += n
+        watch = self.watch
+        if self.date_form:
+            return watch.words if len(watch.words) == 1 else Counter()
+        if watch.family == "date" or (self.is_date and not self.is_number):
+            return Counter({watch.low: 1} if watch.low == watch.high else {})
+        if self.numerals is None:
+            return watch.words if watch.family == "text" else watch.counts or Counter[Any]()
+        merged, words = Counter[Any](), list(watch.words)
+        for word, value in zip(words, self._parsed(words), strict=True):
+            merged[value] += watch.words[word]
         return merged
+
+    def _parsed(self, words: list[str]) -> list[float]:
+        """Words as numbers, as this column writes them."""
+        values: list[float] = parse_numbers(trimmed(pa.array(words, pa.string())), self.numerals or PLAIN).tolist()
+        return values
+
+    def _as_numbers(self, cells: Cells) -> np.ndarray:
+        return numbers(cells, self.numerals or PLAIN)
+
+    def _as_moments(self, cells: Cells) -> np.ndarray:
+        return moments(cells, self.date_form or "")
 
     @property
     def is_whole(self) -> bool:
         """Whether all numbers that were kept are whole."""
         if self.watch.arrow.startswith(("int", "uint", "bool")) or not self.is_number:
             return self.is_number
-        values = self.values or self.watch.sampled(self.mistakes)
+        values = self.values or self.watch.sampled(self._as_numbers, self.mistakes)
         return all(float(value).is_integer() for value in values)
 
     # -- what it is ----------------------------------------------------------------------------------------------
@@ -154,13 +200,15 @@ class Decision:
         return "ordinal" if few and self.is_whole else "numeric"
 
     def _kind_of_text(self) -> str:
-        watch, n_different = self.watch, len(self.watch.counts or ())
-        varied = watch.counts is None or n_different > FEW or n_different > watch.n_seen / 2
-        for what, odd, n in (("number", watch.odd_number, watch.n_numbers), ("date", watch.odd_date, watch.n_dates)):
-            if odd is not None and varied and n - watch.n_blank >= NEARLY_ALL * watch.n_seen:
+        watch, n_different = self.watch, len(self.watch.words)
+        varied = watch.counts is None or n_different > FEW or n_different > self.n_cells / 2
+        way = max(watch.writings, key=lambda way: way.n)
+        n_dates = watch.n_dates - watch.n_blank
+        for what, odd, n in (("number", way.odd, way.n), ("date", watch.odd_date, n_dates)):
+            if odd is not None and varied and n >= NEARLY_ALL * self.n_cells and not watch.date_forms:
                 self._mixture(what, odd)
                 return "numeric"
-        if watch.counts is None or watch.pruned or n_different > max(20, watch.n_seen / 2):
+        if watch.counts is None or watch.pruned or n_different > max(20, self.n_cells / 2):
             return "identifier"
         return "binary" if n_different == 2 else "categorical"
 
@@ -183,19 +231,22 @@ class Decision:
             "holes": self.holes,
             "arrow": watch.arrow,
             "note": note,
+            "numerals": self.numerals or PLAIN,
         }
 
     def _as_number(self) -> dict[str, Any]:
         """The same for numbers; those written as text come back as numbers."""
         if not self.is_number:
-            self._refuse("numbers", self.watch.odd_number)
+            self._refuse("numbers", self.watch.point.odd)
         if self.watch.family != "text":
             return self._common()
         note = "" if self.untyped else "holds numbers written as text, which are read as numbers"
-        return self._common("number", note) | {"arrow": "int64" if self.is_whole and not self.holes else "double"}
+        return self._common("number", note) | {"arrow": "int64" if self.is_whole else "double"}
 
     def _refuse(self, needed: str, odd: tuple[str, int] | None) -> None:
         """Note that the kind that was asked for does not fit."""
+        if self.watch.asked is None:
+            return  # a mixture, which is noted already
         got = plural(self.watch.family) if odd is None else f"text such as {odd[0]!r}"
         self.mistakes.add(
             self.watch.name, f"is to be {self.watch.asked}, which needs {needed}, but holds {got}", odd and odd[1]
@@ -215,7 +266,7 @@ class Decision:
     def numeric(self) -> Column:
         """Numbers, tamed where they have heavy tails."""
         given = self._as_number()
-        values = self.watch.sampled(self.mistakes) if self.is_number else np.zeros(1)
+        values = self.watch.sampled(self._as_numbers, self.mistakes) if self.is_number else np.zeros(1)
         return learn_numeric(values, tame=self.tame, decimals=_decimals(values), **given)
 
     def ordinal(self) -> Column:
@@ -276,7 +327,8 @@ class Decision:
         if self.watch.family == "date":
             self.mistakes.add(self.watch.name, "holds dates, which cannot be categories; convert them to text")
             return []
-        counts = self.values if self._number_levels else (self.watch.counts or Counter[Any]())
+        text = self.watch.words if self.watch.family == "text" else self.watch.counts
+        counts = self.values if self._number_levels else (text or Counter[Any]())
         typed = ((float(value) if self._number_levels else str(value), n) for value, n in counts.items())
         return sorted(typed, key=lambda pair: (-pair[1], pair[0]))
 
@@ -295,12 +347,26 @@ class Decision:
         if not self.is_date:
             self._refuse("dates such as 2024-12-31 23:59:59", self.watch.odd_date)
             return Datetime(**self._common())
-        return learn_datetime(self.watch.sampled(self.mistakes, dates=True), self.watch, **self._common())
+        values = self.watch.sampled(self._as_moments, self.mistakes)
+        return learn_datetime(values, self.watch, form=self.date_form or "", **self._common())
 
     def identifier(self) -> Column:
         """Text that says nothing about other rows."""
-        note = f"is text that differs in nearly every row (give kinds={{{self.watch.name!r}: 'categorical'}} to use it)"
+        name, forms = self.watch.name, self.watch.date_forms
+        if len(forms) > 1 and self.n_cells:
+            note = f"holds dates that could be {' or '.join(forms)} (give kinds={{{name!r}: {forms[0]!r}}} to use it)"
+        else:
+            note = f"is text that differs in nearly every row (give kinds={{{name!r}: 'categorical'}} to use it)"
         return self._ignored(note, "identifier")
+
+    def mixed_units(self) -> Column:
+        """Numbers in different units, which cannot be compared."""
+        way = next(way for way in self.watch.writings if way.odd is None and way.mixed)
+        units = " and ".join(unit or "plain numbers" for unit in sorted(way.units))
+        name = self.watch.name
+        text = f"holds numbers in different units ({units}); convert them to one, or say kinds={{{name!r}: 'ignore'}}"
+        self.mistakes.add(name, text)
+        return Ignored(**self._common())
 
     def row_number(self) -> Column:
         """Numbers that count the rows."""
@@ -323,13 +389,6 @@ _MAKERS: dict[str, Callable[[Decision], Column]] = {
     "identifier": Decision.identifier,
     "row number": Decision.row_number,
 }
-
-
-def _as_float(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
 
 
 def _rare_below(n_seen: int) -> int:
@@ -385,7 +444,8 @@ def _spread(values: np.ndarray) -> float:
 
 def learn_datetime(values: np.ndarray, watch: Watch, **common: Any) -> Datetime:
     """How to scale moments, (k,) in microseconds, and which cycles to follow: those that vary and were gone through."""
-    span = watch.high - watch.low
+    # Only ISO dates are followed on the way; of other forms the sample tells how far they reach.
+    span = watch.high - watch.low if watch.high > watch.low else float(np.ptp(values))
     varies = {"time of day": _varies(values % DAY), "weekday": span >= 2 * WEEK, "season": span >= 2 * YEAR}
     cycles = tuple(name for name in CYCLES if varies[name])
     mean, deviation = float(values.mean()), float(values.std()) or DAY

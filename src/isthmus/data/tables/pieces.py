@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from isthmus.data.tables.cells import Cells, numbers
-from isthmus.data.tables.inputs import CSVTable, MemoryTable, of_arrow, open_table
+from isthmus.data.tables.cells import Cells
+from isthmus.data.tables.columns import Column
+from isthmus.data.tables.dialect import FOUND_OUT, Dialect, TextFormat
+from isthmus.data.tables.inputs import MemoryTable, of_arrow, open_table
 from isthmus.data.tables.mistakes import Mistakes, told_at_once
+from isthmus.data.tables.numerals import PLAIN, trimmed
 from isthmus.data.tables.schema import Schema
+from isthmus.data.tables.stored import CSVTable
 from isthmus.exceptions import DataError
 
 PIECE_ROWS = 2**14
@@ -47,14 +51,28 @@ class TablePiece(MemoryTable):
         return TablePiece(self.arrow.take(pa.array(rows)), self.first_row, untyped=self.untyped)
 
     def typed(self, schema: Schema) -> pa.Table:
-        """The rows with numbers as such where the schema reads text as numbers; text that is none is missing."""
+        """The rows with numbers as such where the schema reads text as numbers; text that is none is missing.
+
+        Integers are exact up to 64 bits; a column with one that is not stays text.
+        """
         table = self.arrow
         for place, name in enumerate(self.names):
-            column = schema[name] if name in schema.names else None
+            column = schema.get(name)
             if self.untyped and column is not None and column.family == "number":
                 cells = Cells(name, table.column(name).combine_chunks(), range(len(table)), Mistakes())
-                table = table.set_column(place, name, pa.array(numbers(cells), from_pandas=True))
+                table = table.set_column(place, name, _typed(column, cells))
         return table
+
+
+def _typed(column: Column, cells: Cells) -> pa.Array:
+    """Numbers of the type that the whole column was found to have, so that it is the same in every piece."""
+    text = trimmed(cells.array)
+    if column.arrow.startswith("int") and column.numerals == PLAIN:
+        try:
+            return text.cast(pa.int64())
+        except pa.ArrowInvalid:
+            pass  # a later file may have fractions where the first had none
+    return pa.array(column.numbers(cells), from_pandas=True)
 
 
 def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
@@ -73,6 +91,8 @@ def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
     [2, 1]
     """
     opened = open_table(table)
+    if not opened.names:
+        raise DataError("The table has 0 rows and 0 columns; at least a line of names is needed.")
     with told_at_once() as mistakes:
         for piece in opened.pieces(opened.names, mistakes, size):
             mistakes.refuse()
@@ -82,40 +102,50 @@ def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
             yield made
 
 
-def follow(path: str | Path, *, poll: float = 1.0, idle: float | None = None) -> Iterator[TablePiece]:
+def follow(
+    path: str | Path, *, poll: float = 1.0, idle: float | None = None, text: TextFormat = FOUND_OUT
+) -> Iterator[TablePiece]:
     """The rows of a CSV file, and those that are written to its end later, as soon as they are whole.
 
     Parameters
     ----------
     path
-        A .csv file with a line of names.
+        A file of text such as .csv, not gzipped.
     poll
         Seconds between looks at the file, > 0.
     idle
         Stop when nothing was written for so many seconds; None: never.
+    text
+        How the file is written, where that is known.
 
     Raises
     ------
     DataError
         The file is of another kind, gets shorter, or a line does not have as many cells as there are names.
     """
-    opened = open_table(path)
+    opened = open_table(path, text)
     if not isinstance(opened, CSVTable) or str(path).endswith(".gz"):
         raise DataError(f"'{path}' cannot be followed; only .csv files can grow at their end.")
+    if opened.dialect.encoding.startswith(("utf-16", "utf-32")):
+        raise DataError(f"'{path}' is {opened.dialect.encoding} and cannot be followed; write it as UTF-8.")
     row, since = 0, time.monotonic()
-    for text in _grown(Path(path), poll):
-        if text:
-            batch = opened.parse(io.BytesIO(text), first_row=row)
+    for lines in _grown(Path(path), poll, opened.dialect):
+        if lines:
+            batch = opened.parse(io.BytesIO(lines), first_row=row)
             yield TablePiece(batch, row, untyped=True)
             row, since = row + batch.num_rows, time.monotonic()
         elif idle is not None and time.monotonic() - since >= idle:
             return
 
 
-def _grown(path: Path, poll: float) -> Iterator[bytes]:
+def _grown(path: Path, poll: float, dialect: Dialect) -> Iterator[bytes]:
     """What was written since the last look, in whole lines, without the line of names; nothing where nothing was."""
     with path.open("rb") as stream:
-        stream.readline()
+        for _ in range(dialect.skipped):
+            stream.readline()
+        names = stream.readline() if dialect.header else b""
+        while names.count(b'"') % 2:  # a name with a line break in it
+            names += stream.readline()
         waiting = b""
         while True:
             if path.stat().st_size < stream.tell():

@@ -14,10 +14,12 @@ import pyarrow as pa
 from isthmus.choices import BinaryCrossEntropy, ByColumn, CategoricalCrossEntropy, MeanSquaredError, Observed
 from isthmus.choices.registry import unknown
 from isthmus.data.tables.cells import Cells, family, plural
-from isthmus.data.tables.columns import KINDS, Column, column_from_json
+from isthmus.data.tables.columns import KINDS, Column, Datetime, column_from_json
+from isthmus.data.tables.dates import FORMS
 from isthmus.data.tables.deciding import Decision
 from isthmus.data.tables.inputs import open_table
 from isthmus.data.tables.mistakes import Mistakes, refuse_all, told_at_once
+from isthmus.data.tables.numerals import decide_mark
 from isthmus.data.tables.watching import watch_table
 from isthmus.exceptions import DataError
 
@@ -41,7 +43,8 @@ def learn_schema(
         path of a .csv or .parquet file, which is read in pieces; n >= 1.
     kinds
         Kinds of columns by name, where you know better: ``"numeric"``, ``"binary"``, ``"categorical"``, ``"ordinal"``,
-        ``"datetime"``, ``"ignore"``, or a list of values in their order, which makes an ordinal column.
+        ``"datetime"``, ``"ignore"``, a form of dates such as ``"%d/%m/%Y"``, or a list of values in their order, which
+        makes an ordinal column.
     max_levels
         Levels that a categorical column may have, >= 1; rarer ones are pooled.
     tame
@@ -80,8 +83,9 @@ def learn_schema(
     with told_at_once() as mistakes:
         watches = watch_table(opened, asked, mistakes)
         mistakes.refuse()
+        mark = decide_mark((watch.writings for watch in watches.values() if watch.family == "text"), opened.delimiter)
         columns = tuple(
-            Decision(watches[name], opened.untyped, max_levels, tame, mistakes).column()
+            Decision(watches[name], opened.untyped, max_levels, tame, mistakes, mark).column()
             if name in watches
             else KINDS["ignore"](name=name, family="missing")
             for name in opened.names
@@ -91,11 +95,12 @@ def learn_schema(
 
 def _refuse_wrong_kinds(kinds: Mapping[str, Any], names: Sequence[str]) -> None:
     """Name all that is wrong in what a user said of columns."""
-    wrong = [unknown("column in kinds", str(name), names) for name in kinds if name not in names]
+    known = set(names)
+    wrong = [unknown("column in kinds", str(name), names) for name in kinds if name not in known]
     wrong += [
         f"kinds[{name!r}]: " + (unknown("kind of column", str(kind), KINDS) if kind else "a list of values is empty.")
         for name, kind in kinds.items()
-        if not (kind in KINDS if isinstance(kind, str) else isinstance(kind, list | tuple) and kind)
+        if not (kind in KINDS or kind in FORMS if isinstance(kind, str) else isinstance(kind, list | tuple) and kind)
     ]
     if wrong:
         raise ValueError("\n  ".join(wrong))
@@ -136,12 +141,12 @@ class Schema:
         """For each column that contributes: its numbers, and the one that marks missing cells."""
         active = [column for column in self.columns if column.width]
         order = [*(c for c in active if not c.one_hot), *(c for c in active if c.one_hot)]
-        marked = [column.name for column in active if column.marked]
+        marked = {name: place for place, name in enumerate(column.name for column in active if column.marked)}
         n_numbers = sum(len(column.parts) for column in active if not column.one_hot)
         places, start = dict[str, tuple[slice, int | None]](), 0
         for column in order:
             start = n_numbers + len(marked) if column.one_hot and start == n_numbers else start
-            mark = n_numbers + marked.index(column.name) if column.marked else None
+            mark = n_numbers + marked[column.name] if column.marked else None
             places[column.name] = slice(start, start + len(column.parts)), mark
             start += len(column.parts)
         return {column.name: places[column.name] for column in active}
@@ -179,12 +184,20 @@ class Schema:
         """A sentence for each column of which there is something to say."""
         return tuple(f"Column {column.name!r} {column.note}." for column in self.columns if column.note)
 
+    def get(self, name: str) -> Column | None:
+        """The column of that name, or None."""
+        return self._by_name.get(name)
+
     def __getitem__(self, name: str) -> Column:
         """The column of that name."""
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(unknown("column", name, self.names))
+        if name not in self._by_name:
+            raise KeyError(unknown("column", name, self.names))
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        """Columns by name: a search for each of 20,000 columns took minutes."""
+        return {column.name: column for column in self.columns}
 
     def loss(self, numeric: Any = None) -> ByColumn:
         """The loss of a model of such rows: each kind by its likelihood, each column weighing the same.
@@ -331,7 +344,7 @@ class Schema:
         opened = open_table(table)
         types = opened.types()
         missing = [name for name in self.used if name not in types]
-        new = [name for name in types if name not in self.names]
+        new = [name for name in types if name not in self._by_name]
         sentences = [_missing_text(name, new) for name in missing]
         if new and extra == "error":
             sentences.append(_new_text(new))
@@ -359,7 +372,10 @@ def _missing_text(name: str, new: Sequence[str]) -> str:
 def _new_text(new: Sequence[str]) -> str:
     named = ", ".join(map(repr, new[:5])) + (", …" if len(new) > 5 else "")
     words = f"Column {named} was" if len(new) == 1 else f"Columns {named} were"
-    return f"{words} not there when the schema was learned; drop them, or allow extra columns (extra='ignore')."
+    return (
+        f"{words} not there when the schema was learned; drop them, or allow extra columns in a TableSource "
+        "(extra='ignore')."
+    )
 
 
 def _retyped(schema: Schema, types: Mapping[str, pa.DataType | None]) -> list[str]:
@@ -367,6 +383,8 @@ def _retyped(schema: Schema, types: Mapping[str, pa.DataType | None]) -> list[st
     for name in schema.used:
         kind, wanted = types.get(name), schema[name].family
         got = None if kind is None else family(kind)
+        if isinstance(schema[name], Datetime) and got in ("date", "text"):
+            continue  # dates are dates, whether a file has them as text or typed
         if got in (None, "missing", wanted) or any({got, wanted} == pair for pair in _readable(wanted)):
             continue
         assert got is not None  # the line above

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,19 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from isthmus.data.tables.cells import Cells, is_date, is_number, moments, numbers, plural, trimmed
-from isthmus.data.tables.inputs import BATCH_ROWS, Table
+from isthmus.data.tables.cells import Cells, is_date, moments, numbers, plural
+from isthmus.data.tables.dates import FORMS, forms_of
 from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.numerals import (
+    EXPONENT_CODE,
+    MISSING_WORDS,
+    WITH_POINT,
+    Writing,
+    holds_codes,
+    matches,
+    trimmed,
+)
+from isthmus.data.tables.table import BATCH_ROWS, Table
 
 SAMPLE_ROWS = 2**16
 COUNTED_LEVELS = 50_000
@@ -40,8 +50,16 @@ class Watch:
         Cells of text that hold nothing but white space or a word for a missing cell.
     low, high
         Of the numbers or moments.
-    n_numbers, n_dates
-        How many cells of text could be numbers or dates; `odd_number` and `odd_date` are the first that could not.
+    point, comma
+        What cells of text are as numbers with a decimal point, and with a decimal comma.
+    n_dates
+        How many cells of text could be ISO dates; `odd_date` is the first that could not.
+    date_forms
+        Other forms in which all cells of text are dates.
+    codes, exponent_codes, with_point
+        Whether cells are codes such as 007; codes such as 12e3; numbers with a point, a comma or a sign.
+    every_word
+        Whether words such as "" and NA are words like all others.
     consecutive
         Whether every number is the one before plus one.
     ordered
@@ -59,20 +77,63 @@ class Watch:
     n_blank: int = 0
     low: float = np.inf
     high: float = -np.inf
-    n_numbers: int = 0
+    point: Writing = field(default_factory=lambda: Writing("."))
+    comma: Writing = field(default_factory=lambda: Writing(","))
     n_dates: int = 0
-    odd_number: tuple[str, int] | None = None
     odd_date: tuple[str, int] | None = None
-    leading_zero: bool = False
+    date_forms: tuple[str, ...] = FORMS
+    codes: bool = False
+    exponent_codes: bool = False
+    with_point: bool = False
+    every_word: bool = False
     consecutive: bool = True
     last: float = np.nan
-    ordered: tuple[str, ...] | None = None
+    ordered: tuple[Any, ...] | None = None
     sample: list[pa.Array] = field(default_factory=list)
 
     @property
     def n_seen(self) -> int:
         """Cells that are not missing."""
         return self.n_rows - self.n_missing
+
+    @property
+    def writings(self) -> tuple[Writing, Writing]:
+        """Cells of text as numbers, with either decimal mark."""
+        return self.point, self.comma
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether all cells of text are numbers in one way."""
+        return any(way.odd is None and way.n > 0 for way in self.writings)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether numbers would lose something of these texts."""
+        return self.codes or (self.exponent_codes and not self.with_point)
+
+    @property
+    def words(self) -> Counter[Any]:
+        """Words with their counts, without those for a missing cell.
+
+        NA is Namibia, and not missing, where all others are two capital letters. In memory, where a missing cell can be
+        None, all words count if the user says that they are categories.
+        """
+        counts = self.counts or Counter[Any]()
+        if self.every_word:
+            return counts
+        others = Counter({word: n for word, n in counts.items() if str(word).strip() not in MISSING_WORDS})
+        if (
+            "NA" in counts
+            and len(others) > 1
+            and all(len(word) == 2 and word.isalpha() and word.isupper() for word in others)
+        ):
+            others["NA"] = counts["NA"]
+        return others
+
+    @property
+    def n_words(self) -> int:
+        """Cells of text that are neither missing nor a word for it."""
+        return self.n_seen - self.n_blank + sum(n for word, n in self.words.items() if word.strip() in MISSING_WORDS)
 
     def look(self, cells: Cells) -> None:
         """Take note of some more cells."""
@@ -97,7 +158,8 @@ class Watch:
         if self.family == "missing":
             self.family, self.arrow = now, _type_name(cells.array.type)
             if pa.types.is_dictionary(cells.array.type) and cells.array.type.ordered:
-                self.ordered = tuple(map(str, cells.array.dictionary.to_pylist()))
+                levels = cells.array.dictionary.to_pylist()
+                self.ordered = tuple(map(str if now == "text" else float, levels))
         elif self.arrow.startswith(("int", "uint")) and _type_name(cells.array.type) == "double":
             self.arrow = "double"
         if now != self.family:
@@ -140,24 +202,41 @@ class Watch:
         pairs = array.drop_null().value_counts()
         values, counts = pairs.field(0), pairs.field(1).to_numpy()
         values = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-        text = trimmed(values)
+        text = trimmed(values.cast(pa.string()))
         blank = text.is_null().to_numpy(zero_copy_only=False)
         self.n_blank += int(counts[blank].sum())
-        self._look_for(cells, values, is_number(text) | blank, counts, "number")
-        self._look_for(cells, values, is_date(text) | blank, counts, "date")
-        if self.odd_number is None or self.odd_date is None:
-            self._follow((numbers if self.odd_number is None else moments)(cells))
-        zeros = compute.match_substring_regex(text, r"^0\d").fill_null(False)
-        self.leading_zero |= bool(compute.any(zeros).as_py())
+        plain = cells.plain().array
+
+        def row_of(place: int) -> int:
+            return int(cells.rows[compute.index(plain, values[place]).as_py()])
+
+        for writing in self.writings:
+            writing.look(text, counts, blank, row_of)
+        self._look_for_dates(text, counts, blank, row_of)
+        self.codes |= self.has_numbers and holds_codes(text)
+        self.exponent_codes |= bool(matches(text, EXPONENT_CODE).any())
+        self.with_point |= bool(matches(text, WITH_POINT).any())
+        self._follow_text(cells)
         self._count_words(values, counts)
 
-    def _look_for(self, cells: Cells, values: pa.Array, fits: np.ndarray, counts: np.ndarray, what: str) -> None:
-        """Count the cells that could be a number or a date, and keep the first that could not."""
-        setattr(self, f"n_{what}s", getattr(self, f"n_{what}s") + int(counts[fits].sum()))
-        if getattr(self, f"odd_{what}") is None and not fits.all():
-            odd = values[int((~fits).argmax())].as_py()
-            place = compute.index(cells.plain().array, pa.scalar(odd, values.type)).as_py()
-            setattr(self, f"odd_{what}", (odd, int(cells.rows[place])))
+    def _look_for_dates(
+        self, text: pa.Array, counts: np.ndarray, blank: np.ndarray, row_of: Callable[[int], int]
+    ) -> None:
+        """Count the cells that could be an ISO date, keep the first that could not, and the forms that fit all."""
+        fits = is_date(text) | blank
+        self.n_dates += int(counts[fits].sum())
+        if self.odd_date is None and not fits.all():
+            place = int((~fits).argmax())
+            self.odd_date = text[place].as_py(), row_of(place)
+        self.date_forms = forms_of(text, self.date_forms) if self.date_forms else ()
+
+    def _follow_text(self, cells: Cells) -> None:
+        if self.point.odd is None and self.point.n == self.point.n_plain:
+            self._follow(numbers(cells))
+        elif self.odd_date is None:
+            self._follow(moments(cells))
+        else:
+            self.consecutive = False
 
     def _count_words(self, values: pa.Array, counts: np.ndarray) -> None:
         if self.counts is None or (self.asked is None and self._is_many(len(values))):
@@ -169,13 +248,12 @@ class Watch:
 
     def _is_many(self, n_different: int) -> bool:
         """Whether a column of text is numbers, of which there are too many to be worth counting."""
-        return self.odd_number is None and n_different > FEW_NUMBERS
+        return self.has_numbers and n_different > FEW_NUMBERS
 
     # -- the sample ----------------------------------------------------------------------------------------------
 
-    def sampled(self, mistakes: Mistakes, *, dates: bool = False) -> np.ndarray:
-        """The sampled cells that are not missing, as numbers or microseconds, (k,)."""
-        read = moments if dates else numbers
+    def sampled(self, read: Callable[[Cells], np.ndarray], mistakes: Mistakes) -> np.ndarray:
+        """The sampled cells that are not missing, read as numbers or microseconds, (k,)."""
         found = [read(Cells(self.name, part, range(len(part)), mistakes)) for part in self.sample]
         values = np.concatenate(found) if found else np.empty(0)
         return values[~np.isnan(values)]
@@ -220,7 +298,11 @@ def _decoded(array: pa.Array) -> pa.Array:
 
 def watch_table(table: Table, kinds: Mapping[str, Any], mistakes: Mistakes) -> dict[str, Watch]:
     """Look at every row once; columns to be ignored are not read."""
-    watches = {name: Watch(name, kinds.get(name)) for name in table.names if kinds.get(name) != "ignore"}
+    watches = {
+        name: Watch(name, kinds.get(name), every_word=name in kinds and not table.untyped)
+        for name in table.names
+        if kinds.get(name) != "ignore"
+    }
     sampler = Sampler(watches)
     for piece in table.pieces(list(watches), mistakes, BATCH_ROWS):
         for name, array in piece.columns.items():

@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 from isthmus.choices import CORRUPTIONS, LOSSES, Loss, MeanSquaredError
 from isthmus.choices.registry import Context
 from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, summarise
 from isthmus.estimators.fitting import refuse, split_rows
+from isthmus.seeds import seed_from
 from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, train_ensemble
 from isthmus.tasks.anomaly.members import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.rows import Rows, check_finite, scored_in_double, to_tensor
@@ -60,7 +60,7 @@ def fit(detector: Any, X: Any, calibration_share: float) -> None:
     """Learn everything from rows, after forgetting what was known."""
     for name in [name for name in vars(detector) if name.endswith("_") and not name.startswith("__")]:
         delattr(detector, name)
-    seed = int(check_random_state(detector.random_state).randint(2**31 - 1))
+    seed = seed_from(detector.random_state)
     with showing(detector.verbose) as show:
         _fit(detector, Rows.open(detector, X, fitting=True), calibration_share, seed, show)
 
@@ -276,7 +276,7 @@ def fit_more(detector: Any, X: Any) -> None:
             "(autoencoder=None)."
         )
     rows = Rows.open(detector, X)
-    seed = int(check_random_state(detector.random_state).randint(2**31 - 1)) + detector.n_rows_seen_
+    seed = seed_from(detector.random_state) + detector.n_rows_seen_
     sample = _sample(rows.n_rows, detector.max_rows, seed)
     raw = rows.read(sample)
     check_finite(raw, missing_allowed=detector.missing_allowed_)

@@ -110,7 +110,9 @@ def _needs_schema(detector: Any, X: Any) -> bool:
 
 
 def _plain_numbers(frame: Any) -> bool:
-    """Whether a pandas or polars frame has numbers only, and no holes."""
+    """Whether a pandas or polars frame has numbers only, and no holes; a category of numbers is more than these."""
+    if any(hasattr(dtype, "categories") for dtype in frame.dtypes):
+        return False
     try:
         values = frame.to_numpy()
     except (TypeError, ValueError):

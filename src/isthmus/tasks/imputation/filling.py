@@ -11,6 +11,7 @@ from pyarrow import compute
 
 from isthmus.data.tables import Schema, read_pieces
 from isthmus.data.tables.columns import Categorical
+from isthmus.data.tables.numerals import MISSING_WORDS
 
 
 def fill_table(X: Any, schema: Schema, matrix: np.ndarray) -> Any:
@@ -20,12 +21,19 @@ def fill_table(X: Any, schema: Schema, matrix: np.ndarray) -> Any:
         return _fill_array(X, schema, expected)
     package = type(X).__module__.split(".")[0]
     if package == "pandas":
-        return _fill_pandas(X, expected)
+        return _fill_pandas(X, schema, expected)
     if package == "polars":
         return _fill_polars(X, expected)
     if isinstance(X, Mapping):
         return {name: _fill_values(values, expected.get(str(name))) for name, values in X.items()}
     return _fill_arrow(X, expected)
+
+
+def _missing_words(cells: list[Any], column: Any) -> np.ndarray:
+    """Which cells of a column are blank or a word for a missing one, and not one of its levels."""
+    levels = getattr(column, "levels", ())
+    words = {word for word in MISSING_WORDS if word not in levels}
+    return np.array([isinstance(cell, str) and cell.strip() in words for cell in cells], bool)
 
 
 def expected_cells(schema: Schema, matrix: np.ndarray) -> dict[str, pa.Array]:
@@ -64,16 +72,48 @@ def _is_missing(cell: Any) -> bool:
     return cell is None or bool(cell != cell)  # noqa: PLR0124  # NaN, of whatever type
 
 
-def _fill_pandas(frame: Any, expected: Mapping[str, pa.Array]) -> Any:
+def _fill_pandas(frame: Any, schema: Schema, expected: Mapping[str, pa.Array]) -> Any:
     filled = frame.copy()
     for place, name in enumerate(frame.columns):
-        gone = frame.iloc[:, place].isna()
-        if str(name) in expected and gone.any():
-            new = expected[str(name)].filter(pa.array(gone.to_numpy())).to_pandas()
-            column = frame.iloc[:, place].copy()
-            column[gone] = new.to_numpy()
+        column = frame.iloc[:, place]
+        if str(name) not in expected:
+            continue
+        gone = column.isna().to_numpy(copy=True)
+        if str(column.dtype) in ("object", "str", "string", "category"):
+            gone |= _missing_words(column.tolist(), schema[str(name)])
+        if gone.any():
+            new = expected[str(name)].filter(pa.array(gone))
+            column = column.copy()
+            column[gone] = _like_cells(new, column[~gone])
             filled[name] = column
     return filled
+
+
+def _like_cells(new: pa.Array, column: Any) -> Any:
+    """Expected cells as what stands in a column already: its type, and in objects text or numbers."""
+    dtype = column.dtype
+    name = type(dtype).__name__
+    levels = getattr(dtype, "categories", None)
+    if levels is not None:
+        by_word = {str(level): level for level in levels}
+        return [_level(cell, levels.dtype, by_word) for cell in new.to_pylist()]
+    if name == "IntervalDtype":
+        by_word = {str(cell): cell for cell in column.unique()}
+        return [by_word.get(cell) for cell in new.to_pylist()]
+    if name == "PeriodDtype":
+        return new.to_pandas().dt.to_period(dtype.freq).array
+    if getattr(dtype, "kind", "") == "f" and name.startswith("Float") and dtype.itemsize == 2:
+        return new.to_numpy(zero_copy_only=False).astype(np.float16)
+    if str(dtype) == "object" and len(column) and isinstance(column.iloc[0], str):
+        return [None if cell is None else str(cell) for cell in new.to_pylist()]
+    return new.to_pandas().to_numpy()
+
+
+def _level(cell: Any, dtype: Any, by_word: Mapping[str, Any]) -> Any:
+    """The level of a category that a cell names; numbers are levels of their value."""
+    if cell is None or isinstance(cell, str):
+        return by_word.get(str(cell))
+    return dtype.type(cell) if hasattr(dtype, "type") else cell
 
 
 def _fill_polars(frame: Any, expected: Mapping[str, pa.Array]) -> Any:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from isthmus.choices.rules import Number, OneOf, Rule, Sizes, Whole, broken_rules, either
+from isthmus.data.numeric import as_numeric
 from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
 from isthmus.estimators import params_json, persistence
 from isthmus.estimators.fitting import refuse
@@ -32,6 +32,7 @@ from isthmus.files.records import (
     group,
     pack,
 )
+from isthmus.seeds import seed_from
 from isthmus.tasks.imputation.filling import fill_table
 from isthmus.tasks.imputation.learning import Model, Plan, column_starts, fresh_member, learn, linear_base
 from isthmus.tasks.imputation.linear import LinearFill
@@ -137,7 +138,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         if is_table(X):
             self.n_features_in_ = len(self.schema_.names)
             self.feature_names_in_ = np.asarray(self.schema_.names, dtype=object)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_from(self.random_state)
         rows = torch.from_numpy(self._sample(TableSource(X, self.schema_), seed))
         self.model_: Model | None = learn(self.schema_, rows, self._plan(seed)) if self.schema_.width else None
         return self
@@ -190,6 +191,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             return X
         if not fitting and hasattr(self, "feature_names_in_"):
             raise DataError("This Imputer learned from a table with names; give a table, not an array.")
+        X = as_numeric(X)
         try:
             return validate_data(self, X, reset=fitting, ensure_all_finite="allow-nan", dtype="numeric")
         except ValueError as error:

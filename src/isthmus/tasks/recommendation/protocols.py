@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from sklearn.utils import check_random_state
 
 from isthmus.choices.registry import unknown
 from isthmus.choices.rules import Number, Whole
 from isthmus.exceptions import DataError
+from isthmus.seeds import seed_from
 from isthmus.tasks.recommendation.interactions import Interactions, read_interactions
 from isthmus.tasks.recommendation.ranking import METRICS, coverage, novelty
 
@@ -73,7 +73,7 @@ def leave_out(interactions: Any, share: float = 0.2, *, random_state: Any = None
     (24, 6)
     """
     log = _read(interactions, share)
-    draw = np.random.default_rng(int(check_random_state(random_state).randint(2**31 - 1)))
+    draw = np.random.default_rng(seed_from(random_state))
     return _cut(log, draw.random(log.matrix.nnz), share)
 
 
@@ -135,7 +135,7 @@ def strong_generalization(
             f"n_validation={n_validation!r} and n_test={n_test!r} must be integers >= 1 that leave some of the "
             f"{n_users} users to learn from."
         )
-    draw = np.random.default_rng(int(check_random_state(random_state).randint(2**31 - 1)))
+    draw = np.random.default_rng(seed_from(random_state))
     order = draw.permutation(n_users)
     rows = np.split(order, [n_test, n_test + n_validation])
     test, validation = (
