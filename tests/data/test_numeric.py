@@ -56,8 +56,9 @@ def test_a_tensor_of_half_precision_is_taken() -> None:
 
 
 def test_masked_entries_are_missing_and_never_data() -> None:
-    masked = np.ma.masked_array(X.copy(), mask=np.zeros_like(X, bool))
-    masked.mask[3, 1] = True
+    mask = np.zeros_like(X, bool)
+    mask[3, 1] = True
+    masked = np.ma.masked_array(X.copy(), mask=mask)
     masked.data[3, 1] = 1e6
     assert np.isnan(as_numeric(masked)[3, 1])
     with pytest.raises(DataError, match="X has 1 NaN values, the first at row 3, column 1"):
@@ -109,7 +110,11 @@ def test_dicts_mappings_and_arrow_tables_go_by_names() -> None:
         ([[1.0, 2.0], [3.0]], ValueError, "rows have different lengths"),
         (np.zeros(3, [("a", float)]), ValueError, r"array of records \(a\); give pandas.DataFrame"),
         ((row for row in X), TypeError, "X is a generator, which gives its rows once.*extend isthmus.Source"),
-        (torch.utils.data.DataLoader(X), TypeError, "X is a DataLoader of torch, but rows are needed"),
+        (
+            torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(X))),
+            TypeError,
+            "X is a DataLoader of torch, but rows are needed",
+        ),
         ("rows.csv", TypeError, r"X is a path or text \('rows.csv'\).*isthmus.read\(path\).X"),
         ({"a": [1.0], "b": [1.0, 2.0]}, ValueError, "a mapping of columns that make no table"),
     ],

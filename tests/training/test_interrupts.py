@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ class SignalsAt(Callback):
 @needs_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_its_step_and_keeps_the_best_weights(number: signal.Signals) -> None:
-    settings = {"network": (16,), "batch_size": 64, "random_state": 0, "schedule": "constant"}
+    settings: dict[str, Any] = {"network": (16,), "batch_size": 64, "random_state": 0, "schedule": "constant"}
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with pytest.warns(InterruptedWarning, match="interrupted in epoch 3; the weights of epoch 2 are kept") as told:
         model = Autoencoder(4, **settings, max_epochs=50, callbacks=[SignalsAt(number, 10)]).fit(X)

@@ -50,7 +50,8 @@ class Custom(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         noisy = x + 0.1 * torch.randn_like(x) if self.training else x
-        return self.linear(nn.functional.dropout(noisy, 0.3, self.training))
+        output: torch.Tensor = self.linear(nn.functional.dropout(noisy, 0.3, self.training))
+        return output
 
 
 def own_modules() -> tuple[nn.Module, nn.Module]:

@@ -333,8 +333,9 @@ class SGD(Optimizer):
         return found
 
     def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
-        named = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
-        return torch.optim.SGD([parameters], lr=1.0, **named)
+        return torch.optim.SGD(
+            [parameters], lr=1.0, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay
+        )
 
 
 @OPTIMIZERS.register("rmsprop")
@@ -373,8 +374,14 @@ class RMSprop(Optimizer):
     }
 
     def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
-        named = {"alpha": self.decay, "eps": self.epsilon, "momentum": self.momentum, "weight_decay": self.weight_decay}
-        return torch.optim.RMSprop([parameters], lr=1.0, **named)
+        return torch.optim.RMSprop(
+            [parameters],
+            lr=1.0,
+            alpha=self.decay,
+            eps=self.epsilon,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
 
 
 @OPTIMIZERS.register("torch")
