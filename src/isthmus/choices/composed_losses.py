@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isthmus.choices.losses import LOSSES, Loss
-from isthmus.choices.registry import Context
+from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Rule, Whole
 
 
@@ -64,6 +64,8 @@ class Observed(_Composed):
     >>> Observed("mean-absolute-error").resolve(Context((3,), 1)).mean(torch.zeros(1, 3), x)
     tensor(2.)
     """
+
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {"loss": LOSSES}
 
     loss: Any = "mean-squared-error"
     _: KW_ONLY

@@ -117,7 +117,7 @@ class _Distance(Loss):
         return LINKS[self.activation](output)
 
 
-@LOSSES.register("mean-squared-error")
+@LOSSES.register("mean-squared-error", "mse")
 @dataclass(eq=False, repr=False)
 class MeanSquaredError(_Distance):
     """``(x^ - x)²``, mean over features: up to constants the negative log-likelihood of a Normal of fixed scale.
@@ -161,7 +161,7 @@ class MeanSquaredError(_Distance):
         return list(means.unbind()), difference
 
 
-@LOSSES.register("mean-absolute-error")
+@LOSSES.register("mean-absolute-error", "mae")
 @dataclass(eq=False, repr=False)
 class MeanAbsoluteError(_Distance):
     """``|x^ - x|``, mean over features: a Laplace likelihood up to constants; far values pull less than with squares.
@@ -210,7 +210,7 @@ class Huber(_Distance):
         return functional.huber_loss(self.link(output), target, reduction="none", delta=self.delta)
 
 
-@LOSSES.register("binary-cross-entropy")
+@LOSSES.register("binary-cross-entropy", "bce")
 @dataclass(eq=False, repr=False)
 class BinaryCrossEntropy(Loss):
     """``-x log x^ - (1 - x) log(1 - x^)``: the negative log-likelihood of a Bernoulli, in nats per feature.

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from isthmus.choices.layers import ACTIVATIONS, INITIALIZATIONS, blank, initialized
 from isthmus.choices.registry import Choice, Context, Registry
-from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, either
+from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, Whole, either
 
 Pair = tuple[nn.Module, nn.Module]
 
@@ -52,6 +52,8 @@ def _as_network(value: Any) -> Network | None:
         return Modules(*value)
     if Sizes().admits(value):
         return Dense(hidden_sizes=tuple(value))
+    if Whole(1).admits(value):
+        raise TypeError(f"{value} is no network; for one hidden layer of that size write network=({value},).")
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,8 +13,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from isthmus.choices import Observed
-from isthmus.choices.registry import unknown
+from isthmus.choices import LOSSES, Observed
+from isthmus.choices.parameters import Parameters
+from isthmus.choices.registry import Registry, unknown
 from isthmus.data import Scaling
 from isthmus.estimators import persistence
 from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
@@ -31,7 +32,9 @@ from isthmus.training.objective import count_parameters
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
+    Parameters, Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Learns a short code for rows of numbers, from which the rows can be restored.
 
     An encoder turns a row x into a code z, a decoder turns z back into x^; both are trained so that a loss between x^
@@ -139,6 +142,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     random_state: Any = None
     verbose: int | bool = 0
 
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = CHOICES
     learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_", "unit_means_", "unit_activity_")
     """Attributes besides the weights that a named setting learns and keeps in its file."""
 
@@ -154,7 +158,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         X
             (n, d), (n, h, w) or (n, h, w, c): an array, a frame, a CSR matrix, a tensor or a `Source`; n >= 2.
         y
-            Labels, (n,), where ``conditional=True``; else ignored.
+            Labels, (n,), where ``conditional=True``; else labels are ignored and targets, which have two dimensions or
+            more, are refused: a model learns to restore X itself.
         X_val, y_val
             Rows to measure on after every epoch, instead of a held-out fraction, and their labels.
         resume
@@ -219,6 +224,10 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     # -- using ---------------------------------------------------------------------------------------------------
     # Everywhere y is the labels of the rows where ``conditional=True``, and is ignored elsewhere.
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """``fit(X, y, **fit_params)``, then the codes of the same rows; a conditional model is given y for both."""
+        return self.fit(X, y, **fit_params).transform(X, y)
 
     def transform(self, X: Any, y: Any = None) -> Any:
         """Codes of rows: (n, *feature_shape) → (n, code_size), without randomness."""
@@ -360,23 +369,6 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         plain: dict[str, Any] = persistence.encode(params)
         return plain
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``corruption__scale=0.3`` reaches into a choice, also one given by its name."""
-        for key in list(params):
-            name, _, inner = key.partition("__")
-            _refuse_unknown(self, name)
-            if inner:
-                params[name] = self._choice_to_set(name, params.get(name, getattr(self, name)))
-                _refuse_unknown(params[name], inner.partition("__")[0])
-        super().set_params(**params)
-        return self
-
-    def _choice_to_set(self, name: str, value: Any) -> Any:
-        """The choice whose parameter is about to be set; a name becomes its member."""
-        if name not in CHOICES or value is None or (name == "loss" and value == "auto"):
-            raise ValueError(f"{name} is {value}, which has no parameters; choose a member first, such as {name}=…")
-        return CHOICES[name].resolve(value)
-
     @property
     def _n_features_out(self) -> int:
         return self.objective_.context.code_size
@@ -384,7 +376,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = isinstance(self.loss, Observed) or self.loss == "observed"
+        tags.input_tags.allow_nan = LOSSES.gives(self.loss, Observed)
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -452,12 +444,6 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             values[key] for key in ("n_epochs", "stop_reason", "settled")
         )
         self.n_parameters_, self.device_ = count_parameters(self.objective_), str(device)
-
-
-def _refuse_unknown(owner: Any, name: str) -> None:
-    known = list(owner.get_params(deep=False))
-    if name not in known:
-        raise ValueError(unknown(f"parameter of {type(owner).__name__}", name, known))
 
 
 def _as_codes(Z: Any, code_size: int, name: str) -> tuple[np.ndarray, bool]:

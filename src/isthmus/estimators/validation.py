@@ -11,7 +11,7 @@ import scipy.sparse
 import torch
 from sklearn.utils.validation import validate_data
 
-from isthmus.choices import Observed
+from isthmus.choices import LOSSES, Observed
 from isthmus.data import LabelledSource, MissingSource, Source, all_finite, as_source
 from isthmus.exceptions import DataError
 
@@ -96,7 +96,11 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
     ValueError
         Labels are missing, not one a row, or of a class that was not there at `fit`.
     """
-    if not estimator.conditional or (y is None and fitting):
+    fitted = None if fitting else getattr(estimator, "objective_", None)
+    conditional = estimator.conditional if fitted is None else fitted.context.n_conditions > 0
+    if not conditional:
+        refuse_targets(estimator, y)
+    if not conditional or (y is None and fitting):
         return None
     name = type(estimator).__name__
     if y is None:
@@ -115,13 +119,33 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
     return np.searchsorted(estimator.classes_, given)
 
 
+def refuse_targets(estimator: Any, y: Any) -> None:
+    """Refuse a y that is no list of labels where y is ignored: ``fit(noisy, clean)`` would learn the noise.
+
+    Labels of one dimension pass, as everywhere in scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        y has two dimensions or more.
+    """
+    try:
+        shape = np.shape(y) if y is not None else ()
+    except ValueError:  # rows of different lengths
+        shape = (len(y), None)
+    if len(shape) >= 2:
+        raise ValueError(
+            f"y has shape {tuple(shape)}, but {type(estimator).__name__} takes no targets: y may be labels, (n,), which "
+            "are ignored. Models learn to restore X itself. To learn to undo damage, give the clean rows as X and name "
+            "the damage, such as DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
+        )
+
+
 def _observed(estimator: Any) -> Observed | None:
     """The loss that allows missing entries, if the estimator has it."""
     fitted = getattr(estimator, "objective_", None)
     loss = fitted.choices.loss if fitted is not None else estimator.loss
-    if loss in ("observed", "Observed"):
-        return Observed()
-    return loss if isinstance(loss, Observed) else None
+    return LOSSES.resolve(loss) if LOSSES.gives(loss, Observed) else None  # type: ignore[return-value]
 
 
 def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:

@@ -19,6 +19,8 @@ from torch.nn import functional
 
 from isthmus.choices import CORRUPTIONS, Corruption
 from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.parameters import Parameters
+from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import LabelledSource
 from isthmus.estimators import Autoencoder, persistence
@@ -36,7 +38,7 @@ _ACTIVATIONS = tuple(kind for kind in ACTIVATIONS.values() if isinstance(kind, t
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier that begins with a trained encoder and is fine-tuned with labels (Hinton & Salakhutdinov 2006).
 
     A softmax layer is put on the code; then both are trained together on the cross-entropy of the labels.
@@ -90,6 +92,11 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state: Any = None
     verbose: int | bool = 0
 
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {
+        "corruption": CORRUPTIONS,
+        "schedule": SCHEDULES,
+        "optimizer": OPTIMIZERS,
+    }
     rules: ClassVar[Mapping[str, Rule]] = {
         "fine_tune": OneOf((True, False)),
         "dropout": Number(0.0, 1.0, open_high=True),

@@ -12,9 +12,13 @@ import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from isthmus.choices import CORRUPTIONS, LOSSES, Observed
+from isthmus.choices.parameters import Parameters
+from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.validation import refuse_targets
 from isthmus.files.model_file import State, write_state
 from isthmus.tasks.anomaly import fitting, keeping
 from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, compare_scores, conformal_p_values
@@ -22,13 +26,14 @@ from isthmus.tasks.anomaly.explanations import Explanation, explain_rows
 from isthmus.tasks.anomaly.rows import Rows
 from isthmus.tasks.anomaly.scoring import PARTS, Reading
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Threshold
+from isthmus.training import SCHEDULES
 
 AUTO: Rule = OneOf(("auto",))
 DEFAULT_CALIBRATION = 0.25
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Finds odd rows in tables, images and signals, and says why each is odd and how often the alarm is wrong.
 
     Small autoencoders learn to restore rows from a part of their cells. A row's score is the mean of three surprises,
@@ -127,6 +132,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     verbose: int | bool = 0
 
     conditional: ClassVar[bool] = False
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {
+        "threshold": THRESHOLDS,
+        "corruption": CORRUPTIONS,
+        "loss": LOSSES,
+        "schedule": SCHEDULES,
+    }
     rules: ClassVar[Mapping[str, Rule]] = {
         "n_members": Whole(1),
         "code_sizes": either(Instance((tuple, list), "a tuple of integers >= 1, one for each member"), AUTO),
@@ -162,6 +173,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError, TypeError
             A parameter or the data cannot be used; all wrong parameters are named at once.
         """
+        refuse_targets(self, y)
         threshold = self._considered()
         fitting.fit(self, X, self._share(threshold))
         self._apply(threshold)
@@ -181,6 +193,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         y
             Ignored.
         """
+        refuse_targets(self, y)
         if not hasattr(self, "scorer_"):
             return self.fit(X)
         threshold = self._considered()
@@ -376,5 +389,5 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
-        tags.input_tags.allow_nan = self.loss == "observed"
+        tags.input_tags.allow_nan = LOSSES.gives(self.loss, Observed)
         return tags

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Instance, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators.fitting import refuse
 from isthmus.exceptions import DataError
@@ -41,7 +42,7 @@ class Stretch:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SignalDetector(BaseEstimator):  # type: ignore[misc]
+class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
     """Finds odd stretches of signals.
 
     Windows of equal length slide over each series and are judged by an `AnomalyDetector`; a time stamp's score is the
