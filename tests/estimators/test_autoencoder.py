@@ -31,6 +31,7 @@ from isthmus import (
     DivergenceError,
     DivergenceWarning,
     GaussianNoise,
+    Huber,
     InterruptedWarning,
     Masking,
     MaxSteps,
@@ -394,3 +395,32 @@ def test_a_conditional_model_gives_y_to_fit_and_transform(table: np.ndarray) -> 
     frame = small(conditional=True).set_output(transform="pandas").fit_transform(table, y)
     assert np.array_equal(frame.to_numpy(), apart)
     assert list(frame.columns) == ["autoencoder0", "autoencoder1", "autoencoder2"]
+
+
+@pytest.mark.parametrize(
+    ("start", "change"),
+    [
+        ({"code": "plain"}, {"code": "relu"}),
+        ({"loss": Huber(delta=1.0, activation=None)}, {"loss__delta": 0.01}),
+        ({"code": isthmus.Plain("tanh")}, {"code__activation": None}),
+        ({"network": (8,)}, {"network": (3,)}),
+        ({}, {"code_size": 2}),
+        ({}, {"scaling": "none"}),
+        ({}, {"conditional": True}),
+        ({"loss": isthmus.Observed(Huber(activation=None))}, {"loss__loss__delta": 0.01}),
+        ({"corruption": [GaussianNoise(0.1)]}, {"corruption": None}),
+    ],
+)
+def test_a_fitted_model_answers_as_fitted_after_set_params(
+    start: dict[str, Any], change: dict[str, Any], table: np.ndarray
+) -> None:
+    def answers() -> list[np.ndarray]:
+        codes = model.transform(table)
+        rows = model.inverse_transform(codes), model.reconstruct(table), model.corrupt(table, random_state=0)
+        return [codes, *rows, model.score_samples(table), np.array([layer.n_parameters for layer in model.layers()])]
+
+    model = small(**start).fit(table)
+    before = answers()
+    model.set_params(**change)
+    for one, other in zip(before, answers(), strict=True):
+        np.testing.assert_array_equal(one, other)

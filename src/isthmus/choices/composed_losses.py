@@ -96,6 +96,10 @@ class Observed(_Composed):
     def n_terms(self, n_features: int) -> int:
         return self.resolved_parts()[0].n_terms(n_features)
 
+    @property
+    def output_activation(self) -> str | None:
+        return self.resolved_parts()[0].output_activation
+
     def link(self, output: Tensor) -> Tensor:
         return self.resolved_parts()[0].link(output)
 
@@ -185,6 +189,12 @@ class ByColumn(_Composed):
         outputs = output.split([part.output_width(width) for part, width in self._pairs()], dim=1)
         together = zip(parts, outputs, *(whole.split(list(widths), dim=1) for whole in target), strict=True)
         return torch.cat([function(*given) for given in together], dim=1)
+
+    @property
+    def output_activation(self) -> str | None:
+        named = [part.output_activation or "none" for part in self.resolved_parts()]
+        together = ", ".join(dict.fromkeys(named))
+        return None if together == "none" else together
 
     def link(self, output: Tensor) -> Tensor:
         return self._each(lambda part, part_output: part.link(part_output), output)

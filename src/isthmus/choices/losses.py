@@ -37,6 +37,11 @@ class Loss(Choice):
     separable: ClassVar[bool] = False
     """Whether `gradient` takes outputs and targets of any one shape, for each number counts by itself."""
 
+    @property
+    def output_activation(self) -> str | None:
+        """What `link` applies to the decoder's output, such as ``"sigmoid"``; None for nothing."""
+        return None
+
     def output_width(self, n_features: int) -> int:
         """How many numbers the decoder gives for a row."""
         return n_features
@@ -112,6 +117,10 @@ class _Distance(Loss):
         if self.activation != "auto":
             return self
         return self._with(activation="sigmoid" if context.in_unit_interval else None)
+
+    @property
+    def output_activation(self) -> str | None:
+        return self.activation
 
     def link(self, output: Tensor) -> Tensor:
         return LINKS[self.activation](output)
@@ -232,6 +241,10 @@ class BinaryCrossEntropy(Loss):
     def mistakes(self, context: Context | None = None) -> list[str]:
         return super().mistakes(context) + self.needs(context, lambda known: known.in_unit_interval, "lie in [0, 1]")
 
+    @property
+    def output_activation(self) -> str | None:
+        return "sigmoid"
+
     def link(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)
 
@@ -299,6 +312,10 @@ class Normal(Loss):
     def output_width(self, n_features: int) -> int:
         return n_features * (1 if self.scale is not None else 2)
 
+    @property
+    def output_activation(self) -> str | None:
+        return None if self.scale is not None else "none for the mean, softplus for the scale"
+
     def link(self, output: Tensor) -> Tensor:
         return output if self.scale is not None else output.chunk(2, dim=1)[0]
 
@@ -332,6 +349,10 @@ class Poisson(Loss):
 
     def mistakes(self, context: Context | None = None) -> list[str]:
         return super().mistakes(context) + self.needs(context, lambda known: known.lower >= 0, "be >= 0 (counts)")
+
+    @property
+    def output_activation(self) -> str | None:
+        return "exp"
 
     def link(self, output: Tensor) -> Tensor:
         return output.exp()
@@ -388,6 +409,10 @@ class CategoricalCrossEntropy(Loss):
     def _per_group(self, function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
         return torch.cat([function(group) for group in output.split(self._sizes(output.shape[1]), dim=1)], dim=1)
 
+    @property
+    def output_activation(self) -> str | None:
+        return "softmax" if self.group_sizes is None else "softmax per group"
+
     def link(self, output: Tensor) -> Tensor:
         return self._per_group(lambda group: group.softmax(1), output)
 
@@ -413,6 +438,10 @@ class Multinomial(Loss):
 
     def mistakes(self, context: Context | None = None) -> list[str]:
         return super().mistakes(context) + self.needs(context, lambda known: known.lower >= 0, "be >= 0 (counts)")
+
+    @property
+    def output_activation(self) -> str | None:
+        return "softmax"
 
     def link(self, output: Tensor) -> Tensor:
         return output.softmax(1)

@@ -17,13 +17,15 @@ from isthmus.choices import LOSSES, Observed
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.registry import Registry, unknown
 from isthmus.data import Scaling
-from isthmus.estimators import persistence
+from isthmus.estimators import parts, persistence
 from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
 from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.layers import Layer, LayerOutput, list_layers
+from isthmus.estimators.parts import FittedDecoder, FittedEncoder
 from isthmus.estimators.trouble import look_back, report_trouble
 from isthmus.estimators.validation import Given, take, take_labels
+from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State, write_state
 from isthmus.training import History, Objective, choose_device, train
 from isthmus.training.checkpoint import resume as resume_run
@@ -143,7 +145,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     verbose: int | bool = 0
 
     choice_registries: ClassVar[Mapping[str, Registry[Any]]] = CHOICES
-    learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_", "unit_means_", "unit_activity_")
+    learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_", "unit_means_", "unit_activity_", "probe_")
     """Attributes besides the weights that a named setting learns and keeps in its file."""
 
     # -- learning ------------------------------------------------------------------------------------------------
@@ -328,6 +330,46 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         labels = take_labels(self, y, n_rows)
         return None if labels is None else np.eye(len(self.classes_), dtype=np.float32)[labels]
 
+    # -- in PyTorch ----------------------------------------------------------------------------------------------
+
+    @property
+    def encoder_(self) -> FittedEncoder:
+        """The fitted encoder as an ``nn.Module``, from rows in your units to codes; it shares the model's weights."""
+        check_is_fitted(self, "objective_")
+        return FittedEncoder(self.objective_, self.scaling_)
+
+    @property
+    def decoder_(self) -> FittedDecoder:
+        """The fitted decoder as an ``nn.Module``, from codes to rows in your units; it shares the model's weights."""
+        check_is_fitted(self, "objective_")
+        return FittedDecoder(self.objective_, self.scaling_)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """A copy of the weights: ``"encoder.…"``, ``"code.…"`` and ``"decoder.…"``, the rest as the modules name them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).random((50, 6))
+        >>> model = Autoencoder(2, network=(), max_epochs=1, random_state=0).fit(X)
+        >>> {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name.startswith("encoder")}
+        {'encoder.0.weight': (2, 6), 'encoder.0.bias': (2,)}
+        """
+        check_is_fitted(self, "objective_")
+        return parts.state_dict(self.objective_)
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> Self:
+        """Take weights into the fitted model, as `state_dict` gives them; the scaling stays.
+
+        Raises
+        ------
+        ValueError
+            Names or shapes differ; nothing is changed then.
+        """
+        check_is_fitted(self, "objective_")
+        parts.load_state_dict(self.objective_, state)
+        return self
+
     # -- knowing -------------------------------------------------------------------------------------------------
 
     def layers(self) -> list[Layer]:
@@ -410,6 +452,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         arrays = persistence.weights(self.objective_)
         scaling = {f"scaling.{name}": array for name, array in self.scaling_.to_arrays().items()}
         learned = {f"learned.{name}": getattr(self, name) for name in self.learned_arrays if hasattr(self, name)}
+        probed = parts.probe(self.objective_)
+        learned |= {} if probed is None else {"learned.probe_": probed}
         named = {f"weights.{name}": array for name, array in arrays.items()}
         return State(type(self).__name__, values, named | scaling | learned)
 
@@ -423,6 +467,15 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         model._restore(state)
         return model
 
+    def _refuse_other_modules(self) -> None:
+        """Refuse modules that take the weights in a file, but compute something else with them."""
+        kept = vars(self).pop("probe_", None)
+        if kept is not None and not parts.agrees(parts.probe(self.objective_), kept):
+            raise ModelFileError(
+                "The modules given compute something else than those that were saved, though the weights fit; give "
+                "an encoder and a decoder with the same forward as at fit."
+            )
+
     def _restore(self, state: State) -> None:
         values = state.values
         context = persistence.context_from_json(values["context"])
@@ -434,6 +487,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         self.scaling_ = Scaling.from_arrays(values["scaling"], _group(state, "scaling."))
         for name, array in _group(state, "learned.").items():
             setattr(self, name, array)
+        self._refuse_other_modules()
         self.history_, self.pretraining_history_ = History(values["history"]), list[History]()
         self.feature_shape_, self.n_features_in_ = context.feature_shape, context.n_features
         if values["classes"] is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.modules import Adapted
 from isthmus.estimators.applying import Verb, whole
 from isthmus.training.objective import Objective
 
@@ -64,7 +66,7 @@ def _walk(objective: Objective) -> list[tuple[Layer, nn.Module]]:
     given = torch.cat([z, z.new_zeros(2, objective.context.n_conditions)], dim=1)
     _, decoder = _pass("decoder", objective.decoder, given, seen)
     last, end = decoder[-1]
-    linked = last.activation or getattr(objective.choices.loss, "activation", "sigmoid")
+    linked = objective.choices.loss.output_activation or last.activation
     return [*encoder, (middle, objective.code), *decoder[:-1], (replace(last, activation=linked), end)]
 
 
@@ -73,20 +75,30 @@ def _pass(part: str, module: nn.Module, x: Tensor, seen: set[int]) -> tuple[Tens
     rows: list[tuple[Layer, nn.Module]] = []
 
     def note(leaf: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        kind = type(leaf).__name__
+        kind = f"Scripted {leaf.inner.original_name}" if isinstance(leaf, Adapted) else type(leaf).__name__
         if type(leaf) in _NAMES and rows:
             rows[-1] = (replace(rows[-1][0], activation=_NAMES[type(leaf)]), leaf)
         elif kind not in _SHAPING:
             shape = tuple(output.shape[1:])
             rows.append((Layer(part, _KINDS.get(kind, kind), shape, None, _learned(leaf, seen)), leaf))
 
-    leaves = [leaf for leaf in module.modules() if not list(leaf.children())]
+    leaves = list(_leaves(module))
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
     try:
         return module(x), rows
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _leaves(module: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a module without parts of their own; a scripted one, which takes no hooks, in what holds it."""
+    children = list(module.children())
+    if not children or any(isinstance(child, torch.jit.ScriptModule) for child in children):
+        yield module
+        return
+    for child in children:
+        yield from _leaves(child)
 
 
 class LayerOutput(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

@@ -135,8 +135,8 @@ def refuse_targets(estimator: Any, y: Any) -> None:
         shape = (len(y), None)
     if len(shape) >= 2:
         raise ValueError(
-            f"y has shape {tuple(shape)}, but {type(estimator).__name__} takes no targets: y may be labels, (n,), which "
-            "are ignored. Models learn to restore X itself. To learn to undo damage, give the clean rows as X and name "
+            f"y has shape {tuple(shape)}, but {type(estimator).__name__} takes no targets: labels (n,) are ignored. "
+            "Models learn to restore X itself. To learn to undo damage, give the clean rows as X and name "
             "the damage, such as DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
         )
 
