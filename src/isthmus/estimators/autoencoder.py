@@ -22,7 +22,7 @@ from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, erro
 from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.layers import Layer, LayerOutput, list_layers
-from isthmus.estimators.parts import FittedDecoder, FittedEncoder
+from isthmus.estimators.parts import InPyTorch
 from isthmus.estimators.trouble import look_back, report_trouble
 from isthmus.estimators.validation import Given, take, take_labels
 from isthmus.exceptions import ModelFileError
@@ -35,7 +35,7 @@ from isthmus.training.objective import count_parameters
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
-    Parameters, Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    Parameters, Generative, InPyTorch, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     """Learns a short code for rows of numbers, from which the rows can be restored.
 
@@ -329,46 +329,6 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """Labels as the decoder takes them, (n, classes), or None where the model is not conditional."""
         labels = take_labels(self, y, n_rows)
         return None if labels is None else np.eye(len(self.classes_), dtype=np.float32)[labels]
-
-    # -- in PyTorch ----------------------------------------------------------------------------------------------
-
-    @property
-    def encoder_(self) -> FittedEncoder:
-        """The fitted encoder as an ``nn.Module``, from rows in your units to codes; it shares the model's weights."""
-        check_is_fitted(self, "objective_")
-        return FittedEncoder(self.objective_, self.scaling_)
-
-    @property
-    def decoder_(self) -> FittedDecoder:
-        """The fitted decoder as an ``nn.Module``, from codes to rows in your units; it shares the model's weights."""
-        check_is_fitted(self, "objective_")
-        return FittedDecoder(self.objective_, self.scaling_)
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """A copy of the weights: ``"encoder.…"``, ``"code.…"`` and ``"decoder.…"``, the rest as the modules name them.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> X = np.random.default_rng(0).random((50, 6))
-        >>> model = Autoencoder(2, network=(), max_epochs=1, random_state=0).fit(X)
-        >>> {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name.startswith("encoder")}
-        {'encoder.0.weight': (2, 6), 'encoder.0.bias': (2,)}
-        """
-        check_is_fitted(self, "objective_")
-        return parts.state_dict(self.objective_)
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> Self:
-        """Take weights into the fitted model, as `state_dict` gives them; the scaling stays.
-
-        Raises
-        ------
-        ValueError
-            Names or shapes differ; nothing is changed then.
-        """
-        check_is_fitted(self, "objective_")
-        parts.load_state_dict(self.objective_, state)
-        return self
 
     # -- knowing -------------------------------------------------------------------------------------------------
 

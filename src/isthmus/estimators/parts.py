@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -130,6 +131,52 @@ def load_state_dict(objective: Objective, state: Mapping[str, Tensor]) -> None:
         )
     for name, tensor in own.items():
         tensor.copy_(state[name])
+
+
+# -- what a model has in PyTorch ---------------------------------------------------------------------------------------
+
+
+class InPyTorch:
+    """The fitted networks of a model for code in plain PyTorch."""
+
+    @property
+    def encoder_(self: Any) -> FittedEncoder:
+        """The fitted encoder as an ``nn.Module``, from rows in your units to codes; it shares the model's weights."""
+        check_is_fitted(self, "objective_")
+        return FittedEncoder(self.objective_, self.scaling_)
+
+    @property
+    def decoder_(self: Any) -> FittedDecoder:
+        """The fitted decoder as an ``nn.Module``, from codes to rows in your units; it shares the model's weights."""
+        check_is_fitted(self, "objective_")
+        return FittedDecoder(self.objective_, self.scaling_)
+
+    def state_dict(self: Any) -> dict[str, Tensor]:
+        """A copy of the weights: ``"encoder.…"``, ``"code.…"`` and ``"decoder.…"``, the rest as the modules name them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from isthmus import Autoencoder
+        >>> X = np.random.default_rng(0).random((50, 6))
+        >>> model = Autoencoder(2, network=(), max_epochs=1, random_state=0).fit(X)
+        >>> {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name.startswith("encoder")}
+        {'encoder.0.weight': (2, 6), 'encoder.0.bias': (2,)}
+        """
+        check_is_fitted(self, "objective_")
+        return state_dict(self.objective_)
+
+    def load_state_dict(self: Any, state: Mapping[str, Tensor]) -> Any:
+        """Take weights into the fitted model, as `state_dict` gives them; the scaling stays.
+
+        Raises
+        ------
+        ValueError
+            Names or shapes differ; nothing is changed then.
+        """
+        check_is_fitted(self, "objective_")
+        load_state_dict(self.objective_, state)
+        return self
 
 
 # -- the same modules again --------------------------------------------------------------------------------------------
