@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices.losses import Loss
+from isthmus.choices.losses import LINKS, Loss
 from isthmus.choices.registry import Context
 
 PROBED = (2, 3)
@@ -48,7 +49,7 @@ def copied(*modules: nn.Module) -> tuple[nn.Module, ...]:
 
 def is_lazy(module: nn.Module) -> bool:
     """Whether the shape of some parameter is still to be seen from the first batch."""
-    uninitialized = torch.nn.parameter.UninitializedTensorMixin
+    uninitialized = nn.UninitializedParameter | nn.UninitializedBuffer
     return any(isinstance(tensor, uninitialized) for tensor in (*module.parameters(), *module.buffers()))
 
 
@@ -325,7 +326,7 @@ def _logarithm(y: Tensor) -> Tensor:
     return _within(y, 0.0, math.inf).log()
 
 
-_INVERSES = {
+_INVERSES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": lambda y: torch.logit(_within(y, 0.0, 1.0)),
     "tanh": lambda y: torch.atanh(_within(y, -1.0, 1.0)),
     "softmax": _logarithm,
@@ -406,10 +407,9 @@ def _is_reached(decoder: nn.Module, loss: Loss, context: Context) -> bool:
 
 
 def _refuse_out_of_reach(found: Range, applied: str | None, context: Context) -> None:
-    if applied not in (None, "sigmoid", "tanh"):
+    if applied not in LINKS:
         return
-    link = {None: lambda x: x, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[applied]
-    low, high = (float(link(torch.tensor(end))) for end in found[:2])
+    low, high = (float(LINKS[applied](torch.tensor(end))) for end in found[:2])
     if context.lower >= low - 1e-3 and context.upper <= high + 1e-3:
         return
     through = "" if applied is None else f", and [{low:.3g}, {high:.3g}] after the loss's own {applied}"

@@ -23,18 +23,18 @@ class Use:
     skip_bad: bool
     device: str
 
-    def open(self) -> tuple[Any, Any, Any]:
+    def open(self, command: str) -> tuple[Any, Any, Any]:
         """The model, the rows and their labels, after the output was found writable."""
         isthmus.files.check_format(self.out)
         isthmus.files.check_writable(self.out, overwrite=self.force)
-        model = isthmus.load(self.model, device=self.device)
+        model = show.load_autoencoder(self.model, command, self.device)
         rows = isthmus.read(self.data, skip_bad=self.skip_bad)
         return model, rows.X, rows.y
 
 
 def write_verb(verb: str, use: Use) -> None:
     """Write codes or reconstructions chunk by chunk."""
-    model, X, y = use.open()
+    model, X, y = use.open("encode" if verb == "transform" else verb)
     columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
     n_rows = isthmus.write_rows(use.out, model.stream(X, verb, y=y), columns=columns, overwrite=use.force)
     show.note(f"{n_rows:,} rows: {use.out}")
@@ -46,7 +46,7 @@ def _feature_names(model: Any) -> list[str]:
 
 def write_scores(use: Use) -> None:
     """Write the score and the squared error of each row."""
-    model, X, y = use.open()
+    model, X, y = use.open("score")
     both = zip(*(model.stream(X, verb, y=y) for verb in ("score_samples", "reconstruction_error")), strict=True)
     chunks = (np.column_stack(pair) for pair in both)
     n_rows = isthmus.write_rows(use.out, chunks, columns=["score", "reconstruction_error"], overwrite=use.force)
@@ -55,7 +55,7 @@ def write_scores(use: Use) -> None:
 
 def print_scores(model_path: Path, data: str, skip_bad: bool, device: str) -> None:
     """Print the mean score and the spread of the errors."""
-    model = isthmus.load(model_path, device=device)
+    model = show.load_autoencoder(model_path, "score", device)
     rows = isthmus.read(data, skip_bad=skip_bad)
     errors = model.reconstruction_error(rows.X, rows.y)
     absolute = model.reconstruction_error(rows.X, rows.y, metric="mean-absolute")
@@ -73,7 +73,7 @@ def print_scores(model_path: Path, data: str, skip_bad: bool, device: str) -> No
 def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad: bool) -> None:
     """Write the report page, on held-out rows where the set has some."""
     isthmus.files.check_writable(out, overwrite=force)
-    model = isthmus.load(model_path)
+    model = show.load_autoencoder(model_path, "report")
     rows = isthmus.read(data, skip_bad=skip_bad)
     measured, labels, train = (rows.X, rows.y, None) if rows.X_test is None else (rows.X_test, rows.y_test, rows.X)
     isthmus.write_report(model, measured, out, labels=labels, X_train=train, overwrite=force)
@@ -82,7 +82,7 @@ def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad:
 
 def diagnosis_of(model_path: Path, data: str, train: str | None, skip_bad: bool) -> Any:
     """Diagnose a model on held-out rows where the set has some, with its training rows where they are known."""
-    model = isthmus.load(model_path)
+    model = show.load_autoencoder(model_path, "diagnose")
     rows = isthmus.read(data, skip_bad=skip_bad)
     measured, labels = (rows.X, rows.y) if rows.X_test is None else (rows.X_test, rows.y_test)
     known = rows.X if rows.X_test is not None else None

@@ -21,7 +21,7 @@ from isthmus.estimators import parts, persistence
 from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
 from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
-from isthmus.estimators.layers import Layer, LayerOutput, list_layers
+from isthmus.estimators.layers import Layer, LayerOutput, Summary, list_layers, summarise_layers
 from isthmus.estimators.parts import InPyTorch
 from isthmus.estimators.trouble import look_back, report_trouble
 from isthmus.estimators.validation import Given, take, take_labels
@@ -336,6 +336,26 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """The layer table: part, kind, output shape, activation and number of parameters of each layer."""
         check_is_fitted(self, "objective_")
         return list_layers(self.objective_)
+
+    def summary(self) -> Summary:
+        """The layer table with totals and the way of a row; print it, or leave it to a notebook to show.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).random((50, 6))
+        >>> Autoencoder(2, network=(5,), max_epochs=1, random_state=0).fit(X).summary()
+        Autoencoder: 6 → 5 → 2 → 5 → 6
+        part     layer  output  activation  parameters
+        encoder  Dense  5       gelu        35
+        encoder  Dense  2       –           12
+        code     Plain  2       –           0
+        decoder  Dense  5       gelu        15
+        decoder  Dense  6       sigmoid     36
+        98 parameters
+        """
+        check_is_fitted(self, "objective_")
+        return summarise_layers(type(self).__name__, self.objective_)
 
     def output_of(self, layer: int | str) -> LayerOutput:
         """The output of any layer as a model of its own, a transformer with ``transform(X)``.

@@ -34,6 +34,7 @@ from isthmus.diagnosis import (
     worst_rows,
 )
 from isthmus.estimators import Autoencoder
+from isthmus.estimators.kinds import require_autoencoder
 from isthmus.plots import (
     plot_code_density,
     plot_code_map,
@@ -126,9 +127,12 @@ def write_report(
 
     Raises
     ------
+    TypeError
+        The model is no autoencoder.
     OutputError
         The page cannot be written; nothing is left behind.
     """
+    require_autoencoder(model, "write_report")
     labels = None if labels is None else np.asarray(labels)
     evidence = _gather(model, X, labels, X_train)
     html = template().render(

@@ -97,7 +97,7 @@ class Watch:
         if self.family == "missing":
             self.family, self.arrow = now, _type_name(cells.array.type)
             if pa.types.is_dictionary(cells.array.type) and cells.array.type.ordered:
-                self.ordered = tuple(map(str, cells.array.dictionary.to_pylist()))
+                self.ordered = tuple(str(word) for word in cells.array.dictionary.to_pylist() if word != "")
         elif self.arrow.startswith(("int", "uint")) and _type_name(cells.array.type) == "double":
             self.arrow = "double"
         if now != self.family:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices import CORRUPTIONS, LOSSES, Observed
 from isthmus.choices.parameters import Parameters
-from isthmus.choices.registry import Registry
+from isthmus.choices.registry import Registry, unknown
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import refuse
@@ -23,6 +23,7 @@ from isthmus.files.model_file import State, write_state
 from isthmus.tasks.anomaly import fitting, keeping
 from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, compare_scores, conformal_p_values
 from isthmus.tasks.anomaly.explanations import Explanation, explain_rows
+from isthmus.tasks.anomaly.probabilities import PROBABILITIES, label_confidence
 from isthmus.tasks.anomaly.rows import Rows
 from isthmus.tasks.anomaly.scoring import PARTS, Reading
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Threshold
@@ -30,6 +31,8 @@ from isthmus.training import SCHEDULES
 
 AUTO: Rule = OneOf(("auto",))
 DEFAULT_CALIBRATION = 0.25
+ROUNDING, ROUNDING_OF_GRAPHS = 1e-6, 1e-4
+"""By how much the score of one row may differ between ways of computing it; an autoencoder's graph is in float32."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -262,7 +265,10 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         return self
 
     def _apply(self, threshold: Threshold) -> None:
-        self.threshold_ = threshold.cut(self.decision_scores_, getattr(self, "calibration_scores_", None))
+        cut = threshold.cut(self.decision_scores_, getattr(self, "calibration_scores_", None))
+        # A row that lies on the cut is normal wherever it is scored: in other batches, in a graph, by single precision.
+        rounding = ROUNDING_OF_GRAPHS if self.autoencoder is not None else ROUNDING
+        self.threshold_ = cut + rounding * max(1.0, abs(cut)) if np.isfinite(cut) else cut
         self.offset_ = -self.threshold_
 
     @property
@@ -287,6 +293,34 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
     def predict(self, X: Any) -> np.ndarray:
         """-1 for anomalies, 1 for all others, (n,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def predict_proba(self, X: Any, *, method: str = "unify") -> np.ndarray:
+        """Anomaly scores mapped to [0, 1] by the training scores, as PyOD does, (n, 2): for normal, for anomaly.
+
+        They keep the order of the scores and sum to one, but are not calibrated: 0.9 does not say that nine of ten such
+        rows are anomalies. `p_values` are shares that can be counted.
+
+        Parameters
+        ----------
+        X
+            Rows.
+        method
+            ``"unify"``: ``max(0, erf((s - mean) / (sqrt(2) · deviation)))`` (Kriegel et al. 2011, section 4.2).
+            ``"linear"``: from the least training score, 0, to the largest, 1.
+        """
+        if method not in PROBABILITIES:
+            raise ValueError(unknown("method", method, PROBABILITIES))
+        odd = PROBABILITIES[method](self.decision_scores_, -self.score_samples(X))
+        return np.column_stack([1.0 - odd, odd])
+
+    def predict_confidence(self, X: Any) -> np.ndarray:
+        """How stable each label is, in [0, 1], (n,): the probability that `predict` says the same of the row.
+
+        It is taken over training sets of this size drawn anew, with the share of anomalies that was reported of the
+        training rows (Perini et al. 2020, eq. 3 and 4).
+        """
+        scores = -self.score_samples(X)
+        return label_confidence(self.decision_scores_, scores, self.threshold_)
 
     def p_values(self, X: Any) -> np.ndarray:
         """How often a normal row would be at least as odd, (n,), in (0, 1]; see `conformal_p_values`.
