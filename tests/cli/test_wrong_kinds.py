@@ -94,9 +94,7 @@ def test_words_of_other_tools_are_named_as_they_are_here(
 
 
 def test_python_refuses_other_models_too(tmp_path: Path) -> None:
-    with pytest.raises(
-        TypeError, match=r"diagnose takes a fitted autoencoder, but was given AnomalyDetector"
-    ):
+    with pytest.raises(TypeError, match=r"diagnose takes a fitted autoencoder, but was given AnomalyDetector"):
         isthmus.diagnose(OTHERS["AnomalyDetector"], X)
     with pytest.raises(TypeError, match=r"write_report takes .* was given EncoderClassifier; .* model.encoder_"):
         isthmus.write_report(OTHERS["EncoderClassifier"], X, tmp_path / "r.html")

@@ -130,7 +130,7 @@ def refuse_targets(estimator: Any, y: Any) -> None:
         y has two dimensions or more.
     """
     try:
-        shape = np.shape(y) if y is not None else ()
+        shape = () if y is None else y.shape if hasattr(y, "shape") else np.asarray(y).shape
     except ValueError:  # rows of different lengths
         shape = (len(y), None)
     if len(shape) >= 2:

@@ -23,6 +23,7 @@ from isthmus.files.model_file import State, write_state
 from isthmus.tasks.anomaly import fitting, keeping
 from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, compare_scores, conformal_p_values
 from isthmus.tasks.anomaly.explanations import Explanation, explain_rows
+from isthmus.tasks.anomaly.members import SingleModel
 from isthmus.tasks.anomaly.probabilities import PROBABILITIES, label_confidence
 from isthmus.tasks.anomaly.rows import Rows
 from isthmus.tasks.anomaly.scoring import PARTS, Reading
@@ -266,16 +267,25 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
 
     def _apply(self, threshold: Threshold) -> None:
         cut = threshold.cut(self.decision_scores_, getattr(self, "calibration_scores_", None))
-        # A row that lies on the cut is normal wherever it is scored: in other batches, in a graph, by single precision.
-        rounding = ROUNDING_OF_GRAPHS if self.autoencoder is not None else ROUNDING
-        self.threshold_ = cut + rounding * max(1.0, abs(cut)) if np.isfinite(cut) else cut
-        self.offset_ = -self.threshold_
+        self.threshold_, self.offset_ = cut, -cut
+
+    @property
+    def rounding_(self) -> float:
+        """Scores that lie within this of the threshold lie on it: such rows are normal wherever they are scored."""
+        check_is_fitted(self, "scorer_")
+        relative = ROUNDING_OF_GRAPHS if isinstance(self.model_, SingleModel) else ROUNDING
+        return relative * max(1.0, abs(self.threshold_)) if np.isfinite(self.threshold_) else 0.0
+
+    def _above(self, scores: np.ndarray) -> np.ndarray:
+        """How far anomaly scores lie above the threshold, (n,); 0 within rounding."""
+        away = scores - self.threshold_
+        return np.where(np.abs(away) <= self.rounding_, 0.0, away)
 
     @property
     def labels_(self) -> np.ndarray:
         """1 where a training row is an anomaly, else 0, (n,)."""
         check_is_fitted(self, "scorer_")
-        return np.asarray(self.decision_scores_ > self.threshold_).astype(int)
+        return np.asarray(self._above(self.decision_scores_) > 0).astype(int)
 
     # -- using ---------------------------------------------------------------------------------------------------
 
@@ -287,8 +297,8 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         return np.concatenate([np.empty(0), *scores])  # a table may have no rows
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """``score_samples(X) - offset_``, (n,): negative for anomalies."""
-        return np.asarray(self.score_samples(X) - self.offset_)
+        """``score_samples(X) - offset_``, (n,): negative for anomalies, 0 within rounding."""
+        return -self._above(-self.score_samples(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """-1 for anomalies, 1 for all others, (n,)."""
