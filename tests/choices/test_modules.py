@@ -76,7 +76,8 @@ def test_batch_statistics_and_dropout_of_a_frozen_part_stay_too() -> None:
     frozen = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.9)).requires_grad_(requires_grad=False)
     encoder = nn.Sequential(frozen, nn.Linear(8, 2))
     model = Autoencoder(2, network=(encoder, nn.Linear(2, 6)), **BRIEF).fit(LINE)
-    norm = plain(model.objective_.encoder)[0][1]
+    fitted: Any = plain(model.objective_.encoder)
+    norm = fitted[0][1]
     assert torch.equal(norm.running_mean, torch.zeros(8))
     model.objective_.train()
     x = torch.from_numpy(LINE)
@@ -91,12 +92,13 @@ def test_modules_that_cannot_learn_are_refused() -> None:
 
 def test_weights_that_both_share_stay_shared() -> None:
     class Turned(nn.Module):
-        def __init__(self, weight: nn.Parameter) -> None:
+        def __init__(self, weight: Any) -> None:
             super().__init__()
             self.weight = weight
 
         def forward(self, z: Tensor) -> Tensor:
-            return z @ self.weight
+            turned: Tensor = z @ self.weight
+            return turned
 
     encoder = nn.Linear(6, 2)
     model = Autoencoder(2, network=(encoder, Turned(encoder.weight)), **BRIEF).fit(LINE)
@@ -374,5 +376,5 @@ def test_a_file_knows_modules_of_another_forward(tmp_path: Path) -> None:
     with pytest.raises(isthmus.ModelFileError, match="compute something else than those that were saved"):
         isthmus.load(path, network=other)
     with torch.no_grad():
-        model.objective_.encoder[0].weight.mul_(2.0)  # a model that was changed after fit can be kept, too
+        next(model.objective_.encoder.parameters()).mul_(2.0)  # a model that was changed after fit can be kept, too
     assert np.array_equal(isthmus.load(model.save(path), network=pair()).transform(LINE), model.transform(LINE))

@@ -98,24 +98,26 @@ def test_training_the_modules_in_plain_pytorch_changes_the_model(digits: np.ndar
 
 def test_weights_changed_in_place_are_seen_by_single_and_double_rows(digits: np.ndarray) -> None:
     model = Autoencoder(3, network=(12,), max_epochs=1, random_state=0).fit(digits)
-    changes = [
+    changes: list[Any] = [
         lambda layer: layer.weight.data.mul_(2.0),
         lambda layer: layer.bias.detach().add_(1.0),
         lambda layer: setattr(layer, "weight", torch.nn.Parameter(layer.weight.detach() * 3.0)),
     ]
+    encoder: Any = model.objective_.encoder
     for change in changes:
         model.transform(digits)
-        change(model.objective_.encoder[0])
+        change(encoder[0])
         single, double = (model.transform(digits.astype(kind)) for kind in (np.float32, np.float64))
         np.testing.assert_allclose(double, single, rtol=1e-3, atol=1e-4)
-    model.objective_.encoder[0] = torch.nn.Linear(64, 12)
+    encoder[0] = torch.nn.Linear(64, 12)
     np.testing.assert_allclose(model.transform(digits), model.transform(digits.astype(np.float32)), atol=1e-5)
 
 
 def test_hooks_are_called_for_double_rows_too(model: Autoencoder, digits: np.ndarray) -> None:
     model.transform(digits)
     seen: list[tuple[int, ...]] = []
-    handle = model.objective_.encoder[0].register_forward_hook(lambda _m, _x, y: seen.append(tuple(y.shape)))
+    encoder: Any = model.objective_.encoder
+    handle = encoder[0].register_forward_hook(lambda _m, _x, y: seen.append(tuple(y.shape)))
     model.transform(digits)
     handle.remove()
     model.transform(digits)
@@ -138,13 +140,14 @@ def test_weights_go_out_and_in(digits: np.ndarray) -> None:
 
 
 def test_the_weights_of_own_modules_have_their_own_names(digits: np.ndarray) -> None:
-    encoder = torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
+    encoder: Any = torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
     decoder = torch.nn.Linear(3, 64)
     model = Autoencoder(3, network=(encoder, decoder), max_epochs=1, random_state=0).fit(digits)
     state = model.state_dict()
     assert [*state] == [f"encoder.{name}" for name in encoder.state_dict()] + ["decoder.weight", "decoder.bias"]
     encoder.load_state_dict({n.removeprefix("encoder."): t for n, t in state.items() if n.startswith("encoder.")})
-    assert torch.equal(encoder[2].weight, model.encoder_.network[2].weight)
+    trained: Any = model.encoder_.network
+    assert torch.equal(encoder[2].weight, trained[2].weight)
 
 
 @pytest.mark.parametrize(

@@ -449,7 +449,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
 
     def _refuse_other_modules(self) -> None:
         """Refuse modules that take the weights in a file, but compute something else with them."""
-        kept = vars(self).pop("probe_", None)
+        kept = self.__dict__.pop("probe_", None)
         if kept is not None and not parts.agrees(parts.probe(self.objective_), kept):
             raise ModelFileError(
                 "The modules given compute something else than those that were saved, though the weights fit; give "

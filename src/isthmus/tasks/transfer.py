@@ -167,7 +167,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
     def _begin(self, X: Any, classes: np.ndarray) -> None:
         """Take the encoder, and forget what was learned from labels."""
         for name in ("objective_", "history_", "optimizer_state_", "feature_names_in_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         self.encoder_ = self._fitted_encoder(X)
         self.classes_, self.n_features_in_ = classes, self.encoder_.n_features_in_
         if hasattr(self.encoder_, "feature_names_in_"):
@@ -226,7 +226,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         given: Given,
         numbers: np.ndarray,
         weights: np.ndarray | None,
-        objective: Classified,
+        objective: Objective,
         seed: int,
         *,
         more: bool,

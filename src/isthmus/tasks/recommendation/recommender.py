@@ -13,22 +13,12 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from isthmus.choices import (
-    CODES,
-    CORRUPTIONS,
-    LOSSES,
-    NETWORKS,
-    Gaussian,
-    MeanSquaredError,
-    Multinomial,
-    Observed,
-    Plain,
-)
+from isthmus.choices import Gaussian, MeanSquaredError, Multinomial, Observed, Plain
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.registry import Choice, Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
-from isthmus.estimators.fitting import AUTO, refuse
+from isthmus.estimators.fitting import AUTO, CHOICES, refuse
 from isthmus.exceptions import DataError, FitWarning
 from isthmus.files.model_file import State, write_state
 from isthmus.tasks.recommendation import keeping
@@ -133,12 +123,7 @@ class Recommender(LogKeeping, Parameters, BaseEstimator):  # type: ignore[misc] 
     random_state: Any = None
     verbose: int | bool = 0
 
-    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {
-        "network": NETWORKS,
-        "code": CODES,
-        "corruption": CORRUPTIONS,
-        "loss": LOSSES,
-    }
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = CHOICES
     rules: ClassVar[Mapping[str, Rule]] = {
         "feedback": OneOf(("implicit", "explicit")),
         "positive_from": either(Number(), OneOf(("auto", None))),
