@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from isthmus import __version__
 from isthmus.cli import detect, errors, recommend, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
+from isthmus.cli.terminal import echo
 
 OTHERWISE = {
     "train": "fit",
@@ -75,7 +76,7 @@ Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"isthmus {__version__}")
+        echo(f"isthmus {__version__}")
         raise typer.Exit
 
 
@@ -195,7 +196,7 @@ def fit(
     named = str(settings.pop("kind", "autoencoder"))
     model = make_estimator(named, settings)
     if dry_run:
-        typer.echo(to_toml(named, model.describe()))
+        echo(to_toml(named, model.describe()))
         return
     page = report_to or (out.with_suffix(".html") if report else None)
     train(Job(data, model, out, validation, page, checkpoint, resume, force, skip_bad, quiet))
@@ -211,7 +212,7 @@ def info(model: Model, as_json: Json = False) -> None:
 
     fitted = isthmus.load(model, device="cpu")
     if as_json:
-        typer.echo(show.to_json(show.model_facts(fitted)))
+        echo(show.to_json(show.model_facts(fitted)))
     else:
         show.print_model(fitted, model)
 
@@ -337,7 +338,7 @@ def diagnose(
     from isthmus.cli.apply import diagnosis_of  # noqa: PLC0415
 
     found = diagnosis_of(model, data, train, skip_bad)
-    typer.echo(show.to_json(found.to_dict()) if as_json else str(found))
+    echo(show.to_json(found.to_dict()) if as_json else str(found))
 
 
 @app.command()
@@ -350,7 +351,7 @@ def datasets(as_json: Json = False) -> None:
 
     found = isthmus.datasets.available()
     if as_json:
-        typer.echo(show.to_json([show.dataset_facts(info) for info in found]))
+        echo(show.to_json([show.dataset_facts(info) for info in found]))
     else:
         show.print_datasets(found)
 
@@ -363,7 +364,7 @@ def kinds(as_json: Json = False) -> None:
     """
     facts = show.kind_facts()
     if as_json:
-        typer.echo(show.to_json(facts))
+        echo(show.to_json(facts))
     else:
         show.print_kinds(facts)
 

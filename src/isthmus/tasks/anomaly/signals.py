@@ -14,10 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Instance, OneOf, Rule, Whole, broken_rules, either
+from isthmus.estimators import params_json
 from isthmus.estimators.fitting import refuse
 from isthmus.estimators.validation import refuse_targets
-from isthmus.exceptions import DataError
+from isthmus.exceptions import DataError, ModelFileError
 from isthmus.files.model_file import State, write_state
+from isthmus.files.records import Json, Numbers, Record, Size, pack, unpack
 from isthmus.tasks.anomaly import keeping
 from isthmus.tasks.anomaly.calibration import conformal_p_values
 from isthmus.tasks.anomaly.detector import AnomalyDetector
@@ -84,8 +86,9 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
     step
         Time stamps from one window to the next, from 1 to `window`; None: an eighth of the window.
     detector
-        Judges windows; None: ``AnomalyDetector()``. With an autoencoder for images, such as
-        ``AnomalyDetector(autoencoder=ConvolutionalAutoencoder(8))``, windows are given as (window, channels).
+        Judges windows; None: ``AnomalyDetector()``. With a convolutional autoencoder, such as
+        ``AnomalyDetector(autoencoder=Autoencoder(8, network=Convolutional(dimensions=1)))``, windows are given as
+        (window, channels).
 
     Attributes
     ----------
@@ -347,31 +350,58 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
         """Write the model to one file, whole or not at all; `isthmus.load` gives it back."""
         check_is_fitted(self, "detector_")
         inner = keeping.to_state(self.detector_)
-        values = {
-            "window": self.window_,
-            "step": self.step_,
-            "n_channels": self.n_channels_,
-            "as_images": self.as_images_,
-            "lengths": self.lengths_,
-            "cut": self.threshold_,
-            "inner": dict(inner.values),
-        }
+        values = SignalValues(
+            window=self.window_,
+            step=self.step_,
+            n_channels=self.n_channels_,
+            inner=dict(inner.values),
+            detector=params_json.params_to_json({"detector": self.detector}),
+            as_images=self.as_images_,
+            lengths=self.lengths_,
+        )
         own = {f"signal.{name}": getattr(self, name) for name in LEARNED if hasattr(self, name)}
-        return write_state(path, State(type(self).__name__, values, {**inner.arrays, **own}))
+        own["signal.threshold_"] = np.array([self.threshold_])
+        return write_state(path, pack(type(self).__name__, values, {**inner.arrays, **own}, DECLARED))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
-        values = state.values
-        inner = State("AnomalyDetector", values["inner"], state.arrays)
+        values = unpack(state, SignalValues, DECLARED)
+        inner_arrays = {name: array for name, array in state.arrays.items() if not name.startswith("signal.")}
+        inner = State("AnomalyDetector", values.inner, inner_arrays)
         detector = keeping.from_state(AnomalyDetector, inner, network=network, device=device)
-        model = cls(values["window"], step=values["step"], detector=detector)
-        model.detector_, model.n_channels_, model.as_images_ = detector, values["n_channels"], values["as_images"]
-        model.window_, model.step_, model.lengths_ = values["window"], values["step"], values["lengths"]
-        model.threshold_, model.offset_ = values["cut"], -values["cut"]
+        if values.window * values.n_channels != detector.n_features_in_:
+            raise ModelFileError(f"its header does not fit: a window is not {detector.n_features_in_} numbers.")
+        own = params_json.with_modules(values.detector, network)
+        given = detector if own is None else params_json.decode(own.get("detector"))
+        model = cls(values.window, step=values.step, detector=given)
+        model.detector_, model.n_channels_, model.as_images_ = detector, values.n_channels, values.as_images
+        model.window_, model.step_ = values.window, values.step or max(1, values.window // 8)
+        model.lengths_ = None if values.lengths is None else list(values.lengths)
         for name in LEARNED:
             if f"signal.{name}" in state.arrays:
                 setattr(model, name, state.arrays[f"signal.{name}"])
+        cut = state.arrays.get("signal.threshold_", np.array([detector.threshold_]))  # format 1 has that of windows
+        model.threshold_, model.offset_ = float(cut[0]), -float(cut[0])
         return model
+
+
+class SignalValues(Record, frozen=True):
+    """What a file of a signal detector holds besides the file of its detector; format 1 lacks the last three."""
+
+    window: Size
+    step: Size | None
+    n_channels: Size
+    inner: Json
+    detector: Json | None = None
+    as_images: bool = False
+    lengths: list[Size] | None = None
+
+
+DECLARED = {
+    **keeping.DECLARED,
+    **{f"signal.{name}": Numbers("f", finite=False, optional=True) for name in (*LEARNED, "threshold_")},
+}
+"""The arrays of a file; a threshold may be infinite."""
 
 
 def _stamps(series: Any, length: int) -> Any:
