@@ -151,7 +151,7 @@ def test_wrong_parts_are_refused_together() -> None:
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         Autoencoder(2, loss=ByColumn((("binary-cross-entropy", 6),)), scaling="none").fit(X)
     with pytest.raises(ValueError, match="did you mean 'binary-cross-entropy'"):
-        Autoencoder(2, loss=ByColumn((("binary-crossentropy", 6),))).fit(X)
+        Autoencoder(2, loss=ByColumn((("binary-cros-entropy", 6),))).fit(X)
 
 
 def test_a_variational_model_of_a_mixed_table_has_a_likelihood() -> None:

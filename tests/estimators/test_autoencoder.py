@@ -31,6 +31,7 @@ from isthmus import (
     DivergenceError,
     DivergenceWarning,
     GaussianNoise,
+    Huber,
     InterruptedWarning,
     Masking,
     MaxSteps,
@@ -361,3 +362,65 @@ def test_the_activity_of_each_unit_is_kept(digits: np.ndarray, tmp_path: Path) -
     assert model.unit_activity_.sum() == pytest.approx(3)
     np.testing.assert_allclose(model.unit_means_, codes.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(isthmus.load(model.save(tmp_path / "m.safetensors")).unit_means_, model.unit_means_)
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda X, Y: Autoencoder(2).fit(X, Y),
+        lambda X, Y: Autoencoder(2).partial_fit(X, Y),
+        lambda X, Y: Autoencoder(2).fit(X, X_val=X, y_val=Y),
+        lambda X, Y: Autoencoder(2, max_epochs=1).fit(X).score(X, Y),
+        lambda X, Y: isthmus.fit_many(Autoencoder(2), X, {"code_size": [2]}, Y),
+        lambda X, Y: isthmus.AnomalyDetector().fit(X, Y),
+    ],
+)
+def test_targets_are_refused_where_they_would_be_ignored(fit: Any, table: np.ndarray) -> None:
+    for targets in (table + 1.0, (table + 1.0).tolist(), torch.from_numpy(table), pd.DataFrame(table)):
+        with pytest.raises(ValueError, match=r"y has shape \(60, 5\), but .* takes no targets.*DenoisingAutoencoder"):
+            fit(table, targets)
+
+
+def test_labels_stay_ignored(table: np.ndarray) -> None:
+    y = (table[:, 0] > 0).astype(int)
+    assert np.array_equal(small().fit(table, y).transform(table), small().fit(table).transform(table))
+
+
+def test_a_conditional_model_gives_y_to_fit_and_transform(table: np.ndarray) -> None:
+    y = np.where(table[:, 0] > 0, "a", "b")
+    apart = small(conditional=True).fit(table, y).transform(table, y)
+    assert np.array_equal(small(conditional=True).fit_transform(table, y), apart)
+    pipeline = make_pipeline(small(conditional=True), StandardScaler()).fit(table, y)
+    assert pipeline[-1].mean_.shape == (3,)
+    frame = small(conditional=True).set_output(transform="pandas").fit_transform(table, y)
+    assert np.array_equal(frame.to_numpy(), apart)
+    assert list(frame.columns) == ["autoencoder0", "autoencoder1", "autoencoder2"]
+
+
+@pytest.mark.parametrize(
+    ("start", "change"),
+    [
+        ({"code": "plain"}, {"code": "relu"}),
+        ({"loss": Huber(delta=1.0, activation=None)}, {"loss__delta": 0.01}),
+        ({"code": isthmus.Plain("tanh")}, {"code__activation": None}),
+        ({"network": (8,)}, {"network": (3,)}),
+        ({}, {"code_size": 2}),
+        ({}, {"scaling": "none"}),
+        ({}, {"conditional": True}),
+        ({"loss": isthmus.Observed(Huber(activation=None))}, {"loss__loss__delta": 0.01}),
+        ({"corruption": [GaussianNoise(0.1)]}, {"corruption": None}),
+    ],
+)
+def test_a_fitted_model_answers_as_fitted_after_set_params(
+    start: dict[str, Any], change: dict[str, Any], table: np.ndarray
+) -> None:
+    def answers() -> list[np.ndarray]:
+        codes = model.transform(table)
+        rows = model.inverse_transform(codes), model.reconstruct(table), model.corrupt(table, random_state=0)
+        return [codes, *rows, model.score_samples(table), np.array([layer.n_parameters for layer in model.layers()])]
+
+    model = small(**start).fit(table)
+    before = answers()
+    model.set_params(**change)
+    for one, other in zip(before, answers(), strict=True):
+        np.testing.assert_array_equal(one, other)

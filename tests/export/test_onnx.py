@@ -16,9 +16,12 @@ import isthmus
 from isthmus import (
     AnomalyDetector,
     Autoencoder,
+    Contamination,
     ConvolutionalAutoencoder,
+    FalseAlarmRate,
     LinearAutoencoder,
     OutputError,
+    Quantile,
     SparseAutoencoder,
     VariationalAutoencoder,
     export_onnx,
@@ -165,3 +168,29 @@ def test_the_command_writes_a_graph_and_keeps_one_that_is_there(
         assert told in "".join(capsys.readouterr())
     (codes,) = answers(tmp_path / "m.onnx", onnx_inputs(model, SMALL))
     np.testing.assert_allclose(codes, model.transform(SMALL), atol=1e-5)
+
+
+def test_an_empty_word_is_a_missing_cell_in_a_table_and_in_a_graph(tmp_path: Path) -> None:
+    words = ["x", "y", "zz", "w"] * 20
+    asked = pd.DataFrame({"k": ["x", "", None, "new"], "v": [1, 2, 2, 2]})
+    for level in ("x", ""):  # the second table has empty words itself
+        table = pd.DataFrame({"k": [level, *words[1:]], "v": range(80)})
+        for frame in (table, table.astype({"k": "category"})):
+            detector = AnomalyDetector(0.1, max_steps=20, n_members=2, random_state=0).fit(frame)
+            scores, _ = answers(export_onnx(detector, tmp_path / "d.onnx"), onnx_inputs(detector, asked))
+            np.testing.assert_allclose(scores, detector.score_samples(asked), atol=1e-9)
+            assert scores[1] == scores[2] != scores[3]
+
+
+@pytest.mark.parametrize("autoencoder", [None, Autoencoder(2, network=(4,), max_epochs=2, random_state=0)])
+def test_a_calibration_row_on_the_cut_has_one_label_in_python_and_in_the_graph(
+    autoencoder: Autoencoder | None, tmp_path: Path
+) -> None:
+    X = np.random.default_rng(0).normal(size=(80, 5))
+    for threshold in (FalseAlarmRate(0.1), Contamination(0), Quantile(1.0)):
+        detector = AnomalyDetector(threshold, autoencoder=autoencoder, max_steps=20, n_members=2, random_state=0).fit(X)
+        scores, labels = answers(export_onnx(detector, tmp_path / "d.onnx"), onnx_inputs(detector, X))
+        np.testing.assert_array_equal(labels, detector.predict(X))
+        kept = detector.calibration_scores_ if threshold.needs_calibration else detector.decision_scores_
+        assert (np.abs(kept - detector.threshold_) < 1e-3).any()  # a row lies on the cut
+        assert np.isfinite(scores).all()

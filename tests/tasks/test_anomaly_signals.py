@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import isthmus
-from isthmus import AnomalyDetector, ConvolutionalAutoencoder, SignalDetector
+from isthmus import AnomalyDetector, ConvolutionalAutoencoder, FalseAlarmRate, Quantile, SignalDetector
 from isthmus.exceptions import DataError
 
 DETECTOR = AnomalyDetector(0, max_steps=60, n_members=4, random_state=0)
@@ -101,3 +102,82 @@ def test_wrong_parameters_are_named() -> None:
         SignalDetector(1).fit(wave(100))
     with pytest.raises(NotFittedError):
         SignalDetector(50).scores(wave(100))
+
+
+# -- thresholds on time stamps -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.05, Quantile(0.8)])
+def test_so_large_a_share_of_the_training_stamps_is_reported_as_was_asked_for(threshold: Any) -> None:
+    series = wave(1500)
+    model = SignalDetector(50, detector=clone(DETECTOR).set_params(threshold=threshold)).fit(series)
+    asked = threshold if isinstance(threshold, float) else 1 - threshold.q
+    assert (model.predict(series) == -1).mean() == pytest.approx(asked, abs=0.005)
+    np.testing.assert_array_equal(model.labels_ == 1, model.predict(series) == -1)
+    np.testing.assert_array_equal(model.decision_scores_, model.scores(series))
+
+
+def test_the_threshold_can_be_changed_and_speaks_of_stamps() -> None:
+    series = [wave(600, 1), wave(500, 2)]
+    model = SignalDetector(50, detector=DETECTOR).fit(series)
+    assert not any(labels.any() for labels in model.labels_)
+    model.set_threshold(0.1)
+    assert [len(labels) for labels in model.labels_] == [600, 500]
+    assert np.concatenate(model.labels_).mean() == pytest.approx(0.1, abs=0.005)
+    assert model.offset_ == -model.threshold_
+    for scores, samples, decided, labels in zip(
+        model.scores(series),
+        model.score_samples(series),
+        model.decision_function(series),
+        model.predict(series),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(samples, -scores)
+        np.testing.assert_array_equal(labels, np.where(decided < 0, -1, 1))
+
+
+def test_a_false_alarm_rate_holds_for_time_stamps_of_new_series() -> None:
+    detector = clone(DETECTOR).set_params(threshold=FalseAlarmRate(0.1))
+    model = SignalDetector(50, detector=detector).fit(wave(6000))
+    assert len(model.calibration_scores_) == 1500
+    alarms = [(model.predict(wave(3000, seed)) == -1).mean() for seed in range(5, 11)]
+    assert np.mean(alarms) == pytest.approx(0.1, abs=0.05)
+    p_values = model.p_values(wave(3000, 5))
+    assert p_values.min() >= 1 / 1501
+    assert np.mean(p_values <= 0.1) == pytest.approx(alarms[0], abs=1e-9)
+
+
+def test_what_needs_stamps_kept_out_says_so() -> None:
+    with pytest.raises(ValueError, match="has no calibration time stamps; fit it with"):
+        FITTED.p_values(wave(100))
+    with pytest.raises(ValueError, match="has no calibration time stamps; fit it with"):
+        FITTED.set_threshold(FalseAlarmRate(0.1))
+    with pytest.raises(DataError, match="No series is long enough to keep 25% of its time stamps out"):
+        SignalDetector(50, detector=AnomalyDetector(FalseAlarmRate(0.1))).fit(wave(100))
+
+
+def test_a_reason_names_the_channel_and_the_time() -> None:
+    pairs = pd.DataFrame({"still": wave(900, 1), "moved": 10 * wave(900, 2)})
+    model = SignalDetector(40, detector=DETECTOR).fit(pairs)
+    pairs.loc[400:430, "moved"] = 0.0
+    reason = model.explain(pairs)[0]
+    assert reason.stretch == model.stretches(pairs)[0]
+    assert next(iter(reason.shares)) == "moved"
+    assert reason.shares["moved"] > 0.6
+    assert sum(reason.shares.values()) == pytest.approx(1.0)
+    assert 395 <= reason.peak <= 435
+    assert f"most at {reason.peak}; by channel: moved" in str(reason)
+
+
+def test_a_fitted_model_answers_as_fitted(tmp_path: Path) -> None:
+    model = SignalDetector(50, detector=clone(DETECTOR).set_params(threshold=FalseAlarmRate(0.1))).fit(wave(1500))
+    scores, labels = model.scores(still(400)), model.predict(still(400))
+    loaded = isthmus.load(model.save(tmp_path / "s.safetensors"))
+    model.set_params(window=30, step=3, detector=None)
+    for same in (model, loaded):
+        assert np.array_equal(same.scores(still(400)), scores)
+        assert np.array_equal(same.predict(still(400)), labels)
+        assert np.array_equal(same.labels_, model.labels_)
+        assert np.array_equal(same.p_values(still(400)), model.p_values(still(400)))
+    again = clone(loaded).fit(wave(1500))
+    assert again.threshold_ == loaded.threshold_

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, norm
 
+from isthmus import AnomalyDetector
 from isthmus.choices.rules import broken_rules
 from isthmus.tasks.anomaly import (
     THRESHOLDS,
@@ -20,6 +21,7 @@ from isthmus.tasks.anomaly import (
     conformal_p_values,
 )
 from isthmus.tasks.anomaly.calibration import compare_scores, conformal_cut
+from isthmus.tasks.anomaly.probabilities import label_confidence
 
 SCORES = np.random.default_rng(0).gamma(3.0, size=1000)
 
@@ -139,3 +141,50 @@ def test_drift_is_seen_and_chance_is_not() -> None:
     assert "calibrate again" in drift.text
     with pytest.raises(ValueError, match=r"level=0 must be a number in \(0, 1\)"):
         compare_scores(calibration, calibration, cut, level=0)
+
+
+# -- for those who come from PyOD --------------------------------------------------------------------------------------
+
+
+def test_probabilities_are_unified_scores_of_the_training_rows() -> None:
+    rng = np.random.default_rng(0)
+    X, new = rng.normal(size=(200, 4)), rng.normal(size=(50, 4)) * 3
+    detector = AnomalyDetector(0.1, max_steps=20, n_members=2, random_state=0).fit(X)
+    scores, known = -detector.score_samples(new), detector.decision_scores_
+    probabilities = detector.predict_proba(new)
+    assert probabilities.shape == (50, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+    by_hand = np.maximum(0.0, 2.0 * norm.cdf((scores - known.mean()) / known.std()) - 1.0)  # erf by another function
+    np.testing.assert_allclose(probabilities[:, 1], by_hand, atol=1e-12)
+    linear = np.clip((scores - known.min()) / (known.max() - known.min()), 0.0, 1.0)
+    np.testing.assert_allclose(detector.predict_proba(new, method="linear")[:, 1], linear)
+    with pytest.raises(ValueError, match=r"Unknown method 'platt'.*Known: linear, unify"):
+        detector.predict_proba(new, method="platt")
+
+
+def test_confidence_is_the_share_of_redrawn_training_sets_that_agree() -> None:
+    rng = np.random.default_rng(0)
+    known = rng.exponential(size=100)
+    cut = np.sort(known)[89]  # ten of a hundred lie above
+    scores = np.quantile(known, [0.2, 0.8, 0.88, 0.93, 0.99])
+    below = (1 + np.searchsorted(np.sort(known), scores, side="right")) / 102
+    drawn = rng.binomial(100, below[:, None], size=(5, 20_000))
+    as_anomaly = (drawn > 90).mean(axis=1)
+    agreeing = np.where(scores > cut, as_anomaly, 1 - as_anomaly)
+    np.testing.assert_allclose(label_confidence(known, scores, float(cut)), agreeing, atol=0.015)
+
+
+def test_confidence_of_a_detector_is_low_at_the_cut_only() -> None:
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    detector = AnomalyDetector(0.1, max_steps=20, n_members=2, random_state=0).fit(X)
+    confidence = detector.predict_confidence(np.vstack([X[:5] * 0, X[:5] + 50]))
+    assert (confidence > 0.99).all()
+    at_cut = label_confidence(detector.decision_scores_, np.array([detector.threshold_]), detector.threshold_)
+    assert 0.3 < at_cut[0] < 0.7
+
+
+def test_fit_predict_gives_the_labels_of_predict() -> None:
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    made = AnomalyDetector(0.1, max_steps=20, n_members=2, random_state=0)
+    np.testing.assert_array_equal(made.fit_predict(X), made.predict(X))
+    assert set(made.predict(X)) <= {-1, 1}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -19,7 +20,17 @@ X, Y = DIGITS.data / 16.0, DIGITS.target
 SMALL = Autoencoder(4, network=(16,), max_epochs=10, random_state=0)
 
 
-@parametrize_with_checks([EncoderClassifier(SMALL, max_epochs=60, random_state=0)])  # type: ignore[untyped-decorator]
+# A row of weight 2 is one row of a batch, and the row twice are two of other batches: training by batches cannot be
+# the same, as scikit-learn itself says of its SGDClassifier. What a weight does has tests of its own below.
+BATCHES = {
+    f"check_sample_weight_equivalence_on_{kind}_data": "batches of weighted rows are other batches"
+    for kind in ("dense", "sparse")
+}
+
+
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
+    [EncoderClassifier(SMALL, max_epochs=60, random_state=0)], expected_failed_checks=lambda _: BATCHES
+)
 def test_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -84,3 +95,74 @@ def test_labels_must_fit_the_rows() -> None:
         EncoderClassifier(SMALL).fit(X[:10], [1, 2, 3])
     with pytest.raises(NotFittedError):
         EncoderClassifier().predict(X)
+
+
+# -- weights, passes and logarithms ------------------------------------------------------------------------------------
+
+FITTED = Autoencoder(4, network=(16,), max_epochs=10, random_state=0).fit(X)
+TWO = Y < 2
+
+
+def test_the_logarithms_are_those_of_the_probabilities() -> None:
+    model = EncoderClassifier(FITTED, max_epochs=5, random_state=0).fit(X[TWO], Y[TWO])
+    logarithms = model.predict_log_proba(X)
+    np.testing.assert_allclose(np.exp(logarithms), model.predict_proba(X), atol=1e-7)
+    with torch.no_grad():
+        model.objective_.head.weight.mul_(1e4)
+    assert np.isfinite(model.predict_log_proba(X)).all()
+
+
+def test_rows_without_weight_do_not_count_and_the_unit_of_weights_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    wrong = rng.random(TWO.sum()) < 0.45
+    labels, weights = np.where(wrong, 1 - Y[TWO], Y[TWO]), np.where(wrong, 0.0, 1.0)
+    made = EncoderClassifier(FITTED, max_epochs=20, random_state=0)
+    assert made.fit(X[TWO], labels, sample_weight=weights).score(X[TWO], Y[TWO]) > 0.98
+    once = made.predict_proba(X)
+    np.testing.assert_allclose(made.fit(X[TWO], labels, sample_weight=7 * weights).predict_proba(X), once, atol=1e-5)
+    ones = made.fit(X[TWO], labels, sample_weight=np.ones(TWO.sum())).predict_proba(X)
+    np.testing.assert_array_equal(made.fit(X[TWO], labels).predict_proba(X), ones)
+
+
+def test_a_weight_is_a_factor_of_the_cross_entropy() -> None:
+    rows, labels = X[TWO][:20], Y[TWO][:20]
+    weights = np.random.default_rng(0).random(20)
+    made = EncoderClassifier(FITTED, max_epochs=1, batch_size=20, learning_rate=1e-12, random_state=0)
+    loss = made.fit(rows, labels, sample_weight=weights).history_["loss"][0]
+    each = -made.predict_log_proba(rows)[np.arange(20), labels]
+    assert loss == pytest.approx(np.average(each, weights=weights), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        (np.zeros(10), "Sample weights must contain at least one non-zero number"),
+        (-np.ones(10), "Negative values in data passed to `sample_weight`"),
+        (np.ones(9), r"sample_weight.shape == \(9,\), expected \(10,\)"),
+        (np.full(10, np.nan), "Input sample_weight contains NaN"),
+    ],
+)
+def test_wrong_weights_are_refused(weights: np.ndarray, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        EncoderClassifier(FITTED).fit(X[:10], Y[:10], sample_weight=weights)
+
+
+def test_passes_go_on_where_the_last_one_ended() -> None:
+    model = EncoderClassifier(FITTED, learning_rate=0.01, random_state=0)
+    for start in range(0, 1500, 300):
+        model.partial_fit(X[start : start + 300], Y[start : start + 300], classes=np.arange(10))
+    losses = model.history_["loss"]
+    assert len(losses) == 5
+    assert losses[-1] < 0.6 * losses[0]
+    assert model.score(X[1500:], Y[1500:]) > 0.6
+    assert len(model.fit(X[TWO], Y[TWO]).history_) > 5
+    assert model.classes_.tolist() == [0, 1]
+
+
+def test_classes_of_passes_are_known_from_the_first() -> None:
+    model = EncoderClassifier(FITTED, random_state=0).partial_fit(X[:50], Y[:50], classes=range(10))
+    assert model.predict_proba(X).shape[1] == 10
+    with pytest.raises(ValueError, match="y holds 11, not among the classes 0, 1"):
+        model.partial_fit(X[:10], Y[:10] + 11 - Y[:10])
+    with pytest.raises(ValueError, match="are not those of the first call"):
+        model.partial_fit(X[:10], Y[:10], classes=[0, 1])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.names import folded
 from isthmus.choices.networks import activation_rule
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole
@@ -59,7 +60,8 @@ class Code(Choice):
 
 
 def _as_code(value: Any) -> Code | None:
-    return Plain(value) if isinstance(value, str) and value in ACTIVATIONS else None
+    named = {folded(name): name for name in ACTIVATIONS}
+    return Plain(named[folded(value)]) if isinstance(value, str) and folded(value) in named else None
 
 
 CODES: Registry[Code] = Registry("code", Code, convert=_as_code)

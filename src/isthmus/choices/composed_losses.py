@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isthmus.choices.losses import LOSSES, Loss
-from isthmus.choices.registry import Context
+from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Rule, Whole
 
 
@@ -65,6 +65,8 @@ class Observed(_Composed):
     tensor(2.)
     """
 
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {"loss": LOSSES}
+
     loss: Any = "mean-squared-error"
     _: KW_ONLY
     missing: float | None = None
@@ -93,6 +95,10 @@ class Observed(_Composed):
 
     def n_terms(self, n_features: int) -> int:
         return self.resolved_parts()[0].n_terms(n_features)
+
+    @property
+    def output_activation(self) -> str | None:
+        return self.resolved_parts()[0].output_activation
 
     def link(self, output: Tensor) -> Tensor:
         return self.resolved_parts()[0].link(output)
@@ -183,6 +189,12 @@ class ByColumn(_Composed):
         outputs = output.split([part.output_width(width) for part, width in self._pairs()], dim=1)
         together = zip(parts, outputs, *(whole.split(list(widths), dim=1) for whole in target), strict=True)
         return torch.cat([function(*given) for given in together], dim=1)
+
+    @property
+    def output_activation(self) -> str | None:
+        named = [part.output_activation or "none" for part in self.resolved_parts()]
+        together = ", ".join(dict.fromkeys(named))
+        return None if together == "none" else together
 
     def link(self, output: Tensor) -> Tensor:
         return self._each(lambda part, part_output: part.link(part_output), output)

@@ -37,6 +37,11 @@ class Loss(Choice):
     separable: ClassVar[bool] = False
     """Whether `gradient` takes outputs and targets of any one shape, for each number counts by itself."""
 
+    @property
+    def output_activation(self) -> str | None:
+        """What `link` applies to the decoder's output, such as ``"sigmoid"``; None for nothing."""
+        return None
+
     def output_width(self, n_features: int) -> int:
         """How many numbers the decoder gives for a row."""
         return n_features
@@ -113,11 +118,15 @@ class _Distance(Loss):
             return self
         return self._with(activation="sigmoid" if context.in_unit_interval else None)
 
+    @property
+    def output_activation(self) -> str | None:
+        return self.activation
+
     def link(self, output: Tensor) -> Tensor:
         return LINKS[self.activation](output)
 
 
-@LOSSES.register("mean-squared-error")
+@LOSSES.register("mean-squared-error", "mse")
 @dataclass(eq=False, repr=False)
 class MeanSquaredError(_Distance):
     """``(x^ - x)²``, mean over features: up to constants the negative log-likelihood of a Normal of fixed scale.
@@ -161,7 +170,7 @@ class MeanSquaredError(_Distance):
         return list(means.unbind()), difference
 
 
-@LOSSES.register("mean-absolute-error")
+@LOSSES.register("mean-absolute-error", "mae")
 @dataclass(eq=False, repr=False)
 class MeanAbsoluteError(_Distance):
     """``|x^ - x|``, mean over features: a Laplace likelihood up to constants; far values pull less than with squares.
@@ -210,7 +219,7 @@ class Huber(_Distance):
         return functional.huber_loss(self.link(output), target, reduction="none", delta=self.delta)
 
 
-@LOSSES.register("binary-cross-entropy")
+@LOSSES.register("binary-cross-entropy", "bce")
 @dataclass(eq=False, repr=False)
 class BinaryCrossEntropy(Loss):
     """``-x log x^ - (1 - x) log(1 - x^)``: the negative log-likelihood of a Bernoulli, in nats per feature.
@@ -231,6 +240,10 @@ class BinaryCrossEntropy(Loss):
 
     def mistakes(self, context: Context | None = None) -> list[str]:
         return super().mistakes(context) + self.needs(context, lambda known: known.in_unit_interval, "lie in [0, 1]")
+
+    @property
+    def output_activation(self) -> str | None:
+        return "sigmoid"
 
     def link(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)
@@ -299,6 +312,10 @@ class Normal(Loss):
     def output_width(self, n_features: int) -> int:
         return n_features * (1 if self.scale is not None else 2)
 
+    @property
+    def output_activation(self) -> str | None:
+        return None if self.scale is not None else "none for the mean, softplus for the scale"
+
     def link(self, output: Tensor) -> Tensor:
         return output if self.scale is not None else output.chunk(2, dim=1)[0]
 
@@ -332,6 +349,10 @@ class Poisson(Loss):
 
     def mistakes(self, context: Context | None = None) -> list[str]:
         return super().mistakes(context) + self.needs(context, lambda known: known.lower >= 0, "be >= 0 (counts)")
+
+    @property
+    def output_activation(self) -> str | None:
+        return "exp"
 
     def link(self, output: Tensor) -> Tensor:
         return output.exp()
@@ -388,6 +409,10 @@ class CategoricalCrossEntropy(Loss):
     def _per_group(self, function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
         return torch.cat([function(group) for group in output.split(self._sizes(output.shape[1]), dim=1)], dim=1)
 
+    @property
+    def output_activation(self) -> str | None:
+        return "softmax" if self.group_sizes is None else "softmax per group"
+
     def link(self, output: Tensor) -> Tensor:
         return self._per_group(lambda group: group.softmax(1), output)
 
@@ -413,6 +438,10 @@ class Multinomial(Loss):
 
     def mistakes(self, context: Context | None = None) -> list[str]:
         return super().mistakes(context) + self.needs(context, lambda known: known.lower >= 0, "be >= 0 (counts)")
+
+    @property
+    def output_activation(self) -> str | None:
+        return "softmax"
 
     def link(self, output: Tensor) -> Tensor:
         return output.softmax(1)

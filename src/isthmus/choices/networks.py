@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -13,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.choices import modules
 from isthmus.choices.draws import drawn_from
 from isthmus.choices.layers import ACTIVATIONS, INITIALIZATIONS, blank, initialized
+from isthmus.choices.losses import Loss
 from isthmus.choices.registry import Choice, Context, Registry
-from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, either
+from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, Whole, either
 
 Pair = tuple[nn.Module, nn.Module]
 
@@ -49,12 +50,22 @@ class Network(Choice):
         """
         raise NotImplementedError
 
+    def suit(self, pair: Pair, loss: Loss, context: Context) -> Pair:
+        """The same encoder and decoder, made to go with the output activation that the loss applies."""
+        return pair
+
 
 def _as_network(value: Any) -> Network | None:
     if isinstance(value, list | tuple) and all(isinstance(part, nn.Module) for part in value) and len(value) == 2:
         return Modules(*value)
+    if isinstance(value, nn.Module):
+        raise TypeError(
+            f"A single {type(value).__name__} is no network; give encoder and decoder: network=(encoder, decoder)."
+        )
     if Sizes().admits(value):
         return Dense(hidden_sizes=tuple(value))
+    if Whole(1).admits(value):
+        raise TypeError(f"{value} is no network; for one hidden layer of that size write network=({value},).")
     return None
 
 
@@ -191,14 +202,27 @@ def _sizes_for(context: Context) -> tuple[int, ...]:
 class Modules(Network):
     """An encoder and a decoder of the user's own, any two ``nn.Module``; ``network=(encoder, decoder)`` means this.
 
-    They are copied at `fit` and their layers' ``reset_parameters`` called, so that every fit starts fresh.
+    Every `fit` starts from a copy of the modules as they are given, weights included, and leaves them unchanged: given
+    weights are fine-tuned, and ``random_state`` does not draw them (only those of lazy layers, which have none yet). A
+    frozen part (``requires_grad_(False)``) keeps its weights; its dropout is off and its batch statistics stay. Weights
+    become single precision. A last batch of one row is batch-normalised as in use, since one row has no spread.
 
     Parameters
     ----------
     encoder
-        Maps (n, d) to (n, code), flat rows of the scaled data; for a variational code to (n, 2 · code).
+        Maps scaled rows to codes, (n, code), or for a variational code to (n, 2 · code) or a pair (mean, log-variance)
+        of (n, code) each. Rows are given in the first of these shapes that it takes: images with channels as
+        (n, c, h, w), (n, h, w, c) or flat; others as (n, d), (n, 1, *feature_shape), (n, *feature_shape) or channels
+        first. With ``conditional=True`` they are flat, with the labels behind.
     decoder
-        Maps (n, code) to (n, d), before the output activation, which the loss applies.
+        Maps codes to rows, flat or in the shape that the encoder takes, before the output activation, which the loss
+        applies. A decoder that ends in this very activation is taken at its word, and the loss does not repeat it.
+
+    Raises
+    ------
+    ValueError
+        At `fit`: the modules take or give other shapes, nothing in them can learn, or the decoder ends in an activation
+        with which it cannot restore the data.
     """
 
     encoder: nn.Module
@@ -212,17 +236,17 @@ class Modules(Network):
     def build(
         self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
     ) -> Pair:
-        encoder, decoder = copy.deepcopy((self.encoder, self.decoder))  # one copy, so that shared weights stay shared
-        with drawn_from(generator):
-            for module in (*encoder.modules(), *decoder.modules()):
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()  # type: ignore[operator]  # torch's habit, not its type
-            self._try("encoder", encoder, context.encoder_width, code_width)
-            self._try("decoder", decoder, context.decoder_width, output_width)
+        encoder, decoder = modules.copied(self.encoder, self.decoder)
+        with drawn_from(generator):  # lazy modules draw their weights when they see the first rows
+            encoder, code_shape = modules.adapt_encoder(encoder, context, code_width)
+            decoder = modules.adapt_decoder(decoder, context, output_width, code_shape)
+        if not any(parameter.requires_grad for part in (encoder, decoder) for parameter in part.parameters()):
+            raise ValueError(
+                "Nothing in the encoder and the decoder can learn: they have no parameters, or all are frozen; give "
+                "one of them parameters with requires_grad=True."
+            )
         return encoder, decoder
 
-    @torch.no_grad()
-    def _try(self, part: str, module: nn.Module, wide: int, narrow: int) -> None:
-        got = tuple(copy.deepcopy(module).eval()(torch.zeros(2, wide)).shape)
-        if got != (2, narrow):
-            raise ValueError(f"The {part} turns rows of shape (2, {wide}) into {got}, but must give (2, {narrow}).")
+    def suit(self, pair: Pair, loss: Loss, context: Context) -> Pair:
+        encoder, decoder = pair
+        return encoder, modules.match_end(decoder, loss, context, loss.output_width(context.n_features))

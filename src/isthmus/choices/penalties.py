@@ -126,7 +126,7 @@ class L2(Penalty):
         return encoding.z.square().sum() * (self.weight / len(encoding.z))
 
 
-@PENALTIES.register("kl-sparsity")
+@PENALTIES.register("kl-sparsity", "kl")
 @dataclass(eq=False, repr=False)
 class KLSparsity(Penalty):
     """``weight · Σ_j KL(target ‖ rate_j)``: each unit is active at a given rate (Ng 2011, CS294A notes, section 3).

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from sklearn.base import BaseEstimator, clone
 
+from isthmus.choices.names import folded
+from isthmus.choices.names import unknown as unknown  # noqa: PLC0414  # other rooms take it from here
+from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Rule, broken_rules
 
 
@@ -68,7 +70,7 @@ class Context:
         return self.lower >= 0.0 and self.upper <= 1.0
 
 
-class Choice(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Choice(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A member of one of the five choices: hyper-parameters only, and pure work on tensors."""
 
     rules: ClassVar[Mapping[str, Rule]] = {}
@@ -116,15 +118,17 @@ class Registry(Generic[T]):
         convert: Callable[[Any], T | None] | None = None,
     ) -> None:
         self.noun, self.base, self.members = noun, base, dict[str, type[T]]()
+        self._also = dict[str, str]()
         self._join, self._convert = join, convert
 
-    def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator: make a class known under a short name."""
+    def register(self, name: str, *also: str) -> Callable[[type[T]], type[T]]:
+        """Class decorator: make a class known under a short name, and abbreviations that everybody knows."""
 
         def add(member: type[T]) -> type[T]:
             if name in self.members:
                 raise ValueError(f"The {self.noun} name {name!r} is taken by {self.members[name].__name__}.")
             self.members[name] = member
+            self._also |= dict.fromkeys(also, name)
             return member
 
         return add
@@ -147,24 +151,20 @@ class Registry(Generic[T]):
         raise TypeError(f"{value!r} is no {self.noun}; use one of {', '.join(self.names())}, or {self._example()}.")
 
     def find(self, name: str) -> type[T]:
-        """The class with this short name or class name."""
-        by_class = {member.__name__: member for member in self.members.values()}
-        if name in self.members or name in by_class:
-            return self.members.get(name) or by_class[name]
-        raise ValueError(unknown(self.noun, name, self.names()))
+        """The class with this short name, abbreviation or class name, however it is spelled: ``"L1"``, ``"MSE"``."""
+        known = {folded(member.__name__): member for member in self.members.values()}
+        known |= {folded(short): self.members[long] for short, long in self._also.items() if long in self.members}
+        known |= {folded(short): member for short, member in self.members.items()}
+        if folded(name) not in known:
+            raise ValueError(unknown(self.noun, name, self.names()))
+        return known[folded(name)]
+
+    def gives(self, value: object, kind: type) -> bool:
+        """Whether a value stands for a member of some class; a value that stands for none does not."""
+        try:
+            return isinstance(value, kind) or isinstance(self.resolve(value), kind)
+        except (TypeError, ValueError):
+            return False
 
     def _example(self) -> str:
         return f"an object such as {next(iter(self.members.values())).__name__}()" if self.members else "an object"
-
-
-def unknown(noun: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a wrong name: what is known, and the nearest.
-
-    >>> unknown("corruption", "maskin", ["gaussian-noise", "masking"])
-    "Unknown corruption 'maskin'; did you mean 'masking'? Known: gaussian-noise, masking."
-    """
-    known = list(known)
-    folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.casefold().replace("_", "-"), folded, n=1, cutoff=0.5)
-    hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
-    return f"Unknown {noun} {name!r}{hint} Known: {', '.join(known)}."

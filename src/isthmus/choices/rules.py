@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
+
+from isthmus.choices.names import folded
 
 
 class Rule(Protocol):
@@ -65,6 +68,12 @@ class OneOf:
     def __str__(self) -> str:
         return " or ".join([", ".join(map(repr, self.options[:-1])), repr(self.options[-1])]).removeprefix(" or ")
 
+    def hint(self, value: object) -> str:
+        """``"; did you mean 'relu'?"`` for another spelling of an option, else nothing."""
+        spelled = {folded(option): option for option in self.options if isinstance(option, str)}
+        near = difflib.get_close_matches(folded(value), spelled, n=1, cutoff=0.75) if isinstance(value, str) else []
+        return f"; did you mean {spelled[near[0]]!r}?" if near else ""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -103,6 +112,10 @@ class Either:
     def __str__(self) -> str:
         return " or ".join(map(str, self.rules))
 
+    def hint(self, value: object) -> str:
+        """That of the first rule that has one."""
+        return next(filter(None, (_hint(rule, value) for rule in self.rules)), "")
+
 
 def either(*rules: Rule) -> Either:
     """Join rules: a value is admitted when one of them admits it."""
@@ -112,10 +125,15 @@ def either(*rules: Rule) -> Either:
 def broken_rules(owner: object, rules: Mapping[str, Rule]) -> list[str]:
     """One sentence for each parameter of `owner` that its rule does not admit."""
     return [
-        f"{type(owner).__name__}: {name}={_shown(getattr(owner, name))} must be {rule}."
+        f"{type(owner).__name__}: {name}={_shown(getattr(owner, name))} must be {rule}"
+        + (_hint(rule, getattr(owner, name)) or ".")
         for name, rule in rules.items()
         if not rule.admits(getattr(owner, name))
     ]
+
+
+def _hint(rule: Rule, value: object) -> str:
+    return rule.hint(value) if isinstance(rule, OneOf | Either) else ""
 
 
 def _shown(value: Any) -> str:

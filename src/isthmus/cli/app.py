@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from isthmus import __version__
 from isthmus.cli import detect, errors, recommend, show
@@ -16,8 +16,39 @@ from isthmus.cli.settings import layered, make_estimator, parse_assignments, rea
 from isthmus.cli.tables import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 from isthmus.cli.terminal import echo
 
+OTHERWISE = {
+    "train": "fit",
+    "learn": "fit",
+    "transform": "encode",
+    "compress": "encode",
+    "predict": "reconstruct",
+    "decode": "reconstruct",
+    "denoise": "reconstruct",
+    "evaluate": "score",
+    "test": "score",
+    "show": "info",
+    "describe": "info",
+    "summary": "info",
+    "anomaly": "detect",
+    "list": "kinds",
+}
+"""What people type who come from elsewhere, and the command that does it."""
+
+
+class Commands(TyperGroup):
+    """The commands; one that there is not under that name is answered with the one that does it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command of the first word."""
+        right = OTHERWISE.get(args[0].casefold()) if args else None
+        if right is not None and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command '{args[0]}'; use '{right}'.")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="isthmus",
+    cls=Commands,
     help="Autoencoders for data without labels: train one, look at it, use it.",
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -189,7 +220,7 @@ def info(model: Model, as_json: Json = False) -> None:
 
     fitted = isthmus.load(model, device="cpu")
     if as_json:
-        echo(json.dumps(show.model_facts(fitted), indent=2))
+        echo(show.to_json(show.model_facts(fitted)))
     else:
         show.print_model(fitted, model)
 
@@ -333,7 +364,7 @@ def diagnose(
     from isthmus.cli.apply import diagnosis_of  # noqa: PLC0415
 
     found = diagnosis_of(model, data, train, skip_bad)
-    echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+    echo(show.to_json(found.to_dict()) if as_json else str(found))
 
 
 @app.command()
@@ -346,7 +377,7 @@ def datasets(as_json: Json = False) -> None:
 
     found = isthmus.datasets.available()
     if as_json:
-        echo(json.dumps([show.dataset_facts(info) for info in found], indent=2))
+        echo(show.to_json([show.dataset_facts(info) for info in found]))
     else:
         show.print_datasets(found)
 
@@ -359,7 +390,7 @@ def kinds(as_json: Json = False) -> None:
     """
     facts = show.kind_facts()
     if as_json:
-        echo(json.dumps(facts, indent=2))
+        echo(show.to_json(facts))
     else:
         show.print_kinds(facts)
 

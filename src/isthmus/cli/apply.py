@@ -29,13 +29,13 @@ class Use:
     text: TextFlags = TextFlags()
     escape_formulas: bool = False
 
-    def open(self) -> tuple[Any, Any]:
+    def open(self, command: str) -> tuple[Any, Any]:
         """The model and the rows, after the output was found writable."""
         if self.keep:
             isthmus.files.check_table_format(self.out)
         isthmus.files.check_format(self.out)
         isthmus.files.check_writable(self.out, overwrite=self.force)
-        model = isthmus.load(self.model, device=self.device)
+        model = show.load_autoencoder(self.model, command, self.device)
         return model, isthmus.read(self.data, skip_bad=self.skip_bad, keep=self.keep, **self.text.known())
 
     def write(self, chunks: Iterator[np.ndarray], columns: Sequence[str], kept: Any) -> None:
@@ -53,7 +53,7 @@ class Use:
 
 def write_verb(verb: str, use: Use) -> None:
     """Write codes or reconstructions chunk by chunk."""
-    model, rows = use.open()
+    model, rows = use.open("encode" if verb == "transform" else verb)
     columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
     use.write(model.stream(rows.X, verb, y=rows.y), columns, rows.kept)
 
@@ -64,7 +64,7 @@ def _feature_names(model: Any) -> list[str]:
 
 def write_scores(use: Use) -> None:
     """Write the score and the squared error of each row."""
-    model, rows = use.open()
+    model, rows = use.open("score")
     verbs = ("score_samples", "reconstruction_error")
     both = zip(*(model.stream(rows.X, verb, y=rows.y) for verb in verbs), strict=True)
     use.write((np.column_stack(pair) for pair in both), ["score", "reconstruction_error"], rows.kept)
@@ -74,7 +74,7 @@ def print_scores(
     model_path: Path, data: str, skip_bad: bool, device: str, keep: tuple[str, ...], text: TextFlags
 ) -> None:
     """Print the mean score and the spread of the errors."""
-    model = isthmus.load(model_path, device=device)
+    model = show.load_autoencoder(model_path, "score", device)
     rows = isthmus.read(data, skip_bad=skip_bad, keep=keep, **text.known())
     errors = model.reconstruction_error(rows.X, rows.y)
     absolute = model.reconstruction_error(rows.X, rows.y, metric="mean-absolute")
@@ -92,7 +92,7 @@ def print_scores(
 def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad: bool) -> None:
     """Write the report page, on held-out rows where the set has some."""
     isthmus.files.check_writable(out, overwrite=force)
-    model = isthmus.load(model_path)
+    model = show.load_autoencoder(model_path, "report")
     rows = isthmus.read(data, skip_bad=skip_bad)
     measured, labels, train = (rows.X, rows.y, None) if rows.X_test is None else (rows.X_test, rows.y_test, rows.X)
     isthmus.write_report(model, measured, out, labels=labels, X_train=train, overwrite=force)
@@ -101,7 +101,7 @@ def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad:
 
 def diagnosis_of(model_path: Path, data: str, train: str | None, skip_bad: bool) -> Any:
     """Diagnose a model on held-out rows where the set has some, with its training rows where they are known."""
-    model = isthmus.load(model_path)
+    model = show.load_autoencoder(model_path, "diagnose")
     rows = isthmus.read(data, skip_bad=skip_bad)
     measured, labels = (rows.X, rows.y) if rows.X_test is None else (rows.X_test, rows.y_test)
     known = rows.X if rows.X_test is not None else None

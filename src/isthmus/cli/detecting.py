@@ -253,7 +253,7 @@ class _Oddest:
 def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:
     for first_row, rows in _pieces(asked):
         scores = -detector.score_samples(rows)
-        anomalies = scores > detector.threshold_
+        anomalies = scores > detector.threshold_ + detector.rounding_
         calibration = getattr(detector, "calibration_scores_", None)
         p_values = None if calibration is None else isthmus.conformal_p_values(calibration, scores)
         odd = np.flatnonzero(anomalies)

@@ -18,6 +18,27 @@ FAILURE, USAGE = 1, 2
 NOISE = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 """Warnings that programmers of libraries send to each other."""
 
+OPTIONS = {
+    "--latent-dim": "--code-size",
+    "--encoding-dim": "--code-size",
+    "--bottleneck": "--code-size",
+    "--max-epochs": "--epochs",
+    "--n-epochs": "--epochs",
+    "--lr": "--learning-rate",
+    "--random-state": "--seed",
+    "--random-seed": "--seed",
+    "--batch": "--batch-size",
+    "--val": "--validation",
+    "--validation-split": "--validation",
+    "--hidden": "--set network=128,64",
+    "--hidden-layer-sizes": "--set network=128,64",
+    "--network": "--set network=128,64",
+    "--loss": "--set loss=NAME",
+    "--corruption": "--set corruption=NAME",
+    "--output": "--out",
+}
+"""What people type who come from elsewhere, and what does it here."""
+
 
 class WrongUsageError(Exception):
     """Something in the command was written wrong."""
@@ -47,7 +68,9 @@ def text_of(error: Exception) -> str:
     """What to say of an error; wrong usage of a command points to its help."""
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
-        return str(error.format_message()) + (f"\nTry '{context.command_path} --help'." if context else "")
+        right = OPTIONS.get(getattr(error, "option_name", None) or "")
+        hint = f"; use {right}." if right else ""
+        return str(error.format_message()) + hint + (f"\nTry '{context.command_path} --help'." if context else "")
     if isinstance(error, OSError) and not isinstance(error, isthmus.IsthmusError) and error.strerror:
         return f"{error.strerror}: '{error.filename}'." if error.filename else f"{error.strerror}."
     return str(error) or type(error).__name__

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,16 @@ from isthmus.cli.terminal import cell, echo, escaped
 
 UNBOUNDED = 100_000
 """Columns of a line that is for a file or another program."""
+
+
+COMMANDS = {
+    "AnomalyDetector": "score rows with `isthmus detect score`",
+    "Recommender": "see `isthmus recommend --help`",
+    "EncoderClassifier": "in Python its autoencoder is isthmus.load(path).encoder_",
+    "SignalDetector": "use it in Python: isthmus.load(path).stretches(series)",
+    "Imputer": "use it in Python: isthmus.load(path).transform(table)",
+}
+"""What to do with a model of another kind than an autoencoder."""
 
 
 def show(printable: Any) -> None:
@@ -78,12 +90,44 @@ def exit_if_interrupted(model: Any) -> None:
 # -- models ------------------------------------------------------------------------------------------------------------
 
 
+def to_json(facts: Any) -> str:
+    """Facts as JSON that every reader takes: numbers that are not finite become null."""
+    return json.dumps(_finite(facts), indent=2, allow_nan=False, default=str)
+
+
+def _finite(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {name: _finite(part) for name, part in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_finite(part) for part in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+
+
+def load_autoencoder(path: Path, command: str, device: str = "auto") -> Any:
+    """The autoencoder in a model file; another kind of model is refused with the command that takes it."""
+    import isthmus  # noqa: PLC0415  # the command line starts without it
+
+    model = isthmus.load(path, device=device)
+    if not isinstance(model, isthmus.Autoencoder):
+        kind = type(model).__name__
+        remedy = COMMANDS.get(kind, "use it in Python: isthmus.load(path)")
+        raise isthmus.ModelFileError(
+            f"'{path}' holds a model of the kind {kind}, but `isthmus {command}` takes an autoencoder, written by "
+            f"`isthmus fit`; {remedy}."
+        )
+    return model
+
+
 def model_facts(model: Any) -> dict[str, Any]:
-    """All there is to know of a fitted model, as JSON."""
+    """All there is to know of a fitted model, as JSON; of another kind than an autoencoder its settings."""
+    import isthmus  # noqa: PLC0415  # the command line starts without it
+
+    if not isinstance(model, isthmus.Autoencoder):
+        return {"kind": type(model).__name__, **_counts(model), "settings": {k: _plain(v) for k, v in _params(model)}}
     return {
         "kind": type(model).__name__,
         "feature_shape": list(model.feature_shape_),
-        "code_size": model.code_size,
+        "code_size": model.objective_.context.code_size,
         "parameters": model.n_parameters_,
         "epochs": model.n_epochs_,
         "stopped": model.stop_reason_,
@@ -97,9 +141,10 @@ def model_facts(model: Any) -> dict[str, Any]:
 def fit_facts(model: Any) -> dict[str, str]:
     """The summary of a run, with the losses of the weights that were kept."""
     facts = {
-        "model": f"{type(model).__name__}, {model.n_features_in_:,} → {model.code_size} → {model.n_features_in_:,}",
+        "model": f"{type(model).__name__}, {model.summary().path}",
         "parameters": f"{model.n_parameters_:,}",
     }
+    facts |= {"note": model.summary().note} if model.summary().note else {}
     kept = kept_epoch(model)
     if kept is None:
         return facts | {"epochs": f"0 ({model.stop_reason_})"}
@@ -120,8 +165,17 @@ def kept_epoch(model: Any) -> Mapping[str, float] | None:
 
 
 def print_model(model: Any, path: Path) -> None:
-    """The facts of a model file, its layers and its settings."""
-    print_facts({"file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)", **fit_facts(model)})
+    """The facts of a model file, its layers and its settings; of another kind than an autoencoder its settings."""
+    import isthmus  # noqa: PLC0415  # the command line starts without it
+
+    file = f"{path} ({path.stat().st_size / 1e6:.2f} MB)"
+    if not isinstance(model, isthmus.Autoencoder):
+        counts = {name: f"{number:,}" for name, number in _counts(model).items()}
+        print_facts({"file": file, "model": type(model).__name__, **counts})
+        note("")
+        print_facts({name: str(_plain(value)) for name, value in _params(model)})
+        return
+    print_facts({"file": file, **fit_facts(model)})
     note("")
     print_rows(
         ("part", "layer", "output", "activation", "parameters"),
@@ -132,6 +186,22 @@ def print_model(model: Any, path: Path) -> None:
     )
     note("")
     print_facts({name: _short(value) for name, value in model.describe().items() if name not in NOT_SETTABLE})
+
+
+def _params(model: Any) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in model.get_params(deep=False).items() if name not in NOT_SETTABLE]
+
+
+def _counts(model: Any) -> dict[str, int]:
+    """How many columns, users or channels a model knows."""
+    known = {"features": "n_features_in_", "channels": "n_channels_", "users": "users_", "items": "items_"}
+    found = {name: getattr(model, attribute, None) for name, attribute in known.items()}
+    return {name: value if isinstance(value, int) else len(value) for name, value in found.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON has it; a choice as Python writes it."""
+    return value if isinstance(value, str | int | float | bool | list | tuple | None) else " ".join(repr(value).split())
 
 
 def _short(value: Any) -> str:

@@ -149,6 +149,8 @@ class LabelledSource(Source):
         The class of each, (n,), from 0.
     n_classes
         How many classes there are.
+    weights
+        What each label is multiplied by, (n,); None for one.
 
     Examples
     --------
@@ -157,8 +159,9 @@ class LabelledSource(Source):
            [6., 1., 0.]])
     """
 
-    def __init__(self, source: Source, labels: np.ndarray, n_classes: int) -> None:
+    def __init__(self, source: Source, labels: np.ndarray, n_classes: int, weights: np.ndarray | None = None) -> None:
         self._source, self._labels, self._one_hot = source, labels, np.eye(n_classes)
+        self._weights = np.ones(len(labels)) if weights is None else weights
         self.n_rows, self.feature_shape = source.n_rows, (source.n_features + n_classes,)
         self.dtype = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
         self.random_access = source.random_access
@@ -169,7 +172,8 @@ class LabelledSource(Source):
 
     def read(self, rows: Rows) -> np.ndarray:
         read = self._source.read(rows)
-        return np.hstack([read.reshape(len(read), -1), self._one_hot[self._labels[rows]]]).astype(self.dtype)
+        labels = self._one_hot[self._labels[rows]] * self._weights[rows][:, None]
+        return np.hstack([read.reshape(len(read), -1), labels]).astype(self.dtype)
 
 
 class MissingSource(Source):

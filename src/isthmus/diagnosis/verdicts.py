@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
-from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices import Gaussian, Plain, TopK
 from isthmus.choices.codes import standard_divergence
 from isthmus.diagnosis.evidence import CHUNK, FEWEST_ROWS, Evidence, spread
 from isthmus.diagnosis.measures import code_statistics, psnr
 from isthmus.estimators import Autoencoder
+from isthmus.estimators.kinds import require_autoencoder
 
 SMALLEST_VARIANCE = 1e-9
 """Of scaled data, below which rows are all the same and shares of the variance mean nothing."""
@@ -132,7 +132,7 @@ def diagnose(model: Autoencoder, X: Any, *, y: Any = None, X_train: Any = None, 
     >>> isthmus.diagnose(model, X[1500:], X_train=X[:1500]).faults
     ()
     """
-    check_is_fitted(model, "objective_")
+    require_autoencoder(model, "diagnose")._take(X, y)  # noqa: SLF001  # the gate through which all rows go
     n_rows = len(spread(X))
     if n_rows < FEWEST_ROWS:
         raise ValueError(f"X has {n_rows} rows, but a diagnosis needs at least {FEWEST_ROWS}; give more rows.")
@@ -268,8 +268,7 @@ def _saturated_output(seen: Evidence) -> Finding | None:
 
 
 def _output_activation(seen: Evidence) -> str | None:
-    loss = seen.objective.choices.loss
-    return "sigmoid" if type(loss).__name__ == "BinaryCrossEntropy" else getattr(loss, "activation", None)
+    return seen.objective.choices.loss.output_activation
 
 
 def _unlike_training_data(seen: Evidence) -> Finding | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,14 +13,16 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from isthmus.choices import Observed
-from isthmus.choices.registry import unknown
+from isthmus.choices import LOSSES, Observed
+from isthmus.choices.parameters import Parameters
+from isthmus.choices.registry import Registry, unknown
 from isthmus.data import Scaling
 from isthmus.estimators import autoencoder_state, params_json
 from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
 from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
-from isthmus.estimators.layers import Layer, LayerOutput, list_layers
+from isthmus.estimators.layers import Layer, LayerOutput, Summary, list_layers, summarise_layers
+from isthmus.estimators.parts import InPyTorch
 from isthmus.estimators.trouble import look_back, report_trouble
 from isthmus.estimators.validation import Given, frame_like, take, take_labels
 from isthmus.files.model_file import State, write_state
@@ -32,7 +34,9 @@ from isthmus.training.objective import count_parameters
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
+    Parameters, Generative, InPyTorch, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Learns a short code for rows of numbers, from which the rows can be restored.
 
     An encoder turns a row x into a code z, a decoder turns z back into x^; both are trained so that a loss between x^
@@ -149,7 +153,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     random_state: Any = None
     verbose: int | bool = 0
 
-    learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_", "unit_means_", "unit_activity_")
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = CHOICES
+    learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_", "unit_means_", "unit_activity_", "probe_")
     """Attributes besides the weights that a named setting learns and keeps in its file."""
 
     # -- learning ------------------------------------------------------------------------------------------------
@@ -164,7 +169,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         X
             (n, d), (n, h, w) or (n, h, w, c): an array, a frame, a CSR matrix, a tensor or a `Source`; n >= 2.
         y
-            Labels, (n,), where ``conditional=True``; else ignored.
+            Labels, (n,), where ``conditional=True``; else labels are ignored and targets, which have two dimensions or
+            more, are refused: a model learns to restore X itself.
         X_val, y_val
             Rows to measure on after every epoch, instead of a held-out fraction, and their labels.
         resume
@@ -235,6 +241,10 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     # -- using ---------------------------------------------------------------------------------------------------
     # Everywhere y is the labels of the rows where ``conditional=True``, and is ignored elsewhere.
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """``fit(X, y, **fit_params)``, then the codes of the same rows; a conditional model is given y for both."""
+        return self.fit(X, y, **fit_params).transform(X, y)
 
     def transform(self, X: Any, y: Any = None) -> Any:
         """Codes of rows: (n, *feature_shape) → (n, code_size), without randomness."""
@@ -345,6 +355,26 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         check_is_fitted(self, "objective_")
         return list_layers(self.objective_)
 
+    def summary(self) -> Summary:
+        """The layer table with totals and the way of a row; print it, or leave it to a notebook to show.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).random((50, 6))
+        >>> Autoencoder(2, network=(5,), max_epochs=1, random_state=0).fit(X).summary()
+        Autoencoder: 6 → 5 → 2 → 5 → 6
+        part     layer  output  activation  parameters
+        encoder  Dense  5       gelu        35
+        encoder  Dense  2       –           12
+        code     Plain  2       –           0
+        decoder  Dense  5       gelu        15
+        decoder  Dense  6       sigmoid     36
+        98 parameters
+        """
+        check_is_fitted(self, "objective_")
+        return summarise_layers(type(self).__name__, self.objective_)
+
     def output_of(self, layer: int | str) -> LayerOutput:
         """The output of any layer as a model of its own, a transformer with ``transform(X)``.
 
@@ -379,23 +409,6 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         plain: dict[str, Any] = params_json.encode(params)
         return plain
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``corruption__scale=0.3`` reaches into a choice, also one given by its name."""
-        for key in list(params):
-            name, _, inner = key.partition("__")
-            _refuse_unknown(self, name)
-            if inner:
-                params[name] = self._choice_to_set(name, params.get(name, getattr(self, name)))
-                _refuse_unknown(params[name], inner.partition("__")[0])
-        super().set_params(**params)
-        return self
-
-    def _choice_to_set(self, name: str, value: Any) -> Any:
-        """The choice whose parameter is about to be set; a name becomes its member."""
-        if name not in CHOICES or value is None or (name == "loss" and value == "auto"):
-            raise ValueError(f"{name} is {value}, which has no parameters; choose a member first, such as {name}=…")
-        return CHOICES[name].resolve(value)
-
     @property
     def _n_features_out(self) -> int:
         return self.objective_.context.code_size
@@ -403,7 +416,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = isinstance(self.loss, Observed) or self.loss == "observed"
+        tags.input_tags.allow_nan = LOSSES.gives(self.loss, Observed)
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -433,12 +446,6 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
         return autoencoder_state.from_state(cls, state, network=network, device=device)
-
-
-def _refuse_unknown(owner: Any, name: str) -> None:
-    known = list(owner.get_params(deep=False))
-    if name not in known:
-        raise ValueError(unknown(f"parameter of {type(owner).__name__}", name, known))
 
 
 def _as_codes(Z: Any, code_size: int, name: str) -> tuple[np.ndarray, bool]:

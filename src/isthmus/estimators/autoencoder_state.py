@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from isthmus.choices.registry import Context
-from isthmus.estimators import params_json, persistence
+from isthmus.estimators import params_json, parts, persistence
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Count, Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
@@ -83,6 +83,8 @@ def to_state(model: Autoencoder) -> State:
         settled=Settled(**model.settled_),
     )
     learned = {name: getattr(model, name) for name in model.learned_arrays if hasattr(model, name)}
+    probed = parts.probe(model.objective_)
+    learned |= {} if probed is None else {"probe_": probed}
     arrays = {
         **grouped(persistence.weights(model.objective_), "weights."),
         **grouped(model.scaling_.to_arrays(), "scaling."),
@@ -106,6 +108,12 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     model.scaling_ = persistence.scaling_of(values.scaling, scaling, context.n_features)
     for name, array in group(state.arrays, "learned.").items():
         setattr(model, name, array)
+    kept = model.__dict__.pop("probe_", None)
+    if kept is not None and not parts.agrees(parts.probe(model.objective_), kept):
+        raise ModelFileError(
+            "The modules given compute something else than those that were saved, though the weights fit; give an "
+            "encoder and a decoder with the same forward as at fit."
+        )
     model.history_, model.pretraining_history_ = History(values.history), []
     model.feature_shape_, model.n_features_in_ = context.feature_shape, context.n_features
     if values.classes is not None:

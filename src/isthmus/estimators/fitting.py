@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from torch import Tensor
 
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Modules, Network, Plain
-from isthmus.choices.registry import Context, Registry
+from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, summarise
 from isthmus.estimators import persistence
@@ -272,8 +274,16 @@ def choose(made: Mapping[str, Any], context: Context) -> Choices:
     if loss is None:
         other = "normal" if isinstance(made["code"], Gaussian) else "mean-squared-error"
         loss = LOSSES.resolve("binary-cross-entropy" if context.in_unit_interval else other)
-    chosen = {name: made[name] for name in ("network", "code", "corruption", "penalty")}
-    return Choices(**chosen, loss=loss).resolve(context)
+    chosen = {name: own_copy(made[name]) for name in ("network", "code", "corruption", "penalty")}
+    return Choices(**chosen, loss=own_copy(loss)).resolve(context)
+
+
+def own_copy(member: Choice | None) -> Any:
+    """A copy of a choice, so that `set_params` on the estimator's changes nothing in a fitted model.
+
+    Modules of the user's own are not copied here: building the network does that.
+    """
+    return copy.copy(member) if isinstance(member, Modules) else clone(member, safe=False)
 
 
 def build_objective(made: Mapping[str, Any], context: Context, seed: int, mean: np.ndarray | None = None) -> Objective:

@@ -11,7 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from isthmus.choices import Gaussian
+from isthmus.choices import CODES, Gaussian
 from isthmus.choices.rules import Whole
 from isthmus.estimators import applying
 from isthmus.estimators.applying import Verb
@@ -37,7 +37,7 @@ class Posterior(NamedTuple):
 
 def _is_variational(model: Any) -> bool:
     code = model.objective_.choices.code if hasattr(model, "objective_") else model.code
-    if isinstance(code, Gaussian) or code in ("gaussian", "Gaussian"):
+    if CODES.gives(code, Gaussian):
         return True
     raise AttributeError(f"{type(model).__name__} has code={code!r}; only a code='gaussian' can do this.")
 

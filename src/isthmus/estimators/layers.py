@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,9 +12,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from isthmus.choices import Plain
 from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.modules import Adapted
 from isthmus.estimators.applying import Verb, whole
-from isthmus.training.objective import Objective
+from isthmus.training.objective import Objective, count_parameters
 
 _NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
 _KINDS = {"Linear": "Dense", "TiedLinear": "Dense (tied)"}
@@ -46,6 +49,70 @@ class Layer:
     n_parameters: int
 
 
+@dataclass(frozen=True)
+class Summary:
+    """The layers of a model with their totals; ``str`` and ``repr`` of it are a table.
+
+    Attributes
+    ----------
+    kind
+        Class of the model.
+    layers
+        As `Autoencoder.layers` gives them.
+    n_parameters, n_frozen
+        Numbers in the model, and how many of them are frozen.
+    path
+        The way of a row, such as ``"64 → 128 → 16 → 128 → 64"``.
+    note
+        What to think of, such as more code units than columns; empty for nothing.
+    """
+
+    kind: str
+    layers: tuple[Layer, ...]
+    n_parameters: int
+    n_frozen: int
+    path: str
+    note: str
+
+    def __str__(self) -> str:
+        head = ("part", "layer", "output", "activation", "parameters")
+        rows = [
+            (row.part, row.kind, _shape(row.output_shape), row.activation or "–", f"{row.n_parameters:,}")
+            for row in self.layers
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+        frozen = f", {self.n_frozen:,} of them frozen" if self.n_frozen else ""
+        total = f"{self.n_parameters:,} parameters{frozen}"
+        parts = [f"{self.kind}: {self.path}", *map(str.rstrip, lines), total, self.note]
+        return "\n".join(part for part in parts if part)
+
+    __repr__ = __str__
+
+
+def summarise_layers(kind: str, objective: Objective) -> Summary:
+    """The layers with their totals."""
+    layers, context = tuple(list_layers(objective)), objective.context
+    names = [layer.part for layer in layers]
+    before = [layer.output_shape for layer in layers[: names.index("code")]][:-1]  # the last one gives the code
+    after = [layer.output_shape for layer in layers[names.index("code") + 1 :]][:-1]
+    way = [context.feature_shape, *before, (context.code_size,), *after, context.feature_shape]
+    choices = objective.choices
+    free = isinstance(choices.code, Plain) and choices.penalty is None and choices.corruption is None
+    too_many = context.code_size > context.n_features and free
+    note = (
+        f"The code has {context.code_size} numbers and a row {context.n_features}, so that the model can copy rows "
+        "instead of learning from them; use a smaller code_size, a corruption or a penalty."
+    )
+    frozen = sum(parameter.numel() for parameter in objective.parameters() if not parameter.requires_grad)
+    path = " → ".join(_shape(shape) for shape in way)
+    return Summary(kind, layers, count_parameters(objective), frozen, path, note if too_many else "")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
 @torch.no_grad()
 def list_layers(objective: Objective) -> list[Layer]:
     """The layers in the order in which a row passes them; an activation is named in the row before it."""
@@ -64,7 +131,7 @@ def _walk(objective: Objective) -> list[tuple[Layer, nn.Module]]:
     given = torch.cat([z, z.new_zeros(2, objective.context.n_conditions)], dim=1)
     _, decoder = _pass("decoder", objective.decoder, given, seen)
     last, end = decoder[-1]
-    linked = last.activation or getattr(objective.choices.loss, "activation", "sigmoid")
+    linked = objective.choices.loss.output_activation or last.activation
     return [*encoder, (middle, objective.code), *decoder[:-1], (replace(last, activation=linked), end)]
 
 
@@ -73,20 +140,30 @@ def _pass(part: str, module: nn.Module, x: Tensor, seen: set[int]) -> tuple[Tens
     rows: list[tuple[Layer, nn.Module]] = []
 
     def note(leaf: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        kind = type(leaf).__name__
+        kind = f"Scripted {leaf.inner.original_name}" if isinstance(leaf, Adapted) else type(leaf).__name__
         if type(leaf) in _NAMES and rows:
             rows[-1] = (replace(rows[-1][0], activation=_NAMES[type(leaf)]), leaf)
         elif kind not in _SHAPING:
             shape = tuple(output.shape[1:])
             rows.append((Layer(part, _KINDS.get(kind, kind), shape, None, _learned(leaf, seen)), leaf))
 
-    leaves = [leaf for leaf in module.modules() if not list(leaf.children())]
+    leaves = list(_leaves(module))
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
     try:
         return module(x), rows
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _leaves(module: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a module without parts of their own; a scripted one, which takes no hooks, in what holds it."""
+    children = list(module.children())
+    if not children or any(isinstance(child, torch.jit.ScriptModule) for child in children):
+        yield module
+        return
+    for child in children:
+        yield from _leaves(child)
 
 
 class LayerOutput(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

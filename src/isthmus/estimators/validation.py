@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
-from isthmus.choices import Observed
+from isthmus.choices import LOSSES, Observed
 from isthmus.data import LabelledSource, MissingSource, Source, all_finite, as_source
 from isthmus.data.numeric import arranged, as_numeric, frame_package
 from isthmus.exceptions import DataError
@@ -99,7 +99,11 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
     ValueError
         Labels are missing, not one a row, or of a class that was not there at `fit`.
     """
-    if not estimator.conditional or (y is None and fitting):
+    fitted = None if fitting else getattr(estimator, "objective_", None)
+    conditional = estimator.conditional if fitted is None else fitted.context.n_conditions > 0
+    if not conditional:
+        refuse_targets(estimator, y)
+    if not conditional or (y is None and fitting):
         return None
     name = type(estimator).__name__
     if y is None:
@@ -118,13 +122,33 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
     return np.searchsorted(estimator.classes_, given)
 
 
+def refuse_targets(estimator: Any, y: Any) -> None:
+    """Refuse a y that is no list of labels where y is ignored: ``fit(noisy, clean)`` would learn the noise.
+
+    Labels of one dimension pass, as everywhere in scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        y has two dimensions or more.
+    """
+    try:
+        shape = () if y is None else y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # rows of different lengths
+        shape = (len(y), None)
+    if len(shape) >= 2:
+        raise ValueError(
+            f"y has shape {tuple(shape)}, but {type(estimator).__name__} takes no targets: labels (n,) are ignored. "
+            "Models learn to restore X itself. To learn to undo damage, give the clean rows as X and name "
+            "the damage, such as DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
+        )
+
+
 def _observed(estimator: Any) -> Observed | None:
     """The loss that allows missing entries, if the estimator has it."""
     fitted = getattr(estimator, "objective_", None)
     loss = fitted.choices.loss if fitted is not None else estimator.loss
-    if loss in ("observed", "Observed"):
-        return Observed()
-    return loss if isinstance(loss, Observed) else None
+    return LOSSES.resolve(loss) if LOSSES.gives(loss, Observed) else None  # type: ignore[return-value]
 
 
 def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:

@@ -23,7 +23,7 @@ def takes_text(column: Column) -> bool:
 class Words:
     """The words of a column as a graph looks them up: those it knows, and the number of any other.
 
-    An empty word stands for a missing cell, unless it was among the levels.
+    An empty word stands for a missing cell, as it does in a table.
     """
 
     known: dict[str, int]

@@ -31,7 +31,7 @@ class Detect(nn.Module):
         self.encoding = Encoding(detector.schema_) if hasattr(detector, "schema_") else None
         self.scaling: Scaling = detector.scaling_
         self.missing_allowed = bool(detector.missing_allowed_)
-        self.register_buffer("offset", torch.tensor(detector.offset_, dtype=torch.float64))
+        self.register_buffer("offset", torch.tensor(detector.offset_ - detector.rounding_, dtype=torch.float64))
         self.model, self.network = _on_cpu(detector.model_)
         old = detector.scorer_
         n_neighbors = 1 if old.memory is None else old.memory.n_neighbors

@@ -79,7 +79,7 @@ def write_anomaly_report(
 
 
 def _tiles(detector: AnomalyDetector, scores: np.ndarray) -> list[Tile]:
-    odd = scores > detector.threshold_
+    odd = scores > detector.threshold_ + detector.rounding_
     return [
         Tile("rows", f"{len(scores):,}"),
         Tile("odd rows", f"{odd.sum():,}"),

@@ -37,6 +37,7 @@ from isthmus.diagnosis import (
     worst_rows,
 )
 from isthmus.estimators import Autoencoder
+from isthmus.estimators.kinds import require_autoencoder
 from isthmus.plots import (
     plot_code_density,
     plot_code_map,
@@ -133,11 +134,14 @@ def write_report(
 
     Raises
     ------
+    TypeError
+        The model is no autoencoder.
     ValueError
         The labels are not one for each row.
     OutputError
         The page cannot be written; nothing is left behind.
     """
+    require_autoencoder(model, "write_report")
     labels = None if labels is None else _checked_labels(labels, X)
     evidence = _gather(model, X, labels, X_train)
     html = template().render(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,12 +13,14 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.choices import CORRUPTIONS, Corruption
 from isthmus.choices.layers import ACTIVATIONS, blank
+from isthmus.choices.parameters import Parameters
+from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import LabelledSource
 from isthmus.estimators import Autoencoder, params_json, persistence
@@ -31,14 +33,16 @@ from isthmus.files.model_file import State, write_state
 from isthmus.files.records import Json, Numbers, Record, group, grouped, pack, unpack
 from isthmus.seeds import seed_from
 from isthmus.training import OPTIMIZERS, SCHEDULES, History, LossParts, Objective, ProgressBar, Run, Settings, train
+from isthmus.training.checkpoint import continue_from
 from isthmus.training.feeding import Loader
+from isthmus.training.loop import optimizer_state
 
 AUTO: Rule = OneOf(("auto",))
 _ACTIVATIONS = tuple(kind for kind in ACTIVATIONS.values() if isinstance(kind, type))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier that begins with a trained encoder and is fine-tuned with labels (Hinton & Salakhutdinov 2006).
 
     A softmax layer is put on the code; then both are trained together on the cross-entropy of the labels.
@@ -92,6 +96,11 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state: Any = None
     verbose: int | bool = 0
 
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {
+        "corruption": CORRUPTIONS,
+        "schedule": SCHEDULES,
+        "optimizer": OPTIMIZERS,
+    }
     rules: ClassVar[Mapping[str, Rule]] = {
         "fine_tune": OneOf((True, False)),
         "dropout": Number(0.0, 1.0, open_high=True),
@@ -102,27 +111,94 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "validation_fraction": Number(0.0, 1.0, open_low=True, open_high=True),
     }
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Learn from rows, as `Autoencoder` takes them, and their labels, (n,)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Learn from rows, as `Autoencoder` takes them, and their labels, (n,); what was learned before is forgotten.
+
+        Parameters
+        ----------
+        X, y
+            Rows and labels.
+        sample_weight
+            How much each row counts in the cross-entropy, (n,), >= 0; only their ratios matter. None: all the same.
+            An encoder that is not fitted learns from all rows alike.
+        """
         refuse(broken_rules(self, self.rules))
-        labels = column_or_1d(np.asarray(y) if y is not None else self._no_labels(), warn=True)
+        labels = self._checked(y)
+        self._begin(X, np.unique(labels))
+        given, weights = self._rows(X, labels, sample_weight)
+        self._train(self._prepare(given, self._numbers(labels), weights))
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go on learning: one pass over these rows at a constant learning rate.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes
+            All labels that there will be, needed on the first call unless y holds them all. An encoder that is not
+            fitted learns from the rows of the first call.
+
+        Raises
+        ------
+        ValueError
+            y has a label that is not among the classes.
+        """
+        refuse(broken_rules(self, self.rules))
+        labels = self._checked(y)
+        first = not hasattr(self, "objective_")
+        if first:
+            self._begin(X, np.unique(labels if classes is None else np.asarray(classes)))
+        elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+            raise ValueError(f"classes={classes!r} are not those of the first call, {self.classes_}; leave them out.")
+        given, weights = self._rows(X, labels, sample_weight)
+        run = self._prepare(given, self._numbers(labels), weights, more=True)
+        if not first:
+            continue_from(run, self.history_, self.optimizer_state_)
+        self._train(run)
+        return self
+
+    def _checked(self, y: Any) -> np.ndarray:
+        labels: np.ndarray = column_or_1d(np.asarray(y) if y is not None else self._no_labels(), warn=True)
         if labels.dtype.kind == "f":
             assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
+        return labels
+
+    def _begin(self, X: Any, classes: np.ndarray) -> None:
+        """Take the encoder, and forget what was learned from labels."""
+        for name in ("objective_", "history_", "optimizer_state_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
         self.encoder_ = self._fitted_encoder(X)
+        self.classes_, self.n_features_in_ = classes, self.encoder_.n_features_in_
+        if hasattr(self.encoder_, "feature_names_in_"):
+            self.feature_names_in_ = self.encoder_.feature_names_in_
+
+    def _rows(self, X: Any, labels: np.ndarray, sample_weight: Any) -> tuple[Given, np.ndarray | None]:
+        """Rows and their weights, which have a mean of one."""
         given = take(self.encoder_, X, min_rows=2)
         if len(labels) != given.source.n_rows:
             raise ValueError(f"y has {len(labels)} labels, but X has {given.source.n_rows} rows; give one for each.")
-        self.classes_, numbers = np.unique(labels, return_inverse=True)
-        self.n_features_in_ = self.encoder_.n_features_in_
-        if hasattr(self.encoder_, "feature_names_in_"):
-            self.feature_names_in_ = self.encoder_.feature_names_in_
-        run = self._prepare(given, numbers)
+        if sample_weight is None:
+            return given, None
+        weights = np.asarray(_check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True))
+        return given, weights / weights.mean()
+
+    def _numbers(self, labels: np.ndarray) -> np.ndarray:
+        unseen = sorted(set(labels.tolist()) - set(self.classes_.tolist()), key=str)
+        if unseen:
+            raise ValueError(
+                f"y holds {unseen[0]!r}, not among the classes {', '.join(map(str, self.classes_[:10]))}; give "
+                "all labels to the first partial_fit as classes=[…], or fit again."
+            )
+        return np.searchsorted(self.classes_, labels)
+
+    def _train(self, run: Run) -> None:
         train(run)
         report_trouble(run)
-        self.objective_, self.history_ = run.objective, run.history
+        self.objective_, self.history_, self.optimizer_state_ = run.objective, run.history, optimizer_state(run)
         self.scaling_, self.device_ = self.encoder_.scaling_, self.encoder_.device_
-        return self
 
     def _no_labels(self) -> Any:
         raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; give labels.")
@@ -133,18 +209,37 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise TypeError(f"encoder={encoder!r} must be an Autoencoder that is not conditional.")
         return copy.deepcopy(encoder) if hasattr(encoder, "objective_") else clone(encoder).fit(X)
 
-    def _prepare(self, given: Given, numbers: np.ndarray) -> Run:
+    def _prepare(self, given: Given, numbers: np.ndarray, weights: np.ndarray | None, *, more: bool = False) -> Run:
+        """A run over labelled rows; with `more`, one pass at a constant rate that trains on what there is."""
         seed = seed_from(self.random_state)
+        if hasattr(self, "objective_"):
+            return self._over(given, numbers, weights, self.objective_, seed + len(self.history_), more=more)
         corruption = None if self.corruption is None else CORRUPTIONS.resolve(self.corruption)
         objective = Classified(self.encoder_.objective_, len(self.classes_), corruption, self.dropout)
         objective.to(self.encoder_.device_)
         if not self.fine_tune:
             objective.encoder.requires_grad_(requires_grad=False)
-        source = LabelledSource(given.source, numbers, len(self.classes_))
+        return self._over(given, numbers, weights, objective, seed, more=more)
+
+    def _over(
+        self,
+        given: Given,
+        numbers: np.ndarray,
+        weights: np.ndarray | None,
+        objective: Objective,
+        seed: int,
+        *,
+        more: bool,
+    ) -> Run:
+        source = LabelledSource(given.source, numbers, len(self.classes_), weights)
         scaling = self.encoder_.scaling_.extended(self.encoder_.n_features_in_, len(self.classes_))
         loader = Loader(scaling, torch.device(self.encoder_.device_))
-        rows, held_out = split_rows(source.n_rows, self.validation_fraction if self.early_stopping else 0.0, seed)
+        share = self.validation_fraction if self.early_stopping and not more else 0.0
+        rows, held_out = split_rows(source.n_rows, share, seed)
         settings = self._settle(len(rows), seed)
+        if more:
+            n_epochs = len(self.history_) + 1 if hasattr(self, "history_") else 1
+            settings = replace(settings, max_epochs=n_epochs, patience=None, schedule=SCHEDULES.resolve("constant"))
         validation = make_feed(source, held_out, loader, 1024) if len(held_out) else None
         shown = [ProgressBar()] if self.verbose else []
         return Run(objective, settings, make_feed(source, rows, loader, settings.batch_size), validation, shown)
@@ -172,6 +267,11 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The probability of each class for each row, (n, classes)."""
         check_is_fitted(self, "objective_")
         return whole(self, take(self.encoder_, X), Verb(_probabilities))
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """The logarithm of the probability of each class for each row, (n, classes); finite where that is nearly 0."""
+        check_is_fitted(self, "objective_")
+        return whole(self, take(self.encoder_, X), Verb(_log_probabilities))
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label of each row, (n,)."""
@@ -244,6 +344,10 @@ def _probabilities(model: Any, x: Tensor) -> Tensor:
     return model.objective_.as_dtype(x.dtype).logits(x).softmax(1)  # type: ignore[no-any-return]
 
 
+def _log_probabilities(model: Any, x: Tensor) -> Tensor:
+    return model.objective_.as_dtype(x.dtype).logits(x).log_softmax(1)  # type: ignore[no-any-return]
+
+
 class Classified(Objective):
     """An encoder and code with a softmax layer on them, and the cross-entropy of labels as what is trained."""
 
@@ -274,7 +378,7 @@ class Classified(Objective):
         return answer
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
-        """The cross-entropy of a batch with one-hot labels behind the rows, (n, d + classes)."""
+        """The cross-entropy of a batch with labels behind the rows, one-hot times their weights, (n, d + classes)."""
         rows, labels = x[:, : self.context.n_features], x[:, self.context.n_features :]
         if self.damage is not None and self.training:
             shaped = rows.reshape(len(rows), *self.context.feature_shape)

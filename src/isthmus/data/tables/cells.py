@@ -54,6 +54,11 @@ class Cells:
     rows: Sequence[int] | np.ndarray
     mistakes: Mistakes
 
+    def __post_init__(self) -> None:
+        """An empty word is a missing cell everywhere, as in a file, and as in a graph, whose inputs know no other."""
+        if self.family == "text":
+            object.__setattr__(self, "array", _without_empty(self.array))
+
     @property
     def family(self) -> str:
         """What the cells are."""
@@ -75,6 +80,24 @@ class Cells:
         if not pa.types.is_dictionary(self.array.type):
             return self
         return Cells(self.name, self.array.dictionary_decode(), self.rows, self.mistakes)
+
+
+def _without_empty(array: pa.Array) -> pa.Array:
+    """Text with missing cells in place of empty words."""
+    if not pa.types.is_dictionary(array.type):
+        empty = compute.equal(array, pa.scalar("", array.type)).fill_null(fill_value=False)
+        return compute.if_else(empty, pa.scalar(None, array.type), array) if compute.any(empty).as_py() else array
+    empty = np.flatnonzero(_mask_of_empty(array.dictionary))
+    if not len(empty):
+        return array
+    gone = compute.is_in(array.indices, value_set=pa.array(empty, array.indices.type))
+    indices = compute.if_else(gone, pa.scalar(None, array.indices.type), array.indices)
+    return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=array.type.ordered)
+
+
+def _mask_of_empty(words: pa.Array) -> np.ndarray:
+    found: np.ndarray = compute.equal(words, pa.scalar("", words.type)).fill_null(fill_value=False).to_numpy(False)
+    return found
 
 
 def _mask(array: pa.Array) -> np.ndarray:

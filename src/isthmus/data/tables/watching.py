@@ -158,7 +158,7 @@ class Watch:
         if self.family == "missing":
             self.family, self.arrow = now, _type_name(cells.array.type)
             if pa.types.is_dictionary(cells.array.type) and cells.array.type.ordered:
-                levels = cells.array.dictionary.to_pylist()
+                levels = [level for level in cells.array.dictionary.to_pylist() if level != ""]
                 self.ordered = tuple(map(str if now == "text" else float, levels))
         elif self.arrow.startswith(("int", "uint")) and _type_name(cells.array.type) == "double":
             self.arrow = "double"

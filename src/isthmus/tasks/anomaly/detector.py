@@ -12,23 +12,32 @@ import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from isthmus.choices import CORRUPTIONS, LOSSES, Observed
+from isthmus.choices.parameters import Parameters
+from isthmus.choices.registry import Registry, unknown
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.validation import refuse_targets
 from isthmus.files.model_file import State, write_state
 from isthmus.tasks.anomaly import fitting, keeping
 from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, compare_scores, conformal_p_values
 from isthmus.tasks.anomaly.explanations import Explanation, explain_rows
+from isthmus.tasks.anomaly.members import SingleModel
+from isthmus.tasks.anomaly.probabilities import PROBABILITIES, label_confidence
 from isthmus.tasks.anomaly.rows import Rows
 from isthmus.tasks.anomaly.scoring import PARTS, Reading
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Threshold
+from isthmus.training import SCHEDULES
 
 AUTO: Rule = OneOf(("auto",))
 DEFAULT_CALIBRATION = 0.25
+ROUNDING, ROUNDING_OF_GRAPHS = 1e-6, 1e-4
+"""By how much the score of one row may differ between ways of computing it; an autoencoder's graph is in float32."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Finds odd rows in tables, images and signals, and says why each is odd and how often the alarm is wrong.
 
     Small autoencoders learn to restore rows from a part of their cells. A row's score is the mean of three surprises,
@@ -127,6 +136,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     verbose: int | bool = 0
 
     conditional: ClassVar[bool] = False
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {
+        "threshold": THRESHOLDS,
+        "corruption": CORRUPTIONS,
+        "loss": LOSSES,
+        "schedule": SCHEDULES,
+    }
     rules: ClassVar[Mapping[str, Rule]] = {
         "n_members": Whole(1),
         "code_sizes": either(Instance((tuple, list), "a tuple of integers >= 1, one for each member"), AUTO),
@@ -162,6 +177,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError, TypeError
             A parameter or the data cannot be used; all wrong parameters are named at once.
         """
+        refuse_targets(self, y)
         threshold = self._considered()
         fitting.fit(self, X, self._share(threshold))
         self._apply(threshold)
@@ -181,6 +197,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         y
             Ignored.
         """
+        refuse_targets(self, y)
         if not hasattr(self, "scorer_"):
             return self.fit(X)
         threshold = self._considered()
@@ -249,14 +266,26 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _apply(self, threshold: Threshold) -> None:
-        self.threshold_ = threshold.cut(self.decision_scores_, getattr(self, "calibration_scores_", None))
-        self.offset_ = -self.threshold_
+        cut = threshold.cut(self.decision_scores_, getattr(self, "calibration_scores_", None))
+        self.threshold_, self.offset_ = cut, -cut
+
+    @property
+    def rounding_(self) -> float:
+        """Scores that lie within this of the threshold lie on it: such rows are normal wherever they are scored."""
+        check_is_fitted(self, "scorer_")
+        relative = ROUNDING_OF_GRAPHS if isinstance(self.model_, SingleModel) else ROUNDING
+        return relative * max(1.0, abs(self.threshold_)) if np.isfinite(self.threshold_) else 0.0
+
+    def _above(self, scores: np.ndarray) -> np.ndarray:
+        """How far anomaly scores lie above the threshold, (n,); 0 within rounding."""
+        away = scores - self.threshold_
+        return np.where(np.abs(away) <= self.rounding_, 0.0, away)
 
     @property
     def labels_(self) -> np.ndarray:
         """1 where a training row is an anomaly, else 0, (n,)."""
         check_is_fitted(self, "scorer_")
-        return np.asarray(self.decision_scores_ > self.threshold_).astype(int)
+        return np.asarray(self._above(self.decision_scores_) > 0).astype(int)
 
     # -- using ---------------------------------------------------------------------------------------------------
 
@@ -268,12 +297,40 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate([np.empty(0), *scores])  # a table may have no rows
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """``score_samples(X) - offset_``, (n,): negative for anomalies."""
-        return np.asarray(self.score_samples(X) - self.offset_)
+        """``score_samples(X) - offset_``, (n,): negative for anomalies, 0 within rounding."""
+        return -self._above(-self.score_samples(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """-1 for anomalies, 1 for all others, (n,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def predict_proba(self, X: Any, *, method: str = "unify") -> np.ndarray:
+        """Anomaly scores mapped to [0, 1] by the training scores, as PyOD does, (n, 2): for normal, for anomaly.
+
+        They keep the order of the scores and sum to one, but are not calibrated: 0.9 does not say that nine of ten such
+        rows are anomalies. `p_values` are shares that can be counted.
+
+        Parameters
+        ----------
+        X
+            Rows.
+        method
+            ``"unify"``: ``max(0, erf((s - mean) / (sqrt(2) · deviation)))`` (Kriegel et al. 2011, section 4.2).
+            ``"linear"``: from the least training score, 0, to the largest, 1.
+        """
+        if method not in PROBABILITIES:
+            raise ValueError(unknown("method", method, PROBABILITIES))
+        odd = PROBABILITIES[method](self.decision_scores_, -self.score_samples(X))
+        return np.column_stack([1.0 - odd, odd])
+
+    def predict_confidence(self, X: Any) -> np.ndarray:
+        """How stable each label is, in [0, 1], (n,): the probability that `predict` says the same of the row.
+
+        It is taken over training sets of this size drawn anew, with the share of anomalies that was reported of the
+        training rows (Perini et al. 2020, eq. 3 and 4).
+        """
+        scores = -self.score_samples(X)
+        return label_confidence(self.decision_scores_, scores, self.threshold_)
 
     def p_values(self, X: Any) -> np.ndarray:
         """How often a normal row would be at least as odd, (n,), in (0, 1]; see `conformal_p_values`.
@@ -376,5 +433,5 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
-        tags.input_tags.allow_nan = self.loss == "observed"
+        tags.input_tags.allow_nan = LOSSES.gives(self.loss, Observed)
         return tags

@@ -79,7 +79,7 @@ def explain_rows(detector: Any, X: Any, rows: Rows, n_columns: int) -> list[Expl
                 Reason(names[column], contribution, *words.of(row, column, expected[place, rank]))
                 for rank, (column, contribution) in enumerate(zip(columns, best.values[place].tolist(), strict=True))
             )
-            found.append(Explanation(row, score, score > detector.threshold_, reasons))
+            found.append(Explanation(row, score, score > detector.threshold_ + detector.rounding_, reasons))
     return found
 
 

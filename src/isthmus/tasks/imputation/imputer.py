@@ -12,6 +12,7 @@ import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Number, OneOf, Rule, Sizes, Whole, broken_rules, either
 from isthmus.data.numeric import as_numeric
 from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
@@ -41,7 +42,7 @@ ROWS_PER_CHUNK = 2**13
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Fills the missing cells of a table with what the other cells of their rows lead one to expect.
 
     Two paths add up: a normal distribution of the rows, learned with its holes (expectation-maximisation), gives the

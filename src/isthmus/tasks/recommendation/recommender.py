@@ -14,9 +14,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices import Gaussian, MeanSquaredError, Multinomial, Observed, Plain
+from isthmus.choices.parameters import Parameters
+from isthmus.choices.registry import Choice, Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
-from isthmus.estimators.fitting import AUTO, refuse
+from isthmus.estimators.fitting import AUTO, CHOICES, refuse
 from isthmus.exceptions import DataError, FitWarning
 from isthmus.files.model_file import State, write_state
 from isthmus.tasks.recommendation import keeping
@@ -45,7 +47,7 @@ BLOCK_BYTES = 16 * 2**20
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Recommender(LogKeeping, Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Recommends items from who had what, also to people it has never seen, by their history.
 
     ::
@@ -121,6 +123,7 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
     random_state: Any = None
     verbose: int | bool = 0
 
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = CHOICES
     rules: ClassVar[Mapping[str, Rule]] = {
         "feedback": OneOf(("implicit", "explicit")),
         "positive_from": either(Number(), OneOf(("auto", None))),
@@ -209,14 +212,13 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
         batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, batch)) if self.batch_size == "auto" else self.batch_size
         epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, STEPS_WANTED // -(-n_rows // int(batch))))
         epochs = FEWEST_EPOCHS if self._rates else epochs
-        code = Plain() if self._rates else Gaussian(0.2, warm_up=0.5)
-        loss = Observed(MeanSquaredError(activation=None)) if self._rates else Multinomial()
+        usual = self._usual_choices()
         return Autoencoder(
             self.code_size,
             network=self.network,
-            code=code if is_auto(self.code) else self.code,
+            code=usual["code"] if is_auto(self.code) else self.code,
             corruption=self.corruption,
-            loss=loss if is_auto(self.loss) else self.loss,
+            loss=usual["loss"] if is_auto(self.loss) else self.loss,
             scaling="none",
             max_epochs=epochs if self.max_epochs == "auto" else self.max_epochs,
             batch_size=int(batch),
@@ -225,6 +227,16 @@ class Recommender(LogKeeping, BaseEstimator):  # type: ignore[misc]  # scikit-le
             random_state=self.random_state,
             verbose=self.verbose,
         )
+
+    def _usual_choices(self) -> dict[str, Choice]:
+        """What ``"auto"`` stands for."""
+        if self._rates:
+            return {"code": Plain(), "loss": Observed(MeanSquaredError(activation=None))}
+        return {"code": Gaussian(0.2, warm_up=0.5), "loss": Multinomial()}
+
+    def _member_to_set(self, name: str, value: Any) -> Any:
+        """The choice whose parameter is about to be set; ``"auto"`` becomes what it stands for."""
+        return super()._member_to_set(name, self._usual_choices().get(name, value) if is_auto(value) else value)
 
     def _train(self, work: Callable[[], object]) -> None:
         with warnings.catch_warnings():

@@ -1,0 +1,28 @@
+"""Names that people type: one spelling for many, and the nearest known name for a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def folded(name: str) -> str:
+    """A name without case, spaces, hyphens and underscores, in which spellings of one name agree.
+
+    >>> folded("Leaky_ReLU") == folded("leaky-relu")
+    True
+    """
+    return name.casefold().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def unknown(noun: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a wrong name: what is known, and the nearest.
+
+    >>> unknown("corruption", "maskin", ["gaussian-noise", "masking"])
+    "Unknown corruption 'maskin'; did you mean 'masking'? Known: gaussian-noise, masking."
+    """
+    known = list(known)
+    by_folded = {folded(candidate): candidate for candidate in known}
+    near = difflib.get_close_matches(folded(name), by_folded, n=1, cutoff=0.5)
+    hint = f"; did you mean {by_folded[near[0]]!r}?" if near else "."
+    return f"Unknown {noun} {name!r}{hint} Known: {', '.join(known)}."

@@ -1,0 +1,138 @@
+"""Parameters of estimators and choices: hints for names of other libraries, and names that reach into a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from isthmus.choices.names import unknown
+
+_MEANT = {
+    "code_size": "latent_dim latent_size latent_dims n_latent z_dim encoding_dim embedding_dim embedding_size code_dim "
+    "bottleneck bottleneck_size n_components n_factors",
+    "max_epochs": "epochs epoch n_epochs num_epochs nb_epoch epoch_num max_iter n_iter",
+    "network=(128, 64)": "hidden_layer_sizes hidden_sizes hidden_dims hidden_dim hidden_units hidden_layers layers "
+    "hidden_neurons hidden_neuron_list encoder_layers intermediate_dim",
+    "network=Dense(activation='relu')": "activation activations hidden_activation hidden_activation_name",
+    "network=Convolutional(…)": "filters kernel_size n_filters channels",
+    "learning_rate": "lr learning_rate_init eta step_size",
+    "batch_size": "batchsize batch minibatch_size",
+    "random_state": "seed random_seed rng",
+    "early_stopping": "patience n_iter_no_change",
+    "validation_fraction": "validation_split val_split val_fraction validation_size",
+    "corruption": "noise noise_factor noise_level noise_scale dropout dropout_rate",
+    "penalty": "sparsity regularizer activity_regularizer l1 l2 l1_reg l2_reg weight_decay",
+    "code=Gaussian(beta=…)": "beta kl_weight capacity",
+    "threshold": "contamination",
+    "loss": "criterion loss_fn loss_function",
+    "optimizer": "optim optimizer_name solver",
+    "scaling": "normalize standardize preprocessing scaler",
+    "device": "gpu cuda use_gpu",
+    "encoder": "autoencoder model base_estimator estimator",
+}
+_HINTS = {name: right for right, names in _MEANT.items() for name in names.split()}
+"""What a parameter of Keras, scikit-learn, skorch or PyOD is called here."""
+
+_VERBS = {
+    "encode": ("transform",),
+    "decode": ("inverse_transform",),
+    "predict": ("reconstruct", "transform"),
+    "forward": ("reconstruct",),
+    "evaluate": ("score",),
+    "generate": ("sample",),
+    "impute": ("transform",),
+    "score_sample": ("score_samples",),
+    "reconstruction_loss": ("reconstruction_error",),
+    "train": ("fit",),
+    "compile": ("fit",),
+}
+"""What other libraries call a method, and what it is called here."""
+
+
+def hint_for(name: str, known: Iterable[str]) -> str | None:
+    """What a name of another library is called here, if a parameter of the known ones does the same.
+
+    >>> hint_for("epochs", ["code_size", "max_epochs"]), hint_for("epochs", ["code_size"])
+    ('max_epochs', None)
+    """
+    right = _HINTS.get(name.casefold())
+    return right if right is not None and right.partition("=")[0] in known else None
+
+
+def unknown_parameter(owner: type, name: str, known: Iterable[str]) -> str:
+    """The sentence for a parameter that there is not.
+
+    >>> unknown_parameter(int, "epochs", ["max_epochs"])
+    "Unknown parameter of int 'epochs'; use max_epochs. Known: max_epochs."
+    """
+    known = list(known)
+    hint = hint_for(name, known)
+    if hint is None:
+        return unknown(f"parameter of {owner.__name__}", name, known)
+    return f"Unknown parameter of {owner.__name__} {name!r}; use {hint}. Known: {', '.join(known)}."
+
+
+class Parameters:
+    """Mixed into every estimator and choice, before scikit-learn's ``BaseEstimator``.
+
+    A wrong keyword of the constructor is a `TypeError` that names the right one. Names such as ``corruption__scale``
+    reach into a choice, also where it was given by its name.
+    """
+
+    choice_registries: ClassVar[Mapping[str, Any]] = {}
+    """The registry of each parameter that holds a choice."""
+
+    def __new__(cls, *_: Any, **named: Any) -> Self:
+        """Refuse wrong keywords before the constructor does, whose error has no hint."""
+        wrong = [name for name in named if name not in cls._get_param_names()]  # type: ignore[attr-defined]
+        if wrong:
+            hints = {name: hint_for(name, cls._get_param_names()) for name in wrong}  # type: ignore[attr-defined]
+            texts = [f"{name!r}" + (f" (use {hint})" if hint else "") for name, hint in hints.items()]
+            plural = "an unexpected keyword argument" if len(wrong) == 1 else "unexpected keyword arguments"
+            known = ", ".join(cls._get_param_names())  # type: ignore[attr-defined]
+            raise TypeError(f"{cls.__name__}() got {plural} {', '.join(texts)}. Known: {known or 'none'}.")
+        return super().__new__(cls)
+
+    if not TYPE_CHECKING:  # type checkers would take every attribute to be there
+
+        def __getattr__(self, name: str) -> Any:
+            """Name the verb that other libraries call otherwise; one thing has one name here."""
+            right = next((verb for verb in _VERBS.get(name, ()) if hasattr(type(self), verb)), None)
+            if right is not None and not hasattr(type(self), name):
+                raise AttributeError(f"{type(self).__name__} has no {name!r}; use {right!r}.", name=name, obj=self)
+            return object.__getattribute__(self, name)  # the error as it was
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``corruption__scale=0.3`` reaches into a choice, also one given by its name.
+
+        A fitted model answers as before until it is fitted again.
+        """
+        for key in list(params):
+            name, _, inner = key.partition("__")
+            _refuse_unknown(self, name)
+            if inner:
+                params[name] = self._member_to_set(name, params.get(name, getattr(self, name)))
+                _refuse_unknown(params[name], inner.partition("__")[0])
+        super().set_params(**params)  # type: ignore[misc]  # scikit-learn has no types
+        return self
+
+    def _member_to_set(self, name: str, value: Any) -> Any:
+        """The object whose parameter is about to be set; a name becomes its member."""
+        if hasattr(value, "set_params"):
+            return value
+        registry = self.choice_registries.get(name)
+        if registry is None or value is None or (is_auto(value) and "auto" not in registry.members):
+            such = "" if registry is None else f"; choose a member first, such as {name}={registry.names()[0]!r}"
+            raise ValueError(f"{name}={value!r} has no parameters to set{such}.")
+        return registry.resolve(value)
+
+
+def is_auto(value: Any) -> bool:
+    """Whether a parameter was left to the library."""
+    return isinstance(value, str) and value == "auto"
+
+
+def _refuse_unknown(owner: Any, name: str) -> None:
+    known = list(owner.get_params(deep=False))
+    if name not in known:
+        raise ValueError(unknown_parameter(type(owner), name, known))

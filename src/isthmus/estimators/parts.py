@@ -1,0 +1,208 @@
+"""The fitted encoder and decoder as plain PyTorch modules, and their weights in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.choices import Modules
+from isthmus.choices.modules import plain
+from isthmus.data import Scaling
+from isthmus.training import Objective
+
+PARTS = ("encoder", "code", "decoder")
+PROBED_OUTPUTS = 256
+"""Outputs of a probe that are kept, at most: a file holds one row of them."""
+
+
+class FittedEncoder(nn.Module):
+    """Rows to codes, without randomness: (n, *feature_shape) → (n, code_size); `Autoencoder.encoder_` makes it.
+
+    It takes rows in the units of the training data, flat or in their shape, and scales them itself. Its parameters are
+    the model's own: what trains them changes the model.
+
+    Parameters
+    ----------
+    objective, scaling
+        Of the fitted model.
+    """
+
+    def __init__(self, objective: Objective, scaling: Scaling) -> None:
+        super().__init__()
+        self.encoder, self.code, self.scaling = objective.encoder, objective.code, scaling
+        self.n_conditions, self.admits_missing = objective.context.n_conditions, objective.choices.loss.admits_missing
+
+    @property
+    def network(self) -> nn.Module:
+        """The encoder alone, from scaled rows; a user's own module as it was given, with trained weights."""
+        return plain(self.encoder)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Codes; ``y``, (n,) int64, is the place of each row's label in ``classes_``, for a conditional model."""
+        scaled = self.scaling.apply(x.flatten(1).to(_dtype_of(self.encoder)))
+        scaled = scaled.nan_to_num() if self.admits_missing else scaled
+        codes: Tensor = self.code.deterministic(self.encoder(_with_labels(scaled, y, self.n_conditions)))
+        return codes
+
+
+class FittedDecoder(nn.Module):
+    """Codes to rows: (n, code_size) → (n, *feature_shape), in the units of the training data, as floating numbers.
+
+    `Autoencoder.decoder_` makes it; its parameters are the model's own.
+
+    Parameters
+    ----------
+    objective, scaling
+        Of the fitted model.
+    """
+
+    def __init__(self, objective: Objective, scaling: Scaling) -> None:
+        super().__init__()
+        self.decoder, self.scaling, self.loss = objective.decoder, scaling, objective.choices.loss
+        self.n_conditions, self.feature_shape = objective.context.n_conditions, objective.context.feature_shape
+
+    @property
+    def network(self) -> nn.Module:
+        """The decoder alone; a user's own module as it was given, with trained weights."""
+        return plain(self.decoder)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Rows; ``y`` as for the encoder."""
+        output = self.decoder(_with_labels(z.to(_dtype_of(self.decoder)), y, self.n_conditions))
+        rows: Tensor = self.scaling.invert(self.loss.link(output))
+        return rows.reshape(len(z), *self.feature_shape)
+
+
+def _dtype_of(module: nn.Module) -> torch.dtype:
+    return next((parameter.dtype for parameter in module.parameters()), torch.float32)
+
+
+def _with_labels(rows: Tensor, y: Tensor | None, n_conditions: int) -> Tensor:
+    if (y is None) == bool(n_conditions):
+        needed = "needs the place of each row's label in classes_ as y" if n_conditions else "takes no y"
+        raise ValueError(f"The model is {'' if n_conditions else 'not '}conditional and {needed}.")
+    return rows if y is None else torch.cat([rows, functional.one_hot(y, n_conditions).to(rows)], dim=1)
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+
+def state_dict(objective: Objective) -> dict[str, Tensor]:
+    """A copy of all weights by name; those of a user's own modules have the names they have there."""
+    return {
+        f"{part}.{name}": tensor.detach().clone()
+        for part in PARTS
+        for name, tensor in plain(getattr(objective, part)).state_dict().items()
+    }
+
+
+@torch.no_grad()
+def load_state_dict(objective: Objective, state: Mapping[str, Tensor]) -> None:
+    """The inverse of `state_dict`; nothing is changed unless all names and shapes are right.
+
+    Raises
+    ------
+    ValueError
+        Names are missing or unknown, or shapes differ; the first few are told.
+    """
+    own = {
+        f"{part}.{name}": tensor
+        for part in PARTS
+        for name, tensor in plain(getattr(objective, part)).state_dict(keep_vars=True).items()
+    }
+    wrong = [f"{name} is missing" for name in own if name not in state]
+    wrong += [f"{name} is unknown" for name in state if name not in own]
+    wrong += [
+        f"{name} has shape {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"The weights do not fit the model: {'; '.join(wrong[:3])}{more}. Give what state_dict() of a model with "
+            "the same network gives."
+        )
+    for name, tensor in own.items():
+        tensor.copy_(state[name])
+
+
+# -- what a model has in PyTorch ---------------------------------------------------------------------------------------
+
+
+class InPyTorch:
+    """The fitted networks of a model for code in plain PyTorch."""
+
+    @property
+    def encoder_(self: Any) -> FittedEncoder:
+        """The fitted encoder as an ``nn.Module``, from rows in your units to codes; it shares the model's weights."""
+        check_is_fitted(self, "objective_")
+        return FittedEncoder(self.objective_, self.scaling_)
+
+    @property
+    def decoder_(self: Any) -> FittedDecoder:
+        """The fitted decoder as an ``nn.Module``, from codes to rows in your units; it shares the model's weights."""
+        check_is_fitted(self, "objective_")
+        return FittedDecoder(self.objective_, self.scaling_)
+
+    def state_dict(self: Any) -> dict[str, Tensor]:
+        """A copy of the weights: ``"encoder.…"``, ``"code.…"`` and ``"decoder.…"``, the rest as the modules name them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from isthmus import Autoencoder
+        >>> X = np.random.default_rng(0).random((50, 6))
+        >>> model = Autoencoder(2, network=(), max_epochs=1, random_state=0).fit(X)
+        >>> {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name.startswith("encoder")}
+        {'encoder.0.weight': (2, 6), 'encoder.0.bias': (2,)}
+        """
+        check_is_fitted(self, "objective_")
+        return state_dict(self.objective_)
+
+    def load_state_dict(self: Any, state: Mapping[str, Tensor]) -> Any:
+        """Take weights into the fitted model, as `state_dict` gives them; the scaling stays.
+
+        Raises
+        ------
+        ValueError
+            Names or shapes differ; nothing is changed then.
+        """
+        check_is_fitted(self, "objective_")
+        load_state_dict(self.objective_, state)
+        return self
+
+
+# -- the same modules again --------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def probe(objective: Objective) -> np.ndarray | None:
+    """What modules of the user's own make of one row, by which a file knows them again; None for other networks.
+
+    The code of a row of fixed random numbers and some outputs, since weights alone also fit modules of another forward.
+    """
+    if not isinstance(objective.choices.network, Modules):
+        return None
+    row = np.random.default_rng(0).random((1, objective.context.encoder_width), dtype=np.float32)
+    x = torch.from_numpy(row).to(next(objective.parameters()))
+    was_training = objective.training
+    objective.eval()
+    answers: list[Any] = [objective.encode(x)[0], objective.reconstruct(x)[0]]
+    objective.train(was_training)
+    code, outputs = (answer.double().cpu().numpy() for answer in answers)
+    places = np.linspace(0, len(outputs) - 1, min(len(outputs), PROBED_OUTPUTS)).round().astype(int)
+    return np.concatenate([code, outputs[places]])
+
+
+def agrees(found: np.ndarray | None, kept: np.ndarray) -> bool:
+    """Whether two probes are of one network, on whatever machine; the largest number is the measure."""
+    if found is None or found.shape != kept.shape:
+        return False
+    return bool(np.allclose(found, kept, atol=1e-3 * max(1.0, float(np.abs(kept).max())), rtol=0.0))
