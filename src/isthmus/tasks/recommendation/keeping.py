@@ -12,7 +12,9 @@ from isthmus.estimators import persistence
 from isthmus.files.model_file import State
 from isthmus.tasks.recommendation.biases import Biases
 from isthmus.tasks.recommendation.factors import Factors
-from isthmus.tasks.recommendation.interactions import Interactions, as_names
+from isthmus.tasks.recommendation.identifiers import as_names
+from isthmus.tasks.recommendation.interactions import Interactions
+from isthmus.tasks.recommendation.liking import Liking
 from isthmus.tasks.recommendation.names import array_to_names, names_to_array
 from isthmus.tasks.recommendation.shallow import ShallowPath
 
@@ -70,7 +72,10 @@ def to_state(model: Any) -> State:
         "params": persistence.encode(model.get_params(deep=False)),
         "deep": {"kind": inner.kind, "values": inner.values},
         "rated": model.log_.rated,
-        "rating_range": list(model.rating_range_),
+        "rating_range": None if model.rating_range_ is None else list(model.rating_range_),
+        "feedback": model.feedback_,
+        "path_weight": model.path_weight_,
+        "values_are": model.liking_.values,
         "positive_from": model.positive_from_,
         "mean": None if model.biases_ is None else model.biases_.mean,
         "noise": None if model.factors_ is None else model.factors_.noise,
@@ -87,7 +92,9 @@ def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
     inner = State(values["deep"]["kind"], values["deep"]["values"], deep)
     model.model_ = persistence.from_state(inner, network=network, device=device)
     model.history_ = model.model_.history_
-    model.rating_range_, model.positive_from_ = tuple(values["rating_range"]), values["positive_from"]
+    model.rating_range_ = None if values["rating_range"] is None else tuple(values["rating_range"])
+    model.feedback_, model.path_weight_ = values["feedback"], float(values["path_weight"])
+    model.liking_ = Liking(values["values_are"], values["positive_from"])
     users, items = (array_to_names(arrays[name]) for name in ("users", "items"))
     parts = tuple(arrays[f"log.{name}"] for name in ("data", "indices", "indptr"))
     matrix = scipy.sparse.csr_array(parts, (len(users), len(items)))
