@@ -80,11 +80,11 @@ def test_a_history_gets_the_list_of_a_user_who_has_it(model: Recommender) -> Non
 
 def test_batches_give_what_single_calls_give(model: Recommender) -> None:
     users = ["u3", "u0"]
-    for answer, user in zip(model.recommend_batch(4, users=users), users, strict=True):
+    for answer, user in zip(model.recommend_batch(users, 4), users, strict=True):
         assert answer.items.tolist() == model.recommend(user, 4).items.tolist()
     rows = model.rank(model.log_, 4)
     assert model.items_[rows[model.users_.tolist().index("u3")]].tolist() == model.recommend("u3", 4).items.tolist()
-    assert len(model.recommend_batch(1)) == 60
+    assert len(model.recommend_batch(n=1)) == 60
 
 
 def test_an_empty_history_is_answered_by_popularity_and_said_so(model: Recommender) -> None:

@@ -132,7 +132,7 @@ def score_of(recommender: Any, interactions: Any) -> float:
     matrix = recommender._reader("ignore").read(log).matrix
     seen = recommender.log_.matrix[rows.clip(min=0)].multiply((rows >= 0)[:, None]).tocsr()
     new = _without(matrix, seen)
-    fresh = np.diff(recommender._positives(new).indptr) > 0
+    fresh = (rows >= 0) & (np.diff(recommender._positives(new).indptr) > 0)
     own = leave_out(
         Interactions(matrix, np.arange(len(rows)), np.arange(matrix.shape[1]), rated=log.rated), random_state=0
     )

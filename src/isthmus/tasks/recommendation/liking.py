@@ -109,7 +109,7 @@ def are_ratings(values: np.ndarray) -> bool:
     on_grid = np.allclose(levels * GRID, np.rint(levels * GRID), atol=1e-3)
     if not on_grid or levels[-1] > HIGHEST_STARS:
         return bool(on_grid and levels[-1] in POINT_SCALES and np.median(values) > levels[-1] / 4)
-    whole = levels[0] == 1 and np.all(levels == np.rint(levels))
+    whole = levels[0] == 1 and levels[1] == 2 and np.all(levels == np.rint(levels))
     return not (whole and np.all(np.diff(sizes) < 0) and sizes[0] >= 2 * sizes[-1])
 
 

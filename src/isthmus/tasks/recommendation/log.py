@@ -57,7 +57,7 @@ class LogKeeping:
     @property
     def _rates(self) -> bool:
         """Whether ratings were learned; what `fit` saw, whatever the parameter says now."""
-        return self.feedback_ == "explicit"
+        return bool(getattr(self, "feedback_", self.feedback) == "explicit")
 
     @property
     def positive_from_(self) -> float | None:
@@ -137,7 +137,8 @@ class LogKeeping:
         """What names look like, where the one asked for is of another type."""
         if not len(self.users_) or type(user) in self.log_.user_index.kinds:
             return ""
-        return f"Names of users are like {self.users_[0]!r} ({type(self.users_.tolist()[0]).__name__})."
+        first = self.users_[:1].tolist()[0]
+        return f"Names of users are like {first!r} ({type(first).__name__})."
 
     def _rows(self, users: Any) -> np.ndarray:
         """The rows of users of the log: their names, or a boolean mask of all; None: all."""

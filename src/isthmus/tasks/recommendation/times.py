@@ -79,6 +79,8 @@ def _moment(value: Any, row: int, name: Hashable) -> np.datetime64:
         return np.datetime64(found.replace(tzinfo=None), "us")
     if isinstance(found, dt.date):
         return np.datetime64(found, "us")
+    if isinstance(found, np.datetime64):
+        return np.datetime64(found.astype(MICROSECONDS).item(), "us")
     raise DataError(
         f"The column {name!r} is neither numbers nor dates: row {row} holds {value!r}. ISO texts such as "
         "2020-01-31 or 2020-01-31T12:00:00Z are read; convert others first, such as with pandas.to_datetime(…, "
