@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import scipy.sparse
 import torch
+from sklearn.exceptions import NotFittedError
 
 import isthmus
 from isthmus import (
@@ -345,6 +346,7 @@ def test_zones_are_compared_as_moments() -> None:
         ([1.0, np.nan, 2, 3], "'time' has 1 times that are missing or infinite, the first at row 1"),
         ([DAYS[0], pd.NaT, DAYS[1], DAYS[2]], "'time' has 1 times that are missing or infinite, the first at row 1"),
         (["2020-01-01", None, "2020-01-02", "2020-01-02"], "1 times that are missing"),
+        (np.array([1577836800, None, 3, 4], object), "1 times that are missing or infinite, the first at row 1"),
         (["01/02/2020"] * 4, "neither numbers nor dates: row 0 holds '01/02/2020'"),
         ([True] * 4, "neither numbers nor dates"),
         ([1577836800, 1577836800000, 1577836801, 1577836802], "seconds in 3 rows and milliseconds in 1"),
@@ -428,6 +430,18 @@ def test_a_grid_search_takes_the_recommender(form: str) -> None:
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+def test_what_cannot_be_evaluated_is_refused() -> None:
+    model, split = Recommender(**TINY).fit(answers(0, 1)), leave_out(answers(0, 1), random_state=0)
+    with pytest.raises(TypeError, match="held_out is a DataFrame, but a HeldOut is needed"):
+        evaluate_recommender(model, answers(0, 1))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"metrics is the text 'ndcg@5'; give a list: \['ndcg@5'\]"):
+        evaluate_recommender(model, split, "ndcg@5")
+    with pytest.raises(NotFittedError):
+        evaluate_recommender(Recommender(), split)
+    with pytest.raises(TypeError, match=r"not computed yet; give data.collect\(\)"):
+        read_interactions(pl.LazyFrame({"user": [1], "item": [1]}))
+
+
 def test_nothing_held_out_is_an_error_and_means_are_nan_without_a_warning() -> None:
     model = Recommender(**TINY).fit(answers(0, 1))
     nothing = leave_out(scipy.sparse.csr_array(np.eye(12)), random_state=0)
@@ -448,3 +462,15 @@ def test_parameters_changed_after_fit_change_no_answer(tmp_path: Path) -> None:
     loaded = isthmus.load(model.save(tmp_path / "r.safetensors"))
     np.testing.assert_array_equal(loaded.recommend(history=LEFT[:2]).scores, wanted)
     assert loaded.get_params()["feedback"] == "explicit"
+
+
+def test_files_of_the_first_release_are_read(tmp_path: Path) -> None:
+    model = Recommender(**TINY).fit(answers(1, 5))
+    state = isthmus.files.read_state(model.save(tmp_path / "new.safetensors"))
+    values = {
+        name: value for name, value in state.values.items() if name not in ("feedback", "path_weight", "values_are")
+    }
+    old = isthmus.files.State(state.kind, values | {"rating_range": [1.0, 5.0]}, state.arrays)
+    loaded = isthmus.load(isthmus.files.write_state(tmp_path / "old.safetensors", old))
+    np.testing.assert_array_equal(loaded.recommend(3).scores, model.recommend(3).scores)
+    assert loaded.summary() == model.summary()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from sklearn.utils.validation import check_is_fitted
 
 from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation.interactions import Interactions, read_interactions
@@ -63,6 +64,14 @@ def evaluate_recommender(
     >>> 0 <= evaluate_recommender(model, split, ["recall@5"]).mean("recall@5") <= 1
     True
     """
+    check_is_fitted(recommender, "model_")
+    if not hasattr(held_out, "given") or not hasattr(held_out, "held"):
+        raise TypeError(
+            f"held_out is a {type(held_out).__name__}, but a HeldOut is needed: hold out with leave_out or another "
+            "protocol, or give HeldOut(given, held)."
+        )
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is the text {metrics!r}; give a list: [{metrics!r}].")
     ranked = [name for name in metrics if name != "rmse"]
     places = [parse_metric(name)[1] for name in ranked]
     if "rmse" in metrics and recommender.feedback_ != "explicit":

@@ -127,6 +127,8 @@ def read_interactions(data: Any, *, users: Any = None, items: Any = None) -> Int
         return _checked(data)
     if scipy.sparse.issparse(data):
         return _from_matrix(data, users, items)
+    if hasattr(data, "collect_schema") and not hasattr(data, "to_numpy"):
+        raise TypeError("The interactions are a frame that is not computed yet; give data.collect().")
     if not hasattr(data, "columns"):
         raise TypeError(
             f"The interactions are a {type(data).__name__}, but a frame with the columns user and item or a scipy CSR "

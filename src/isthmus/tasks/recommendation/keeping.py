@@ -92,9 +92,12 @@ def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
     inner = State(values["deep"]["kind"], values["deep"]["values"], deep)
     model.model_ = persistence.from_state(inner, network=network, device=device)
     model.history_ = model.model_.history_
-    model.rating_range_ = None if values["rating_range"] is None else tuple(values["rating_range"])
-    model.feedback_, model.path_weight_ = values["feedback"], float(values["path_weight"])
-    model.liking_ = Liking(values["values_are"], values["positive_from"])
+    bounds, least = values["rating_range"], values["positive_from"]
+    model.rating_range_ = None if bounds is None else tuple(bounds)
+    # files of isthmus 0.1 have neither of these three, and learned with what the parameters said
+    model.feedback_ = values.get("feedback", params["feedback"])
+    model.path_weight_ = float(values.get("path_weight", model._path_weight()))  # noqa: SLF001
+    model.liking_ = Liking(values.get("values_are", "ones" if least is None else "ratings"), least)
     users, items = (array_to_names(arrays[name]) for name in ("users", "items"))
     parts = tuple(arrays[f"log.{name}"] for name in ("data", "indices", "indptr"))
     matrix = scipy.sparse.csr_array(parts, (len(users), len(items)))

@@ -168,8 +168,7 @@ class Recommender(Answering, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         self.liking_ = self._learn_liking(log)
         self.titles_: dict[Hashable, str] = named
         self._keep(log)
-        usual = PATH_BESIDE_RATINGS if self._rates else PATH_BESIDE_LOGITS
-        self.path_weight_ = usual if is_auto(self.shallow_weight) else float(self.shallow_weight)
+        self.path_weight_ = self._path_weight()
         known = self._positives(self.log_.matrix)
         rows = np.flatnonzero(np.diff(known.indptr) > 0)
         if len(rows) < 2:
@@ -287,6 +286,11 @@ class Recommender(Answering, BaseEstimator):  # type: ignore[misc]  # scikit-lea
                 "interactions that count": int(self._positives(self.log_.matrix).nnz),
             }
         return facts | ({"titles": len(self.titles_)} if self.titles_ else {})
+
+    def _path_weight(self) -> float:
+        """What the parameter ``shallow_weight`` stands for."""
+        usual = PATH_BESIDE_RATINGS if self._rates else PATH_BESIDE_LOGITS
+        return usual if is_auto(self.shallow_weight) else float(self.shallow_weight)
 
     def _train(self, work: Callable[[], object]) -> None:
         with warnings.catch_warnings():

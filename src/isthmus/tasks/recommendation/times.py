@@ -39,8 +39,8 @@ def read_times(values: np.ndarray, name: Hashable) -> np.ndarray:
     >>> read_times(np.array(["2020-01-01", "2020-01-01T00:00:00+01:00"]), "time").tolist()
     [datetime.datetime(2020, 1, 1, 0, 0), datetime.datetime(2019, 12, 31, 23, 0)]
     """
-    if values.dtype.kind == "O" and all(_is_number(value) for value in values.tolist()):
-        values = np.asarray([float(value) if isinstance(value, float) else int(value) for value in values.tolist()])
+    if values.dtype.kind == "O":
+        values = _numbers_of(values)
     if values.dtype.kind in "OUT":
         values = np.asarray([_moment(value, row, name) for row, value in enumerate(values.tolist())], MICROSECONDS)
     if values.dtype.kind not in "iufMm":
@@ -59,8 +59,13 @@ def read_times(values: np.ndarray, name: Hashable) -> np.ndarray:
     return values.copy()
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def _numbers_of(values: np.ndarray) -> np.ndarray:
+    """Objects that are numbers as an array of them, missing ones as NaN; all else as it is."""
+    listed = [None if is_missing(value) else value for value in values.tolist()]
+    known = [value for value in listed if value is not None]
+    if not known or not all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in known):
+        return values
+    return np.asarray(known if len(known) == len(listed) else [np.nan if value is None else value for value in listed])
 
 
 def _moment(value: Any, row: int, name: Hashable) -> np.datetime64:
