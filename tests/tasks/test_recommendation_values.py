@@ -200,6 +200,8 @@ def test_similar_users_are_of_one_kind() -> None:
     assert (np.diff(near.scores) <= 0).all()
     asked = model.similar_users(history=LEFT[:3], n=5)
     assert (asked.items % 2 == 0).mean() >= 0.8
+    model.partial_fit(pd.DataFrame({"user": ["twin"], "item": ["A"], "rating": [1]}))
+    assert "twin" in model.similar_users(history=["A"], n=3).items
     nobody = model.similar_users(history=[])
     assert (len(nobody), nobody.by_popularity) == (0, True)
 

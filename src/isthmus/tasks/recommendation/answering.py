@@ -348,7 +348,9 @@ class Answering(LogKeeping):
         check_is_fitted(self, "model_")
         row = np.asarray([-1 if history is not None else self._row(user)])
         query = self.user_embeddings(histories=[history]) if history is not None else self.user_embeddings([user])
-        codes = self.user_embeddings()
+        if "_user_codes" not in self.__dict__:  # kept, as every call needs all of them
+            self.__dict__["_user_codes"] = self.user_embeddings()
+        codes = self.__dict__["_user_codes"]
         known = np.flatnonzero(codes.any(axis=1)) if query.any() else np.empty(0, np.int64)
         others, cosines = _others(codes, query, known, row, at_least_one(n))[0]
         return Recommendations(self.users_[others], cosines, not query.any())
@@ -399,7 +401,8 @@ def _others(
     """The numbers and cosines of the nearest of some rows for each query, without the query's own place."""
     if not len(among):
         return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in places]
-    found, cosines = nearest(vectors[among], queries, n + 1)
+    whole = len(among) == len(vectors)  # spares a copy of all vectors
+    found, cosines = nearest(vectors if whole else vectors[among], queries, n + 1)
     numbers = among[found]
     kept = [numbers[row] != place for row, place in enumerate(places)]
     return [(numbers[row][keep][:n], cosines[row][keep][:n]) for row, keep in enumerate(kept)]

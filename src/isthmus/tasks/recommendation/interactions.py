@@ -150,7 +150,8 @@ def _checked(log: Interactions) -> Interactions:
     _refuse_bad_ratings(matrix.data, "The matrix")
     users, items = _names(log.users, matrix.shape[0], "users"), _names(log.items, matrix.shape[1], "items")
     times = None if log.times is None else np.asarray(log.times)[order.data]
-    return replace(log, matrix=matrix, users=users, items=items, times=times)
+    rated = log.rated or bool((matrix.data != 1).any())
+    return replace(log, matrix=matrix, users=users, items=items, times=times, rated=rated)
 
 
 def own_matrix(data: Any) -> Any:

@@ -309,7 +309,8 @@ class Recommender(Answering, BaseEstimator):  # type: ignore[misc]  # scikit-lea
                 rest = self.biases_.residuals(known)
                 self.path_ = solve_shallow(rest, ridge=RATINGS_RIDGE, dropout=0.0, balance=0.0)
                 self.factors_ = learn_factors(rest)
-        self.__dict__.pop("_embeddings", None)
+        for made_from_these in ("_embeddings", "_user_codes"):
+            self.__dict__.pop(made_from_these, None)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
