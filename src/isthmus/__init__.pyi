@@ -56,6 +56,7 @@ from .estimators import choices_by_parameter as choices_by_parameter
 from .estimators import find_kind as find_kind
 from .estimators import fit_many as fit_many
 from .estimators import load as load
+from .exceptions import ConversionWarning as ConversionWarning
 from .exceptions import DataError as DataError
 from .exceptions import DivergenceError as DivergenceError
 from .exceptions import DivergenceWarning as DivergenceWarning

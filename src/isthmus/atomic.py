@@ -4,71 +4,151 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import re
+import secrets
+import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from isthmus.exceptions import OutputError
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How libraries written in Rust, such as safetensors, tell the number of a system error in their own exceptions."""
 
 
 @contextmanager
 def atomic(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well the file there takes the name of `path`.
 
-    When the block raises, the temporary file goes and an old file at `path` stays as it was.
+    When the block raises, the temporary file goes and an old file at `path` stays as it was. A file that is replaced
+    keeps its permissions, a new one gets the usual ones. Where `path` is a symbolic link, the file it points to is
+    replaced and the link stays.
 
     Raises
     ------
     OutputError
-        The file is there and may not be replaced, the folder is missing or cannot be written, or the disk is full.
+        The file is there and may not be replaced, the folder is missing or cannot be written, the disk is full, or the
+        file is larger than the process may write.
     """
-    path = Path(path)
     check_writable(path, overwrite=overwrite)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    target = _target(Path(path))
+    _sweep(target.parent)
+    temporary = _create_beside(target)
     try:
         yield temporary
-        _commit(temporary, path)
+        _commit(temporary, target)
     except OutputError:
         raise
     except Exception as error:
-        if _is_full(error):
-            raise OutputError(
-                f"'{path}' cannot be written: the disk is full; make room or choose another path."
-            ) from None
-        if isinstance(error, OSError) and error.filename in (None, name):
-            raise OutputError(f"'{path}' cannot be written: {error.strerror or error}.") from None
-        raise
+        reason = _reason(error, temporary)
+        if reason is None:
+            raise
+        raise OutputError(f"'{path}' cannot be written: {reason}.") from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _commit(temporary: Path, path: Path) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
+def _target(path: Path) -> Path:
+    """The file that is written: `path`, or what it points to."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _create_beside(target: Path) -> Path:
+    """An empty file in the same folder, so that renaming it is one step.
+
+    The name holds the host and the process, by which `_sweep` knows its like. ``os.open`` lets the system apply the
+    umask; `tempfile.mkstemp` makes files that nobody else can read, and asking for the umask means to set it, which
+    other threads would see.
+    """
+    name = f".{target.stem[:80]}.isthmus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}"
+    temporary = target.with_name(name)
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise OutputError(f"'{target}' cannot be written: {error.strerror or error}.") from None
+    return temporary
+
+
+def _commit(temporary: Path, target: Path) -> None:
+    if target.exists():
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary.replace(target)
+
+
+_TEMPORARY = re.compile(r"\..*\.isthmus-(?P<host>[0-9a-z]+)-(?P<process>\d+)-[0-9a-f]{8}(\.[^.]*)?")
+
+
+def _host() -> str:
+    return re.sub("[^0-9a-z]", "", socket.gethostname().lower()) or "host"
+
+
+def _sweep(folder: Path) -> None:
+    """Delete temporary files that processes of this host left in a folder when they were killed.
+
+    A file of another host stays, because its process cannot be looked up here; so does one whose process number is in
+    use again.
+    """
+    if os.name != "posix":
+        return  # elsewhere there is no harmless way to ask whether a process lives
+    with suppress(OSError), os.scandir(folder) as entries:
+        left = [(entry.path, _TEMPORARY.fullmatch(entry.name)) for entry in entries if entry.name.startswith(".")]
+        for path, match in left:
+            if match is not None and match["host"] == _host() and not _lives(int(match["process"])):
+                Path(path).unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def check_writable(path: str | Path, *, overwrite: bool = True) -> None:
     """Raise an `OutputError` if a file cannot be made at `path`; makes nothing."""
     path = Path(path)
-    if path.is_dir():
+    target = _target(path)
+    if target.is_symlink():
+        raise OutputError(f"'{path}' is a link that leads to itself; remove it or choose another path.")
+    if target.is_dir():
         raise OutputError(f"'{path}' is a folder; give the name of a file in it.")
-    if path.exists() and not overwrite:
+    if target.exists() and not target.is_file():
+        raise OutputError(f"'{path}' is a device or pipe, not a regular file; give the path of a file.")
+    if target.exists() and not overwrite:
         raise OutputError(
             f"'{path}' exists; choose another name, or allow it to be replaced (overwrite=True, --force)."
         )
-    if not path.parent.is_dir():
-        raise OutputError(f"'{path}' cannot be written: there is no folder '{path.parent}'; make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"'{path}' cannot be written: the folder '{path.parent}' is not writable.")
+    if not target.parent.is_dir():
+        raise OutputError(f"'{path}' cannot be written: there is no folder '{target.parent}'; make it first.")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"'{path}' cannot be written: the folder '{target.parent}' is not writable.")
 
 
-def _is_full(error: BaseException) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error)
+_REASONS = {
+    errno.ENOSPC: "the disk is full; make room or choose another path",
+    errno.EDQUOT: "the disk quota is used up; make room or choose another path",
+    errno.EFBIG: "it is larger than this process may write; raise the file-size limit (ulimit -f)",
+    errno.EROFS: "the file system is read-only; choose another path",
+    errno.EIO: "the disk reports an error; choose another path",
+}
+
+
+def _reason(error: Exception, temporary: Path) -> str | None:
+    """Why writing failed, where the system was the cause; None for errors of other kinds, such as in the data."""
+    numbered = _OS_ERROR.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(numbered[1]) if numbered else None
+    if number in _REASONS:
+        return _REASONS[number]
+    by_text = [reason for code, reason in _REASONS.items() if os.strerror(code) in str(error)]
+    if by_text:
+        return by_text[0]
+    if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        return error.strerror or str(error)
+    return None

@@ -7,7 +7,8 @@
     └── DivergenceError (RuntimeError)  training left the finite numbers before anything was learned
     IsthmusWarning (UserWarning)
     ├── InterruptedWarning           training was stopped by the user; the best weights so far are kept
-    └── DivergenceWarning            the loss became NaN or infinite; the best weights so far are kept
+    ├── DivergenceWarning            the loss became NaN or infinite; the best weights so far are kept
+    └── ConversionWarning            images were converted to be read; the text says which and how
 
 Wrong parameters are plain ``ValueError`` and ``TypeError``, an unfitted estimator is scikit-learn's ``NotFittedError``.
 """
@@ -49,3 +50,7 @@ class InterruptedWarning(IsthmusWarning):
 
 class DivergenceWarning(IsthmusWarning):
     """The loss became NaN or infinite; the best weights so far are kept."""
+
+
+class ConversionWarning(IsthmusWarning):
+    """Images were converted to be read as people see them; the text says how many and how."""

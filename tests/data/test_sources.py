@@ -10,16 +10,9 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
 
-from isthmus.data import ArraySource, ImageFolder, MemoryMappedSource, SparseSource, as_source
+from isthmus.data import ArraySource, MemoryMappedSource, SparseSource, as_source
 from isthmus.exceptions import DataError
-
-
-def save_image(path: Path, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
 
 
 @given(arrays.arrays(np.float32, arrays.array_shapes(min_dims=2, max_dims=4, max_side=6)), st.integers(1, 4))
@@ -63,55 +56,7 @@ def test_sparse_rows_are_made_dense_only_where_asked_for() -> None:
     np.testing.assert_array_equal(source.read(np.array([5, 2])), matrix[[5, 2]].toarray())
 
 
-def test_images_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
-    pixels = [save_image(tmp_path / f"{name}.png", (5, 7), seed) for seed, name in enumerate("cab")]
-    source = ImageFolder(tmp_path)
-    assert (source.n_rows, source.feature_shape, source.dtype.name) == (3, (5, 7), "uint8")
-    np.testing.assert_array_equal(source.read(slice(0, 3)), [pixels[1], pixels[2], pixels[0]])
-
-
-def test_one_coloured_image_makes_the_folder_coloured(tmp_path: Path) -> None:
-    save_image(tmp_path / "a.png", (5, 7))
-    save_image(tmp_path / "b.png", (5, 7, 3))
-    assert ImageFolder(tmp_path).feature_shape == (5, 7, 3)
-    assert ImageFolder(tmp_path, mode="L").feature_shape == (5, 7)
-
-
-def test_images_are_resized_where_a_size_is_given(tmp_path: Path) -> None:
-    save_image(tmp_path / "a.png", (5, 7))
-    save_image(tmp_path / "b.png", (9, 9))
-    assert ImageFolder(tmp_path, size=(4, 6)).read(slice(0, 2)).shape == (2, 4, 6)
-
-
-def test_ragged_and_unreadable_images_are_named_and_can_be_skipped(tmp_path: Path) -> None:
-    for name in "abc":
-        save_image(tmp_path / f"{name}.png", (5, 7))
-    save_image(tmp_path / "odd.png", (6, 7))
-    (tmp_path / "torn.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
-    text = r"2 of 5 images .* odd\.png \(6×7\), torn\.png \(unreadable\); most are 5×7.*--skip-bad"
-    with pytest.raises(DataError, match=text):
-        ImageFolder(tmp_path)
-    assert ImageFolder(tmp_path, skip_bad=True).n_rows == 3
-
-
-def test_a_folder_without_images_and_no_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
-        ImageFolder(tmp_path)
-    with pytest.raises(DataError, match="There is no folder"):
-        ImageFolder(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"mode='CMYK' must be 'L' \(grey\), 'RGB' or None"):
-        ImageFolder(tmp_path, mode="CMYK")
-
-
-def test_an_image_that_breaks_after_the_survey_is_named(tmp_path: Path) -> None:
-    save_image(tmp_path / "a.png", (5, 7))
-    source = ImageFolder(tmp_path)
-    (tmp_path / "a.png").write_bytes(b"gone")
-    with pytest.raises(DataError, match=r"a\.png' cannot be decoded"):
-        source.read(slice(0, 1))
-
-
-@pytest.mark.parametrize("shape", [(3,), (2, 2, 2, 2, 2)])
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 2, 2, 2, 2)])
 def test_arrays_of_other_dimensions_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match="is needed; reshape it"):
         ArraySource(np.zeros(shape))

@@ -1,4 +1,4 @@
-"""Convolutional networks for signals and images of any size."""
+"""Convolutional networks for signals, images and volumes of any size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from isthmus.choices.layers import INITIALIZATIONS, Frame, Layers, Stage, ToPicture, ToRow
 from isthmus.choices.networks import NETWORKS, Network, Pair, activation_rule
 from isthmus.choices.registry import Context
-from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, Whole
+from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, Whole, either
 
 LAYER_SETTINGS = (
     "kernel_size",
@@ -23,6 +23,12 @@ LAYER_SETTINGS = (
     "n_residual_blocks",
     "initialization",
 )
+MOST_CHANNELS = 4
+"""Channels of everyday images; where the last axis is longer, the layout of the rows has to be stated."""
+FLAT_IMAGE = 25
+"""Numbers from which flat rows may be images (5×5); shorter ones are signals."""
+SERIES_WIDTH, SERIES_RATIO = 32, 3
+"""Rows of two axes, the shorter of at most 32 and a third of the longer, may be series of several features."""
 
 
 @NETWORKS.register("convolutional")
@@ -30,8 +36,11 @@ LAYER_SETTINGS = (
 class Convolutional(Network):
     """Convolutions that halve the picture level by level, and mirrored ones that double it again.
 
-    Signals (d,) and images (h, w) or (h, w, c) of any size: inside, they are padded with zeros to a multiple of
-    2^levels, and the result is cropped.
+    Signals (l,) or (l, c), images (h, w) or (h, w, c) and volumes (d, h, w) or (d, h, w, c) of any size: inside, they
+    are padded with zeros to a multiple of 2^levels, and the result is cropped.
+
+    A shape that can be read in several ways is never guessed: `fit` raises an error that names the readings and the
+    parameter for each.
 
     ::
 
@@ -59,7 +68,13 @@ class Convolutional(Network):
     hidden_sizes
         Widths of dense layers between the last level and the code, and mirrored after it, with ``head="dense"``.
     dimensions
-        1 for signals (l,) or (l, c), 2 for images; ``"auto"``: 1 for (d,), else 2.
+        1 for signals, 2 for images, 3 for volumes; ``"auto"``: by the shape of a row, 1 for (l,), 2 for (h, w) and
+        (h, w, c) with c <= 4, 3 for (d, h, w, c).
+    image_shape
+        The shape of the image in a flat row, such as ``(28, 28)`` or ``(32, 32, 3)``.
+    channels_first
+        Whether rows are (c, l), (c, h, w) or (c, d, h, w), as in PyTorch. ``"auto"``: channels go last, and a shape
+        that looks like channels first is an error. Reconstructions have the layout of the rows.
     initialization
         As for `Dense`.
 
@@ -82,6 +97,8 @@ class Convolutional(Network):
     head: str = "dense"
     hidden_sizes: tuple[int, ...] = ()
     dimensions: int | str = "auto"
+    image_shape: tuple[int, ...] | None = None
+    channels_first: bool | str = "auto"
     initialization: str = "orthogonal"
 
     rules: ClassVar[Mapping[str, Rule]] = {
@@ -93,7 +110,9 @@ class Convolutional(Network):
         "n_residual_blocks": Whole(0),
         "head": OneOf(("dense", "convolutional")),
         "hidden_sizes": Sizes(),
-        "dimensions": OneOf(("auto", 1, 2)),
+        "dimensions": OneOf(("auto", 1, 2, 3)),
+        "image_shape": either(Sizes(), OneOf((None,))),
+        "channels_first": OneOf(("auto", True, False)),
         "initialization": OneOf(tuple(INITIALIZATIONS)),
     }
 
@@ -106,15 +125,79 @@ class Convolutional(Network):
         return found if found or context is None else self._misfits(context)
 
     def _misfits(self, context: Context) -> list[str]:
-        if self.dimensions == 1 and len(context.feature_shape) > 2:
-            return [f"Convolutional: dimensions=1 is for rows of shape (l,) or (l, c), not {context.feature_shape}."]
-        if self.dimensions == 2 and len(context.feature_shape) < 2:
-            return [f"Convolutional: dimensions=2 needs rows of shape (h, w) or more, not {context.feature_shape}."]
+        wrong = self._wrong_shape(context) or self._ambiguous(context)
+        if wrong:
+            return [f"Convolutional: {wrong}"]
         places = self._frame(context).places
         if self.head == "convolutional" and context.code_size % places:
             text = f"head='convolutional' gives a code of {places} places, but code_size={context.code_size} is no "
             return [f"Convolutional: {text}multiple of {places}; change it, or use head='dense'."]
         return []
+
+    def _wrong_shape(self, context: Context) -> str:
+        """What does not go together, or ""."""
+        shape, rows = self._shape(context), context.feature_shape
+        flat = len(rows) == 1 and math.prod(shape) == context.n_features
+        if self.image_shape is not None and not flat and rows != shape:
+            return (
+                f"image_shape={shape} has {math.prod(shape)} numbers, but rows have the shape {rows}; give the height "
+                "and width (and channels) of the image in a flat row."
+            )
+        n_dimensions, names = (
+            _n_dimensions(self, shape),
+            ("(l,) or (l, c)", "(h, w) or (h, w, c)", "(d, h, w) or (d, h, w, c)"),
+        )
+        if self.channels_first is True and len(shape) != n_dimensions + 1:
+            return f"channels_first=True needs rows with channels, not {shape}; leave it out, or give X[:, None]."
+        if len(shape) not in (n_dimensions, n_dimensions + 1):
+            wanted = names[n_dimensions - 1]
+            return (
+                f"dimensions={n_dimensions} needs rows of shape {wanted}, not {shape}; reshape X or change dimensions."
+            )
+        return ""
+
+    def _ambiguous(self, context: Context) -> str:
+        """A question where the shape of the rows has several readings, or ""."""
+        shape, automatic = self._shape(context), self.dimensions == "auto"
+        if len(shape) == 1 and automatic and self.image_shape is None and shape[0] >= FLAT_IMAGE:
+            side = math.isqrt(shape[0])
+            example = (side, side) if side * side == shape[0] else "(height, width)"
+            return (
+                f"rows of {shape[0]} numbers may be images or signals. For images give network=Convolutional("
+                f"image_shape={example}), with channels (height, width, channels); for signals "
+                "Convolutional(dimensions=1)."
+            )
+        if (
+            self.channels_first == "auto"
+            and len(shape) > 1
+            and _looks_channels_first(shape, _n_dimensions(self, shape))
+        ):
+            axes = f"X.transpose(0, {', '.join(map(str, range(2, len(shape) + 1)))}, 1)"
+            return (
+                f"rows of shape {shape} would be read as {_reading(shape)}. If channels go first, give "
+                f"network=Convolutional(channels_first=True), or {axes}; if the reading is right, channels_first=False"
+                f"{'; for volumes, dimensions=3' if len(shape) == 3 else ''}."
+            )
+        if automatic and self.channels_first == "auto" and len(shape) == 3 and shape[-1] > MOST_CHANNELS:
+            return (
+                f"rows of shape {shape} may be volumes or {_reading(shape)}. Give network=Convolutional(dimensions=3) "
+                "for volumes, or Convolutional(dimensions=2) for images of so many channels."
+            )
+        short, long = min(shape), max(shape)
+        narrow = 1 < short <= SERIES_WIDTH and long >= SERIES_RATIO * short  # one column is the same either way
+        stated = self.image_shape is not None or self.channels_first is True
+        if automatic and len(shape) == 2 and narrow and not stated:
+            first = ", channels_first=True" if shape[0] < shape[1] else ""
+            return (
+                f"rows of shape {shape} may be images of {shape[0]}×{shape[1]} pixels or series of {long} steps with "
+                f"{short} features. Give network=Convolutional(dimensions=2) for images, or "
+                f"Convolutional(dimensions=1{first}) for series."
+            )
+        return ""
+
+    def _shape(self, context: Context) -> tuple[int, ...]:
+        """The shape of what lies in a row."""
+        return context.feature_shape if self.image_shape is None else tuple(map(int, self.image_shape))
 
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
         if output_width % context.n_features == 0:
@@ -126,14 +209,13 @@ class Convolutional(Network):
     def resolve(self, context: Context) -> Convolutional:
         if self.channels != "auto":
             return self
-        narrowest = min(_size(context, self.dimensions)[0])
+        narrowest = min(self._size(context)[0])
         n_levels = min(4, max(1, round(math.log2(narrowest / 5))))
         return self._with(channels=tuple(32 * 2**level for level in range(n_levels)))
 
     def build(self, context: Context, *, code_width: int, output_width: int) -> Pair:
         frame, made = self._frame(context), self.resolve(context)
-        dimensions = 1 if self.dimensions == 1 or len(context.feature_shape) == 1 else 2
-        layers = Layers(dimensions, **{name: getattr(made, name) for name in LAYER_SETTINGS})
+        layers = Layers(len(frame.size), **{name: getattr(made, name) for name in LAYER_SETTINGS})
         stages = _stages(made.channels, frame.n_channels + frame.n_conditions)
         first, last = stages[0], stages[-1]
         output = first._replace(inner=frame.n_channels * (output_width // context.n_features))
@@ -147,8 +229,35 @@ class Convolutional(Network):
         return nn.Sequential(ToPicture(frame), *down, *given), nn.Sequential(*taken, *up[:open_ended], ToRow(frame))
 
     def _frame(self, context: Context) -> Frame:
-        size, n_channels = _size(context, self.dimensions)
-        return Frame(size, n_channels, len(self.resolve(context).channels), context.n_conditions)
+        size, n_channels = self._size(context)
+        n_levels = len(self.resolve(context).channels)
+        return Frame(size, n_channels, n_levels, context.n_conditions, self.channels_first is True)
+
+    def _size(self, context: Context) -> tuple[tuple[int, ...], int]:
+        """Length, or height and width, or depth, height and width, of a row; and its channels."""
+        shape = self._shape(context)
+        n_dimensions = _n_dimensions(self, shape)
+        if self.channels_first is True:
+            return shape[1:], shape[0]
+        return shape[:n_dimensions], math.prod(shape[n_dimensions:])
+
+
+def _n_dimensions(network: Convolutional, shape: tuple[int, ...]) -> int:
+    if isinstance(network.dimensions, int):
+        return network.dimensions
+    if network.channels_first is True:
+        return max(1, len(shape) - 1)
+    return {1: 1, 2: 2, 3: 2}.get(len(shape), 3)
+
+
+def _looks_channels_first(shape: tuple[int, ...], n_dimensions: int) -> bool:
+    """Whether a first axis as short as channels stands before longer ones, where the last is read as channels."""
+    return len(shape) == n_dimensions + 1 and shape[0] <= MOST_CHANNELS < shape[-1]
+
+
+def _reading(shape: tuple[int, ...]) -> str:
+    what = {2: "signals", 3: "images"}.get(len(shape), "volumes")
+    return f"{what} of {'×'.join(map(str, shape[:-1]))} with {shape[-1]} channels"
 
 
 def _are_levels(channels: object) -> bool:
@@ -157,15 +266,6 @@ def _are_levels(channels: object) -> bool:
         return channels == "auto"
     levels = [level if isinstance(level, list | tuple) else (level,) for level in channels]
     return bool(levels) and all(level and all(Whole(1).admits(width) for width in level) for level in levels)
-
-
-def _size(context: Context, dimensions: int | str) -> tuple[tuple[int, ...], int]:
-    """Length, or height and width, of a row; and its channels."""
-    shape = context.feature_shape
-    n_dimensions = dimensions if isinstance(dimensions, int) else min(2, len(shape))
-    if len(shape) > n_dimensions:
-        return shape[:n_dimensions], math.prod(shape[n_dimensions:])
-    return shape, 1
 
 
 def _stages(channels: Any, n_channels: int) -> list[Stage]:

@@ -69,6 +69,7 @@ class Frame:
     n_channels: int
     n_levels: int
     n_conditions: int = 0
+    channels_first: bool = False
 
     @property
     def coarse(self) -> tuple[int, ...]:
@@ -101,12 +102,15 @@ class ToPicture(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         frame = self.frame
         row = x[:, : x.shape[1] - frame.n_conditions]
-        picture = functional.pad(row.reshape(x.shape[0], *frame.size, frame.n_channels).movedim(-1, 1), frame.padding)
-        return _with_planes(picture, x[:, row.shape[1] :])
+        if frame.channels_first:
+            picture = row.reshape(x.shape[0], frame.n_channels, *frame.size)
+        else:
+            picture = row.reshape(x.shape[0], *frame.size, frame.n_channels).movedim(-1, 1)
+        return _with_planes(functional.pad(picture, frame.padding), x[:, row.shape[1] :])
 
 
 class ToRow(nn.Module):
-    """The inverse: cropped, and flat with channels last; several groups of channels one after the other."""
+    """The inverse: cropped, and flat in the layout of the row; several groups of channels one after the other."""
 
     def __init__(self, frame: Frame) -> None:
         super().__init__()
@@ -117,7 +121,7 @@ class ToRow(nn.Module):
         for axis, (start, length) in enumerate(zip(before, self.frame.size, strict=True), start=2):
             x = x.narrow(axis, start, length)
         groups = x.reshape(x.shape[0], -1, self.frame.n_channels, *self.frame.size)
-        return groups.movedim(2, -1).reshape(x.shape[0], -1)
+        return (groups if self.frame.channels_first else groups.movedim(2, -1)).reshape(x.shape[0], -1)
 
 
 class ToPlaces(nn.Module):
@@ -153,7 +157,7 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes the layers of a convolutional network, for one or two dimensions."""
+    """Makes the layers of a convolutional network, for one, two or three dimensions."""
 
     n_dimensions: int
     kernel_size: int
@@ -168,7 +172,7 @@ class Layers:
         strided = stage.scales and self.downsampling == "strided"
         layers = self._convolution(stage.inner, stage.outer, halving=strided)
         if stage.scales and not strided:
-            layers.append((nn.MaxPool1d if self.n_dimensions == 1 else nn.MaxPool2d)(2))
+            layers.append((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[self.n_dimensions - 1](2))
         return layers + (self._residual(stage.outer) if stage.scales else [])
 
     def up(self, stage: Stage) -> list[nn.Module]:
@@ -205,12 +209,12 @@ class Layers:
         return [given, nn.Flatten()], [ToPlaces(codes, frame.coarse), *taken]
 
     def _convolution(self, inner: int, outer: int, *, halving: bool = False) -> list[nn.Module]:
-        kind = nn.Conv1d if self.n_dimensions == 1 else nn.Conv2d
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.n_dimensions - 1]
         where = {"stride": 2, "padding": (self.kernel_size - 1) // 2} if halving else {"padding": "same"}
         return [self._fresh(blank(kind, inner, outer, self.kernel_size, **where)), *self._activations()]
 
     def _doubling(self, inner: int, outer: int) -> nn.Module:
-        kind = nn.ConvTranspose1d if self.n_dimensions == 1 else nn.ConvTranspose2d
+        kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[self.n_dimensions - 1]
         side = (self.kernel_size - 1) // 2
         left = 2 * side + 2 - self.kernel_size
         made = blank(kind, inner, outer, self.kernel_size, stride=2, padding=side, output_padding=left)

@@ -20,7 +20,8 @@ class Context:
     Attributes
     ----------
     feature_shape
-        Shape of one row: ``(d,)``, ``(h, w)`` or ``(h, w, c)``. Batches are flat, ``(n, d)``, row-major over it.
+        Shape of one row: ``(d,)``, ``(h, w)``, ``(h, w, c)`` or ``(d, h, w, c)``. Batches are flat,
+        ``(n, d)``, row-major over it.
     code_size
         Number of numbers in a code.
     lower, upper

@@ -13,6 +13,7 @@ import typer
 from isthmus import __version__
 from isthmus.cli import detect, errors, recommend, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
+from isthmus.cli.terminal import echo
 
 app = typer.Typer(
     name="isthmus",
@@ -44,7 +45,7 @@ Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"isthmus {__version__}")
+        echo(f"isthmus {__version__}")
         raise typer.Exit
 
 
@@ -164,7 +165,7 @@ def fit(
     named = str(settings.pop("kind", "autoencoder"))
     model = make_estimator(named, settings)
     if dry_run:
-        typer.echo(to_toml(named, model.describe()))
+        echo(to_toml(named, model.describe()))
         return
     page = report_to or (out.with_suffix(".html") if report else None)
     train(Job(data, model, out, validation, page, checkpoint, resume, force, skip_bad, quiet))
@@ -180,7 +181,7 @@ def info(model: Model, as_json: Json = False) -> None:
 
     fitted = isthmus.load(model, device="cpu")
     if as_json:
-        typer.echo(json.dumps(show.model_facts(fitted), indent=2))
+        echo(json.dumps(show.model_facts(fitted), indent=2))
     else:
         show.print_model(fitted, model)
 
@@ -306,7 +307,7 @@ def diagnose(
     from isthmus.cli.apply import diagnosis_of  # noqa: PLC0415
 
     found = diagnosis_of(model, data, train, skip_bad)
-    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+    echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
 
 
 @app.command()
@@ -319,7 +320,7 @@ def datasets(as_json: Json = False) -> None:
 
     found = isthmus.datasets.available()
     if as_json:
-        typer.echo(json.dumps([show.dataset_facts(info) for info in found], indent=2))
+        echo(json.dumps([show.dataset_facts(info) for info in found], indent=2))
     else:
         show.print_datasets(found)
 
@@ -332,7 +333,7 @@ def kinds(as_json: Json = False) -> None:
     """
     facts = show.kind_facts()
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        echo(json.dumps(facts, indent=2))
     else:
         show.print_kinds(facts)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import typer
 
 import isthmus
+from isthmus.cli.terminal import echo
 
 FAILURE, USAGE = 1, 2
 NOISE = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
@@ -37,7 +38,7 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
         return tell("interrupted.", FAILURE)
     except Exception as error:  # noqa: BLE001  # whatever it is, a user gets one line
         if debug:
-            traceback.print_exc()
+            echo(traceback.format_exc().rstrip(), err=True)
         return tell(text_of(error), code_of(error))
     return 0
 
@@ -63,7 +64,7 @@ def code_of(error: Exception) -> int:
 
 def tell(text: str, code: int) -> int:
     """Say what is wrong and pass the exit code on."""
-    typer.echo(f"error: {text}", err=True)
+    echo(f"error: {text}", err=True)
     return code
 
 
@@ -91,5 +92,5 @@ def plain_warnings() -> Iterator[None]:
         warnings.simplefilter("default")
         for kind in NOISE:
             warnings.simplefilter("ignore", kind)
-        warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+        warnings.showwarning = lambda message, *_, **__: echo(f"warning: {message}", err=True)
         yield

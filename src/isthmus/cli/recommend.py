@@ -12,6 +12,7 @@ import typer
 
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError
+from isthmus.cli.terminal import echo
 
 app = typer.Typer(
     name="recommend", help="Recommend items: learn from a log, answer for people, find similar items, measure."
@@ -172,13 +173,13 @@ def evaluate(
             "could be parted; give a log with more of them, or another protocol."
         )
         if as_json:
-            typer.echo(as_json_text({"error": text}))
+            echo(as_json_text({"error": text}))
         raise isthmus.DataError(text)
     model = make(explicit, positive_from, epochs, seed, quiet).fit(known)
     ranked = ("ndcg@100", "ndcg@10", "recall@20", "recall@50", "map@10", "hit-rate@10", "coverage@10", "novelty@10")
     found = isthmus.evaluate_recommender(model, split, (*ranked, "rmse") if explicit else ranked)
     if as_json:
-        typer.echo(as_json_text(found.to_dict()))
+        echo(as_json_text(found.to_dict()))
     else:
         show.print_facts({name: f"{value:.4f}" for name, value in found.to_dict().items()})
 
@@ -267,7 +268,7 @@ def tell(model: Any, answer: Any, as_json: bool, score: str, words: str) -> None
     """Print items as a table, or as JSON."""
     rows = [{"item": item, "title": titled(model, item), score: value} for item, value in answer]
     if as_json:
-        typer.echo(as_json_text({"by_popularity": answer.by_popularity, "items": rows}))
+        echo(as_json_text({"by_popularity": answer.by_popularity, "items": rows}))
         return
     why = ": nothing is known, so this is what most others have" if answer.by_popularity else ""
     show.note(f"{len(rows)} items {words}{why}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from isthmus.cli.errors import WrongUsageError, noting, refuse
+from isthmus.cli.terminal import UNSAFE
 
 Settings = dict[str, Any]
 ALIASES = {"epochs": "max_epochs", "seed": "random_state"}
@@ -174,5 +176,7 @@ def _literal(value: Any) -> str:
         return '"none"'
     if isinstance(value, bool):
         return str(value).lower()
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"' if isinstance(value, str) else repr(value)
+    if not isinstance(value, str):
+        return repr(value)
+    # JSON's escapes are TOML's too, but for halves of characters beyond 16 bits: hence ensure_ascii=False.
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))

@@ -10,10 +10,12 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from isthmus.cli.settings import NOT_SETTABLE
+from isthmus.cli.terminal import cell, echo, escaped
 
 UNBOUNDED = 100_000
 """Columns of a line that is for a file or another program."""
@@ -27,12 +29,12 @@ def show(printable: Any) -> None:
         return
     text = io.StringIO()
     Console(highlight=False, width=UNBOUNDED, file=text).print(printable)
-    typer.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+    echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def note(text: str) -> None:
     """One line."""
-    typer.echo(text)
+    echo(escaped(text, one_line=True))
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(escape(escaped(what)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -53,17 +55,17 @@ def print_facts(facts: Mapping[str, str]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(Text(name), Text(value))
+        table.add_row(cell(name), cell(value))
     show(table)
 
 
-def print_rows(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+def print_rows(head: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
     """A table with a head; its first column is never broken."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for place, name in enumerate(head):
-        table.add_column(name, overflow="fold", no_wrap=place == 0)
+        table.add_column(cell(name), overflow="fold", no_wrap=place == 0)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(cell, row))
     show(table)
 
 
@@ -190,18 +192,21 @@ def print_kinds(facts: Mapping[str, Any]) -> None:
     note("Kinds (--kind NAME)")
     kinds = ((name, kind["class"], kind["what"]) for name, kind in facts["kinds"].items())
     print_rows(("name", "class", "what it does"), kinds)
-    note("\nParameters and their defaults (--set NAME=VALUE, or a flag of `isthmus fit`)")
+    note("")
+    note("Parameters and their defaults (--set NAME=VALUE, or a flag of `isthmus fit`)")
     print_facts({name: _short(value) for name, value in facts["parameters"].items()})
     for choice, members in facts["choices"].items():
-        note(f"\n{choice.capitalize()} (--set {choice}=NAME)")
+        note("")
+        note(f"{choice.capitalize()} (--set {choice}=NAME)")
         print_rows(
             ("name", "parameters (--set)", "what it does"),
             ((name, _assignments(choice, member["parameters"]), member["what"]) for name, member in members.items()),
         )
 
 
-def _assignments(choice: str, parameters: Mapping[str, Any]) -> str:
-    return "\n".join(f"{choice}.{name}={_short(value)}" for name, value in parameters.items()) or "–"
+def _assignments(choice: str, parameters: Mapping[str, Any]) -> Text:
+    lines = [escaped(f"{choice}.{name}={_short(value)}") for name, value in parameters.items()]
+    return Text("\n".join(lines) or "–")
 
 
 def _summary(documented: Any) -> str:

@@ -1,10 +1,10 @@
 """Data: where rows come from, and what is learned of their range."""
 
+from isthmus.data.images import ImageFolder
 from isthmus.data.reading import read
 from isthmus.data.scaling import SCALINGS, Scaling, Statistics, all_finite, learn_scaling, summarise
 from isthmus.data.sources import (
     ArraySource,
-    ImageFolder,
     LabelledSource,
     MemoryMappedSource,
     MissingSource,

@@ -8,7 +8,7 @@ from isthmus.choices.registry import unknown
 from isthmus.data import datasets
 from isthmus.data.datasets import Dataset
 from isthmus.data.formats import read_frame, read_idx, read_npy, read_npz
-from isthmus.data.sources import ImageFolder
+from isthmus.data.images import ImageFolder
 from isthmus.exceptions import DataError
 
 SUFFIXES = (".csv", ".gz", ".npy", ".npz", ".parquet", ".idx3-ubyte", ".idx1-ubyte")
@@ -21,7 +21,7 @@ def read(path_or_name: str | Path, *, skip_bad: bool = False) -> Dataset:
     ----------
     path_or_name
         A name such as ``"digits"`` (see `isthmus.datasets.names`); a .csv, .parquet, .npy (memory-mapped), .npz (arrays
-        X and y) or idx .gz file; or a folder of images.
+        X and y) or idx .gz file; or a folder of images, whose sub-folders become the labels `y`.
     skip_bad
         Leave out images that cannot be read or differ in size.
 
@@ -45,7 +45,8 @@ def read(path_or_name: str | Path, *, skip_bad: bool = False) -> Dataset:
     if name in datasets.names():
         return datasets.load(name)
     if path.is_dir():
-        return Dataset(path.name, ImageFolder(path, skip_bad=skip_bad))
+        folder = ImageFolder(path, skip_bad=skip_bad)
+        return Dataset(path.name, folder, folder.labels)
     if path.is_file():
         return _read_file(path)
     raise DataError(f"There is no file, folder or dataset {name!r}. {unknown('dataset', name, datasets.names())}")

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-from PIL import Image, UnidentifiedImageError
 
 from isthmus.exceptions import DataError
 
@@ -23,7 +19,6 @@ MEMORY_LIMIT = 2**30
 SPARSE_LIMIT = 2**28
 """The same for a sparse matrix made dense."""
 CHUNK_BYTES = 16 * 2**20
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 Rows = slice | np.ndarray
 
@@ -38,7 +33,7 @@ class Source(ABC):
     n_rows
         How many rows there are.
     feature_shape
-        Shape of one row: ``(d,)``, ``(h, w)`` or ``(h, w, c)``.
+        Shape of one row: ``(d,)``, ``(h, w)``, ``(h, w, c)`` or ``(d, h, w, c)``.
     dtype
         Type of the numbers that `read` gives.
     feature_names
@@ -86,7 +81,7 @@ class Source(ABC):
 
 
 class ArraySource(Source):
-    """An array in memory, (n, d), (n, h, w) or (n, h, w, c), kept as it is."""
+    """An array in memory, (n, d), (n, h, w), (n, h, w, c) or (n, d, h, w, c), kept as it is."""
 
     def __init__(self, array: np.ndarray) -> None:
         _check_array(array)
@@ -217,121 +212,13 @@ class SparseSource(Source):
         return dense
 
 
-class ImageFolder(Source):
-    """The images of a folder, decoded by worker threads when they are asked for.
-
-    Parameters
-    ----------
-    path
-        A folder; its images are taken in the order of their names.
-    size
-        (height, width) to which every image is resized; None insists that all have one size.
-    mode
-        ``"L"`` (grey) or ``"RGB"``; None: grey when all are.
-    skip_bad
-        Leave out files that cannot be read or differ in size, instead of raising.
-    n_workers
-        Threads that decode; None: one a core, at most 8.
-
-    Raises
-    ------
-    DataError
-        There is no image, or some cannot be read or differ in size; they are named.
-    """
-
-    random_access = False
-    dtype = np.dtype(np.uint8)
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        size: tuple[int, int] | None = None,
-        mode: str | None = None,
-        skip_bad: bool = False,
-        n_workers: int | None = None,
-    ) -> None:
-        if mode not in (None, "L", "RGB"):
-            raise ValueError(f"mode={mode!r} must be 'L' (grey), 'RGB' or None.")
-        self.path, self._size = Path(path), size
-        self._n_workers = n_workers or min(8, os.cpu_count() or 1)
-        self.files, shapes, modes = self._survey(skip_bad)
-        self._mode = mode or ("L" if set(modes) <= {"L", "1", "I;16", "I", "F"} else "RGB")
-        self.n_rows = len(self.files)
-        self.feature_shape = (size or shapes[0]) if self._mode == "L" else (*(size or shapes[0]), 3)
-
-    def _survey(self, skip_bad: bool) -> tuple[list[Path], list[tuple[int, int]], list[str]]:
-        """Look at the header of every file; files that cannot be used are refused or left out."""
-        files = _image_files(self.path)
-        with ThreadPoolExecutor(self._n_workers) as pool:
-            headers = list(pool.map(_header, files))
-        shapes = [header[0] for header in headers if header]
-        common = max(sorted(set(shapes)), key=shapes.count) if shapes and self._size is None else None
-        keep, bad = [], []
-        for file, header in zip(files, headers, strict=True):
-            if header is None:
-                bad.append(f"{file.name} (unreadable)")
-            elif common is not None and header[0] != common:
-                bad.append(f"{file.name} ({header[0][0]}×{header[0][1]})")
-            else:
-                keep.append((file, *header))
-        if not keep or (bad and not skip_bad):
-            raise DataError(_bad_files_text(self.path, bad, len(files), common))
-        return [part[0] for part in keep], [part[1] for part in keep], [part[2] for part in keep]
-
-    def read(self, rows: Rows) -> np.ndarray:
-        files = self.files[rows] if isinstance(rows, slice) else [self.files[index] for index in rows]
-        with ThreadPoolExecutor(self._n_workers) as pool:
-            images = list(pool.map(self._decode, files))
-        return np.stack(images) if images else np.empty((0, *self.feature_shape), np.uint8)
-
-    def _decode(self, file: Path) -> np.ndarray:
-        try:
-            with Image.open(file) as image:
-                converted = image.convert(self._mode)
-                if self._size is None:
-                    return np.asarray(converted)
-                return np.asarray(converted.resize(self._size[::-1], Image.Resampling.BILINEAR))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"The image '{file}' cannot be decoded ({error}); mend or remove it.") from None
-
-
-def _image_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise DataError(f"There is no folder '{path}'; check the path.")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise DataError(f"The folder '{path}' holds no image ({', '.join(IMAGE_SUFFIXES)}); check the path.")
-    return files
-
-
-def _header(file: Path) -> tuple[tuple[int, int], str] | None:
-    """Shape and mode of an image, or None; its pixels are checked without being kept."""
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            image.load()
-            return (height, width), image.mode
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def _bad_files_text(path: Path, bad: Sequence[str], n_files: int, common: tuple[int, int] | None) -> str:
-    named = ", ".join(bad[:5]) + (", …" if len(bad) > 5 else "")
-    size = f"; most are {common[0]}×{common[1]}" if common else ""
-    return (
-        f"{len(bad)} of {n_files} images in '{path}' cannot be used: {named}{size}. "
-        "Give size=(height, width) to resize, or skip them (skip_bad=True, --skip-bad)."
-    )
-
-
 def as_source(X: Any) -> Source:
     """Read an array, a memory-mapped array or a CSR matrix as a source; a source stays what it is.
 
     Raises
     ------
     DataError
-        The data are empty, or not (n, d), (n, h, w) or (n, h, w, c).
+        The data are empty, or not (n, d), (n, h, w), (n, h, w, c) or (n, d, h, w, c).
     TypeError
         They are not numbers.
 
@@ -350,10 +237,10 @@ def as_source(X: Any) -> Source:
 def _check_array(array: np.ndarray) -> None:
     if array.dtype.kind not in "buif":
         raise TypeError(f"The array has dtype {array.dtype}, but numbers are needed; convert it with astype(float).")
-    if not 2 <= array.ndim <= 4:
+    if not 2 <= array.ndim <= 5:
         raise DataError(
-            f"The array has shape {array.shape}, but (n, features), (n, height, width) or (n, height, width, channels) "
-            "is needed; reshape it."
+            f"The array has shape {array.shape}, but (n, features), (n, height, width), (n, height, width, channels) "
+            "or (n, depth, height, width, channels) is needed; reshape it."
         )
     _refuse_empty(array.shape)
 

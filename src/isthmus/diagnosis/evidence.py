@@ -21,14 +21,18 @@ FEWEST_ROWS = 20
 
 
 class Evidence:
-    """What the checks look at, each computed when it is first asked for; all in scaled units."""
+    """What the checks look at, each computed when it is first asked for; all in scaled units.
+
+    A model with a corruption is judged by what it is trained for: it is given damaged rows, and its reconstructions are
+    compared with the clean ones.
+    """
 
     def __init__(self, model: Autoencoder, X: Any, y: Any, X_train: Any, seed: int) -> None:
         self.model, self.objective, self.history = model, model.objective_, model.history_
         self.index = spread(X)
         self.X, self.x = self._scaled(X, self.index, None if y is None else np.asarray(y)[self.index])
         self._train = None if X_train is None else self._scaled(X_train, spread(X_train), None)[0]
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
 
     def _scaled(self, X: Any, index: np.ndarray, y: Any) -> tuple[np.ndarray, Tensor]:
         """Rows without their labels, as doubles, and with them, as the network is given them."""
@@ -42,13 +46,31 @@ class Evidence:
             parts = [self.objective.reconstruct(part.to(self.model.device_)).cpu() for part in x.split(CHUNK)]
         return torch.cat(parts).double().numpy()
 
+    def damage(self, x: Tensor) -> Tensor:
+        """Scaled rows as the network is given them in training."""
+        device = torch.device(self.model.device_)
+        generator = torch.Generator(device).manual_seed(self.seed)
+        return torch.cat([self.objective.corrupt(part.to(device), generator).cpu() for part in x.split(CHUNK)])
+
+    @cached_property
+    def given(self) -> Tensor:
+        return self.damage(self.x)
+
     @cached_property
     def restored(self) -> np.ndarray:
-        return self.restore(self.x)
+        return self.restore(self.given)
+
+    @cached_property
+    def clean_errors(self) -> np.ndarray:
+        """Mean squared error of each row where undamaged ones are given, as in `training_errors_`."""
+        if self.objective.choices.corruption is None:
+            return self.errors
+        errors: np.ndarray = np.square(self.restore(self.x) - self.X).mean(axis=1)
+        return errors
 
     @cached_property
     def errors(self) -> np.ndarray:
-        """Mean squared error of each row."""
+        """Mean squared error of each row, damaged where the model has a corruption."""
         errors: np.ndarray = np.square(self.restored - self.X).mean(axis=1)
         return errors
 
@@ -96,7 +118,8 @@ class Evidence:
     def unlike_mask(self) -> np.ndarray:
         """Rows restored far worse, or far better, than any of the training data."""
         quantiles = self.model.training_errors_
-        unlike: np.ndarray = (self.errors > 1.5 * quantiles[-1]) | (self.errors < 0.25 * quantiles[0])
+        errors = self.clean_errors
+        unlike: np.ndarray = (errors > 1.5 * quantiles[-1]) | (errors < 0.25 * quantiles[0])
         return unlike
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.ndimage import gaussian_filter1d
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from isthmus.data import Source, as_source
 from isthmus.estimators import Autoencoder
 
+BLOCK_BYTES = 2**26
+ALL_THE_SAME = 1e-6
+"""Spread of codes, as a share of their size, that is rounding."""
 SAMPLE = 10_000
 """Rows that are looked at where all would take long and tell no more."""
 
@@ -63,7 +67,7 @@ def code_statistics(Z: np.ndarray) -> CodeStatistics:
     return CodeStatistics(Z.mean(axis=0), deviation, float((Z == 0).mean()), dead, effective)
 
 
-def pca_error(X: Any, code_size: int, X_test: Any = None, *, random_state: int = 0) -> float:
+def pca_error(X: Any, code_size: int, X_test: Any = None, *, given: Any = None, random_state: int = 0) -> float:
     """Mean squared error of principal component analysis with the same code size, in squared units of X.
 
     Parameters
@@ -74,13 +78,18 @@ def pca_error(X: Any, code_size: int, X_test: Any = None, *, random_state: int =
         Number of components; no more are used than X has rows or features.
     X_test
         Rows that the error is measured on; None: the same rows.
+    given
+        What is given to the components in place of X_test, row by row, such as damaged rows that are to be restored.
     random_state
         Seed of the randomised solver.
     """
     rows = sample_rows(X)
     test = rows if X_test is None else sample_rows(X_test)
+    seen = test if given is None else sample_rows(given)
+    if len(rows) < 2 or not np.ptp(rows, axis=0).any():  # rows that are all the same have no directions
+        return float(np.square(rows.mean(axis=0) - test).mean())
     pca = PCA(min(code_size, *rows.shape), random_state=random_state).fit(rows)
-    return float(np.square(pca.inverse_transform(pca.transform(test)) - test).mean())
+    return float(np.square(pca.inverse_transform(pca.transform(seen)) - test).mean())
 
 
 def sample_rows(X: Any, n: int = SAMPLE) -> np.ndarray:
@@ -102,20 +111,115 @@ class WorstRows:
         The rows and their reconstructions, (n, *feature_shape).
     error
         Mean squared error of each, (n,).
+    damaged
+        What the model was given instead of X, where it has a corruption; else None.
     """
 
     index: np.ndarray
     X: np.ndarray
     X_hat: np.ndarray
     error: np.ndarray
+    damaged: np.ndarray | None = None
 
 
 def worst_rows(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None) -> WorstRows:
-    """The n rows of X with the largest reconstruction error; y are their labels, for a conditional model."""
+    """The n rows of X with the largest reconstruction error; y are their labels, for a conditional model.
+
+    A model with a corruption is given damaged rows, and the error is that to the clean ones.
+    """
+    if model.objective_.choices.corruption is not None:
+        return restoration(model, X, n, y=y).worst
     error = model.reconstruction_error(X, y)
     index = np.argsort(error)[::-1][:n]
     rows, labels = take_rows(X, index), None if y is None else np.asarray(y)[index]
     return WorstRows(index, np.asarray(rows), np.asarray(model.reconstruct(rows, labels)), error[index])
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """How well a model restores rows that its own corruption has damaged.
+
+    Attributes
+    ----------
+    error_before, error
+        Mean squared error of each damaged and of each restored row to the clean one, (n,), in squared units of X.
+    psnr_before, psnr
+        Peak signal-to-noise ratio of the damaged and of the restored rows in dB, over all rows together:
+        ``10 log10(peak² / mean squared error)``. The peak is 255 for bytes, 1 for data in [0, 1], else the range of X.
+    worst
+        The rows that are restored worst.
+    """
+
+    error_before: np.ndarray
+    error: np.ndarray
+    psnr_before: float
+    psnr: float
+    worst: WorstRows
+
+
+def restoration(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None, random_state: int = 0) -> Restoration:
+    """Damage rows as the model does in training, restore them, and compare both with the clean rows.
+
+    Parameters
+    ----------
+    model
+        A fitted model with a corruption.
+    X
+        Clean rows.
+    n
+        How many of the worst rows to keep.
+    y
+        Their labels, for a conditional model.
+    random_state
+        Seed of the damage.
+
+    Raises
+    ------
+    ValueError
+        The model has no corruption.
+    """
+    if model.objective_.choices.corruption is None:
+        raise ValueError("The model has no corruption, and so no damage to undo; use reconstruction_error(X).")
+    before, after, kept, low, high = [], [], [], np.inf, -np.inf
+    for index in _blocks(X):
+        rows, labels = take_rows(X, index), None if y is None else np.asarray(y)[index]
+        damaged = model.corrupt(rows, labels, random_state=random_state + int(index[0]))
+        clean, given, back = (np.asarray(part) for part in (rows, damaged, model.reconstruct(damaged, labels)))
+        before.append(_row_errors(given, clean))
+        after.append(_row_errors(back, clean))
+        low, high = min(low, float(np.nanmin(clean))), max(high, float(np.nanmax(clean)))
+        most = np.argsort(after[-1])[::-1][:n]
+        kept += [(after[-1][place], index[place], clean[place], back[place], given[place]) for place in most]
+    kept = sorted(kept, key=lambda row: -row[0])[:n]
+    error, places, clean, back, given = (np.asarray(part) for part in zip(*kept, strict=True))
+    peak = 255.0 if clean.dtype == np.uint8 else 1.0 if low >= 0 and high <= 1 else high - low
+    error_before, error_after = np.concatenate(before), np.concatenate(after)
+    before_after = psnr(float(error_before.mean()), peak), psnr(float(error_after.mean()), peak)
+    return Restoration(error_before, error_after, *before_after, WorstRows(places, clean, back, error, given))
+
+
+def psnr(mean_squared_error: float, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB; infinite without an error.
+
+    >>> psnr(0.01, 1.0)
+    20.0
+    """
+    return float(10 * np.log10(peak**2 / mean_squared_error)) if mean_squared_error > 0 and peak > 0 else float("inf")
+
+
+def _row_errors(rows: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    flat = [part.reshape(len(part), -1).astype(np.float64) for part in (rows, clean)]
+    errors: np.ndarray = np.nanmean(np.square(flat[0] - flat[1]), axis=1)
+    return errors
+
+
+def _blocks(X: Any) -> Iterator[np.ndarray]:
+    """The numbers of all rows, as many at a time as take 64 MB as doubles."""
+    n_rows = X.n_rows if isinstance(X, Source) else X.shape[0] if hasattr(X, "shape") else len(X)
+    n_features = X.n_features if isinstance(X, Source) else int(np.prod(np.shape(X)[1:]))
+    size = max(1, min(4096, BLOCK_BYTES // (8 * max(1, n_features))))
+    for start in range(0, n_rows, size):
+        yield np.arange(start, min(start + size, n_rows))
 
 
 def take_rows(X: Any, index: np.ndarray) -> Any:
@@ -144,8 +248,13 @@ def code_map(Z: np.ndarray, method: str = "auto", *, random_state: int = 0) -> n
     """
     if method not in ("auto", "pca", "tsne"):
         raise ValueError(f"method={method!r} must be 'auto', 'pca' or 'tsne'.")
+    Z = np.asarray(Z, dtype=np.float64)
+    if Z.ndim != 2 or not Z.size or not np.isfinite(Z).all():
+        raise ValueError(f"Z has shape {Z.shape}, but finite codes of shape (n, code) are needed.")
     if Z.shape[1] < 3 and method == "auto":
         return np.column_stack([Z[:, 0], Z[:, -1] if Z.shape[1] == 2 else np.zeros(len(Z))])
+    if len(Z) < 3 or Z.shape[1] < 2 or np.ptp(Z, axis=0).max() <= ALL_THE_SAME * np.abs(Z).max():  # no two directions
+        return np.column_stack([Z[:, 0], Z[:, 1] if Z.shape[1] > 1 else np.zeros(len(Z))])
     if method == "tsne" or (method == "auto" and 50 <= len(Z) <= 3_000):
         return np.asarray(TSNE(random_state=random_state, perplexity=min(30, (len(Z) - 1) / 3)).fit_transform(Z))
     return np.asarray(PCA(2, random_state=random_state).fit_transform(Z))
@@ -158,7 +267,7 @@ class Density:
     Attributes
     ----------
     centres, density
-        Middle of each bin, and share of the numbers in it by its width, (bins,).
+        Middle of each bin, and the share of the numbers a unit of the code, (bins,); its integral is 1.
     mean
         Mean over all rows and units.
     """
@@ -168,17 +277,42 @@ class Density:
     mean: float
 
 
-def code_densities(models: Mapping[str, Autoencoder], X: Any, *, bins: int = 60) -> dict[str, Density]:
-    """The density of the codes of each model over rows X, on common bins."""
+def code_densities(models: Mapping[str, Autoencoder], X: Any, *, bins: int = 200) -> dict[str, Density]:
+    """The density of the codes of each model over rows X, on common bins, as a smooth curve."""
     return densities_of({name: np.asarray(model.transform(X)) for name, model in models.items()}, bins=bins)
 
 
-def densities_of(codes: Mapping[str, np.ndarray], *, bins: int = 60) -> dict[str, Density]:
-    """The density of several sets of codes, on common bins."""
-    codes = {name: Z.ravel() for name, Z in codes.items()}
-    together = np.concatenate(list(codes.values()))
-    edges = np.histogram_bin_edges(together, bins=bins, range=tuple(np.quantile(together, [0.0005, 0.9995])))
-    centres = (edges[1:] + edges[:-1]) / 2
+def densities_of(codes: Mapping[str, np.ndarray], *, bins: int = 200) -> dict[str, Density]:
+    """The density of several sets of codes, on common bins: histograms smoothed by a Gaussian kernel.
+
+    The width of the kernel is Silverman's rule of thumb (1986, eq. 3.31), at least one bin.
+    """
+    flat = {name: np.asarray(Z, dtype=np.float64).ravel() for name, Z in codes.items()}
+    together = np.concatenate(list(flat.values()))
+    if not np.isfinite(together).all():
+        raise ValueError(
+            f"The codes hold {(~np.isfinite(together)).sum()} values that are not finite; drop these rows."
+        )
+    low, high = np.quantile(together, [0.0005, 0.9995])
+    spread = {name: _bandwidth(Z) for name, Z in flat.items()}
+    margin, size = 3 * max(spread.values()), max(abs(low), abs(high))
+    margin = margin if margin > ALL_THE_SAME * size else size / 10 or 0.1
+    edges = np.linspace(low - margin, high + margin, bins + 1)
+    centres, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
     return {
-        name: Density(centres, np.histogram(Z, edges, density=True)[0], float(Z.mean())) for name, Z in codes.items()
+        name: Density(centres, _smooth(Z, edges, max(1.0, spread[name] / width)), float(Z.mean()))
+        for name, Z in flat.items()
     }
+
+
+def _bandwidth(Z: np.ndarray) -> float:
+    quarter, three = np.quantile(Z, [0.25, 0.75])
+    deviation = float(Z.std())
+    narrow = min(deviation, float(three - quarter) / 1.34) or deviation  # half of a sparse code is zero
+    return float(0.9 * narrow * len(Z) ** -0.2)
+
+
+def _smooth(Z: np.ndarray, edges: np.ndarray, kernel_bins: float) -> np.ndarray:
+    counts = gaussian_filter1d(np.histogram(Z, edges)[0].astype(float), kernel_bins, mode="constant")
+    density: np.ndarray = counts / max(counts.sum() * (edges[1] - edges[0]), 1e-300)
+    return density

@@ -14,13 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 from isthmus.choices import Gaussian, Plain, TopK
 from isthmus.choices.codes import standard_divergence
 from isthmus.diagnosis.evidence import CHUNK, FEWEST_ROWS, Evidence, spread
-from isthmus.diagnosis.measures import code_statistics
+from isthmus.diagnosis.measures import code_statistics, psnr
 from isthmus.estimators import Autoencoder
 
 SMALLEST_VARIANCE = 1e-9
 """Of scaled data, below which rows are all the same and shares of the variance mean nothing."""
 COLLAPSED_NATS = 0.01
 SATURATED = 1e-3
+MANY_ABOVE = 0.1
+"""Share of rows beyond the training rows' 99 % point, of which 1 % are expected, that is worth knowing."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Finding:
         What was seen, with its figures.
     remedy
         What to do about it; empty where nothing is wrong.
+    notable
+        Whether the figure is worth knowing although it is no fault.
     """
 
     name: str
@@ -46,6 +50,12 @@ class Finding:
     value: float
     text: str
     remedy: str = ""
+    notable: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """``"fault"``, ``"note"`` or ``"ok"``."""
+        return "fault" if self.found else "note" if self.notable else "ok"
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,10 @@ class Diagnosis:
         """Names of the faults that were found."""
         return tuple(finding.name for finding in self.findings if finding.found)
 
+    def by_weight(self) -> list[Finding]:
+        """The findings, faults first."""
+        return sorted(self.findings, key=lambda finding: not finding.found)
+
     def __getitem__(self, name: str) -> Finding:
         for finding in self.findings:
             if finding.name == name:
@@ -76,8 +90,9 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [f"{len(self.faults)} of {len(self.findings)} possible faults found."]
-        for finding in sorted(self.findings, key=lambda finding: not finding.found):
-            lines.append(f"{'FAULT' if finding.found else 'ok   '}  {finding.name}: {finding.text}")
+        for finding in self.by_weight():
+            word = "FAULT" if finding.found else finding.verdict
+            lines.append(f"{word:<5}  {finding.name}: {finding.text}")
             lines += [f"       Remedy: {finding.remedy}"] if finding.remedy else []
         return "\n".join(lines)
 
@@ -176,19 +191,20 @@ def _copying(seen: Evidence) -> Finding | None:
 def _over_fitting(seen: Evidence) -> Finding | None:
     if seen.train is not None:
         train = torch.from_numpy(seen.train).float()
-        ratio = float(seen.errors.mean() / max(np.square(seen.restore(train) - seen.train).mean(), 1e-12))
+        restored = seen.restore(seen.damage(train))
+        ratio = float(seen.errors.mean() / max(np.square(restored - seen.train).mean(), 1e-12))
         gap = seen.unexplained * (1 - 1 / max(ratio, 1e-12))  # in shares of the variance
-        found = ratio > 3 or (ratio > 1.5 and gap > 0.1)
-        text = f"The error is {ratio:.2f} times that on training rows."
+        found, notable = ratio > 3 or (ratio > 1.5 and gap > 0.1), ratio > 1.5
+        text = f"The error is {ratio:.2f} times that on training rows; the difference is {gap:.1%} of the variance."
     elif "val_loss" in (seen.history.rows[-1] if len(seen.history) else {}):
         losses = seen.history["val_loss"]
         rise = float((losses[-1] - losses.min()) / max(losses[0] - losses.min(), 1e-12))
-        ratio, found = 1 + rise, rise > 0.05
+        ratio, found, notable = 1 + rise, rise > 0.05, False
         text = f"The validation loss was least in epoch {losses.argmin() + 1} and has risen by {rise:.0%} of its fall."
     else:
         return None
     remedy = "use early_stopping=True, more rows, a corruption, optimizer='adamw', or a smaller network."
-    return Finding("over-fitting", found, ratio, text, remedy if found else "")
+    return Finding("over-fitting", found, ratio, text, remedy if found else "", notable)
 
 
 def _worse_than_pca(seen: Evidence) -> Finding | None:
@@ -198,7 +214,9 @@ def _worse_than_pca(seen: Evidence) -> Finding | None:
     if size >= min(learn.shape) or seen.variance < SMALLEST_VARIANCE or seen.objective.context.n_conditions:
         return None
     pca = PCA(size, random_state=0).fit(learn)
-    theirs = float(np.square(pca.inverse_transform(pca.transform(test)) - test).mean())
+    given = seen.given[:, : seen.X.shape[1]].nan_to_num().double().numpy()
+    given = given[1::2] if seen.train is None else given
+    theirs = float(np.square(pca.inverse_transform(pca.transform(given)) - test).mean())
     ratio = float(seen.errors.mean()) / max(theirs, 1e-12)
     choices = seen.objective.choices
     held_back = choices.corruption is not None or choices.penalty is not None or type(choices.code) is not Plain
@@ -258,7 +276,7 @@ def _unlike_training_data(seen: Evidence) -> Finding | None:
     quantiles = seen.model.training_errors_
     if not len(quantiles):
         return None
-    above = float((seen.errors > quantiles[-2]).mean())
+    above = float((seen.clean_errors > quantiles[-2]).mean())
     outside = float(seen.unlike_mask.mean())
     found = above > 0.4 or outside > 0.1
     text = (
@@ -266,7 +284,21 @@ def _unlike_training_data(seen: Evidence) -> Finding | None:
         f"{outside:.1%} lie far outside of what was seen."
     )
     remedy = "fit on data of this kind; codes and reconstructions of such rows mean little."
-    return Finding("unlike-training-data", found, above, text, remedy if found else "")
+    # A model that fits its training rows closely restores held-out rows of the same kind worse, hence the high limit.
+    return Finding("unlike-training-data", found, above, text, remedy if found else "", above > MANY_ABOVE)
+
+
+def _damage_not_undone(seen: Evidence) -> Finding | None:
+    if seen.objective.choices.corruption is None:
+        return None
+    given = seen.given[:, : seen.X.shape[1]].nan_to_num().double().numpy()
+    peak = 1.0 if seen.objective.context.in_unit_interval else float(np.ptp(seen.X))
+    before = psnr(float(np.square(given - seen.X).mean()), peak)
+    after = psnr(float(seen.errors.mean()), peak)
+    found = after <= before
+    text = f"Damaged rows have a PSNR of {before:.1f} dB, restored ones of {after:.1f} dB."
+    remedy = "train longer, use a larger code, or a corruption like the damage that the model is to undo."
+    return Finding("damage-not-undone", found, after - before, text, remedy if found else "")
 
 
 def _nothing_learned(seen: Evidence) -> Finding | None:
@@ -290,4 +322,5 @@ CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (
     _stopped_too_early,
     _saturated_output,
     _unlike_training_data,
+    _damage_not_undone,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,15 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from isthmus.choices import Observed
 from isthmus.choices.registry import unknown
 from isthmus.data import Scaling
-from isthmus.estimators import persistence
+from isthmus.estimators import autoencoder_state, params_json
 from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
-from isthmus.estimators.fitting import CHOICES, Prepared, build_objective, prepare, prepare_more, resolve_choices
+from isthmus.estimators.fitting import CHOICES, Prepared, prepare, prepare_more, resolve_choices
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.layers import Layer, LayerOutput, list_layers
 from isthmus.estimators.trouble import look_back, report_trouble
 from isthmus.estimators.validation import Given, take, take_labels
 from isthmus.files.model_file import State, write_state
-from isthmus.training import History, Objective, choose_device, train
+from isthmus.training import History, Objective, train
 from isthmus.training.checkpoint import resume as resume_run
 from isthmus.training.loop import optimizer_state
 from isthmus.training.objective import count_parameters
@@ -158,7 +159,8 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         X_val, y_val
             Rows to measure on after every epoch, instead of a held-out fraction, and their labels.
         resume
-            A checkpoint written by `isthmus.Checkpoint` in a run with the same data and parameters.
+            A checkpoint written by `isthmus.Checkpoint` in a run with the same data and parameters; `max_epochs` may
+            be larger.
 
         Raises
         ------
@@ -357,7 +359,7 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             member = getattr(fitted, name, None) or made.get(name)
             params[name] = params[name] if member is None else member
         params |= getattr(self, "settled_", {})
-        plain: dict[str, Any] = persistence.encode(params)
+        plain: dict[str, Any] = params_json.encode(params)
         return plain
 
     def set_params(self, **params: Any) -> Self:
@@ -402,56 +404,18 @@ class Autoencoder(Generative, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         check_is_fitted(self, "objective_")
         return write_state(path, self._to_state())
 
+    def _state_of(self, prepared: Prepared) -> State:
+        """The file of the model as a run has it now, for a checkpoint; the estimator itself is left as it is."""
+        shadow = copy.copy(self)
+        shadow._keep(prepared)  # noqa: SLF001  # of the same class
+        return shadow._to_state()  # noqa: SLF001
+
     def _to_state(self) -> State:
-        values = {
-            "params": persistence.encode({**self.get_params(deep=False), "callbacks": ()}),
-            "choices": self.describe(),
-            "context": persistence.context_to_json(self.objective_.context),
-            "classes": getattr(self, "classes_", np.empty(0)).tolist() if self.conditional else None,
-            "feature_names": None if not hasattr(self, "feature_names_in_") else [*map(str, self.feature_names_in_)],
-            "scaling": self.scaling_.name,
-            "history": list(self.history_.rows),
-            "n_epochs": self.n_epochs_,
-            "stop_reason": self.stop_reason_,
-            "settled": self.settled_,
-        }
-        arrays = persistence.weights(self.objective_)
-        scaling = {f"scaling.{name}": array for name, array in self.scaling_.to_arrays().items()}
-        learned = {f"learned.{name}": getattr(self, name) for name in self.learned_arrays if hasattr(self, name)}
-        named = {f"weights.{name}": array for name, array in arrays.items()}
-        return State(type(self).__name__, values, named | scaling | learned)
+        return autoencoder_state.to_state(self)
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
-        values = state.values
-        params = dict(values["params"])
-        own_modules = {} if network is None else {"network": network}
-        params.pop("network") if own_modules else None
-        model = cls(**(persistence.decode({"params": params})["params"] | own_modules | {"device": device}))
-        model._restore(state)
-        return model
-
-    def _restore(self, state: State) -> None:
-        values = state.values
-        context = persistence.context_from_json(values["context"])
-        device = choose_device(self.device)
-        made, _ = resolve_choices(self)
-        self.objective_ = build_objective(made, context, seed=0)
-        persistence.put_weights(self.objective_, _group(state, "weights."))
-        self.objective_ = self.objective_.to(device).eval()
-        self.scaling_ = Scaling.from_arrays(values["scaling"], _group(state, "scaling."))
-        for name, array in _group(state, "learned.").items():
-            setattr(self, name, array)
-        self.history_, self.pretraining_history_ = History(values["history"]), list[History]()
-        self.feature_shape_, self.n_features_in_ = context.feature_shape, context.n_features
-        if values["classes"] is not None:
-            self.classes_ = np.asarray(values["classes"])
-        if values["feature_names"] is not None:
-            self.feature_names_in_ = np.asarray(values["feature_names"], dtype=object)
-        self.n_epochs_, self.stop_reason_, self.settled_ = (
-            values[key] for key in ("n_epochs", "stop_reason", "settled")
-        )
-        self.n_parameters_, self.device_ = count_parameters(self.objective_), str(device)
+        return autoencoder_state.from_state(cls, state, network=network, device=device)
 
 
 def _refuse_unknown(owner: Any, name: str) -> None:
@@ -467,7 +431,3 @@ def _as_codes(Z: Any, code_size: int, name: str) -> tuple[np.ndarray, bool]:
     if codes.ndim != 2 or codes.shape[1] != code_size:
         raise ValueError(f"Z has shape {codes.shape}, but {name} has codes of shape (n, {code_size}).")
     return codes if codes.dtype in (np.float32, np.float64) else codes.astype(np.float32), tensor
-
-
-def _group(state: State, prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in state.arrays.items() if name.startswith(prefix)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +17,7 @@ from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByC
 from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, summarise
+from isthmus.estimators import persistence
 from isthmus.estimators.defaults import batch_size_for, learning_rate_for, max_epochs_for
 from isthmus.estimators.validation import Given, non_finite_text
 from isthmus.exceptions import DataError
@@ -31,9 +34,10 @@ from isthmus.training import (
     Settings,
     choose_device,
 )
-from isthmus.training.checkpoint import continue_from
+from isthmus.training.checkpoint import continue_from, digest_rows
 from isthmus.training.devices import PRECISIONS
 from isthmus.training.feeding import Feed, Loader, ResidentFeed, StreamedFeed
+from isthmus.training.loop import Origin
 
 AUTO: Rule = OneOf(("auto",))
 FLAG: Rule = OneOf((True, False))
@@ -141,8 +145,31 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     if made["pretraining"] is not None and not resuming:
         shown = [ProgressBar()] if estimator.verbose else []
         histories = made["pretraining"].pretrain(objective, settings, train_feed, shown)
-    run = Run(objective, settings, train_feed, feed, callbacks_of(estimator))
+    parts = {"training rows": (given.rows, rows)} | ({"validation rows": (measured, held_out)} if len(held_out) else {})
+    origin = Origin(
+        model=lambda run: estimator._state_of(Prepared(objective, scaling, run, histories)),  # noqa: SLF001  # its own
+        identity=functools.cache(functools.partial(identity_of, type(estimator).__name__, objective, scaling, parts)),
+    )
+    run = Run(objective, settings, train_feed, feed, callbacks_of(estimator), origin=origin)
     return Prepared(objective, scaling, run, histories)
+
+
+def identity_of(
+    kind: str, objective: Objective, scaling: Scaling, parts: Mapping[str, tuple[Source, np.ndarray]]
+) -> dict[str, Any]:
+    """What two runs must share for one to go on from the other's checkpoint, besides settings: by name, as JSON."""
+    learned = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in scaling.to_arrays().values()))
+    context = {name: value for name, value in vars(objective.context).items() if name != "ranges"}
+    return {
+        "model": kind,
+        **persistence.fitted_choices(objective),
+        "context": {**context, "feature_shape": list(objective.context.feature_shape)},
+        "scaling": f"{scaling.name}, SHA-256 {learned.hexdigest()[:16]}",
+        **{
+            name: f"{len(rows)} rows, SHA-256 {digest_rows(source, rows)[:16]}"
+            for name, (source, rows) in parts.items()
+        },
+    }
 
 
 def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling]:

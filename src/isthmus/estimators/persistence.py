@@ -1,113 +1,310 @@
-"""An estimator as a state, and back: JSON for what it was told and learned, arrays for its weights."""
+"""What estimators share in their files: what was learned of data, weights, estimators within estimators; `load`."""
 
 from __future__ import annotations
 
-import importlib
+import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
-from isthmus import choices, training
-from isthmus.choices.corruptions import Chain
-from isthmus.choices.networks import Modules
-from isthmus.choices.penalties import Sum
-from isthmus.choices.registry import Choice, Context, unknown
+from isthmus import training
+from isthmus.choices.networks import NETWORKS, Modules
+from isthmus.choices.registry import Context
+from isthmus.data import Scaling
+from isthmus.estimators import params_json
+from isthmus.estimators.params_json import public_class
 from isthmus.exceptions import ModelFileError
-from isthmus.files.model_file import State, read_state
-
-REGISTRIES = (
-    choices.NETWORKS,
-    choices.CODES,
-    choices.CORRUPTIONS,
-    choices.PENALTIES,
-    choices.LOSSES,
-    training.SCHEDULES,
-    training.OPTIMIZERS,
-    training.PRETRAININGS,
+from isthmus.files.model_file import State, read_state, reading
+from isthmus.files.records import (
+    Arrays,
+    Count,
+    Json,
+    Numbers,
+    Record,
+    Size,
+    check_arrays,
+    check_fields,
+    check_finite,
+    convert,
 )
+from isthmus.training.checkpoint import KIND, model_state
+
+if TYPE_CHECKING:
+    from isthmus.data.tables import Schema
+
+M = TypeVar("M", bound=torch.nn.Module)
 
 
-def encode(value: Any) -> Any:  # noqa: PLR0911  # one line a type
-    """A parameter as JSON: choices become their class and parameters, tuples stay tuples."""
-    if isinstance(value, Modules | torch.nn.Module):
-        return {"class": "Modules", "params": {}}  # code is never written to a file
-    if isinstance(value, Choice):
-        return {"class": type(value).__name__, "params": encode(value.get_params(deep=False))}
-    if isinstance(value, Mapping):
-        return {name: encode(part) for name, part in value.items()}
-    if isinstance(value, tuple):
-        return {"tuple": [encode(part) for part in value]}
-    if isinstance(value, list):
-        return [encode(part) for part in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if isinstance(value, str | int | float | bool | None) else None
+class _Kept(Record, frozen=True):
+    """A fitted estimator that is a parameter: its own state, or a mark that it is the one that was learned from."""
+
+    kind: str
+    values: Json
 
 
-def decode(value: Any) -> Any:
-    """The inverse of `encode`."""
-    if isinstance(value, list):
-        return [decode(part) for part in value]
-    if not isinstance(value, Mapping):
-        return value
-    if set(value) == {"tuple"}:
-        return tuple(decode(part) for part in value["tuple"])
-    params = {name: decode(part) for name, part in value.items() if name != "class"}
-    return _choice(value["class"])(**params["params"]) if "class" in value else params
+def keep_estimator(given: Any, fitted: Any) -> tuple[Json | None, dict[str, np.ndarray]]:
+    """An estimator that is a parameter, as JSON and arrays.
+
+    Parameters
+    ----------
+    given
+        The parameter: None, an estimator that is not fitted, or a fitted one.
+    fitted
+        The fitted estimator that the file holds anyhow; where `given` is the same, nothing is kept twice.
+    """
+    if given is None or not hasattr(given, "objective_"):
+        return (None if given is None else {"unfitted": params_json.to_json(given)}), {}
+    own = given._to_state()  # noqa: SLF001  # its file within that of another
+    if fitted is not None and _same(own, fitted._to_state()):  # noqa: SLF001
+        return {"same": True}, {}
+    return {"kind": own.kind, "values": dict(own.values)}, dict(own.arrays)
 
 
-def _choice(name: str) -> Callable[..., Choice]:
-    known: dict[str, Any] = {member.__name__: member for registry in REGISTRIES for member in registry.members.values()}
-    known |= {"Chain": Chain, "Sum": Sum, "Modules": _no_modules}
-    if name not in known:
-        raise ModelFileError(unknown("choice in the model file", name, sorted(known)))
-    made: Callable[..., Choice] = known[name]
-    return made
+def _same(one: State, other: State) -> bool:
+    equal = one.kind == other.kind and one.values == other.values and one.arrays.keys() == other.arrays.keys()
+    return equal and all(np.array_equal(array, other.arrays[name]) for name, array in one.arrays.items())
 
 
-def _no_modules(**_: Any) -> Choice:
-    raise ModelFileError(
-        "The model was built from modules of your own, and their code is not in the file; "
-        "give them again: isthmus.load(path, network=(encoder, decoder))."
+def kept_estimator(kept: Json | None, arrays: Arrays, fitted: Any, network: Any, device: str) -> Any:
+    """The inverse of `keep_estimator`."""
+    if kept is None or kept == {"same": True}:
+        return None if kept is None else fitted
+    if set(kept) == {"unfitted"}:
+        return params_json.decode(params_json.with_modules(kept["unfitted"], network))
+    own = convert(kept, _Kept, "estimator")
+    return from_state(State(own.kind, own.values, arrays), network=network, device=device)
+
+
+# -- what was learned --------------------------------------------------------------------------------------------------
+
+
+class ContextValues(Record, frozen=True):
+    """What was known of the data at fit; the ranges of the features are an array, where a file has them."""
+
+    feature_shape: list[Size]
+    code_size: Size
+    lower: float = -math.inf
+    upper: float = math.inf
+    n_conditions: Count = 0
+
+
+def context_values(context: Context) -> ContextValues:
+    """A context as a file keeps it."""
+    return ContextValues(
+        feature_shape=list(map(int, context.feature_shape)),
+        code_size=int(context.code_size),
+        lower=context.lower,
+        upper=context.upper,
+        n_conditions=context.n_conditions,
     )
 
 
-def context_to_json(context: Context) -> dict[str, Any]:
-    """What was known of the data at fit, as JSON."""
-    values = {name: value for name, value in vars(context).items() if name != "ranges"}
-    return {**values, "feature_shape": list(context.feature_shape)}
+def context_of(values: ContextValues, ranges: np.ndarray | None = None) -> Context:
+    """The inverse of `context_values`."""
+    shape = tuple(values.feature_shape)
+    context = Context(shape, values.code_size, values.lower, values.upper, values.n_conditions, ranges)
+    if math.isnan(values.lower) or math.isnan(values.upper) or values.lower > values.upper:
+        raise ModelFileError(f"its header does not fit: the data lie between {values.lower} and {values.upper}.")
+    if context.n_features > 2**53:
+        raise ModelFileError(f"its header does not fit: a row of shape {shape} is too large.")
+    return context
 
 
-def context_from_json(values: Mapping[str, Any]) -> Context:
-    """The inverse of `context_to_json`."""
-    return Context(**{**values, "feature_shape": tuple(values["feature_shape"])})
+def scaling_of(name: str, arrays: Arrays, n_features: int) -> Scaling:
+    """The scaling of a file, after its arrays were checked."""
+    shape: tuple[int, ...] = (n_features,) if any(array.ndim for array in arrays.values()) else ()
+    check_arrays(arrays, {part: Numbers("f", None, 64) for part in ("shift", "factor")})
+    for part, array in arrays.items():
+        if array.shape not in ((), (n_features,)):
+            raise ModelFileError(f"its array 'scaling.{part}' has shape {array.shape}, but () or {shape} is needed.")
+    return Scaling.from_arrays(name, arrays)
+
+
+class Labels(Record, frozen=True):
+    """Labels with their dtype, which JSON does not tell."""
+
+    dtype: str
+    values: list[str | int | float | bool]
+
+
+def labels_to_json(labels: np.ndarray) -> Labels:
+    """Labels as a file keeps them."""
+    return Labels(dtype="str" if labels.dtype.kind == "U" else labels.dtype.name, values=labels.tolist())
+
+
+def labels_of(kept: Labels | list[str | int | float | bool]) -> np.ndarray:
+    """The inverse of `labels_to_json`; format 1 has the values alone."""
+    if isinstance(kept, list):
+        return np.asarray(kept)
+    if kept.dtype not in ("str", "object", "bool") and not re.fullmatch(r"(u?int|float)(8|16|32|64)", kept.dtype):
+        raise ModelFileError(f"its header does not fit: labels have no dtype {kept.dtype!r}.")
+    return np.asarray(kept.values, dtype=kept.dtype)
+
+
+FIVE = ("network", "code", "corruption", "penalty", "loss")
+
+
+class SchemaValues(Record, frozen=True):
+    """The columns of a table, each with the fields of its kind."""
+
+    n_rows: Count
+    columns: list[Json]
+
+
+def schema_of(values: Json) -> Schema:
+    """The schema of a file, after every field of every column was checked against its type."""
+    from isthmus.data.tables import Schema  # noqa: PLC0415  # reading tables takes a while to load
+    from isthmus.data.tables.columns import KINDS as COLUMNS  # noqa: PLC0415
+
+    for place, column in enumerate(convert(values, SchemaValues, "schema").columns):
+        where = f"schema.columns[{place}]"
+        if not isinstance(column.get("kind"), str) or column["kind"] not in COLUMNS:
+            raise ModelFileError(f"its header does not fit: {where} is of no known kind of column.")
+        check_fields({name: part for name, part in column.items() if name != "kind"}, COLUMNS[column["kind"]], where)
+    return Schema.from_json(values)
+
+
+def fitted_choices(objective: training.Objective) -> Json:
+    """The five choices as they were in force at fit; the parameters may have been set since."""
+    return params_json.params_to_json({name: getattr(objective.choices, name) for name in FIVE})
+
+
+def objective_of(fitted: Json, context: Context, arrays: Arrays, network: Any = None) -> training.Objective:
+    """The trained objective of a file: its choices as they were at fit, with its weights."""
+    made: Json = {
+        name: params_json.decode(fitted.get(name), name) for name in FIVE if name != "network" or network is None
+    }
+    made = {"network": NETWORKS.resolve(network)} | made if network is not None else made
+    wrong = [name for name, member in made.items() if not isinstance(member, params_json.KINDS[name].base)]
+    wrong = [name for name in wrong if made[name] is not None or name not in ("corruption", "penalty")]
+    mistakes = [f"it has no {name}." for name in wrong] or [text for c in made.values() if c for text in c.mistakes()]
+    if mistakes:
+        raise ModelFileError(f"its header does not fit: {mistakes[0]}")
+    five = training.Choices(**made)
+    return load_module(
+        lambda: training.Objective(five, context), arrays, own_modules=isinstance(made["network"], Modules)
+    )
 
 
 def weights(module: torch.nn.Module) -> dict[str, np.ndarray]:
-    """All that a module has learned, by name; a weight that two layers share is kept once."""
-    kept, seen = dict[str, np.ndarray](), set[int]()
+    """All that a module has learned, by name; a weight that two layers share is kept once.
+
+    Raises
+    ------
+    ModelFileError
+        A weight is NaN or infinite: a file of it would be refused when it is loaded.
+    """
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in _unshared(module).items()}
+    _check_learned(module, arrays)
+    return arrays
+
+
+def _check_learned(module: torch.nn.Module, arrays: Arrays) -> None:
+    """Parameters are finite; buffers, such as the mask of an attention layer, may be infinite, but not NaN."""
+    parameters = {name for name, _ in module.named_parameters()}
+    for name, array in arrays.items():
+        check_finite(name, array if name in parameters else np.where(np.isinf(array), 0.0, array))
+
+
+def _unshared(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    kept, seen = dict[str, torch.Tensor](), set[int]()
     for name, tensor in module.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            kept[name] = tensor.detach().cpu().numpy()
+            kept[name] = tensor
     return kept
 
 
-def put_weights(module: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+class _WithoutNumbers(TorchFunctionMode):
+    """Within the block, tensors are made with a shape and no memory.
+
+    ``with torch.device("meta")`` does the same, but writes a variable that all threads share. A network of which a file
+    asks for far more tensors than it holds is refused while it is built.
+    """
+
+    MAKERS = frozenset(
+        {
+            torch.empty,
+            torch.zeros,
+            torch.ones,
+            torch.full,
+            torch.eye,
+            torch.arange,
+            torch.rand,
+            torch.randn,
+            torch.tensor,
+        }
+    )
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in self.MAKERS:
+            self.left -= 1
+            if self.left < 0:
+                raise ModelFileError("its header asks for a network of more layers than the file has arrays.")
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def load_module(make: Callable[[], M], arrays: Arrays, *, own_modules: bool = False) -> M:
+    """A module with the weights of a file.
+
+    It is made without memory at first and compared with the arrays, so that a damaged header cannot ask for more
+    memory than the file has numbers.
+
+    Parameters
+    ----------
+    make
+        Makes the module with any weights.
+    arrays
+        Its weights, as `weights` gave them.
+    own_modules
+        Whether it is made of modules that the user gave and that exist already.
+    """
+    if not own_modules:
+        with _WithoutNumbers(64 + 8 * len(arrays)):
+            _compare(_unshared(make()), arrays)
+    module = make()
+    put_weights(module, arrays)
+    return module
+
+
+def _compare(wanted: Mapping[str, torch.Tensor], arrays: Arrays) -> None:
+    missing, unexpected = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
+    if missing or unexpected:
+        raise ModelFileError(
+            f"The weights in the file do not fit its network: missing {missing}, unexpected {unexpected}."
+        )
+    for name, tensor in wanted.items():
+        shape, array = tuple(tensor.shape), arrays[name]
+        if array.shape != shape or (array.dtype.kind == "f") != tensor.is_floating_point():
+            raise ModelFileError(
+                f"The weights in the file do not fit its network: {name!r} is {array.dtype} of shape {array.shape}, "
+                f"but {tensor.dtype} of shape {shape} is needed."
+            )
+
+
+def put_weights(module: torch.nn.Module, arrays: Arrays) -> None:
     """The inverse of `weights`."""
+    _compare(_unshared(module), arrays)
+    _check_learned(module, arrays)
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     try:
-        missing, unexpected = module.load_state_dict(tensors, strict=False)
+        module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise ModelFileError(f"The weights in the file do not fit its network: {error}") from None
-    lost = set(missing) & set(weights(module))
-    if lost or unexpected:
-        raise ModelFileError(
-            f"The weights in the file do not fit its network: missing {sorted(lost)}, unexpected {sorted(unexpected)}."
-        )
+
+
+# -- the door ----------------------------------------------------------------------------------------------------------
 
 
 def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
@@ -116,7 +313,7 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
     Parameters
     ----------
     path
-        A model file.
+        A model file, or a checkpoint, which gives the model as it was when it was written.
     network
         Only for a model built from modules of your own: the same pair of modules.
     device
@@ -129,7 +326,7 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
     Raises
     ------
     ModelFileError
-        The file is missing, truncated, foreign, newer, or holds no model.
+        The file is missing, truncated, changed since it was written, foreign, newer, or holds no model.
 
     Examples
     --------
@@ -140,18 +337,18 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
     >>> isthmus.load(path).code_size
     2
     """
+    training.choose_device(device)  # what is wrong with the arguments is no fault of the file
+    if network is not None:
+        NETWORKS.resolve(network)
     state = read_state(path)
-    return from_state(state, network=network, device=device, path=path)
+    with reading(path):
+        return from_state(state, network=network, device=device)
 
 
-def from_state(state: State, *, network: Any = None, device: str = "auto", path: str | Path = "the file") -> Any:
-    """The object of a state, found by the public name of its class."""
-    public = importlib.import_module("isthmus")
-    if state.kind not in public.__all__ or not hasattr(getattr(public, state.kind), "_from_state"):
-        raise ModelFileError(
-            f"'{path}' holds a {state.kind!r}, which this isthmus {public.__version__} cannot load as a model; "
-            f"it was written by isthmus {state.library_version}."
-        )
-    return getattr(public, state.kind)._from_state(  # noqa: SLF001  # the other half of `save`
+def from_state(state: State, *, network: Any = None, device: str = "auto") -> Any:
+    """The object of a state, found by the public name of its class; of a checkpoint, the model in it."""
+    if state.kind == KIND:
+        state = model_state(state)
+    return public_class(state.kind, state.library_version)._from_state(  # noqa: SLF001  # the other half of `save`
         state, network=network, device=device
     )

@@ -66,7 +66,8 @@ class ContractiveAutoencoder(Autoencoder):
 class ConvolutionalAutoencoder(Autoencoder):
     """Learns codes of images or signals with convolutions, which take neighbouring pixels together.
 
-    An `Autoencoder` with ``network="convolutional"``. Give images as (n, h, w) or (n, h, w, c), of any size.
+    An `Autoencoder` with ``network="convolutional"``. Give images as (n, h, w) or (n, h, w, c), of any size. For flat
+    rows, series, volumes and channels first, say how rows are read with ``network=Convolutional(…)``.
 
     Examples
     --------

@@ -1,16 +1,21 @@
-"""The model file: named arrays in safetensors, and everything else as JSON in its header.
+"""The model file: named arrays in safetensors, everything else as JSON in its header, and a digest over both.
 
 This room knows states only: a class's name, JSON values and arrays. Nothing is pickled and nothing is executed at load.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import safetensors
 from safetensors.numpy import save_file
@@ -19,8 +24,20 @@ from isthmus import __version__
 from isthmus.atomic import atomic
 from isthmus.exceptions import ModelFileError
 
-FORMAT_VERSION = 1
-HEADER_KEY = "isthmus"
+FORMAT_VERSION = 2
+"""1: isthmus 0.1, without a digest, choices by class name alone, NaN and Infinity as JavaScript writes them."""
+HEADER_KEY, DIGEST_KEY = "isthmus", "isthmus.sha256"
+MOST_CHARACTERS, MOST_DEPTH = 2**26, 100
+"""Limits of the JSON header. The deepest that the library writes has 20 levels, and Python's parser fails at 1,000."""
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What the header says besides the arrays; files of newer formats may say more."""
+
+    format: Annotated[int, msgspec.Meta(ge=1)]
+    library: str
+    kind: str
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,7 @@ class State:
     kind
         Public name of the object's class, such as ``"Autoencoder"``.
     values
-        Anything JSON can hold; NaN and infinities included.
+        Anything JSON can hold, and NaN and infinities.
     arrays
         Numbers by name.
     library_version
@@ -61,17 +78,31 @@ def write_state(path: str | Path, state: State, *, overwrite: bool = True) -> Pa
     ------
     OutputError
         The file is there and may not be replaced, its folder is missing, or the disk is full; an old file stays whole.
+    TypeError
+        A value is of a type that JSON cannot hold.
     """
-    header = {
-        "format": FORMAT_VERSION,
-        "library": state.library_version,
-        "kind": state.kind,
-        "values": dict(state.values),
-    }
-    arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in state.arrays.items()}
+    header = _header_text(state)
+    arrays = {name: _portable(array) for name, array in state.arrays.items()}
+    metadata = {HEADER_KEY: header, DIGEST_KEY: digest(header, arrays)}
     with atomic(path, overwrite=overwrite) as temporary:
-        save_file(arrays, str(temporary), metadata={HEADER_KEY: json.dumps(header, separators=(",", ":"))})
+        save_file(arrays, str(temporary), metadata=metadata)
     return Path(path)
+
+
+def _portable(array: np.ndarray) -> np.ndarray:
+    """The array in C order and little-endian, which is how safetensors stores it; a scalar stays one."""
+    plain = np.asarray(array)
+    return np.ascontiguousarray(plain, plain.dtype.newbyteorder("<")).reshape(plain.shape)
+
+
+def digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256, in hexadecimal, of the header and of the name, dtype, shape and bytes of every array, by sorted name."""
+    hashed = hashlib.sha256()
+    for name in ("", *sorted(arrays)):
+        array = arrays[name] if name else np.frombuffer(header.encode(), np.uint8)
+        hashed.update(json.dumps([name, array.dtype.name, list(array.shape)]).encode())
+        hashed.update(array.reshape(-1).view(np.uint8).data)
+    return hashed.hexdigest()
 
 
 def read_state(path: str | Path) -> State:
@@ -80,37 +111,159 @@ def read_state(path: str | Path) -> State:
     Raises
     ------
     ModelFileError
-        The file is missing, truncated, not one of ours, or from a newer format.
+        The file is missing, truncated, changed since it was written, not one of ours, or from a newer format.
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelFileError(f"There is no model file at '{path}'; check the path, or write one with model.save(path).")
+        reason = "it is a folder or device" if path.exists() else "check the path"
+        raise ModelFileError(f"There is no model file at '{path}': {reason}, or write one with model.save(path).")
     try:
         with safetensors.safe_open(str(path), framework="np") as file:
-            header = (file.metadata() or {}).get(HEADER_KEY)
+            metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  # the library raises SafetensorError, OSError, TypeError and more
         raise ModelFileError(
-            f"'{path}' cannot be read as a model file ({error}): it is truncated or of another kind; "
-            "copy it again, or train and save the model anew."
+            f"'{path}' cannot be read as a model file ({error}): it is truncated, damaged or of another kind; "
+            "copy it again, or train and save the model again."
         ) from None
-    return _state_of(path, header, arrays)
+    return _state_of(path, metadata, arrays)
 
 
-def _state_of(path: Path, header: str | None, arrays: dict[str, np.ndarray]) -> State:
-    if header is None:
+def _state_of(path: Path, metadata: Mapping[str, str], arrays: dict[str, np.ndarray]) -> State:
+    if HEADER_KEY not in metadata:
         raise ModelFileError(
             f"'{path}' is a safetensors file, but not one of isthmus: its header has no {HEADER_KEY!r} entry; "
             "give a file written by model.save(path)."
         )
     try:
-        known = json.loads(header)
-        version = int(known["format"])
-        if version <= FORMAT_VERSION:
-            return State(known["kind"], known["values"], arrays, known["library"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"The header of '{path}' is damaged ({error!r}); train and save the model anew.") from None
-    raise ModelFileError(
-        f"'{path}' has format {version}, but this isthmus {__version__} reads up to {FORMAT_VERSION}; "
-        f"install isthmus {known.get('library', '')} or newer."
+        header = msgspec.convert(_parse(metadata[HEADER_KEY]), Header)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ModelFileError(f"The header of '{path}' is damaged ({error}); train and save the model again.") from None
+    if header.format > FORMAT_VERSION:
+        raise ModelFileError(
+            f"'{path}' has format {header.format}, but this isthmus {__version__} reads up to {FORMAT_VERSION}; "
+            f"install isthmus {header.library} or newer."
+        )
+    _check_digest(path, header.format, metadata, arrays)
+    return State(header.kind, header.values, arrays, header.library)
+
+
+def _check_digest(path: Path, version: int, metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Files of format 1 have no digest; in those of later ones it must be there and right."""
+    written = metadata.get(DIGEST_KEY)
+    if written is None and version == 1:
+        return
+    if written is None:
+        raise ModelFileError(f"The header of '{path}' is damaged: it has no {DIGEST_KEY!r} entry; copy the file again.")
+    if written != digest(metadata[HEADER_KEY], arrays):
+        raise ModelFileError(
+            f"'{path}' has changed since it was written: its SHA-256 digest is not the one in its header; "
+            "copy it again, or train and save the model again."
+        )
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn every error of the block into a `ModelFileError` that names the file.
+
+    The readers check what a file holds field by field, so that messages say which one is wrong. This is the last line
+    of defence behind them, because no check foresees everything that a damaged file may hold.
+    """
+    try:
+        yield
+    except ModelFileError as error:
+        if str(path) in str(error):
+            raise
+        raise ModelFileError(f"'{path}' cannot be loaded: {error}") from None
+    except Exception as error:
+        raise ModelFileError(
+            f"'{path}' is damaged or does not fit this version of isthmus ({type(error).__name__}: {error}); "
+            "copy it again, or train and save the model again."
+        ) from error
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _header_text(state: State) -> str:
+    """The header as JSON; NaN and infinities, which JSON has not, as ``{"number": "NaN"}``."""
+    header = {
+        "format": FORMAT_VERSION,
+        "library": state.library_version,
+        "kind": state.kind,
+        "values": _with_finite(dict(state.values)),
+    }
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False, default=_refuse_type)
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(
+            f"The {state.kind} has {len(text):,} characters of names and settings, but a model file holds "
+            f"{MOST_CHARACTERS:,}; use shorter names or fewer levels."
+        )
+    return text
+
+
+def _with_finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"number": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, Mapping):
+        return {name: _with_finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_finite(part) for part in value]
+    return value
+
+
+def _refuse_type(value: object) -> Any:
+    raise TypeError(
+        f"{value!r} is a {type(value).__name__}, which a model file cannot hold; use texts, numbers and booleans for "
+        "labels and parameters."
     )
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """The header; it is refused before it is parsed where it is too long or too deep."""
+    if len(text) > MOST_CHARACTERS or _depth(text) > MOST_DEPTH:
+        raise ValueError(f"it has more than {MOST_CHARACTERS:,} characters or {MOST_DEPTH} levels")
+    constants: list[str] = []
+
+    def constant(name: str) -> float:
+        constants.append(name)
+        return _NON_FINITE[name]
+
+    known = json.loads(text, parse_constant=constant, parse_float=_finite, object_pairs_hook=_object)
+    if not isinstance(known, dict):
+        raise TypeError("it is not an object")
+    if constants and known.get("format") != 1:
+        raise ValueError(f"it holds {constants[0]}, which JSON has not")
+    return known
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits[:20]} is too large")
+    return number
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    if set(made) == {"number"} and isinstance(made["number"], str):
+        return _NON_FINITE[made["number"]]
+    return made
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+"""A text (one without an end is taken up to the end, so that looking for it takes linear time), or a bracket."""
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested outside of texts."""
+    deepest = depth = 0
+    for token in _TOKEN.finditer(text):
+        first = token[0][0]
+        depth += (first in "[{") - (first in "]}")
+        deepest = max(deepest, depth)
+    return deepest

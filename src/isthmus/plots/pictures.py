@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -19,53 +22,106 @@ from isthmus.plots.style import (
     INK,
     QUIET,
     SECOND,
+    as_array,
     axes_or_new,
     figure_of,
+    flat_image,
     image_shape_of,
     label,
+    legend,
+    literal,
+    plain,
     show_row,
 )
 from isthmus.training import History
 
+MOST_CLASSES = 20
+"""Classes that have a colour each."""
+MOST_UPRIGHT = 9
+"""Layers whose labels stand side by side."""
+
 
 def plot_reconstructions(
-    X: np.ndarray, X_hat: np.ndarray, *, noisy: np.ndarray | None = None, n: int = 10, names: Sequence[str] = ()
+    X: Any,
+    X_hat: Any,
+    *,
+    noisy: Any = None,
+    n: int = 10,
+    names: Sequence[str] = (),
+    image_shape: tuple[int, ...] | None = None,
 ) -> Figure:
     """Originals over their reconstructions, with the noisy input between them if it is given.
+
+    All pictures share the greys of the originals. Images may have their channels last or first; of two channels the
+    first is drawn red and the second green; of a volume the middle slice is drawn.
 
     Parameters
     ----------
     X, X_hat
-        Rows and reconstructions, (k, *feature_shape); flat rows of a square number of features are shown as images.
+        Rows and reconstructions, (k, *feature_shape): arrays, frames or tensors.
     noisy
         What the model was given instead of X, of the same shape.
     n
-        How many to show, the first ones.
+        How many to show, the first ones, >= 1.
     names
         Names of the rows of pictures; default original, noisy, reconstruction.
+    image_shape
+        The shape of the image in a flat row; None: flat rows of a square number of features are images.
 
     Returns
     -------
     Figure
         A grid of pictures.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The arrays differ in shape, are empty or not numeric, or the names are too few.
     """
-    bands = [X, X_hat] if noisy is None else [X, noisy, X_hat]
+    given = {"X": X, "noisy": noisy, "X_hat": X_hat}
+    bands = {name: as_array(rows, name, min_dims=2) for name, rows in given.items() if rows is not None}
     names = names or (["original", "reconstruction"] if noisy is None else ["original", "noisy", "cleaned"])
-    n = min(n, len(X))
-    shape = image_shape_of(tuple(X.shape[1:]))
+    _check_bands(bands, n, names, image_shape)
+    originals = bands["X"]
+    n = min(n, len(originals))
+    shape = image_shape or image_shape_of(tuple(originals.shape[1:]))
     figure = Figure(figsize=(0.95 * n + 1.1, 0.95 * len(bands) + 0.2), layout="constrained")
     grid = figure.subplots(len(bands), n, squeeze=False)
-    limits = _limits(X)
-    for band, (rows, name) in enumerate(zip(bands, names, strict=True)):
+    low, high = _limits(originals, shape)
+    for band, (rows, name) in enumerate(zip(bands.values(), names, strict=True)):
         for column in range(n):
-            show_row(grid[band, column], np.asarray(rows[column]), shape, **limits)
-        grid[band, 0].set_ylabel(name, rotation=0, ha="right", va="center", color=INK, fontsize=9)
+            show_row(grid[band, column], rows[column], shape, low, high)
+        literal(grid[band, 0].set_ylabel(plain(name), rotation=0, ha="right", va="center", color=INK, fontsize=9))
     return figure
 
 
-def _limits(X: np.ndarray) -> dict[str, float]:
-    """The range of grey: that of the originals, so that all pictures share it."""
-    return {"vmin": float(np.min(X)), "vmax": float(np.max(X))}
+def _check_bands(
+    bands: Mapping[str, np.ndarray], n: int, names: Sequence[str], image_shape: tuple[int, ...] | None
+) -> None:
+    X = bands["X"]
+    for name, rows in bands.items():
+        if rows.shape != X.shape:
+            raise ValueError(f"{name} has shape {rows.shape}, but X has {X.shape}; give the same rows in both.")
+    if n < 1:
+        raise ValueError(f"n={n} must be >= 1.")
+    if len(names) != len(bands):
+        raise ValueError(f"names holds {len(names)} names, but {len(bands)} are needed, one for each row of pictures.")
+    if image_shape is not None and int(np.prod(image_shape)) != int(np.prod(X.shape[1:])):
+        raise ValueError(f"image_shape={image_shape} does not fit rows of shape {X.shape[1:]}.")
+
+
+def _limits(X: np.ndarray, shape: tuple[int, ...] | None) -> tuple[float, float]:
+    """The values drawn black and white: the ends of the range of colours, or of the greys of the originals."""
+    seen = X[np.isfinite(X)] if X.dtype.kind == "f" else X
+    if not seen.size:
+        return 0.0, 1.0
+    low, high = float(seen.min()), float(seen.max())
+    if shape is not None and flat_image(np.empty(shape, np.uint8)).ndim == 3:
+        if X.dtype == np.uint8:
+            return 0.0, 255.0
+        if low >= 0 and high <= 1:
+            return 0.0, 1.0
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def plot_training_curves(
@@ -86,10 +142,10 @@ def plot_training_curves(
     log
         Logarithmic loss axis.
     """
-    ax = axes_or_new(ax)
     several = models if isinstance(models, Mapping) else {"": models}
-    for (name, model), colour in zip(several.items(), CYCLE * (1 + len(several) // len(CYCLE)), strict=False):
-        history = model if isinstance(model, History) else model.history_
+    histories = {plain(name): _history_of(model) for name, model in several.items()}
+    ax = axes_or_new(ax)
+    for (name, history), colour in zip(histories.items(), cycle(CYCLE), strict=False):
         ax.plot(history["epoch"], history["loss"], color=colour, label=f"{name} training".strip())
         if "val_loss" in history.columns:
             second = colour if name else SECOND
@@ -98,8 +154,17 @@ def plot_training_curves(
         ax.axhline(baseline, color=QUIET, linewidth=1, ls=":", label="baseline")
     if log:
         ax.set_yscale("log")
-    ax.legend(frameon=False, fontsize=9)
+    legend(ax)
     return label(ax, "epoch", "loss per feature")
+
+
+def _history_of(model: Any) -> History:
+    history = model if isinstance(model, History) else getattr(model, "history_", None)
+    if not isinstance(history, History):
+        raise TypeError(f"A {type(model).__name__} has no losses; give a fitted autoencoder or its history_.")
+    if not len(history):
+        raise ValueError("The history has no epochs, so that there is no curve to draw; train for one or more.")
+    return history
 
 
 def plot_code_density(densities: Mapping[str, Density] | Density, *, ax: Axes | None = None) -> Axes:
@@ -110,13 +175,17 @@ def plot_code_density(densities: Mapping[str, Density] | Density, *, ax: Axes | 
     densities
         From `isthmus.diagnosis.code_densities`.
     """
-    ax = axes_or_new(ax)
     several = densities if isinstance(densities, Mapping) else {"": densities}
-    for (name, density), colour in zip(several.items(), CYCLE, strict=False):
-        ax.plot(density.centres, density.density, color=colour, label=f"{name} (mean {density.mean:.2f})".strip())
+    if not all(isinstance(density, Density) for density in several.values()):
+        raise TypeError("Densities are needed; compute them with isthmus.diagnosis.code_densities({name: model}, X).")
+    ax = axes_or_new(ax)
+    for (name, density), colour in zip(several.items(), cycle(CYCLE), strict=False):
+        text = f"{plain(name)} (mean {density.mean:.2f})".strip()
+        ax.plot(density.centres, density.density, color=colour, label=text)
         ax.fill_between(density.centres, density.density, color=colour, alpha=0.15, linewidth=0)
-    ax.set_ylim(bottom=0)
-    ax.legend(frameon=False, fontsize=9)
+    highest = max((float(density.density.max()) for density in several.values()), default=1.0)
+    ax.set_ylim(0, 1.2 * highest)  # room for the legend
+    legend(ax)
     return label(ax, "code value", "density")
 
 
@@ -125,74 +194,131 @@ def compare_code_densities(models: Mapping[str, Autoencoder], X: Any, *, ax: Axe
     return plot_code_density(code_densities(models, X), ax=ax)
 
 
-def plot_code_map(plane: np.ndarray, labels: np.ndarray | None = None, *, ax: Axes | None = None) -> Axes:
+def plot_code_map(plane: Any, labels: Any = None, *, ax: Axes | None = None) -> Axes:
     """Codes on a plane, coloured by label, with a colour bar.
 
     Parameters
     ----------
     plane
-        (n, 2): codes of two numbers, or from `isthmus.diagnosis.code_map`.
+        (n, 2): codes of two numbers, or from `isthmus.diagnosis.code_map`, which makes a plane of longer codes. Codes
+        of one number, (n, 1), are drawn on a line.
     labels
-        A class or number for each row, or None.
+        A class or number for each row, or None. Up to 20 classes have a colour each; of more classes that are text,
+        the 19 most frequent. Rows whose number is missing are grey.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The plane has more than two columns or is not finite, or the labels are not one for each row.
     """
+    plane = _as_plane(plane)
+    colours = _as_colours(labels, len(plane))
     ax = axes_or_new(ax, width=6.4, height=5.2)
-    values, names = _as_colours(labels)
-    norm = None if names is None else Normalize(-0.5, len(names) - 0.5)
-    dots = ax.scatter(
-        plane[:, 0],
-        plane[:, 1],
-        c=ACCENT if values is None else values,
-        cmap=None if values is None else _colour_map(names),
-        s=max(3.0, 22 - len(plane) / 200),
-        linewidths=0,
-        alpha=0.85,
-        norm=norm,
-    )
-    if values is not None:
-        bar = figure_of(ax).colorbar(dots, ax=ax, ticks=None if names is None else range(len(names)), shrink=0.9)
-        bar.outline.set_visible(False)
-        if names is not None:
-            bar.ax.set_yticklabels([str(name) for name in names])
+    size = max(3.0, 22 - len(plane) / 200)
+    style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.85}
+    x, y = plane[:, 0], plane[:, 1] if plane.shape[1] > 1 else np.zeros(len(plane))
+    if colours is None:
+        ax.scatter(x, y, color=ACCENT, **style)
+    else:
+        _draw_coloured(ax, x, y, colours, style)
     ax.grid(visible=False)
-    return label(ax, "first coordinate", "second coordinate")
+    if plane.shape[1] == 1:
+        ax.set_yticks([])
+    return label(ax, "first coordinate", "second coordinate" if plane.shape[1] > 1 else "(one number in a code)")
 
 
-def _as_colours(labels: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Numbers to colour by, and the names of the classes where there are few."""
-    if labels is None:
-        return None, None
-    names, values = np.unique(np.asarray(labels), return_inverse=True)
-    few = len(names) <= 20
-    return (values if few else np.asarray(labels)), (names if few else None)
+@dataclass(frozen=True)
+class _Colours:
+    """A number to colour each row by, NaN for grey, and the names of the classes, if there are classes."""
+
+    values: np.ndarray
+    names: tuple[str, ...] = ()
+    rest: str = "no label"
 
 
-def _colour_map(names: np.ndarray | None) -> Any:
-    from matplotlib import colormaps  # noqa: PLC0415  # registers maps when first used
-
-    return (
-        colormaps["viridis"]
-        if names is None
-        else colormaps["tab10" if len(names) <= 10 else "tab20"].resampled(len(names))
+def _draw_coloured(ax: Axes, x: np.ndarray, y: np.ndarray, colours: _Colours, style: dict[str, Any]) -> None:
+    known = np.isfinite(colours.values)
+    if not known.all():
+        ax.scatter(x[~known], y[~known], color=QUIET, label=colours.rest, **style)
+        legend(ax)
+    if not known.any():
+        return
+    n = len(colours.names)
+    bar_of = ax.scatter(
+        x[known],
+        y[known],
+        c=colours.values[known],
+        cmap=colormaps[("tab10" if n <= 10 else "tab20")].resampled(n) if n else colormaps["viridis"],
+        norm=Normalize(-0.5, n - 0.5) if n else None,
+        **style,
     )
+    bar = figure_of(ax).colorbar(bar_of, ax=ax, ticks=range(n) if n else None, shrink=0.9)
+    bar.outline.set_visible(False)
+    if n:
+        literal(*bar.ax.set_yticklabels([plain(name) for name in colours.names]))
+
+
+def _as_plane(plane: Any) -> np.ndarray:
+    plane = as_array(plane, "plane")
+    plane = plane[:, None] if plane.ndim == 1 else plane
+    if plane.ndim != 2 or plane.shape[1] > 2:
+        raise ValueError(
+            f"plane has shape {plane.shape}, but two coordinates a row are needed, (n, 2); make them of longer codes "
+            "with isthmus.diagnosis.code_map(Z), or choose two columns yourself."
+        )
+    bad = ~np.isfinite(plane).all(axis=1)
+    if bad.any():
+        raise ValueError(f"plane has {bad.sum()} rows that are not finite, the first at row {bad.argmax()}; drop them.")
+    return np.asarray(plane)
+
+
+def _as_colours(labels: Any, n_rows: int) -> _Colours | None:
+    if labels is None:
+        return None
+    given = np.asarray(labels)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if given.shape != (n_rows,):
+        raise ValueError(f"labels has shape {given.shape}, but ({n_rows},) is needed: one label for each row.")
+    numeric = given.dtype.kind in "buif"
+    if numeric:
+        values = given.astype(float)
+        values[~np.isfinite(values)] = np.nan
+        different = np.unique(given[np.isfinite(values)])
+        if len(different) > MOST_CLASSES:
+            return _Colours(values)
+        places = np.searchsorted(different, given).astype(float)
+        return _Colours(np.where(np.isfinite(values), places, np.nan), tuple(map(str, different)))
+    names, places, counts = np.unique(given.astype(str), return_inverse=True, return_counts=True)
+    if len(names) <= MOST_CLASSES:
+        return _Colours(places.astype(float), tuple(names))
+    kept = np.sort(np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1])
+    shown = np.where(np.isin(places, kept), np.searchsorted(kept, places), np.nan)
+    return _Colours(shown, tuple(names[kept]), f"{len(names) - len(kept)} other labels")
 
 
 def plot_network(model: Autoencoder, *, ax: Axes | None = None) -> Axes:
     """The network as an hourglass: a bar a layer, as high as the layer is wide (on a logarithmic scale)."""
-    ax = axes_or_new(ax, width=7.5, height=3.2)
-    ax.set_axis_off()
     layers = [layer for layer in model.layers() if layer.part != "code" or layer.kind != "Plain"]
     n_encoder = sum(layer.part == "encoder" for layer in layers)
     widths = [model.n_features_in_, *(int(np.prod(layer.output_shape)) for layer in layers)]
+    crowded = len(widths) > MOST_UPRIGHT
+    ax = axes_or_new(ax, width=max(7.5, 0.42 * len(widths)), height=4.2 if crowded else 3.2)
+    ax.set_axis_off()
     heights = np.log2(np.asarray(widths) + 1.0) / np.log2(max(widths) + 1.0)
+    angle = 90 if crowded else 0  # upright labels of 10 layers or more run into each other
     for place, (width, height) in enumerate(zip(widths, heights, strict=True)):
-        colour = SECOND if place == n_encoder else ACCENT
-        _bar(ax, place, height, colour)
-        ax.text(place, height / 2 + 0.04, f"{width:,}", ha="center", va="bottom", fontsize=9, color=INK)
-        ax.text(place, -height / 2 - 0.05, _under(layers, place), ha="center", va="top", fontsize=8, color=QUIET)
+        _bar(ax, place, height, SECOND if place == n_encoder else ACCENT)
+        ax.text(place, height / 2 + 0.04, f"{width:,}", ha="center", va="bottom", fontsize=9, color=INK, rotation=angle)
+        under = _under(layers, place)
+        under = under.replace("\n", " ").strip() if crowded else under
+        literal(
+            ax.text(place, -height / 2 - 0.05, under, ha="center", va="top", fontsize=8, color=QUIET, rotation=angle)
+        )
         if place:
             _link(ax, place, heights)
     ax.set_xlim(-0.6, len(widths) - 0.4)
-    ax.set_ylim(-0.72, 0.65)
+    ax.set_ylim(-1.05 if crowded else -0.72, 0.75 if crowded else 0.65)
     return ax
 
 
@@ -217,30 +343,48 @@ def _corners(left: float, right: float, left_height: float, right_height: float)
     return [(left, left_height / 2), (right, right_height / 2), (right, -right_height / 2), (left, -left_height / 2)]
 
 
-def plot_worst(worst: WorstRows) -> Figure:
+def plot_worst(worst: WorstRows, *, image_shape: tuple[int, ...] | None = None) -> Figure:
     """The rows that a model restores worst, over their reconstructions, with their errors.
+
+    Of a model that restores damaged rows, the damaged ones stand between them.
 
     Parameters
     ----------
     worst
         From `isthmus.diagnosis.worst_rows`.
+    image_shape
+        The shape of the image in a flat row, as for `plot_reconstructions`.
     """
-    figure = plot_reconstructions(worst.X, worst.X_hat, n=len(worst.index))
+    figure = plot_reconstructions(
+        worst.X, worst.X_hat, noisy=worst.damaged, n=len(worst.index), image_shape=image_shape
+    )
     for ax, index, error in zip(figure.axes, worst.index, worst.error, strict=False):
         ax.set_title(f"row {index}\n{error:.3g}", fontsize=8, color=QUIET)
     return figure
 
 
-def plot_error_histogram(errors: np.ndarray, *, ax: Axes | None = None) -> Axes:
+def plot_error_histogram(errors: Any, *, ax: Axes | None = None) -> Axes:
     """How the reconstruction errors of the rows are spread, with their median.
 
     Parameters
     ----------
     errors
         (n,), from `reconstruction_error`.
+
+    Raises
+    ------
+    ValueError
+        They are not one number a row, or some are not finite.
     """
+    errors = as_array(errors, "errors")
+    if errors.ndim != 1:
+        raise ValueError(f"errors has shape {errors.shape}, but (n,) is needed: one number a row.")
+    bad = ~np.isfinite(errors)
+    if bad.any():
+        raise ValueError(f"errors has {bad.sum()} values that are not finite, the first in row {bad.argmax()}.")
     ax = axes_or_new(ax)
-    ax.hist(errors, bins=60, color=ACCENT, alpha=0.8)
-    ax.axvline(float(np.median(errors)), color=SECOND, linewidth=1.5, label=f"median {np.median(errors):.3g}")
-    ax.legend(frameon=False, fontsize=9)
+    middle = float(np.median(errors))
+    ax.hist(errors.astype(float), bins=60, color=ACCENT, alpha=0.8)
+    ax.axvline(middle, color=SECOND, linewidth=1.5, label=f"median {middle:.3g}")
+    legend(ax)
     return label(ax, "squared error of a row", "rows")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 INK, QUIET, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 ACCENT, SECOND = "#0f6b8f", "#e07a3f"
 CYCLE = ("#0f6b8f", "#e07a3f", "#4a9d5b", "#a1467e", "#c9a227", "#5b6abf", "#7b8794", "#8c5a3c")
 """Colours of lines, in order."""
+LONGEST_LABEL = 40
+COLOURED = (1, 3, 4)
+"""Channels of images that can be drawn as they are; two are drawn as red and green."""
 
 
 def axes_or_new(ax: Axes | None, *, width: float = 6.0, height: float = 3.8) -> Axes:
@@ -47,7 +53,54 @@ def figure_of(drawn: Figure | Axes) -> Figure:
 def save(drawn: Figure | Axes, path: str | Path | BinaryIO, *, dots_per_inch: int = 150) -> None:
     """Write a picture to a file, whose ending tells the format (PNG for a stream)."""
     kind = Path(path).suffix[1:] if isinstance(path, str | Path) else "png"
-    figure_of(drawn).savefig(path, dpi=dots_per_inch, format=kind)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"Glyph .* missing from", UserWarning
+        )  # a box for 数 is drawn, and is no fault
+        figure_of(drawn).savefig(path, dpi=dots_per_inch, format=kind)
+
+
+def plain(text: object) -> str:
+    r"""A label of the user's as one short line: what cannot be printed is written out, what is long is cut.
+
+    >>> plain("\x1b[31m"), plain("x" * 50)[-2:]
+    ('\\x1b[31m', 'x…')
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return shown if len(shown) <= LONGEST_LABEL else f"{shown[: LONGEST_LABEL - 1]}…"
+
+
+def literal(*texts: Text) -> None:
+    """Draw dollars and backslashes in texts as they are, instead of reading formulas, which fail on most labels."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def legend(ax: Axes) -> None:
+    """A quiet legend of what has a label."""
+    literal(*ax.legend(frameon=False, fontsize=9).get_texts())
+
+
+def as_array(X: Any, name: str, *, min_dims: int = 1) -> np.ndarray:
+    """What is drawn as an array of numbers: arrays, frames, tensors and lists.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is not numeric, is empty, or has too few axes.
+    """
+    array = X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(float)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} holds values that are not numbers; give an array, a frame or a tensor.") from None
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} has dtype {array.dtype}, but numbers are needed; convert it with astype(float).")
+    if array.ndim < min_dims or array.size == 0:
+        wanted = "(n,) with n >= 1" if min_dims == 1 else "(n, features) or (n, height, width) with n >= 1"
+        raise ValueError(f"{name} has shape {array.shape}, but {wanted} is needed; reshape it.")
+    return array
 
 
 def image_shape_of(feature_shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -58,8 +111,20 @@ def image_shape_of(feature_shape: tuple[int, ...]) -> tuple[int, ...] | None:
     return (side, side) if side >= 5 and side * side == feature_shape[0] else None
 
 
-def show_row(ax: Axes, row: np.ndarray, shape: tuple[int, ...] | None, **limits: Any) -> None:
-    """Draw one row: as an image where it is one, else as a line; without ticks."""
+def show_row(ax: Axes, row: np.ndarray, shape: tuple[int, ...] | None, low: float, high: float) -> None:
+    """Draw one row: as an image where it is one, else as a line; without ticks.
+
+    Parameters
+    ----------
+    ax
+        Where.
+    row
+        Its numbers.
+    shape
+        Of the image, or None for a line.
+    low, high
+        The values that are drawn black and white; what is not finite is left white.
+    """
     ax.set_xticks([])
     ax.set_yticks([])
     if shape is None:
@@ -67,9 +132,32 @@ def show_row(ax: Axes, row: np.ndarray, shape: tuple[int, ...] | None, **limits:
         ax.spines[["top", "right"]].set_visible(False)
         return
     ax.spines[:].set_visible(False)
-    image = row.reshape(shape)
-    image = image[..., 0] if len(shape) == 3 and shape[2] == 1 else image
-    if image.ndim == 3:
-        ax.imshow(np.clip(image.astype(float) / (255 if limits.get("vmax", 1) > 1 else 1), 0, 1))
+    image = flat_image(row.reshape(shape))
+    if image.ndim == 2:
+        ax.imshow(image, cmap="gray", interpolation="nearest", vmin=low, vmax=high)
     else:
-        ax.imshow(image, cmap="gray", interpolation="nearest", **limits)
+        scaled = (np.nan_to_num(image.astype(float), nan=high) - low) / (high - low)
+        ax.imshow(np.clip(scaled, 0.0, 1.0), interpolation="nearest")
+
+
+def flat_image(image: np.ndarray) -> np.ndarray:
+    """What is drawn of an image or volume, (h, w), (h, w, 3) or (h, w, 4).
+
+    Channels may go last or first; of two, the first is red and the second green. Of a volume, and of an image with
+    more than four channels, the middle slice is drawn.
+
+    >>> [flat_image(np.zeros(shape)).shape for shape in ((3, 8, 9), (8, 9, 2), (6, 8, 9))]
+    [(8, 9, 3), (8, 9, 3), (8, 9)]
+    """
+    if image.ndim == 2:
+        return image
+    if image.ndim > 3:
+        first = image.shape[0] <= 4 < image.shape[-1]
+        return flat_image(image[:, image.shape[1] // 2] if first else image[len(image) // 2])
+    if image.shape[-1] > 4 and image.shape[0] <= 4:
+        image = np.moveaxis(image, 0, -1)
+    if image.shape[-1] == 1:
+        return image[..., 0]
+    if image.shape[-1] == 2:
+        return np.concatenate([image, np.zeros_like(image[..., :1])], axis=-1)
+    return image if image.shape[-1] in COLOURED else image[len(image) // 2]

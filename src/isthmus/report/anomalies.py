@@ -105,7 +105,8 @@ def _sections(detector: AnomalyDetector, scores: np.ndarray, worst: Sequence[Odd
 def _histogram(detector: AnomalyDetector, scores: np.ndarray) -> Axes:
     ax = axes_or_new(None, width=7.5, height=3.2)
     learned = detector.decision_scores_
-    edges = np.linspace(min(scores.min(), learned.min()), max(scores.max(), learned.max()) + 1e-9, HISTOGRAM_BINS + 1)
+    finite = np.concatenate([part[np.isfinite(part)] for part in (scores, learned)])
+    edges = np.histogram_bin_edges(finite, HISTOGRAM_BINS)  # leaves room where all scores are the same
     for values, name, colour in ((learned, "learned from", CYCLE[6]), (scores, "these rows", CYCLE[0])):
         ax.stairs(np.histogram(values, edges)[0] / len(values), edges, label=name, color=colour)
     if np.isfinite(detector.threshold_):

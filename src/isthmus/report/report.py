@@ -20,16 +20,19 @@ from matplotlib.figure import Figure
 
 from isthmus import __version__
 from isthmus.atomic import atomic
+from isthmus.data import Source
 from isthmus.diagnosis import (
     FEWEST_ROWS,
     CodeStatistics,
     Diagnosis,
+    Restoration,
     WorstRows,
     code_map,
     code_statistics,
     densities_of,
     diagnose,
     pca_error,
+    restoration,
     take_rows,
     worst_rows,
 )
@@ -89,6 +92,7 @@ class Evidence:
     codes: CodeStatistics
     worst: WorstRows
     diagnosis: Diagnosis | None = None
+    restoration: Restoration | None = None
 
     def labels_of(self, index: np.ndarray) -> np.ndarray | None:
         """The labels of some rows."""
@@ -124,16 +128,21 @@ def write_report(
     overwrite
         Replace a page that is there.
 
+    A model with a corruption is measured by what it is trained for: rows are damaged, restored, and compared with the
+    clean ones.
+
     Raises
     ------
+    ValueError
+        The labels are not one for each row.
     OutputError
         The page cannot be written; nothing is left behind.
     """
-    labels = None if labels is None else np.asarray(labels)
+    labels = None if labels is None else _checked_labels(labels, X)
     evidence = _gather(model, X, labels, X_train)
     html = template().render(
         title=title or f"{type(model).__name__} · {model.feature_shape_} → {model.objective_.context.code_size}",
-        summary=_summary(model, len(evidence.errors)),
+        summary=_summary(model, len(evidence.errors), evidence.restoration),
         tiles=_tiles(evidence),
         sections=list(_sections(evidence)),
         footer=_footer(model),
@@ -143,16 +152,35 @@ def write_report(
     return Path(path)
 
 
+def _checked_labels(labels: Any, X: Any) -> np.ndarray:
+    given = np.asarray(labels)
+    n_rows = X.n_rows if isinstance(X, Source) else X.shape[0] if hasattr(X, "shape") else len(X)
+    if given.shape != (n_rows,):
+        raise ValueError(f"labels has shape {given.shape}, but X has {n_rows} rows; give one label for each row.")
+    return given
+
+
 def _gather(model: Autoencoder, X: Any, labels: np.ndarray | None, X_train: Any) -> Evidence:
-    errors = model.reconstruction_error(X, labels)
-    size = model.objective_.context.code_size
-    pca = pca_error(X, size) if X_train is None else pca_error(X_train, size, X)
+    undone = None
+    if model.objective_.choices.corruption is not None:
+        undone = restoration(model, X, SHOWN, y=labels)
+    errors = model.reconstruction_error(X, labels) if undone is None else undone.error
     some = _spread(len(errors), 10_000)
-    codes = model.transform(take_rows(X, some), None if labels is None else labels[some])
-    worst = worst_rows(model, X, SHOWN, y=labels)
-    known = None if model.conditional else X_train
-    found = diagnose(model, X, y=labels, X_train=known) if len(errors) >= FEWEST_ROWS else None
-    return Evidence(model, X, labels, errors, pca, code_statistics(np.asarray(codes)), worst, found)
+    known = None if labels is None else labels[some]
+    codes = model.transform(take_rows(X, some), known)
+    worst = worst_rows(model, X, SHOWN, y=labels) if undone is None else undone.worst
+    train = None if model.conditional else X_train
+    found = diagnose(model, X, y=labels, X_train=train) if len(errors) >= FEWEST_ROWS else None
+    pca = _pca_error(model, take_rows(X, some), known, X_train)
+    return Evidence(model, X, labels, errors, pca, code_statistics(np.asarray(codes)), worst, found, undone)
+
+
+def _pca_error(model: Autoencoder, rows: Any, labels: Any, X_train: Any) -> float:
+    """The error of PCA with as many numbers, given what the model is given; NaN where there are holes in the rows."""
+    known = rows if X_train is None else X_train
+    if model.objective_.choices.loss.admits_missing and not np.isfinite(np.asarray(rows, dtype=float)).all():
+        return float("nan")
+    return pca_error(known, model.objective_.context.code_size, rows, given=_damaged(model, rows, labels))
 
 
 def _spread(n_rows: int, n: int) -> np.ndarray:
@@ -166,24 +194,29 @@ def template() -> Any:
     return Environment(autoescape=True).from_string(page)
 
 
-def _summary(model: Autoencoder, n_rows: int) -> str:
+def _undone(undone: Restoration) -> str:
+    return f", damaged and restored: PSNR {undone.psnr_before:.1f} dB → {undone.psnr:.1f} dB"
+
+
+def _summary(model: Autoencoder, n_rows: int, undone: Restoration | None) -> str:
     seconds = float(model.history_["seconds"].sum())
     parts = [
         f"{type(model).__name__} with {model.n_parameters_:,} parameters",
         f"{model.n_features_in_:,} numbers a row in, {model.objective_.context.code_size} in the code",
         f"{model.n_epochs_} epochs in {seconds:.1f} s on {model.device_} ({model.stop_reason_})",
-        f"measured here on {n_rows:,} rows",
+        f"measured here on {n_rows:,} rows" + ("" if undone is None else _undone(undone)),
     ]
     return "; ".join(parts) + "."
 
 
 def _tiles(evidence: Evidence) -> list[Tile]:
-    model, error = evidence.model, float(evidence.errors.mean())
+    model, error, undone = evidence.model, float(evidence.errors.mean()), evidence.restoration
+    clean, damaged = ("", "") if undone is None else ("clean ", ", damaged rows restored")
     tiles = [
-        Tile("loss per feature on these rows", f"{-model.score(evidence.X, evidence.labels):.4f}"),
-        Tile("mean squared error", f"{error:.4g}"),
-        Tile("its root", f"{error**0.5:.4g}"),
-        Tile(f"of PCA with the same {model.objective_.context.code_size} numbers", f"{evidence.pca:.4g}"),
+        Tile(f"loss per feature on these {clean}rows", f"{-model.score(evidence.X, evidence.labels):.4f}"),
+        Tile(f"mean squared error{damaged}", f"{error:.4g}"),
+        Tile(f"root mean squared error{damaged}", f"{error**0.5:.4g}"),
+        Tile(f"mean squared error of PCA with as many numbers{damaged}", f"{evidence.pca:.4g}"),
         Tile(
             "numbers in : numbers in the code", f"{model.n_features_in_ / model.objective_.context.code_size:.1f} : 1"
         ),
@@ -192,6 +225,9 @@ def _tiles(evidence: Evidence) -> list[Tile]:
     ]
     if "val_loss" in model.history_.columns:
         tiles.insert(1, Tile("validation loss at the end of training", f"{model.history_['val_loss'][-1]:.4f}"))
+    if undone is not None:
+        before_after = ("PSNR of damaged rows", undone.psnr_before), ("PSNR of restored rows", undone.psnr)
+        tiles = [*(Tile(name, f"{value:.1f} dB") for name, value in before_after), *tiles]
     return tiles
 
 
@@ -204,7 +240,7 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     rows, given = np.asarray(taken), None if damaged is None else np.asarray(damaged)
     yield picture_section(
         "Originals over reconstructions",
-        plot_reconstructions(rows, restored, noisy=given, n=len(rows)),
+        plot_reconstructions(rows, restored, noisy=given, n=len(rows), image_shape=_image_shape(model)),
         "Evenly spread over the rows measured."
         + (" The middle row is what the model was given." if given is not None else ""),
     )
@@ -234,8 +270,8 @@ def _damaged(model: Autoencoder, rows: Any, labels: Any) -> Any:
 
 def _verdicts(diagnosis: Diagnosis) -> Section:
     rows = [
-        ["fault" if finding.found else "ok", finding.name, " ".join(filter(None, (finding.text, finding.remedy)))]
-        for finding in sorted(diagnosis.findings, key=lambda finding: not finding.found)
+        [finding.verdict, finding.name, " ".join(filter(None, (finding.text, finding.remedy)))]
+        for finding in diagnosis.by_weight()
     ]
     return Section("Diagnosis", str(diagnosis).splitlines()[0], table=Table(("", "fault", "what was seen"), rows))
 
@@ -245,15 +281,20 @@ def _map(evidence: Evidence) -> Section:
     labels = evidence.labels_of(index)
     Z = np.asarray(evidence.model.transform(take_rows(evidence.X, index), labels))
     plane = code_map(Z)
-    how = "The two numbers of the code." if Z.shape[1] == 2 else "Neighbours in the code are neighbours here."
-    return picture_section("Map of the codes", plot_code_map(plane, labels), f"{how} {len(index):,} rows.")
+    one = np.asarray(plane[:, :1] if Z.shape[1] == 1 else plane)
+    hows = {1: "The one number of the code.", 2: "The two numbers of the code."}
+    how = hows.get(Z.shape[1], f"All {Z.shape[1]} numbers of the code, brought to a plane; neighbours stay neighbours.")
+    return picture_section("Map of the codes", plot_code_map(one, labels), f"{how} {len(index):,} rows.")
 
 
 def _worst(evidence: Evidence) -> Section:
     worst = evidence.worst
     title, text = "Worst reconstructions", "The rows with the largest squared error."
-    if image_shape_of(evidence.model.feature_shape_) is not None or evidence.model.n_features_in_ > 40:
-        return picture_section(title, plot_worst(worst), text)
+    if evidence.restoration is not None:
+        text += " Each was damaged, restored, and compared with the clean row."
+    shape = _image_shape(evidence.model) or image_shape_of(evidence.model.feature_shape_)
+    if shape is not None or evidence.model.n_features_in_ > 40:
+        return picture_section(title, plot_worst(worst, image_shape=shape), text)
     names = getattr(evidence.model, "feature_names_in_", np.arange(evidence.model.n_features_in_))
     rows = [_worst_columns(worst, place, names) for place in range(len(worst.index))]
     return Section(
@@ -261,10 +302,21 @@ def _worst(evidence: Evidence) -> Section:
     )
 
 
+def _image_shape(model: Autoencoder) -> tuple[int, ...] | None:
+    """The shape of the image in a flat row, where the network was told it."""
+    shape = getattr(model.objective_.choices.network, "image_shape", None)
+    return None if shape is None else tuple(shape)
+
+
 def _worst_columns(worst: WorstRows, place: int, names: np.ndarray) -> list[str]:
-    seen, restored = worst.X[place].ravel(), worst.X_hat[place].ravel()
-    columns = np.argsort(np.square(seen.astype(float) - restored))[::-1][:3]
-    told = [f"{names[column]}: {seen[column]:.4g} → {restored[column]:.4g}" for column in columns]
+    clean, restored = worst.X[place].ravel(), worst.X_hat[place].ravel()
+    columns = np.argsort(np.square(clean.astype(float) - restored))[::-1][:3]
+    seen = clean if worst.damaged is None else worst.damaged[place].ravel()
+    told = [
+        f"{names[column]}: {seen[column]:.4g} → {restored[column]:.4g}"
+        + ("" if worst.damaged is None else f", clean {clean[column]:.4g}")
+        for column in columns
+    ]
     return [str(worst.index[place]), f"{worst.error[place]:.4g}", "; ".join(told)]
 
 

@@ -21,13 +21,14 @@ from isthmus.choices import CORRUPTIONS, Corruption
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import LabelledSource
-from isthmus.estimators import Autoencoder, persistence
+from isthmus.estimators import Autoencoder, params_json, persistence
 from isthmus.estimators.applying import Verb, whole
 from isthmus.estimators.defaults import batch_size_for, max_epochs_for
 from isthmus.estimators.fitting import make_feed, patience_of, refuse, split_rows
 from isthmus.estimators.trouble import report_trouble
 from isthmus.estimators.validation import Given, take
 from isthmus.files.model_file import State, write_state
+from isthmus.files.records import Json, Numbers, Record, group, grouped, pack, unpack
 from isthmus.training import OPTIMIZERS, SCHEDULES, History, LossParts, Objective, ProgressBar, Run, Settings, train
 from isthmus.training.feeding import Loader
 
@@ -182,30 +183,62 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Write the classifier to one file, whole or not at all; `isthmus.load` gives it back."""
         check_is_fitted(self, "objective_")
         inner = self.encoder_._to_state()  # noqa: SLF001  # the file of the encoder within the file of the classifier
-        values = {
-            "params": persistence.encode({**self.get_params(deep=False), "encoder": None}),
-            "encoder": {"kind": inner.kind, "values": inner.values},
-            "classes": self.classes_.tolist(),
-            "history": list(self.history_.rows),
+        params = self.get_params(deep=False)
+        given, given_arrays = persistence.keep_estimator(params.pop("encoder"), self.encoder_)
+        values = ClassifierValues(
+            params=params_json.params_to_json(params),
+            encoder=EncoderValues(kind=inner.kind, values=dict(inner.values)),
+            given=given,
+            classes=persistence.labels_to_json(self.classes_),
+            history=list(self.history_.rows),
+        )
+        arrays = {
+            **grouped(persistence.weights(self.objective_), "tuned."),
+            **grouped(inner.arrays, "encoder."),
+            **grouped(given_arrays, "given."),
         }
-        tuned = {f"tuned.{name}": array for name, array in persistence.weights(self.objective_).items()}
-        nested = {f"encoder.{name}": array for name, array in inner.arrays.items()}
-        return write_state(path, State(type(self).__name__, values, tuned | nested))
+        return write_state(path, pack(type(self).__name__, values, arrays, DECLARED))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
-        values = state.values
-        arrays = {name[8:]: array for name, array in state.arrays.items() if name.startswith("encoder.")}
-        inner = State(values["encoder"]["kind"], values["encoder"]["values"], arrays)
-        model = cls(**persistence.decode({"params": values["params"]})["params"])
+        values = unpack(state, ClassifierValues, DECLARED)
+        params = {name: value for name, value in values.params.items() if name != "encoder"}
+        model = params_json.make_estimator(cls, params)
+        inner = State(values.encoder.kind, values.encoder.values, group(state.arrays, "encoder."))
         model.encoder_ = persistence.from_state(inner, network=network, device=device)
-        model.classes_, model.history_ = np.asarray(values["classes"]), History(values["history"])
+        given = group(state.arrays, "given.")
+        model.encoder = persistence.kept_estimator(values.given, given, model.encoder_, network, device)
+        model.classes_, model.history_ = persistence.labels_of(values.classes), History(values.history)
         model.n_features_in_ = model.encoder_.n_features_in_
-        objective = Classified(model.encoder_.objective_, len(model.classes_), None, model.dropout)
-        persistence.put_weights(objective, {n[6:]: a for n, a in state.arrays.items() if n.startswith("tuned.")})
+        if hasattr(model.encoder_, "feature_names_in_"):
+            model.feature_names_in_ = model.encoder_.feature_names_in_
+        trained, n_classes = model.encoder_.objective_, len(model.classes_)
+        objective = persistence.load_module(
+            lambda: Classified(trained, n_classes, None, model.dropout), group(state.arrays, "tuned.")
+        )
         model.objective_ = objective.to(model.encoder_.device_).eval()
         model.scaling_, model.device_ = model.encoder_.scaling_, model.encoder_.device_
         return model
+
+
+class EncoderValues(Record, frozen=True):
+    """The file of the encoder within the file of a classifier."""
+
+    kind: str
+    values: Json
+
+
+class ClassifierValues(Record, frozen=True):
+    """What a file of a classifier holds besides arrays; format 1 lacks the encoder that was given."""
+
+    params: Json
+    encoder: EncoderValues
+    classes: persistence.Labels | list[str | int | float | bool]
+    history: list[dict[str, float]]
+    given: Json | None = None
+
+
+DECLARED = {"tuned.*": Numbers("fiub"), "encoder.*": Numbers("fiub"), "given.*": Numbers("fiub")}
 
 
 def _probabilities(model: Any, x: Tensor) -> Tensor:

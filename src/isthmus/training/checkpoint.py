@@ -1,7 +1,10 @@
-"""Checkpoints: a run on disk, from which it goes on as if it had never stopped."""
+"""Checkpoints: a run on disk, from which it goes on as if it had never stopped, and which loads as a model."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,56 +13,183 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.atomic import check_writable
+from isthmus.choices.rules import Rule, Whole
+from isthmus.data.sources import Source
 from isthmus.exceptions import ModelFileError
-from isthmus.files.model_file import State, read_state, write_state
+from isthmus.files.model_file import State, read_state, reading, write_state
+from isthmus.files.records import (
+    Count,
+    Json,
+    Numbers,
+    Record,
+    check_arrays,
+    check_finite,
+    convert,
+    group,
+    grouped,
+    pack,
+    unpack,
+)
 from isthmus.training.callbacks import Callback
 from isthmus.training.history import History
 from isthmus.training.loop import Best, Run, Settings, optimizer_state, put_optimizer_state
 
 KIND = "checkpoint"
+DIGEST_BYTES, DIGEST_BLOCKS = 2**28, 256
+_EPOCH = re.compile(r"\{epoch(?::(0?\d+)d?)?\}")
 
 
 class Checkpoint(Callback):
     """Writes the run to a file after every so many epochs, and once more at its end.
 
     ``model.fit(X, resume=path)`` with the same data and parameters goes on from there and ends bit for bit like a run
-    that was never stopped.
+    that was never stopped. With a larger `max_epochs` the run is extended: the schedule is then that of the whole
+    longer run, entered at the epoch that was reached. Under ``schedule="constant"`` this ends like a run that was that
+    long from the start; under one-cycle the rate goes up again, because a longer cycle has a higher rate there.
+
+    ``isthmus.load(path)`` gives the model as it was after that epoch.
 
     Parameters
     ----------
     path
-        The file; replaced each time, whole or not at all.
+        The file; replaced each time, whole or not at all. ``{epoch}`` in it, or ``{epoch:03d}``, is replaced by the
+        number of epochs done, so that every file stays.
     every
         Epochs between two writings, >= 1.
 
     Raises
     ------
+    ValueError
+        `every` is not an integer >= 1.
     OutputError
-        The file cannot be written.
+        The file cannot be written; a missing folder is told before the first epoch.
+
+    Examples
+    --------
+    >>> import numpy, pathlib, tempfile
+    >>> from isthmus import Autoencoder, load
+    >>> folder, X = pathlib.Path(tempfile.mkdtemp()), numpy.random.default_rng(0).random((50, 6))
+    >>> checkpoint = Checkpoint(folder / "model-{epoch}.safetensors", every=2)
+    >>> model = Autoencoder(2, max_epochs=5, random_state=0, callbacks=[checkpoint]).fit(X)
+    >>> sorted(path.name for path in folder.iterdir())
+    ['model-2.safetensors', 'model-4.safetensors', 'model-5.safetensors']
+    >>> load(folder / "model-4.safetensors").n_epochs_
+    4
     """
 
     def __init__(self, path: str | Path, *, every: int = 1) -> None:
+        rule: Rule = Whole(1)
+        if not rule.admits(every):
+            raise ValueError(f"Checkpoint: every={every!r} must be {rule}.")
         self.path, self.every = path, every
+
+    def path_at(self, epoch: int) -> Path:
+        """The file that is written after so many epochs."""
+        return Path(_EPOCH.sub(lambda found: format(epoch, f"{found[1] or ''}d"), str(self.path)))
+
+    def on_fit_start(self, run: Run) -> None:
+        check_writable(self.path_at(0))
 
     def on_epoch_end(self, run: Run) -> None:
         if run.epoch % self.every == 0 or run.epoch == run.settings.max_epochs:
-            save_checkpoint(run, self.path)
+            save_checkpoint(run, self.path_at(run.epoch))
+
+
+class RunValues(Record, frozen=True):
+    """What a checkpoint holds besides arrays."""
+
+    identity: Json
+    max_epochs: Count
+    epoch: Count
+    step: Count
+    stop_reason: str
+    history: list[dict[str, float]]
+    best_epoch: Count
+    best_monitored: float
+    model: Json | None
+
+
+class OldRunValues(Record, frozen=True):
+    """The same in format 1, which knows neither the choices nor the data, and holds no model."""
+
+    settings: dict[str, str]
+    n_rows: Count
+    n_parameters: Count
+    epoch: Count
+    step: Count
+    stop_reason: str
+    history: list[dict[str, float]]
+    best_epoch: Count
+    best_monitored: float
+
+
+class ModelValues(Record, frozen=True):
+    """The file of the model within that of a run."""
+
+    kind: str
+    values: Json
+
+
+DECLARED = {
+    "weights": Numbers("f", ("parameters",)),
+    "best.weights": Numbers("f", ("parameters",), optional=True),
+    "order": Numbers("u", (None,), 8),
+    "noise": Numbers("u", (None,), 8),
+    "optimizer.*": Numbers("f"),
+    "buffer.*": Numbers("fiub"),
+    "best.buffer.*": Numbers("fiub"),
+    "model.*": Numbers("fiub"),
+}
 
 
 def save_checkpoint(run: Run, path: str | Path) -> None:
     """Write a run between two epochs to a file."""
-    values = {
-        "settings": settings_text(run.settings),
-        "n_rows": run.train.n_rows,
-        "n_parameters": run.do_step.flat.values.numel(),
-        "epoch": run.epoch,
-        "step": run.step,
-        "stop_reason": run.stop_reason,
-        "history": run.history.rows,
-        "best_epoch": run.best.epoch,
-        "best_monitored": run.best.monitored,
-    }
-    write_state(path, State(KIND, values, {name: _numbers(tensor) for name, tensor in _tensors(run).items()}))
+    model = None if run.origin is None else run.origin.model(run)
+    values = RunValues(
+        identity=identity(run),
+        max_epochs=run.settings.max_epochs,
+        epoch=run.epoch,
+        step=run.step,
+        stop_reason=run.stop_reason,
+        history=list(run.history.rows),
+        best_epoch=run.best.epoch,
+        best_monitored=run.best.monitored,
+        model=None if model is None else {"kind": model.kind, "values": dict(model.values)},
+    )
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in _tensors(run).items()}
+    arrays |= {} if model is None else grouped(model.arrays, "model.")
+    write_state(path, pack(KIND, values, arrays, DECLARED))
+
+
+def identity(run: Run) -> Json:
+    """What a run must share with another to go on from its checkpoint: everything but its number of epochs."""
+    known: Json = {name: text for name, text in settings_text(run.settings).items() if name != "max_epochs"}
+    known |= {"n_parameters": run.do_step.flat.values.numel(), "n_rows": run.train.n_rows}
+    return known if run.origin is None else known | run.origin.identity()
+
+
+def settings_text(settings: Settings) -> dict[str, str]:
+    """Settings as text, for comparison."""
+    return {name: str(value) for name, value in vars(settings).items()}
+
+
+def model_state(state: State) -> State:
+    """The file of the model within a checkpoint.
+
+    Raises
+    ------
+    ModelFileError
+        It has none: it was written by isthmus 0.1.
+    """
+    inner = None if "identity" not in state.values else unpack(state, RunValues, DECLARED).model
+    if inner is None:
+        raise ModelFileError(
+            f"it is a checkpoint of isthmus {state.library_version}, which holds a run but no model; go on with "
+            "model.fit(X, resume=path)."
+        )
+    model = convert(inner, ModelValues, "values.model")
+    return State(model.kind, model.values, group(state.arrays, "model."), state.library_version)
 
 
 def resume(run: Run, path: str | Path) -> None:
@@ -68,35 +198,56 @@ def resume(run: Run, path: str | Path) -> None:
     Raises
     ------
     ModelFileError
-        The file is no checkpoint, or one of a run with other settings, data or another network.
+        The file is no checkpoint, or one of a run with other settings, choices, scaling or data; all differences are
+        named at once.
     """
     state = read_state(path)
     if state.kind != KIND:
         raise ModelFileError(f"'{path}' holds a {state.kind}, not a checkpoint; give the file of Checkpoint(path).")
-    _refuse_other_run(run, state.values, path)
-    run.epoch, run.step = state.values["epoch"], state.values["step"]
-    run.stop_reason = state.values["stop_reason"]
-    run.history = History(state.values["history"])
-    _put_back(run, {name: torch.from_numpy(array) for name, array in state.arrays.items()}, state.values)
+    with reading(path):
+        old = "identity" not in state.values
+        values = unpack(state, OldRunValues, DECLARED) if old else unpack(state, RunValues, DECLARED)
+        _refuse_other_run(run, values)
+        run.epoch, run.step, run.stop_reason = values.epoch, values.step, values.stop_reason
+        run.history = History(values.history)
+        _put_back(run, state.arrays, values)
 
 
-def _refuse_other_run(run: Run, values: Mapping[str, Any], path: str | Path) -> None:
-    mine = {
-        "settings": settings_text(run.settings),
-        "n_rows": run.train.n_rows,
-        "n_parameters": run.do_step.flat.values.numel(),
-    }
-    for name, value in mine.items():
-        if values[name] != value:
-            raise ModelFileError(
-                f"'{path}' is the checkpoint of another run: its {name} is {values[name]}, but now it is {value}; "
-                "resume with the same data and parameters, or start without it."
-            )
+def _refuse_other_run(run: Run, values: RunValues | OldRunValues) -> None:
+    mine = identity(run)
+    if isinstance(values, OldRunValues):
+        theirs: Json = {name: text for name, text in values.settings.items() if name != "max_epochs"}
+        theirs |= {"n_rows": values.n_rows, "n_parameters": values.n_parameters}
+        mine = {name: mine.get(name) for name in theirs}
+        planned = int(values.settings.get("max_epochs", "0"))
+    else:
+        theirs, planned = values.identity, values.max_epochs
+    found = [
+        f"its {name} is {_shown(theirs.get(name))}, but now it is {_shown(mine.get(name))}"
+        for name in {**mine, **theirs}
+        if mine.get(name) != theirs.get(name)
+    ]
+    if run.settings.max_epochs < planned:
+        found.append(f"its max_epochs is {planned}, but now it is {run.settings.max_epochs}, which is fewer")
+    if found:
+        seed = " (random_state=None draws another seed each time)" if any("seed" in text for text in found) else ""
+        raise ModelFileError(
+            f"it is the checkpoint of another run: {'; '.join(found)}{seed}. Resume with the same data and parameters "
+            "(max_epochs may be larger), or start without it."
+        )
+    n_batches = run.train.n_batches
+    if values.step != values.epoch * n_batches or values.epoch > planned or len(values.history) < values.epoch:
+        raise ModelFileError(
+            f"its header does not fit: {values.epoch} epochs, {values.step} steps of {n_batches} each."
+        )
 
 
-def settings_text(settings: Settings) -> dict[str, str]:
-    """Settings as text, for comparison."""
-    return {name: str(value) for name, value in vars(settings).items()}
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping) and {"class", "params"} <= value.keys():
+        inside = ", ".join(f"{name}={_shown(part)}" for name, part in value["params"].items())
+        return f"{value['class']}({inside})"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}…"
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
@@ -113,7 +264,11 @@ def _tensors(run: Run) -> dict[str, Tensor]:
     return tensors | {f"best.buffer.{name}": value for name, value in run.best.buffers.items()}
 
 
-def _put_back(run: Run, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> None:
+def _put_back(run: Run, arrays: Mapping[str, np.ndarray], values: RunValues | OldRunValues) -> None:
+    _check_tensors(run, arrays)
+    tensors = {
+        name: torch.from_numpy(np.array(array)) for name, array in arrays.items() if not name.startswith("model.")
+    }
     flat = run.do_step.flat
     flat.values.data.copy_(flat.laid(tensors["weights"]))
     run.order.set_state(tensors["order"])
@@ -123,15 +278,50 @@ def _put_back(run: Run, tensors: dict[str, Tensor], values: Mapping[str, Any]) -
         buffer.copy_(tensors[f"buffer.{name}"])
     weights = flat.laid(tensors["best.weights"]).to(run.device) if "best.weights" in tensors else None
     best_buffers = {name: value.to(run.device) for name, value in _group(tensors, "best.buffer.").items()}
-    run.best = Best(values["best_epoch"], values["best_monitored"], weights, best_buffers)
+    run.best = Best(values.best_epoch, values.best_monitored, weights, best_buffers)
+
+
+def _check_tensors(run: Run, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse tensors that do not fit those of the run."""
+    buffers = {name: Numbers("fiub", tuple(b.shape), finite=False) for name, b in run.objective.named_buffers()}
+    means = {name: Numbers("fiub", tuple(value.shape)) for name, value in optimizer_state(run).items()}
+    best = group(arrays, "best.buffer.")
+    check_arrays(group(arrays, "buffer."), buffers)
+    check_arrays(best, buffers if best else {})
+    check_arrays(group(arrays, "optimizer."), means)
+    check_arrays({"weights": arrays["weights"]}, {"weights": Numbers("f", (run.do_step.flat.values.numel(),))})
+    for name, array in arrays.items():
+        if name.startswith("optimizer."):
+            check_finite(name, array)
 
 
 def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _numbers(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
+def digest_rows(source: Source, rows: np.ndarray) -> str:
+    """What stands for some rows of a source when two runs are compared: SHA-256 of shape, dtype and values.
+
+    All rows count where they have at most 256 MB; of more, 256 evenly spaced blocks of 1 MB, so that it takes a second
+    whatever the size.
+    """
+    hashed = hashlib.sha256(json.dumps([len(rows), list(source.feature_shape), np.dtype(source.dtype).str]).encode())
+    bytes_per_row = max(1, int(np.prod(source.feature_shape)) * np.dtype(source.dtype).itemsize)
+    hashed.update(np.ascontiguousarray(rows, dtype="<i8").data)
+    at_once = max(1, DIGEST_BYTES // DIGEST_BLOCKS // bytes_per_row)
+    starts = np.arange(0, len(rows), at_once)
+    if len(starts) > DIGEST_BLOCKS:
+        starts = np.linspace(0, len(rows) - at_once, DIGEST_BLOCKS).astype(int)
+    for start in starts.tolist():
+        block = rows[start : start + at_once]
+        together = block[-1] - block[0] == len(block) - 1
+        whole = together or not source.random_access  # single rows of a file are slow to read, so their block is
+        hashed.update(_bytes(source.read(slice(int(block[0]), int(block[-1]) + 1) if whole else block)))
+    return hashed.hexdigest()
+
+
+def _bytes(values: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def continue_from(run: Run, history: History, optimizer: Mapping[str, Tensor]) -> None:

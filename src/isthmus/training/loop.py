@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from isthmus.files.model_file import State
 from isthmus.training.callbacks import Callback, overrides
 from isthmus.training.compiled.running import Stretch, charge_of, draws_compiled, fresh_keys
 from isthmus.training.devices import precision_for, threads_for
@@ -56,6 +58,22 @@ class Best:
     buffers: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from, for its checkpoints.
+
+    Attributes
+    ----------
+    model
+        The file of the model as the run has it now.
+    identity
+        What makes it this run: choices, context, scaling and a digest of the data, by name.
+    """
+
+    model: Callable[[Run], State]
+    identity: Callable[[], dict[str, Any]]
+
+
 class Run:
     """One run of training: its state, which callbacks see and a checkpoint keeps.
 
@@ -71,6 +89,8 @@ class Run:
         Batches to measure on after every epoch, or None.
     callbacks
         Called at every event, in this order.
+    origin
+        What its checkpoints say of the model and the data.
     """
 
     def __init__(
@@ -80,8 +100,10 @@ class Run:
         train: Feed,
         validation: Feed | None = None,
         callbacks: Sequence[Callback] = (),
+        *,
+        origin: Origin | None = None,
     ) -> None:
-        self.objective, self.settings = objective, settings
+        self.objective, self.settings, self.origin = objective, settings, origin
         self.train, self.validation, self.callbacks = train, validation, tuple(callbacks)
         self.device = next(iter(objective.parameters())).device
         n_steps = settings.max_epochs * train.n_batches

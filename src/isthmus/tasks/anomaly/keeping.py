@@ -2,53 +2,147 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from isthmus.data import Scaling
-from isthmus.estimators import persistence
+from isthmus.estimators import params_json, persistence
+from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
+from isthmus.files.records import (
+    Arrays,
+    Count,
+    Json,
+    Numbers,
+    Record,
+    Size,
+    check_arrays,
+    convert,
+    group,
+    grouped,
+    pack,
+    unpack,
+)
 from isthmus.tasks.anomaly import fitting
 from isthmus.tasks.anomaly.members import SingleModel, ensemble_from_arrays
-from isthmus.tasks.anomaly.scoring import Grouping, Scorer
+from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Scorer
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS
 from isthmus.training import choose_device
 
-LEARNED = ("decision_scores_", "calibration_scores_", "sample_")
-APART = ("threshold", "autoencoder")
+params_json.add_kind(THRESHOLDS)
+
+
+class SingleValues(Record, frozen=True):
+    """The autoencoder of a detector that has one of the user's choice."""
+
+    kind: str
+    values: Json
+
+
+class EnsembleValues(Record, frozen=True):
+    """The sizes of an ensemble."""
+
+    code_sizes: list[Size]
+    hidden_size: Size
+
+
+class DetectorValues(Record, frozen=True):
+    """What a file of a detector holds besides arrays."""
+
+    params: Json
+    threshold: Json
+    cut: float
+    schema: Json | None
+    feature_shape: list[Size]
+    n_features_in: Size
+    feature_names: list[str] | None
+    context: persistence.ContextValues
+    scaling: str
+    parts: list[str]
+    columns_shape: list[Count]
+    missing_allowed: bool
+    n_rows_seen: Count
+    model: Json
+    loss: Json | None = None
+    n_neighbors: Size | None = None
+    autoencoder: Json | None = None
+
+
+DECLARED = {
+    "model.*": Numbers("fiub"),
+    "scorer.*": Numbers("f"),
+    "scaling.*": Numbers("f"),
+    "given.*": Numbers("fiub"),
+    "learned.decision_scores_": Numbers("f", ("rows",), finite=False),
+    "learned.calibration_scores_": Numbers("f", (None,), finite=False, optional=True),
+    "learned.sample_": Numbers("i", ("rows",), optional=True),
+    "ranges": Numbers("f", (2, "features")),
+    "reservoir": Numbers("f", (None, "features"), finite=False),
+    "places": Numbers("i", ("features",), optional=True),
+}
+"""Scores and curves may hold infinities, of rows that overflowed; the reservoir holds NaN where its rows miss cells."""
+
+
+def _declared_scorer(parts: Sequence[str]) -> dict[str, Numbers]:
+    """The arrays of a scorer of these parts."""
+    curves = {"marginal": ("low", "high"), "reconstruction": ("error",), "density": ()}
+    declared = {"missing": Numbers("f", (1,)), "whole_columns": Numbers("f", ("columns",), optional=True)}
+    for part in parts:
+        for curve in (part, *curves[part]):
+            length, knots = f"{curve} columns", f"{curve} knots"
+            declared[f"{curve}.scale"] = Numbers("f", (length,), finite=False)
+            declared |= {
+                f"{curve}.{each}": Numbers("f", (length, knots), finite=False) for each in ("knots", "heights")
+            }
+    if "density" in parts:
+        declared |= {
+            "memory.codes": Numbers("f", ("members", None, "code")),
+            "memory.unit": Numbers("f", ("members",)),
+        }
+    return declared
 
 
 def to_state(detector: Any) -> State:
     """All that is needed to make the detector again."""
-    params = {name: value for name, value in detector.get_params(deep=False).items() if name not in APART}
-    threshold = THRESHOLDS.resolve(detector.threshold)
+    params = detector.get_params(deep=False)
     schema = getattr(detector, "schema_", None)
-    values: dict[str, Any] = {
-        "params": persistence.encode(params),
-        "threshold": {"class": type(threshold).__name__, "params": threshold.get_params()},
-        "cut": detector.threshold_,
-        "schema": None if schema is None else schema.to_json(),
-        "feature_shape": list(detector.feature_shape_),
-        "n_features_in": detector.n_features_in_,
-        "feature_names": [*map(str, detector.feature_names_in_)] if hasattr(detector, "feature_names_in_") else None,
-        "context": persistence.context_to_json(detector.context_),
-        "scaling": detector.scaling_.name,
-        "parts": list(detector.scorer_.parts),
-        "columns_shape": list(detector.columns_shape_),
-        "missing_allowed": detector.missing_allowed_,
-        "n_rows_seen": detector.n_rows_seen_,
-        "model": _model_values(detector.model_),
-    }
     places = detector.grouping_.places
-    arrays = {f"model.{name}": array for name, array in detector.model_.to_arrays().items()}
-    arrays |= {f"scorer.{name}": array for name, array in detector.scorer_.to_arrays().items()}
-    arrays |= {f"scaling.{name}": array for name, array in detector.scaling_.to_arrays().items()}
-    arrays |= {f"learned.{name}": getattr(detector, name) for name in LEARNED if hasattr(detector, name)}
-    arrays |= {"ranges": np.asarray(detector.context_.ranges), "reservoir": _remembered(detector)}
-    arrays |= {} if places is None else {"places": places.numpy()}
-    return State(type(detector).__name__, values, arrays)
+    fitted = detector.model_.autoencoder if isinstance(detector.model_, SingleModel) else None
+    given, given_arrays = persistence.keep_estimator(params.pop("autoencoder"), fitted)
+    values = DetectorValues(
+        params=params_json.params_to_json({**params, "threshold": "auto"}),
+        threshold=params_json.params_to_json({"threshold": THRESHOLDS.resolve(detector.threshold)}),
+        cut=float(detector.threshold_),
+        schema=None if schema is None else schema.to_json(),
+        feature_shape=list(map(int, detector.feature_shape_)),
+        n_features_in=int(detector.n_features_in_),
+        feature_names=[*map(str, detector.feature_names_in_)] if hasattr(detector, "feature_names_in_") else None,
+        context=persistence.context_values(detector.context_),
+        scaling=detector.scaling_.name,
+        parts=list(detector.scorer_.parts),
+        columns_shape=list(map(int, detector.columns_shape_)),
+        missing_allowed=bool(detector.missing_allowed_),
+        n_rows_seen=int(detector.n_rows_seen_),
+        model=_model_values(detector.model_),
+        loss=params_json.params_to_json({"loss": detector.loss_}),
+        n_neighbors=None if detector.scorer_.memory is None else int(detector.scorer_.memory.n_neighbors),
+        autoencoder=given,
+    )
+    learned = ("decision_scores_", "calibration_scores_", "sample_")
+    arrays = {
+        **grouped(detector.model_.to_arrays(), "model."),
+        **grouped(detector.scorer_.to_arrays(), "scorer."),
+        **grouped(detector.scaling_.to_arrays(), "scaling."),
+        **grouped({name: getattr(detector, name) for name in learned if hasattr(detector, name)}, "learned."),
+        **grouped(given_arrays, "given."),
+        "ranges": np.asarray(detector.context_.ranges),
+        "reservoir": _remembered(detector),
+        **({} if places is None else {"places": places.numpy()}),
+    }
+    return pack(type(detector).__name__, values, arrays, DECLARED)
 
 
 def _remembered(detector: Any) -> np.ndarray:
@@ -59,62 +153,100 @@ def _remembered(detector: Any) -> np.ndarray:
     return kept
 
 
-def _model_values(model: Any) -> dict[str, Any]:
+def _model_values(model: Any) -> Json:
     if isinstance(model, SingleModel):
         inner = model.autoencoder._to_state()  # noqa: SLF001  # its file within the detector's
-        return {"kind": inner.kind, "values": inner.values}
-    return {"code_sizes": list(model.ensemble.code_sizes), "hidden_size": model.ensemble.hidden_size}
+        return {"kind": inner.kind, "values": dict(inner.values)}
+    return {"code_sizes": list(map(int, model.ensemble.code_sizes)), "hidden_size": int(model.ensemble.hidden_size)}
 
 
 def from_state(cls: type, state: State, *, network: Any = None, device: str = "auto") -> Any:
     """The inverse of `to_state`."""
-    values = state.values
-    threshold = THRESHOLDS.find(values["threshold"]["class"])(**values["threshold"]["params"])
-    params = persistence.decode({"params": values["params"]})["params"]
-    detector = cls(threshold, **(params | {"device": device}))
-    _restore_rows(detector, state)
-    _restore_model(detector, state, network)
-    grouping = detector.grouping_
-    scorer = Scorer.from_arrays(_group(state, "scorer."), grouping, values["parts"], detector.n_neighbors)
-    detector.scorer_ = scorer
-    detector.threshold_, detector.offset_ = values["cut"], -values["cut"]
-    for name, array in _group(state, "learned.").items():
+    values = unpack(state, DetectorValues, DECLARED)
+    threshold = params_json.decode(values.threshold.get("threshold", values.threshold), "threshold")
+    detector: Any = params_json.make_estimator(cls, values.params, threshold=threshold, device=device)
+    _restore_rows(detector, values, state.arrays)
+    _restore_model(detector, values, state.arrays, network)
+    _restore_scorer(detector, values, group(state.arrays, "scorer."))
+    detector.threshold_, detector.offset_ = values.cut, -values.cut
+    for name, array in group(state.arrays, "learned.").items():
         setattr(detector, name, array)
     return detector
 
 
-def _restore_rows(detector: Any, state: State) -> None:
-    values = state.values
+def _restore_rows(detector: Any, values: DetectorValues, arrays: Arrays) -> None:
     detector.device_ = str(choose_device(detector.device))
-    if values["schema"] is not None:
-        from isthmus.data.tables import Schema  # noqa: PLC0415  # reading tables takes a while to load
-
-        detector.schema_ = Schema.from_json(values["schema"])
-    if values["feature_names"] is not None:
-        detector.feature_names_in_ = np.asarray(values["feature_names"], dtype=object)
-    detector.feature_shape_, detector.columns_shape_ = tuple(values["feature_shape"]), tuple(values["columns_shape"])
-    detector.n_features_in_, detector.n_rows_seen_ = values["n_features_in"], values["n_rows_seen"]
-    detector.missing_allowed_ = values["missing_allowed"]
-    detector.scaling_ = Scaling.from_arrays(values["scaling"], _group(state, "scaling."))
-    detector.reservoir_ = torch.from_numpy(np.array(state.arrays["reservoir"]))
-    places = torch.from_numpy(np.array(state.arrays["places"])) if "places" in state.arrays else None
-    n_columns = int(np.prod(detector.columns_shape_))
-    detector.grouping_ = Grouping(places, n_columns)
-
-
-def _restore_model(detector: Any, state: State, network: Any) -> None:
-    values, arrays = state.values, _group(state, "model.")
-    context = persistence.context_from_json(values["context"])
-    detector.context_ = type(context)(**{**vars(context), "ranges": state.arrays["ranges"]})
-    detector.loss_ = fitting.loss_of(detector).resolve(detector.context_)
-    if "kind" in values["model"]:
-        inner = State(values["model"]["kind"], values["model"]["values"], arrays)
-        detector.autoencoder = persistence.from_state(inner, network=network, device=detector.device)
-        detector.model_ = SingleModel(detector.autoencoder)
-        return
-    detector.model_ = ensemble_from_arrays(arrays, values["model"], detector.loss_, detector.context_)
-    detector.model_.ensemble.to(detector.device_)
+    if values.schema is not None:
+        detector.schema_ = persistence.schema_of(values.schema)
+    if values.feature_names is not None:
+        detector.feature_names_in_ = np.asarray(values.feature_names, dtype=object)
+    detector.feature_shape_, detector.columns_shape_ = tuple(values.feature_shape), tuple(values.columns_shape)
+    detector.n_features_in_, detector.n_rows_seen_ = values.n_features_in, values.n_rows_seen
+    detector.missing_allowed_ = values.missing_allowed
+    context = persistence.context_of(values.context, arrays["ranges"])
+    _check_sizes(detector, values, context.n_features, arrays)
+    detector.context_ = context
+    detector.scaling_ = persistence.scaling_of(values.scaling, group(arrays, "scaling."), context.n_features)
+    detector.reservoir_ = torch.from_numpy(np.array(arrays["reservoir"]))
+    places = torch.from_numpy(np.array(arrays["places"])) if "places" in arrays else None
+    detector.grouping_ = Grouping(places, math.prod(detector.columns_shape_))
 
 
-def _group(state: State, prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in state.arrays.items() if name.startswith(prefix)}
+def _check_sizes(detector: Any, values: DetectorValues, width: int, arrays: Arrays) -> None:
+    """Refuse numbers of features and columns that contradict each other."""
+    schema = getattr(detector, "schema_", None)
+    n_columns = math.prod(values.columns_shape)
+    places = arrays.get("places")
+    grouped_right = n_columns == width if places is None else bool(((places >= 0) & (places < n_columns)).all())
+    n_names = values.n_features_in if schema is None else len(schema.names)
+    fits = (
+        arrays["ranges"].shape[1] == width
+        and grouped_right
+        and n_columns <= max(width, 1)
+        and math.prod(values.feature_shape) == width
+        and (schema is None or max(schema.width, 1) == width)
+        and (values.feature_names is None or len(values.feature_names) == n_names)
+        and not math.isnan(values.cut)
+    )
+    if not fits:
+        raise ModelFileError(
+            "its header does not fit: the numbers of features, columns and names contradict each other."
+        )
+
+
+def _restore_model(detector: Any, values: DetectorValues, arrays: Arrays, network: Any) -> None:
+    own = group(arrays, "model.")
+    fitted = None
+    if values.loss is None:  # format 1: as the parameters and the schema say
+        detector.loss_ = fitting.loss_of(detector).resolve(detector.context_)
+    else:
+        detector.loss_ = params_json.decode(values.loss.get("loss"), "loss")
+    if "kind" in values.model:
+        inner = convert(values.model, SingleValues, "values.model")
+        fitted = persistence.from_state(State(inner.kind, inner.values, own), network=network, device=detector.device)
+        detector.model_ = SingleModel(fitted)
+    else:
+        sizes = convert(values.model, EnsembleValues, "values.model")
+        detector.model_ = ensemble_from_arrays(
+            own, sizes.code_sizes, sizes.hidden_size, detector.loss_, detector.context_
+        )
+        detector.model_.ensemble.to(detector.device_)
+    given = group(arrays, "given.")
+    if values.loss is None:
+        detector.autoencoder = fitted  # format 1 kept the fitted one alone
+    else:
+        detector.autoencoder = persistence.kept_estimator(values.autoencoder, given, fitted, network, detector.device)
+
+
+def _restore_scorer(detector: Any, values: DetectorValues, arrays: Arrays) -> None:
+    if not set(values.parts) <= set(PARTS):
+        raise ModelFileError(f"its header does not fit: parts {values.parts} must be some of {', '.join(PARTS)}.")
+    model, grouping, width = detector.model_, detector.grouping_, detector.context_.n_features
+    with torch.inference_mode():
+        codes = model.encode(torch.zeros(1, width, device=detector.device_))
+    sizes = {f"{name} columns": 1 for name in PARTS} | {f"{name} columns": width for name in ("low", "high")}
+    sizes |= {"error columns": model.n_members * grouping.n_columns, "columns": grouping.n_columns}
+    sizes |= {"members": model.n_members, "code": codes.shape[2]}
+    check_arrays(arrays, _declared_scorer(values.parts), sizes)
+    n_neighbors = detector.n_neighbors if values.n_neighbors is None else values.n_neighbors
+    detector.scorer_ = Scorer.from_arrays(arrays, grouping, values.parts, n_neighbors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,10 +107,11 @@ class SingleModel:
 
 
 def ensemble_from_arrays(
-    arrays: Mapping[str, np.ndarray], values: Mapping[str, Any], loss: Loss, context: Context
+    arrays: Mapping[str, np.ndarray], code_sizes: Sequence[int], hidden_size: int, loss: Loss, context: Context
 ) -> EnsembleModel:
     """The inverse of `EnsembleModel.to_arrays`."""
     width = loss.output_width(context.n_features)
-    ensemble = Ensemble(context.n_features, width, tuple(values["code_sizes"]), values["hidden_size"])
-    persistence.put_weights(ensemble, arrays)
+    ensemble = persistence.load_module(
+        lambda: Ensemble(context.n_features, width, tuple(code_sizes), hidden_size), arrays
+    )
     return EnsembleModel(ensemble.eval(), loss)

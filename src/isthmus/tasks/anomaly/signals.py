@@ -13,9 +13,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices.rules import Instance, OneOf, Rule, Whole, broken_rules, either
+from isthmus.estimators import params_json
 from isthmus.estimators.fitting import refuse
-from isthmus.exceptions import DataError
+from isthmus.exceptions import DataError, ModelFileError
 from isthmus.files.model_file import State, write_state
+from isthmus.files.records import Json, Record, Size, pack, unpack
 from isthmus.tasks.anomaly import keeping
 from isthmus.tasks.anomaly.detector import AnomalyDetector
 
@@ -54,8 +56,9 @@ class SignalDetector(BaseEstimator):  # type: ignore[misc]
     step
         Time stamps from one window to the next, from 1 to `window`; None: an eighth of the window.
     detector
-        Judges windows; None: ``AnomalyDetector()``. With an autoencoder for images, such as
-        ``AnomalyDetector(autoencoder=ConvolutionalAutoencoder(8))``, windows are given as (window, channels).
+        Judges windows; None: ``AnomalyDetector()``. With a convolutional autoencoder, such as
+        ``AnomalyDetector(autoencoder=Autoencoder(8, network=Convolutional(dimensions=1)))``, windows are given as
+        (window, channels).
 
     Attributes
     ----------
@@ -167,16 +170,37 @@ class SignalDetector(BaseEstimator):  # type: ignore[misc]
         """Write the model to one file, whole or not at all; `isthmus.load` gives it back."""
         check_is_fitted(self, "detector_")
         inner = keeping.to_state(self.detector_)
-        values = {"window": self.window, "step": self.step, "n_channels": self.n_channels_, "inner": dict(inner.values)}
-        return write_state(path, State(type(self).__name__, values, inner.arrays))
+        values = SignalValues(
+            window=self.window,
+            step=self.step,
+            n_channels=self.n_channels_,
+            inner=dict(inner.values),
+            detector=params_json.params_to_json({"detector": self.detector}),
+        )
+        return write_state(path, pack(type(self).__name__, values, inner.arrays, keeping.DECLARED))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
-        inner = State("AnomalyDetector", state.values["inner"], state.arrays)
+        values = unpack(state, SignalValues, keeping.DECLARED)
+        inner = State("AnomalyDetector", values.inner, state.arrays)
         detector = keeping.from_state(AnomalyDetector, inner, network=network, device=device)
-        model = cls(state.values["window"], step=state.values["step"], detector=detector)
-        model.detector_, model.n_channels_ = detector, state.values["n_channels"]
+        if values.window * values.n_channels != detector.n_features_in_:
+            raise ModelFileError(f"its header does not fit: a window is not {detector.n_features_in_} numbers.")
+        own = params_json.with_modules(values.detector, network)
+        given = detector if own is None else params_json.decode(own.get("detector"))
+        model = cls(values.window, step=values.step, detector=given)
+        model.detector_, model.n_channels_ = detector, values.n_channels
         return model
+
+
+class SignalValues(Record, frozen=True):
+    """What a file of a signal detector holds besides the file of its detector; format 1 lacks the parameter."""
+
+    window: Size
+    step: Size | None
+    n_channels: Size
+    inner: Json
+    detector: Json | None = None
 
 
 def _is_list(X: Any) -> bool:

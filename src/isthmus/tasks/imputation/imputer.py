@@ -15,12 +15,25 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from isthmus.choices.rules import Number, OneOf, Rule, Sizes, Whole, broken_rules, either
 from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
-from isthmus.estimators import persistence
+from isthmus.estimators import params_json, persistence
 from isthmus.estimators.fitting import refuse
-from isthmus.exceptions import DataError
+from isthmus.exceptions import DataError, ModelFileError
 from isthmus.files.model_file import State, write_state
+from isthmus.files.records import (
+    Arrays,
+    Count,
+    Json,
+    Numbers,
+    Real,
+    Record,
+    Size,
+    check_arrays,
+    convert,
+    group,
+    pack,
+)
 from isthmus.tasks.imputation.filling import fill_table
-from isthmus.tasks.imputation.learning import Model, Plan, empty_model, learn
+from isthmus.tasks.imputation.learning import Model, Plan, column_starts, fresh_member, learn, linear_base
 from isthmus.tasks.imputation.linear import LinearFill
 
 ROWS_PER_CHUNK = 2**13
@@ -192,42 +205,75 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         """
         check_is_fitted(self, "model_")
         linear, members = (None, ()) if self.model_ is None else (self.model_.linear, self.model_.members)
-        values = {
-            "params": persistence.encode(self.get_params(deep=False)),
-            "schema": self.schema_.to_json(),
-            "named": hasattr(self, "feature_names_in_"),
-            "ridge": None if linear is None else linear.ridge,
-            "n_members": len(members),
-        }
+        values = ImputerValues(
+            params=params_json.params_to_json(self.get_params(deep=False)),
+            schema=self.schema_.to_json(),
+            named=hasattr(self, "feature_names_in_"),
+            ridge=None if linear is None else linear.ridge,
+            n_members=len(members),
+            hidden_sizes=None if not members else list(members[0].hidden_sizes),
+            code_size=None if not members else members[0].context.code_size,
+        )
         arrays = {f"{k}.{name}": array for k, m in enumerate(members) for name, array in persistence.weights(m).items()}
         if linear is not None:
             arrays |= {"linear.mean": linear.mean.numpy(), "linear.covariance": linear.covariance.numpy()}
-        return write_state(path, State(type(self).__name__, values, arrays))
+        return write_state(path, pack(type(self).__name__, values, arrays, _declared(len(members), linear is not None)))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all
-        values, arrays = state.values, state.arrays
-        imputer = cls(**persistence.decode({"params": values["params"]})["params"])
-        imputer.schema_ = Schema.from_json(values["schema"])
+        values = convert(state.values, ImputerValues)
+        if values.n_members > len(state.arrays):
+            raise ModelFileError(f"its header does not fit: there are fewer arrays than n_members={values.n_members}.")
+        imputer = params_json.make_estimator(cls, values.params)
+        imputer.schema_ = persistence.schema_of(values.schema)
+        width = imputer.schema_.width
+        declared = _declared(values.n_members, values.ridge is not None)
+        check_arrays(state.arrays, declared, {"features": width})
         imputer.n_features_in_ = len(imputer.schema_.names)
-        if values["named"]:
+        if values.named:
             imputer.feature_names_in_ = np.asarray(imputer.schema_.names, dtype=object)
-        imputer.model_ = imputer._restored_model(values, arrays) if imputer.schema_.width else None
+        imputer.model_ = _restored_model(imputer.schema_, values, state.arrays) if width else None
         return imputer
-
-    def _restored_model(self, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Model:
-        linear = None
-        if values["ridge"] is not None:
-            mean, covariance = (torch.from_numpy(np.array(arrays[f"linear.{name}"])) for name in ("mean", "covariance"))
-            linear = LinearFill(mean, covariance, values["ridge"])
-        model = empty_model(self.schema_, linear, values["n_members"], self._plan(0))
-        for number, member in enumerate(model.members):
-            prefix = f"{number}."
-            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-            persistence.put_weights(member, own)
-        return model
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+class ImputerValues(Record, frozen=True):
+    """What a file of an imputer holds besides arrays; format 1 has the sizes among the parameters only."""
+
+    params: Json
+    schema: Json
+    named: bool
+    ridge: Real | None
+    n_members: Count
+    hidden_sizes: list[Size] | None = None
+    code_size: Size | None = None
+
+
+def _declared(n_members: int, linear: bool) -> dict[str, Numbers]:
+    """The arrays of a file: the weights of each member, and the normal distribution where there is one."""
+    declared = {f"{number}.*": Numbers("f") for number in range(n_members)}
+    if linear:
+        declared["linear.mean"] = Numbers("f", ("features",))
+        declared["linear.covariance"] = Numbers("f", ("features", "features"))
+    return declared
+
+
+def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> Model:
+    linear = None
+    if values.ridge is not None:
+        mean, covariance = (torch.from_numpy(np.array(arrays[f"linear.{name}"])) for name in ("mean", "covariance"))
+        linear = LinearFill(mean, covariance, values.ridge)
+    params = values.params
+    sizes = params["hidden_sizes"] if values.hidden_sizes is None else values.hidden_sizes
+    code_size = params["code_size"] if values.code_size is None else values.code_size
+    members = [
+        persistence.load_module(
+            lambda: fresh_member(schema, params_json.decode(sizes), code_size, seed=0), group(arrays, f"{number}.")
+        )
+        for number in range(values.n_members)
+    ]
+    return Model(linear_base(schema), column_starts(schema), linear, members)

@@ -78,34 +78,40 @@ class Model:
 def learn(schema: Schema, x: Tensor, plan: Plan) -> Model:
     """Learn from encoded rows, (n, d) with NaN."""
     generator = torch.Generator().manual_seed(plan.seed)
-    model = empty_model(schema, learn_linear(x.double(), generator), 0, plan)
+    linear, starts = learn_linear(x.double(), generator), column_starts(schema)
     if len(x) == 1:
-        return model
+        return Model(linear_base(schema), starts, linear, [])
     n_members, n_copies = min(plan.n_members, len(x)), -(-COPIES // len(x))
     owners = torch.zeros(schema.width, dtype=torch.long)
     for column, places in enumerate(schema.groups.values()):
         owners[list(places)] = column
     left, hidden = hidden_copies(x, owners, n_copies=n_copies, most=plan.most_hidden, generator=generator)
-    rows = torch.cat([as_given(left, model.starts, model.linear), hidden], dim=1)
+    rows = torch.cat([as_given(left, starts, linear), hidden], dim=1)
     fold = (torch.randperm(len(x), generator=generator) % max(2, n_members)).repeat(n_copies)
     members = [_member(schema, rows, fold == number, plan, number) for number in range(n_members)]
     share = _best_share(schema, [(member, rows[fold == number]) for number, member in enumerate(members)])
     for member in members:
         member.share.copy_(share)
-    return Model(model.base, model.starts, model.linear, members)
+    return Model(linear_base(schema), starts, linear, members)
 
 
-def empty_model(schema: Schema, linear: LinearFill | None, n_members: int, plan: Plan) -> Model:
-    """A model with fresh autoencoders."""
-    starts = [places[0] for places in schema.groups.values()]
-    base, *members = (_fresh(schema, plan, seed) for seed in range(n_members + 1))
-    return Model(base, starts, linear, members)
+def column_starts(schema: Schema) -> list[int]:
+    """The first number of each column."""
+    return [places[0] for places in schema.groups.values()]
 
 
-def _fresh(schema: Schema, plan: Plan, number: int) -> Restoring:
+def linear_base(schema: Schema) -> Restoring:
+    """The linear path as an objective whose autoencoder, of the smallest size, has no part."""
+    base = fresh_member(schema, (), 1, seed=0)
+    base.share.zero_()
+    return base
+
+
+def fresh_member(schema: Schema, hidden_sizes: Sequence[int], code_size: int, *, seed: int) -> Restoring:
+    """An autoencoder that has not learned yet."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed + number)
-        return Restoring(schema, plan.hidden_sizes, plan.code_size).eval()
+        torch.manual_seed(seed)
+        return Restoring(schema, hidden_sizes, code_size).eval()
 
 
 def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: int) -> Restoring:
@@ -119,7 +125,7 @@ def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: 
         patience=PATIENCE,
         seed=plan.seed + number,
     )
-    objective = _fresh(schema, plan, number)
+    objective = fresh_member(schema, plan.hidden_sizes, plan.code_size, seed=plan.seed + number)
     feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
     train(Run(objective, settings, *feeds, [ProgressBar()] if plan.verbose else []))
     return objective.eval()

@@ -46,7 +46,7 @@ class Restoring(Objective):
         self.context, self._double = Context((schema.width,), code_size), []
         self.code = Plain().resolve(self.context).build(self.context)
         self.loss: ByColumn = schema.loss().resolve(self.context)
-        self.n_columns = len(schema.groups)
+        self.n_columns, self.hidden_sizes = len(schema.groups), tuple(map(int, hidden_sizes))
         sizes = [schema.width + self.n_columns, *hidden_sizes, code_size]
         self.encoder = _chain(sizes)
         self.decoder = _chain([code_size, *reversed(hidden_sizes), schema.width], first=nn.GELU())

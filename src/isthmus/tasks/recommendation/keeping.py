@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import scipy.sparse
 
-from isthmus.estimators import persistence
+from isthmus.estimators import params_json, persistence
+from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Json, Numbers, Real, Record, check_arrays, group, grouped, pack, unpack
 from isthmus.tasks.recommendation.biases import Biases
 from isthmus.tasks.recommendation.factors import Factors
 from isthmus.tasks.recommendation.identifiers import as_names
@@ -48,6 +51,45 @@ def overlaid(old: Any, new: Any, rows: np.ndarray, columns: np.ndarray, n_rows: 
     return scipy.sparse.csr_array((values[place], (kept % n_columns).astype(np.int32), indptr), (n_rows, old.shape[1]))
 
 
+class DeepValues(Record, frozen=True):
+    """The file of the deep path within the file of a recommender."""
+
+    kind: str
+    values: Json
+
+
+class RecommenderValues(Record, frozen=True):
+    """What a file of a recommender holds besides arrays."""
+
+    params: Json
+    deep: DeepValues
+    rated: bool
+    rating_range: Annotated[list[Real], msgspec.Meta(min_length=2, max_length=2)] | None
+    positive_from: Real | None
+    mean: Real | None
+    noise: Real | None
+    feedback: Literal["implicit", "explicit"] | None = None
+    path_weight: Real | None = None
+    values_are: Literal["ones", "counts", "ratings"] | None = None
+
+
+DECLARED = {
+    "deep.*": Numbers("fiub"),
+    "log.data": Numbers("f", ("entries",), 32),
+    "log.indices": Numbers("i", ("entries",)),
+    "log.indptr": Numbers("i", (None,)),
+    "users": Numbers("iu", (None,)),
+    "items": Numbers("iu", (None,)),
+    "titled": Numbers("iu", (None,), optional=True),
+    "titles": Numbers("iu", (None,), optional=True),
+    "path.items": Numbers("i", ("path",), optional=True),
+    "path.weights": Numbers("f", ("path", "path"), optional=True),
+    "biases.items": Numbers("f", ("items",), optional=True),
+    "factors.loadings": Numbers("f", ("items", "factors"), optional=True),
+    "factors.seconds": Numbers("f", ("items", None), optional=True),
+}
+
+
 def to_state(model: Any) -> State:
     """All of a fitted recommender."""
     inner = model.model_._to_state()  # noqa: SLF001  # the file of the deep path within the recommender's
@@ -68,46 +110,72 @@ def to_state(model: Any) -> State:
         arrays["biases.items"] = model.biases_.items
     if model.factors_ is not None:
         arrays |= {"factors.loadings": model.factors_.loadings, "factors.seconds": model.factors_.seconds}
-    values = {
-        "params": persistence.encode(model.get_params(deep=False)),
-        "deep": {"kind": inner.kind, "values": inner.values},
-        "rated": model.log_.rated,
-        "rating_range": None if model.rating_range_ is None else list(model.rating_range_),
-        "feedback": model.feedback_,
-        "path_weight": model.path_weight_,
-        "values_are": model.liking_.values,
-        "positive_from": model.positive_from_,
-        "mean": None if model.biases_ is None else model.biases_.mean,
-        "noise": None if model.factors_ is None else model.factors_.noise,
-    }
-    return State(type(model).__name__, values, arrays | {f"deep.{name}": array for name, array in inner.arrays.items()})
+    values = RecommenderValues(
+        params=params_json.params_to_json(model.get_params(deep=False)),
+        deep=DeepValues(kind=inner.kind, values=dict(inner.values)),
+        rated=model.log_.rated,
+        rating_range=None if model.rating_range_ is None else list(model.rating_range_),
+        feedback=model.feedback_,
+        path_weight=model.path_weight_,
+        values_are=model.liking_.values,
+        positive_from=model.positive_from_,
+        mean=None if model.biases_ is None else model.biases_.mean,
+        noise=None if model.factors_ is None else model.factors_.noise,
+    )
+    return pack(type(model).__name__, values, arrays | grouped(inner.arrays, "deep."), DECLARED)
 
 
 def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
     """The recommender of a state."""
-    values, arrays = state.values, state.arrays
-    params = persistence.decode({"params": values["params"]})["params"]
-    model: Any = cls(**{**params, "device": device})
-    deep = {name[5:]: array for name, array in arrays.items() if name.startswith("deep.")}
-    inner = State(values["deep"]["kind"], values["deep"]["values"], deep)
-    model.model_ = persistence.from_state(inner, network=network, device=device)
-    model.history_ = model.model_.history_
-    bounds, least = values["rating_range"], values["positive_from"]
-    model.rating_range_ = None if bounds is None else tuple(bounds)
-    # files of isthmus 0.1 have neither of these three, and learned with what the parameters said
-    model.feedback_ = values.get("feedback", params["feedback"])
-    model.path_weight_ = float(values.get("path_weight", model._path_weight()))  # noqa: SLF001
-    model.liking_ = Liking(values.get("values_are", "ones" if least is None else "ratings"), least)
+    values, arrays = unpack(state, RecommenderValues, DECLARED), state.arrays
     users, items = (array_to_names(arrays[name]) for name in ("users", "items"))
-    parts = tuple(arrays[f"log.{name}"] for name in ("data", "indices", "indptr"))
-    matrix = scipy.sparse.csr_array(parts, (len(users), len(items)))
-    model._keep(Interactions(matrix, users, items, rated=values["rated"]))  # noqa: SLF001
-    titled = "titles" in arrays
+    check_arrays(arrays, DECLARED, {"items": len(items)})
+    log = _read_log(arrays, users, items, rated=values.rated)
+    model: Any = params_json.make_estimator(cls, params_json.with_modules(values.params, network), device=device)
+    inner = State(values.deep.kind, values.deep.values, group(arrays, "deep."))
+    model.model_ = persistence.from_state(inner, network=network, device=device)
+    if model.model_.n_features_in_ != len(items):
+        raise ModelFileError(
+            f"its arrays do not fit: {len(items)} items, {model.model_.n_features_in_} in the network."
+        )
+    model.history_ = model.model_.history_
+    model.rating_range_ = None if values.rating_range is None else tuple(values.rating_range)
+    # files of isthmus 0.1 have none of the last three fields, and learned with what the parameters said
+    model.feedback_ = values.feedback or model.feedback
+    weight = values.path_weight
+    model.path_weight_ = float(model._path_weight() if weight is None else weight)  # noqa: SLF001
+    least = values.positive_from
+    model.liking_ = Liking(values.values_are or ("ones" if least is None else "ratings"), least)
+    model._keep(log)  # noqa: SLF001
+    titled = "titles" in arrays and "titled" in arrays
     keys, titles = ((array_to_names(arrays[name]).tolist() if titled else []) for name in ("titled", "titles"))
     model.titles_ = dict(zip(keys, titles, strict=True))
-    model.path_ = ShallowPath(arrays["path.items"], arrays["path.weights"]) if "path.items" in arrays else None
-    rated = values["mean"] is not None
-    model.biases_ = Biases(values["mean"], arrays["biases.items"]) if rated else None
-    known = "factors.loadings" in arrays
-    model.factors_ = Factors(arrays["factors.loadings"], arrays["factors.seconds"], values["noise"]) if known else None
+    model.path_ = _read_path(arrays, len(items)) if "path.items" in arrays else None
+    model.biases_ = None if values.mean is None else Biases(values.mean, arrays["biases.items"])
+    loadings, seconds, noise = arrays.get("factors.loadings"), arrays.get("factors.seconds"), values.noise
+    model.factors_ = None
+    if loadings is not None and seconds is not None and noise is not None:
+        model.factors_ = Factors(loadings, seconds, noise)
     return model  # type: ignore[no-any-return]
+
+
+def _read_log(arrays: Arrays, users: np.ndarray, items: np.ndarray, *, rated: bool) -> Interactions:
+    """The log; its indices are checked first, because scipy takes any and makes room for the largest."""
+    data, indices, indptr = (arrays[f"log.{name}"] for name in ("data", "indices", "indptr"))
+    rows_fit = len(indptr) == len(users) + 1 and indptr[0] == 0 and indptr[-1] == len(data)
+    if not (rows_fit and bool((np.diff(indptr) >= 0).all())):
+        raise ModelFileError(f"its array 'log.indptr' does not divide {len(data)} entries among {len(users)} users.")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < len(items):
+        raise ModelFileError(f"its array 'log.indices' names items beyond the {len(items)} there are.")
+    for what, names in (("users", users), ("items", items)):
+        if len(set(names.tolist())) < len(names):
+            raise ModelFileError(f"its array {what!r} holds a name twice.")
+    matrix = scipy.sparse.csr_array((data, indices, indptr), (len(users), len(items)))
+    return Interactions(matrix, users, items, rated=rated)
+
+
+def _read_path(arrays: Arrays, n_items: int) -> ShallowPath:
+    items = arrays["path.items"]
+    if len(items) and not (bool((np.diff(items) > 0).all()) and items[0] >= 0 and items[-1] < n_items):
+        raise ModelFileError(f"its array 'path.items' is not ascending or names items beyond the {n_items} there are.")
+    return ShallowPath(items, arrays["path.weights"])

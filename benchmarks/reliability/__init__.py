@@ -1,0 +1,1 @@
+"""Does it hold? Damaged files, kills, interrupts and threads, counted."""

@@ -1,0 +1,118 @@
+"""The file of an autoencoder: what is declared of it, and the way there and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from isthmus.choices.registry import Context
+from isthmus.estimators import params_json, persistence
+from isthmus.exceptions import ModelFileError
+from isthmus.files.model_file import State
+from isthmus.files.records import Count, Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
+from isthmus.training import History, choose_device
+from isthmus.training.objective import count_parameters
+
+if TYPE_CHECKING:
+    from isthmus.estimators.autoencoder import Autoencoder
+
+A = TypeVar("A", bound="Autoencoder")
+
+
+class Settled(Record, frozen=True):
+    """Parameters of training whose ``"auto"`` was settled at fit."""
+
+    batch_size: Size
+    learning_rate: Real
+    max_epochs: Count
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values by name."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+
+class AutoencoderValues(Record, frozen=True):
+    """What a file of an autoencoder holds besides arrays."""
+
+    params: Json
+    choices: Json
+    context: persistence.ContextValues
+    classes: persistence.Labels | list[str | int | float | bool] | None
+    feature_names: list[str] | None
+    scaling: str
+    history: list[dict[str, float]]
+    n_epochs: Count
+    stop_reason: str
+    settled: Settled
+    fitted: Json | None = None
+
+    def check(self, context: Context) -> None:
+        """Refuse lists whose lengths do not fit."""
+        wanted = (
+            ("classes", None if self.classes is None else persistence.labels_of(self.classes), context.n_conditions),
+            ("feature_names", self.feature_names, context.n_features),
+        )
+        for name, found, length in wanted:
+            if found is not None and len(found) != length:
+                raise ModelFileError(
+                    f"its header does not fit: {name} has {len(found)} entries, but {length} are needed."
+                )
+
+
+def declared(cls: type[Autoencoder]) -> dict[str, Numbers]:
+    """The arrays of a file; those that were measured on training rows may be NaN, where a row missed every cell."""
+    learned = {f"learned.{name}": Numbers("f", finite=False, optional=True) for name in cls.learned_arrays}
+    return {"weights.*": Numbers("fiub"), "scaling.*": Numbers("f"), **learned}
+
+
+def to_state(model: Autoencoder) -> State:
+    """All that is needed to make a fitted model again; what it answers does not depend on parameters set since."""
+    named = hasattr(model, "feature_names_in_")
+    values = AutoencoderValues(
+        params=params_json.params_to_json(model.get_params(deep=False)),
+        choices=model.describe(),
+        fitted=persistence.fitted_choices(model.objective_),
+        context=persistence.context_values(model.objective_.context),
+        classes=persistence.labels_to_json(model.classes_) if model.objective_.context.n_conditions else None,
+        feature_names=[*map(str, model.feature_names_in_)] if named else None,
+        scaling=model.scaling_.name,
+        history=list(model.history_.rows),
+        n_epochs=model.n_epochs_,
+        stop_reason=model.stop_reason_,
+        settled=Settled(**model.settled_),
+    )
+    learned = {name: getattr(model, name) for name in model.learned_arrays if hasattr(model, name)}
+    arrays = {
+        **grouped(persistence.weights(model.objective_), "weights."),
+        **grouped(model.scaling_.to_arrays(), "scaling."),
+        **grouped(learned, "learned."),
+    }
+    return pack(type(model).__name__, values, arrays, declared(type(model)))
+
+
+def from_state(cls: type[A], state: State, *, network: Any = None, device: str = "auto") -> A:
+    """The inverse of `to_state`."""
+    values = unpack(state, AutoencoderValues, declared(cls))
+    own_modules = {} if network is None else {"network": network}
+    model = params_json.make_estimator(cls, values.params, **own_modules, device=device)
+    context = persistence.context_of(values.context)
+    values.check(context)
+    fitted = values.choices if values.fitted is None else values.fitted  # not in files of format 1
+    objective = persistence.objective_of(fitted, context, group(state.arrays, "weights."), network)
+    used = choose_device(model.device)
+    model.objective_ = objective.to(used).eval()
+    scaling = group(state.arrays, "scaling.")
+    model.scaling_ = persistence.scaling_of(values.scaling, scaling, context.n_features)
+    for name, array in group(state.arrays, "learned.").items():
+        setattr(model, name, array)
+    model.history_, model.pretraining_history_ = History(values.history), []
+    model.feature_shape_, model.n_features_in_ = context.feature_shape, context.n_features
+    if values.classes is not None:
+        model.classes_ = persistence.labels_of(values.classes)
+    if values.feature_names is not None:
+        model.feature_names_in_ = np.asarray(values.feature_names, dtype=object)
+    model.n_epochs_, model.stop_reason_ = values.n_epochs, values.stop_reason
+    model.settled_ = values.settled.as_dict()
+    model.n_parameters_, model.device_ = count_parameters(model.objective_), str(used)
+    return model

@@ -1,0 +1,233 @@
+"""Parameters and choices as JSON, and back: choices are found by what they are chosen for, their class and module."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from isthmus import choices, training
+from isthmus.choices.corruptions import Chain
+from isthmus.choices.networks import NETWORKS, Modules
+from isthmus.choices.penalties import Sum
+from isthmus.choices.registry import Choice, Registry, unknown
+from isthmus.exceptions import ModelFileError
+from isthmus.files.records import Json, Record, convert
+
+KINDS: dict[str, Registry[Any]] = {
+    registry.noun: registry
+    for registry in (
+        choices.NETWORKS,
+        choices.CODES,
+        choices.CORRUPTIONS,
+        choices.PENALTIES,
+        choices.LOSSES,
+        training.SCHEDULES,
+        training.OPTIMIZERS,
+        training.PRETRAININGS,
+    )
+}
+"""The registries of choices by what a member is called, which is the name of the parameter that holds it."""
+COMPOSED: Mapping[str, tuple[type[Choice], ...]] = {"corruption": (Chain,), "penalty": (Sum,)}
+"""Members that have no short name, because a list of members means them."""
+
+
+E = TypeVar("E")
+
+
+def add_kind(registry: Registry[Any]) -> None:
+    """Let files hold the members of one more registry, such as that of a task."""
+    KINDS[registry.noun] = registry
+
+
+# -- parameters --------------------------------------------------------------------------------------------------------
+
+
+def encode(value: Any) -> Any:
+    """A parameter as plain data for people: choices become their class and parameters."""
+    return _encode(value, qualified=False)
+
+
+def params_to_json(params: Mapping[str, Any]) -> Json:
+    """Parameters for a file, from which `make_estimator` makes them again.
+
+    Values of types that a file does not keep, such as callbacks and generators, become None.
+    """
+    return {name: _encode(() if name == "callbacks" else value, qualified=True) for name, value in params.items()}
+
+
+def to_json(value: Any) -> Any:
+    """A parameter for a file, from which `decode` makes it again."""
+    return _encode(value, qualified=True)
+
+
+def _encode(value: Any, *, qualified: bool) -> Any:  # noqa: PLR0911  # one line a type
+    def each(params: Mapping[Any, Any]) -> Json:
+        return {name: _encode(part, qualified=qualified) for name, part in params.items()}
+
+    if isinstance(value, Modules | torch.nn.Module):
+        named: Json = {"class": "Modules", "params": {}}  # code is never written to a file
+        return {"choice": NETWORKS.noun, **named} if qualified else named
+    if isinstance(value, Choice):
+        origin = _origin(type(value)) if qualified else {}
+        return {**origin, "class": type(value).__name__, "params": each(value.get_params(deep=False))}
+    if isinstance(value, BaseEstimator):
+        return {"estimator": type(value).__name__, "params": params_to_json(value.get_params(deep=False))}
+    if isinstance(value, Mapping):
+        # Pairs in a file: a column may be called "class", and the names of columns need not be texts.
+        return {"mapping": [[plain(name), part] for name, part in each(value).items()]} if qualified else each(value)
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(part, qualified=qualified) for part in value]}
+    if isinstance(value, list):
+        return [_encode(part, qualified=qualified) for part in value]
+    return plain(value)
+
+
+def plain(value: Any) -> Any:
+    """A number, text or truth value as JSON has it; None for all else."""
+    found = value.item() if isinstance(value, np.generic) else value
+    return found if isinstance(found, str | int | float | bool | None) else None
+
+
+def _origin(member: type[Choice]) -> Json:
+    """Which choice a class is a member of, and the module of one that is not the library's own."""
+    kind = next((noun for noun, registry in KINDS.items() if issubclass(member, registry.base)), None)
+    return {"choice": kind} | ({} if _is_ours(member) else {"module": member.__module__})
+
+
+def _is_ours(member: type) -> bool:
+    return member.__module__.partition(".")[0] == "isthmus"
+
+
+class _Member(Record, frozen=True):
+    """A choice as it stands in a file; `choice` and `module` are not in files of format 1."""
+
+    name: str = msgspec.field(name="class")
+    params: Json
+    choice: str | None = None
+    module: str | None = None
+
+
+class _Estimator(Record, frozen=True):
+    """An estimator that is a parameter of another one."""
+
+    estimator: str
+    params: Json
+
+
+def decode(value: Any, kind: str | None = None) -> Any:  # noqa: PLR0911  # one line a type
+    """The inverse of `_encode`.
+
+    Parameters
+    ----------
+    value
+        What stands in the file.
+    kind
+        The choice that a member of format 1 belongs to, by the parameter that holds it.
+    """
+    if isinstance(value, list):
+        return [decode(part, kind) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {"tuple"}:
+        return tuple(decode(part, kind) for part in _listed(value["tuple"]))
+    if set(value) == {"mapping"}:
+        pairs = [_listed(pair) for pair in _listed(value["mapping"])]
+        if not all(len(pair) == 2 and isinstance(pair[0], str | int | float | None) for pair in pairs):
+            raise ModelFileError("its header has a mapping that is not a list of names with their values.")
+        return {name: decode(part) for name, part in pairs}
+    if {"class", "params"} <= set(value) <= {"class", "params", "choice", "module"}:
+        member = convert(value, _Member, "choice")
+        kind = member.choice or kind
+        return _made(_class_of(member, kind), member.params, kind)
+    if set(value) == {"estimator", "params"}:
+        estimator = convert(value, _Estimator, "estimator")
+        return _made(public_class(estimator.estimator), estimator.params)
+    return {name: decode(part) for name, part in value.items()}
+
+
+def with_modules(value: Any, network: Any) -> Any:
+    """JSON of parameters with the user's own modules in the places where the file says that there were some."""
+    if network is None or not isinstance(value, Mapping | list):
+        return value
+    if isinstance(value, list):
+        return [with_modules(part, network) for part in value]
+    if value.get("class") == "Modules" and "params" in value:
+        return NETWORKS.resolve(network)
+    return {name: with_modules(part, network) for name, part in value.items()}
+
+
+def _made(cls: type[E], values: Json, kind: str | None = None, **others: Any) -> E:
+    """An object of its parameters; for an estimator each parameter says by its name what choice it holds."""
+    known = cls._get_param_names()  # type: ignore[attr-defined]  # scikit-learn's, of every estimator and choice
+    wrong = [unknown(f"parameter of {cls.__name__}", name, known) for name in values if name not in known]
+    if wrong:
+        raise ModelFileError(f"its header does not fit: {wrong[0]}")
+    given = {name: value for name, value in values.items() if name not in others}
+    params = {name: decode(value, kind or (name if name in KINDS else None)) for name, value in given.items()}
+    return cls(**params, **others)
+
+
+def make_estimator(cls: type[E], params: Json, **others: Any) -> E:
+    """An estimator with the parameters of a file, some of them replaced by others."""
+    return _made(cls, params, **others)
+
+
+def _class_of(member: _Member, kind: str | None) -> type[Choice]:
+    """The class of a member: of its choice where that is known, and of the module that it came from."""
+    if member.name == "Modules":
+        raise ModelFileError(
+            "the model was built from modules of your own, and their code is not in the file; "
+            "give them again: isthmus.load(path, network=(encoder, decoder))."
+        )
+    if member.choice is not None and member.choice not in KINDS:
+        raise ModelFileError(f"its header does not fit: {unknown('kind of choice', member.choice, KINDS)}")
+    nouns = [member.choice] if member.choice else sorted(KINDS, key=lambda noun: noun != kind)
+    found = [cls for noun in nouns for cls in _classes(noun) if cls.__name__ == member.name]
+    if member.choice:  # a member of one's own is never taken for one of the library, nor the other way round
+        found = [cls for cls in found if _is_ours(cls) == (member.module is None)]
+    found.sort(key=lambda cls: cls.__module__ != member.module)
+    if not found:
+        raise ModelFileError(_missing_member(member, kind))
+    return found[0]
+
+
+def _classes(noun: str) -> list[type[Choice]]:
+    return [*KINDS[noun].members.values(), *COMPOSED.get(noun, ())]
+
+
+def _missing_member(member: _Member, kind: str | None) -> str:
+    noun, home = (
+        kind or "choice",
+        f"the module {member.module!r}" if member.module not in (None, "__main__") else "the module with its class",
+    )
+    known = ", ".join(
+        sorted(cls.__name__ for registry in ([kind] if kind in KINDS else KINDS) for cls in _classes(registry))
+    )
+    return (
+        f"Unknown {noun} in the model file {member.name!r}. If it is a member of your own, import {home}, where "
+        f"@register makes it known, before isthmus.load(path). Known: {known}."
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ModelFileError(f"its header has {str(value)[:40]!r} where a list is needed.")
+    return value
+
+
+def public_class(kind: str, library: str = "") -> Any:
+    """The class of the library that has this public name and can be loaded."""
+    public = importlib.import_module("isthmus")
+    cls = getattr(public, kind) if kind in public.__all__ else None
+    if not hasattr(cls, "_from_state"):
+        raise ModelFileError(
+            f"it holds a {kind!r}, which this isthmus {public.__version__} cannot load as a model"
+            + (f"; it was written by isthmus {library}." if library else ".")
+        )
+    return cls

@@ -1,0 +1,48 @@
+"""Model files of released versions load, and their models answer as they did on the day they were saved."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = sorted(GOLDEN.glob("*/*.safetensors"))
+
+
+def _maker() -> ModuleType:
+    """The script that made the files, which knows what to ask of each kind."""
+    spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+MAKER = _maker()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_golden_file_answers_as_when_it_was_saved(path: Path) -> None:
+    X = MAKER.read_rows(path.parent, path.stem)
+    found = MAKER.answers(path.stem, path, X)
+    with np.load(path.with_suffix(".npz")) as stored:
+        wanted = {name.removeprefix("answer."): stored[name] for name in stored.files if name != "X"}
+    assert sorted(found) == sorted(wanted)
+    for name, answer in wanted.items():
+        if answer.dtype.kind == "f":  # another machine's matrix library rounds otherwise
+            np.testing.assert_allclose(found[name], answer, rtol=2e-4, atol=2e-5, err_msg=name)
+        elif answer.dtype == np.uint8:
+            np.testing.assert_allclose(found[name].astype(int), answer.astype(int), atol=1, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], answer, err_msg=name)
+
+
+def test_every_kind_of_model_has_a_golden_file() -> None:
+    assert {path.stem for path in (GOLDEN / "0.1.0").glob("*.safetensors")} == set(MAKER.CASES)
