@@ -24,9 +24,9 @@ def answers() -> None:
     log = positives("ml-1m")
     model = Recommender(max_epochs=1, random_state=0).fit(log)
     users = model.users_[:1000].tolist()
-    model.recommend_batch(10, users=users[:10])
+    model.recommend_batch(users[:10], 10)
     began = time.perf_counter()
-    model.recommend_batch(10, users=users)
+    model.recommend_batch(users, 10)
     seconds = time.perf_counter() - began
     print(f"{len(model.items_):,} items: {1000 / seconds:,.0f} users a second")
 

@@ -91,6 +91,8 @@ from .tasks import StrongSplit as StrongSplit
 from .tasks import benjamini_hochberg as benjamini_hochberg
 from .tasks import conformal_p_values as conformal_p_values
 from .tasks import evaluate_recommender as evaluate_recommender
+from .tasks import leave_after as leave_after
+from .tasks import leave_k_out as leave_k_out
 from .tasks import leave_latest as leave_latest
 from .tasks import leave_out as leave_out
 from .tasks import nearest as nearest

@@ -72,7 +72,7 @@ def test_recommendations_for_users_and_for_histories(run: Run) -> None:
     assert "nothing is known, so this is what most others have" in out
 
 
-@pytest.mark.parametrize("protocol", ["users", "random", "time"])
+@pytest.mark.parametrize("protocol", ["users", "random", "time", "after", "one"])
 def test_evaluate_measures_by_each_protocol(run: Run, protocol: str) -> None:
     words = ["evaluate", "ratings.csv", "--epochs", "1", "--quiet", "--positive-from", "1", "--protocol", protocol]
     code, out, err = run(*words, "--json")
@@ -93,7 +93,7 @@ def test_ratings_are_measured_by_their_error(run: Run) -> None:
         (["fit", "ratings.csv", "--items", "bare.csv"], 1, "no column for title, only 'movieid'"),
         (["fit", "bare.csv"], 1, "no column for user"),
         (["fit", "none.csv"], 1, "There is no file"),
-        (["evaluate", "ratings.csv", "--protocol", "place"], 2, "'place' is none of users, random, time"),
+        (["evaluate", "ratings.csv", "--protocol", "place"], 2, "'place' is none of users, random, time, after, one"),
         (["for", "none.safetensors", "--user", "1", "--history", "a"], 2, "either --user or --history"),
         (["similar", "none.safetensors", "Heat"], 1, "There is no model file at"),
     ],

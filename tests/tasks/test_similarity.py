@@ -36,8 +36,20 @@ def test_what_cannot_be_compared_is_told() -> None:
         nearest(np.eye(3), np.ones((1, 2)))
     with pytest.raises(isthmus.DataError, match="numbers that are NaN or infinite"):
         nearest(np.eye(2), np.array([[np.nan, 1.0]]))
+    with pytest.raises(isthmus.DataError, match="The vectors from row 0 on hold numbers that are NaN or infinite"):
+        nearest(np.array([[np.nan, 1.0]]), np.ones((1, 2)))
+    with pytest.raises(isthmus.DataError, match="The queries are of type <U1, but numbers are needed"):
+        nearest(np.eye(2), np.array([["a", "b"]]))
     with pytest.raises(ValueError, match="n=0 must be an integer >= 1"):
         nearest(np.eye(2), np.eye(2), 0)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1.0, 1e30, 1e200])
+def test_cosines_do_not_depend_on_the_size_of_the_numbers(scale: float) -> None:
+    vectors = np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 0.0]]) * scale
+    rows, cosines = nearest(vectors, np.array([[1.0, 0.0]]) * scale, 3)
+    assert rows.tolist() == [[1, 0, 2]]
+    np.testing.assert_allclose(cosines, [[2 / 5**0.5, 1 / 5**0.5, 0]], rtol=1e-6)
 
 
 def clustered(n_rows: int = 3000) -> np.ndarray:

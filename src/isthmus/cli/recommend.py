@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,9 +39,11 @@ Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs to train."
 Seed = Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same model.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar.")]
 PositiveFrom = Annotated[
-    float | None, typer.Option(metavar="X", help="Ratings from here count as liking; without it, from the median.")
+    float | None,
+    typer.Option(
+        metavar="X", help="Ratings from here count as liking; without it, from the median; any count above 0."
+    ),
 ]
-TITLES = ("title", "name", "itemname", "item_name")
 
 
 @app.command()
@@ -72,7 +75,8 @@ def fit(
         "users": f"{len(model.users_):,}",
         "items": f"{len(model.items_):,}",
         "interactions": f"{model.log_.matrix.nnz:,}",
-        **liking(model),
+        **counting(model),
+        **({"titles": f"{len(model.titles_):,} of {len(model.items_):,} items"} if titles else {}),
         "epochs": f"{len(model.history_)}",
         "training loss": f"{model.history_['loss'][-1]:.5f}",
         "saved": str(out),
@@ -107,6 +111,9 @@ def for_(
     history: Annotated[
         str | None, typer.Option(metavar="TITLES", help="Instead, what somebody likes: titles with ; between them.")
     ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(metavar="TITLES", help="Never recommend these: titles with ; between them.")
+    ] = None,
     count: Count = 10,
     as_json: Json = False,
 ) -> None:
@@ -119,24 +126,31 @@ def for_(
     if (user is None) == (history is None):
         raise WrongUsageError("Give either --user or --history.")
     known = isthmus.load(model, device="cpu")
-    told = "rating" if known.feedback == "explicit" else "share"
+    told = "rating" if known.feedback_ == "explicit" else "score"
+    unwanted = find_all(known, exclude)
     if user is not None:
-        name = as_name(user, known.users_)
-        if name not in known.log_.user_numbers:
+        row = known.log_.user_index.find(user)
+        if row is None:
             raise isthmus.DataError(f"The user {user!r} was never seen; say what the user has instead, with --history.")
-        tell(known, known.recommend(name, count), as_json, told, f"for user {user}")
+        answer = known.recommend(known.users_.tolist()[row], count, exclude=unwanted)
+        tell(known, answer, as_json, told, f"for user {user}")
         return
-    had = [find(known, part.strip()) for part in str(history).split(";") if part.strip()]
-    rated = dict.fromkeys(had, known.rating_range_[1])
+    had = find_all(known, history)
+    given: Any = dict.fromkeys(had, known.rating_range_[1]) if known.feedback_ == "explicit" else had
     words = "for somebody who has " + ", ".join(titled(known, item) for item in had) if had else "for somebody unknown"
-    tell(known, known.recommend(history=rated, n=count), as_json, told, words)
+    tell(known, known.recommend(history=given, n=count, exclude=unwanted), as_json, told, words)
 
 
 @app.command()
 def evaluate(
     ratings: Log,
     protocol: Annotated[
-        str, typer.Option(metavar="NAME", help="`users` (unseen users), `random` or `time`: what is held out.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What is held out: of unseen `users`, at `random`, each user's latest by `time`, everybody's "
+            "`after` a moment, or `one` of each user.",
+        ),
     ] = "users",
     explicit: Ratings = False,
     positive_from: PositiveFrom = None,
@@ -153,16 +167,24 @@ def evaluate(
 
     log = isthmus.read_interactions(isthmus.read(ratings).X)
     known, split = hold_out(log, protocol, seed)
+    if not split.held.matrix.nnz:
+        text = (
+            f"Nothing is held out by --protocol {protocol}: none of {len(log.users):,} users has two interactions that "
+            "could be parted; give a log with more of them, or another protocol."
+        )
+        if as_json:
+            echo(as_json_text({"error": text}))
+        raise isthmus.DataError(text)
     model = make(explicit, positive_from, epochs, seed, quiet).fit(known)
     ranked = ("ndcg@100", "ndcg@10", "recall@20", "recall@50", "map@10", "hit-rate@10", "coverage@10", "novelty@10")
     found = isthmus.evaluate_recommender(model, split, (*ranked, "rmse") if explicit else ranked)
     if as_json:
-        echo(json.dumps(found.to_dict(), indent=2))
+        echo(as_json_text(found.to_dict()))
     else:
         show.print_facts({name: f"{value:.4f}" for name, value in found.to_dict().items()})
 
 
-PROTOCOLS = ("users", "random", "time")
+PROTOCOLS = ("users", "random", "time", "after", "one")
 
 
 def hold_out(log: Any, protocol: str, seed: int | None) -> tuple[Any, Any]:
@@ -175,7 +197,13 @@ def hold_out(log: Any, protocol: str, seed: int | None) -> tuple[Any, Any]:
         tenth = max(1, len(log.users) // 10)
         split = isthmus.strong_generalization(log, n_validation=1, n_test=tenth, random_state=seed)
         return split.train, split.test
-    held = isthmus.leave_out(log, random_state=seed) if protocol == "random" else isthmus.leave_latest(log)
+    draws = {
+        "random": lambda: isthmus.leave_out(log, random_state=seed),
+        "time": lambda: isthmus.leave_latest(log, random_state=seed),
+        "after": lambda: isthmus.leave_after(log),
+        "one": lambda: isthmus.leave_k_out(log, 1, random_state=seed),
+    }
+    held = draws[protocol]()
     return held.given, held
 
 
@@ -192,42 +220,35 @@ def make(explicit: bool, positive_from: float | None, epochs: int | None, seed: 
     )
 
 
-def liking(model: Any) -> dict[str, str]:
-    """Which ratings count as liking, where there are ratings and that matters."""
-    least = model.positive_from_
-    return (
-        {}
-        if least is None
-        else {"liked": f"{model.popularity_.sum() * len(model.users_):,.0f} (rated {least:g} or more)"}
-    )
+def counting(model: Any) -> dict[str, str]:
+    """What the values were taken for and how many interactions count, where that matters."""
+    facts = model.summary()
+    if facts.get("values are", "ones") == "ones":
+        return {}
+    words = f"{facts['interactions that count']:,} of {facts['interactions']:,}"
+    return {"liked": f"{words} ({facts['values are']}: {facts['counts as having']})"}
 
 
 def read_titles(path: Path) -> dict[Any, str]:
     """The title of each item of a table."""
     import isthmus  # noqa: PLC0415
+    from isthmus.tasks.recommendation.names import title_pairs  # noqa: PLC0415
 
-    frame = isthmus.read(path).X
-    by_name = {str(name).casefold(): name for name in frame.columns}
-    title = next((by_name[name] for name in TITLES if name in by_name), None)
-    item = next((by_name[name] for name in isthmus.tasks.recommendation.COLUMNS["item"] if name in by_name), None)
-    missing = [role for role, name in (("item", item), ("title", title)) if name is None]
-    if missing:
-        raise isthmus.DataError(
-            f"The items of '{path}' have no column for {' and '.join(missing)}, only {', '.join(map(repr, by_name))}; "
-            "rename the columns to item and title."
-        )
-    return {name: str(text) for name, text in zip(frame[item].tolist(), frame[title].tolist(), strict=True)}
+    try:
+        return dict(title_pairs(isthmus.read(path).X))
+    except isthmus.DataError as error:
+        raise error if str(path) in str(error) else isthmus.DataError(f"'{path}': {error}") from None
 
 
 def find(model: Any, text: str) -> Any:
     """The item of a title, or of its own name."""
-    name = as_name(text, model.items_)
-    return name if name in model.log_.item_numbers else model.find(text)
+    place = model.log_.item_index.find(text)
+    return model.find(text) if place is None else model.items_.tolist()[place]
 
 
-def as_name(text: str, names: Any) -> Any:
-    """What was typed as the log has it: a number where names are numbers."""
-    return int(text) if names.dtype.kind == "i" and text.lstrip("-").isdigit() else text
+def find_all(model: Any, titles: str | None) -> list[Any]:
+    """The items of titles with ; between them."""
+    return [find(model, part.strip()) for part in (titles or "").split(";") if part.strip()]
 
 
 def titled(model: Any, item: Any) -> str:
@@ -235,11 +256,19 @@ def titled(model: Any, item: Any) -> str:
     return str(model.titles_.get(item, item))
 
 
+def as_json_text(value: Any) -> str:
+    """JSON in which what is not a number is null: NaN is no JSON."""
+    if isinstance(value, dict):
+        value = {name: None if isinstance(part, float) and not math.isfinite(part) else part
+                 for name, part in value.items()}  # fmt: skip
+    return json.dumps(value, indent=2, default=str, allow_nan=False)
+
+
 def tell(model: Any, answer: Any, as_json: bool, score: str, words: str) -> None:
     """Print items as a table, or as JSON."""
     rows = [{"item": item, "title": titled(model, item), score: value} for item, value in answer]
     if as_json:
-        echo(json.dumps({"by_popularity": answer.by_popularity, "items": rows}, indent=2, default=str))
+        echo(as_json_text({"by_popularity": answer.by_popularity, "items": rows}))
         return
     why = ": nothing is known, so this is what most others have" if answer.by_popularity else ""
     show.note(f"{len(rows)} items {words}{why}")

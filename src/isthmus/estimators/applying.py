@@ -126,7 +126,8 @@ def decode(model: Any, codes: np.ndarray, conditions: np.ndarray | None) -> np.n
     joined = codes if conditions is None else np.hstack([codes, conditions])
     parts = np.array_split(joined, max(1, -(-len(joined) * model.n_features_in_ * 4 // CHUNK_BYTES)))
     with torch.inference_mode():
-        rows = np.concatenate([_decode(model, torch.from_numpy(part).to(model.device_, dtype)) for part in parts])
+        writable = (np.require(part, requirements="W") for part in parts)  # torch warns of a read-only array
+        rows = np.concatenate([_decode(model, torch.from_numpy(part).to(model.device_, dtype)) for part in writable])
     return rows.reshape(len(codes), *model.feature_shape_)
 
 

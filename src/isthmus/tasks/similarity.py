@@ -41,14 +41,16 @@ def nearest(vectors: Any, queries: Any, n: int = 10) -> tuple[np.ndarray, np.nda
     >>> nearest(np.eye(3), np.array([[2.0, 1.0, 0.0]]), 2)[0]
     array([[0, 1]])
     """
-    queries = np.asarray(queries, np.float32)
+    vectors = vectors if hasattr(vectors, "shape") else np.asarray(vectors)
+    queries = _finite(np.asarray(queries), "The queries")
     width = _check(vectors, queries, n)
-    units = unit_rows(queries)
+    units = unit_rows(queries).astype(np.float32, copy=False)
     best_rows = np.empty((len(queries), 0), np.int64)
     best = np.empty((len(queries), 0), np.float32)
     step = max(1, BLOCK_BYTES // (4 * max(width, len(queries), 1)))
     for start in range(0, len(vectors), step):
-        cosines = units @ unit_rows(np.asarray(vectors[start : start + step], np.float32)).T
+        block = _finite(np.asarray(vectors[start : start + step]), f"The vectors from row {start} on")
+        cosines = units @ unit_rows(block).astype(np.float32, copy=False).T
         rows, values = _largest(cosines, n)
         best_rows, best = np.hstack([best_rows, rows + start]), np.hstack([best, values])
         if best.shape[1] > n:
@@ -132,9 +134,10 @@ class SimilarityIndex:
         n
             How many, >= 1.
         """
-        given = np.asarray(queries, np.float32)
+        given = _finite(np.asarray(queries), "The queries")
         _check(np.empty((0, self.width)), given, n)
-        cosines, rows = self._index.search(np.ascontiguousarray(unit_rows(given)), min(n, self.n_rows))
+        units = np.ascontiguousarray(unit_rows(given), np.float32)
+        cosines, rows = self._index.search(units, min(n, self.n_rows))
         return rows, np.where(rows >= 0, cosines, -np.inf)
 
 
@@ -158,7 +161,18 @@ def _import_faiss() -> Any:
 
 
 def _units(vectors: Any, rows: Any) -> np.ndarray:
-    return np.ascontiguousarray(unit_rows(np.asarray(vectors[rows], np.float32)))
+    return np.ascontiguousarray(unit_rows(_finite(np.asarray(vectors[rows]), "The vectors")), np.float32)
+
+
+def _finite(rows: np.ndarray, what: str) -> np.ndarray:
+    """Rows as float32 or float64, whose numbers are finite."""
+    if rows.dtype.kind not in "biuf":
+        raise DataError(f"{what} are of type {rows.dtype}, but numbers are needed.")
+    if rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
+    if not np.isfinite(rows).all():
+        raise DataError(f"{what} hold numbers that are NaN or infinite; drop these rows first.")
+    return rows
 
 
 def _largest(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,15 +186,26 @@ def _largest(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their Euclidean length; zeros stay zeros.
+    """Rows divided by their Euclidean length; zeros stay zeros, however small or large the numbers are.
 
     >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
     array([[0.6, 0.8],
            [0. , 0. ]])
     """
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    lost = ((lengths < TOO_SHORT) | ~np.isfinite(lengths) | (lengths > 1 / TOO_SHORT))[:, 0]
+    if lost.any():  # squares under- or overflow: 1e-30 squared is 0 as float32
+        largest = np.abs(rows[lost]).max(axis=1, keepdims=True, initial=0)
+        rows = np.array(rows)
+        rows[lost] /= np.where(largest > 0, largest, 1)
+        lengths[lost] = np.linalg.norm(rows[lost], axis=1, keepdims=True)
     units: np.ndarray = rows / np.where(lengths > 0, lengths, 1)
     return units
+
+
+TOO_SHORT = 1e-15
+"""Lengths below this, or above its inverse, are measured again on rows divided by their largest number."""
 
 
 def _check(vectors: Any, queries: np.ndarray, n: Any) -> int:
@@ -191,6 +216,4 @@ def _check(vectors: Any, queries: np.ndarray, n: Any) -> int:
         raise DataError(
             f"vectors have shape {shape} and queries {queries.shape}; both must be (rows, width), one width."
         )
-    if not np.isfinite(queries).all():
-        raise DataError("The queries hold numbers that are NaN or infinite; drop these rows first.")
     return int(shape[1])

@@ -1,4 +1,4 @@
-"""Recommending: who had what, what they will like next, and how well that is told."""
+"""Recommending: who had what, what they will like next, and how good the recommendations are."""
 
 from isthmus.tasks.recommendation.answers import Recommendations
 from isthmus.tasks.recommendation.evaluation import evaluate_recommender
@@ -7,6 +7,8 @@ from isthmus.tasks.recommendation.protocols import (
     Evaluation,
     HeldOut,
     StrongSplit,
+    leave_after,
+    leave_k_out,
     leave_latest,
     leave_out,
     strong_generalization,
@@ -22,6 +24,8 @@ __all__ = [
     "Recommender",
     "StrongSplit",
     "evaluate_recommender",
+    "leave_after",
+    "leave_k_out",
     "leave_latest",
     "leave_out",
     "read_interactions",

@@ -18,10 +18,16 @@ class Recommendations:
     items
         The names of the items, (n,).
     scores
-        Higher is better, (n,): the expected rating where the recommender learned ratings; the share that each item has
-        of the next interactions, in (0, 1), where it learned what users had; the cosine in [-1, 1] for similar items.
+        Higher is better, (n,): the expected rating where the recommender learned ratings; where it learned what users
+        had, a number in [0, 1] that sums to 1 over the whole catalogue (a softmax), the items seen included, whatever
+        the filter; the cosine in [-1, 1] for similar items. The softmax ranks one user's items and says how far apart
+        they are; it is no calibrated probability.
     by_popularity
-        Whether nothing was known of the user, and the answer is what most others had.
+        Whether nothing was known of the user (or item), and the answer is what most others had.
+    titles
+        The titles of the items, (n,), or None where the recommender has none.
+    n_unknown
+        How many items of the history were not there at `fit` and were ignored.
 
     Examples
     --------
@@ -32,6 +38,8 @@ class Recommendations:
     items: np.ndarray
     scores: np.ndarray
     by_popularity: bool = False
+    titles: np.ndarray | None = None
+    n_unknown: int = 0
 
     def __len__(self) -> int:
         return len(self.items)
@@ -40,7 +48,8 @@ class Recommendations:
         return iter(zip(self.items.tolist(), self.scores.tolist(), strict=True))
 
     def to_frame(self) -> Any:
-        """As a pandas frame with the columns item and score."""
+        """As a pandas frame with the columns item, score and, where there are titles, title."""
         import pandas as pd  # noqa: PLC0415  # slow to import, and needed here alone
 
-        return pd.DataFrame({"item": self.items, "score": self.scores})
+        frame = pd.DataFrame({"item": self.items, "score": self.scores})
+        return frame if self.titles is None else frame.assign(title=self.titles)

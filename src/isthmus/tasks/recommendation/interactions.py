@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from isthmus.exceptions import DataError
+from isthmus.tasks.recommendation.identifiers import NameIndex, as_names, number, refuse_alike
+from isthmus.tasks.recommendation.times import read_times
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "user": ("user", "userid", "user_id", "customer", "customer_id"),
     "item": ("item", "itemid", "item_id", "movieid", "movie_id", "product", "product_id"),
-    "rating": ("rating", "ratings", "score", "stars", "value"),
+    "rating": ("rating", "ratings", "score", "stars", "value", "liked", "clicked"),
+    "count": ("count", "counts", "plays", "play_count", "playcount", "listens", "views", "clicks", "purchases",
+              "quantity"),
     "time": ("time", "timestamp", "date", "datetime"),
-}
+}  # fmt: skip
 """What a column may be called, in any case; the first of a line that is there counts."""
 
 
@@ -30,11 +36,13 @@ class Interactions:
     matrix
         CSR, (users, items), float32: ratings, counts or ones; an entry that is stored was observed, even where it is 0.
     users, items
-        The names of rows and columns: any hashable objects, as arrays of integers, texts or objects.
+        The names of rows and columns: integers, floats or objects of any other accepted type.
     times
         When, for each stored entry in the order of ``matrix.data``, or None.
     rated
-        Whether the entries are ratings that somebody gave; else all are 1.
+        Whether the entries are numbers that say something; else all are 1.
+    counted
+        Whether their column says that they are counts, such as ``plays``.
     """
 
     matrix: Any
@@ -42,16 +50,27 @@ class Interactions:
     items: np.ndarray
     times: np.ndarray | None = None
     rated: bool = False
+    counted: bool = False
 
     @cached_property
+    def user_index(self) -> NameIndex:
+        """Finds the row of a user."""
+        return NameIndex(self.users)
+
+    @cached_property
+    def item_index(self) -> NameIndex:
+        """Finds the column of an item."""
+        return NameIndex(self.items)
+
+    @property
     def user_numbers(self) -> dict[Hashable, int]:
         """The row of each user."""
-        return {name: row for row, name in enumerate(self.users.tolist())}
+        return self.user_index.numbers
 
-    @cached_property
+    @property
     def item_numbers(self) -> dict[Hashable, int]:
         """The column of each item."""
-        return {name: column for column, name in enumerate(self.items.tolist())}
+        return self.item_index.numbers
 
     def select(self, rows: np.ndarray) -> Interactions:
         """Some users, with all items."""
@@ -74,20 +93,23 @@ def read_interactions(data: Any, *, users: Any = None, items: Any = None) -> Int
     ----------
     data
         A pandas or polars frame with a row an interaction and columns ``user`` and ``item``, and where there are,
-        ``rating`` and ``time`` (`COLUMNS` lists other names that are understood); or a scipy sparse matrix (users,
-        items) of ratings, counts or ones.
+        ``rating`` (or ``count``) and ``time`` (`COLUMNS` lists other names that are understood); or a scipy sparse
+        matrix (users, items) of ratings, counts or ones, whose duplicate entries are added. It is not changed, and
+        the answer shares no memory with it.
     users, items
-        Names of the rows and columns of a matrix; None: 0, 1, ….
+        Names of the rows and columns of a matrix, each different; None: 0, 1, ….
 
     Returns
     -------
     Interactions
         Where a user meets an item more than once, the latest counts: by time where there is a time, else the last row.
+        Counts (a column such as ``plays``) are added.
 
     Raises
     ------
     DataError
-        A column is missing, a name is missing, ratings are no finite numbers, or there is nothing.
+        A column is missing or there twice, a name is missing, of a type that cannot be kept, or looks like another of
+        another type (3 and "3"), ratings are no finite numbers, a time cannot be read, or there is nothing.
     TypeError
         It is neither a frame nor a sparse matrix.
 
@@ -99,23 +121,52 @@ def read_interactions(data: Any, *, users: Any = None, items: Any = None) -> Int
     array([[5., 1.],
            [3., 0.]], dtype=float32)
     """
+    if (users is not None or items is not None) and not scipy.sparse.issparse(data):
+        raise TypeError("A frame names its users and items itself; give users= and items= with a matrix only.")
     if isinstance(data, Interactions):
-        return data
+        return _checked(data)
     if scipy.sparse.issparse(data):
         return _from_matrix(data, users, items)
+    if hasattr(data, "collect_schema") and not hasattr(data, "to_numpy"):
+        raise TypeError("The interactions are a frame that is not computed yet; give data.collect().")
     if not hasattr(data, "columns"):
         raise TypeError(
             f"The interactions are a {type(data).__name__}, but a frame with the columns user and item or a scipy CSR "
-            "matrix (users, items) is needed."
+            "matrix (users, items) is needed; scipy.sparse.csr_array(X) makes one of a dense matrix, "
+            "pandas.DataFrame(rows, columns=['user', 'item']) a frame of pairs."
         )
-    if users is not None or items is not None:
-        raise TypeError("A frame names its users and items itself; give users= and items= with a matrix only.")
     return _from_frame(data)
 
 
-def _from_matrix(data: Any, users: Any, items: Any) -> Interactions:
-    matrix = scipy.sparse.csr_array(data, dtype=np.float32)
+def _checked(log: Interactions) -> Interactions:
+    """A copy, its entries in order."""
+    order = scipy.sparse.csr_array(
+        (np.arange(log.matrix.nnz), log.matrix.indices.copy(), log.matrix.indptr.copy()), log.matrix.shape
+    )
+    order.sort_indices()
+    matrix = own_matrix(log.matrix)
+    if matrix.nnz != order.nnz:
+        raise DataError("The interactions name a user and an item twice; build them with read_interactions.")
+    _refuse_bad_ratings(matrix.data, "The matrix")
+    users, items = _names(log.users, matrix.shape[0], "users"), _names(log.items, matrix.shape[1], "items")
+    times = None if log.times is None else np.asarray(log.times)[order.data]
+    rated = log.rated or bool((matrix.data != 1).any())
+    return replace(log, matrix=matrix, users=users, items=items, times=times, rated=rated)
+
+
+def own_matrix(data: Any) -> Any:
+    """A sparse matrix as CSR of float32 that shares no memory with it; duplicates are added, columns ascend."""
+    if data.ndim != 2 or data.dtype.kind not in "biuf":
+        raise DataError(
+            f"The matrix has shape {data.shape} and type {data.dtype}; two dimensions of real numbers are needed."
+        )
+    matrix = scipy.sparse.csr_array(data, dtype=np.float32, copy=True)
     matrix.sum_duplicates()
+    return matrix
+
+
+def _from_matrix(data: Any, users: Any, items: Any) -> Interactions:
+    matrix = own_matrix(data)
     if not matrix.nnz:
         raise DataError(f"The matrix of interactions, {matrix.shape}, has no entry; give at least one.")
     _refuse_bad_ratings(matrix.data, "The matrix")
@@ -129,63 +180,75 @@ def _from_matrix(data: Any, users: Any, items: Any) -> Interactions:
 def _names(given: Any, count: int, what: str) -> np.ndarray:
     if given is None:
         return np.arange(count)
-    names = as_names(given)
-    if len(names) != count or len(set(names.tolist())) < count:
+    if isinstance(given, str | set | frozenset) or not hasattr(given, "__iter__"):
+        raise DataError(f"{what} is a {type(given).__name__}, but a list of {count} names in order is needed.")
+    names = as_names(given.to_numpy() if hasattr(given, "to_numpy") else given)
+    different = set(names.tolist())
+    if len(names) != count or len(different) < count:
         raise DataError(
-            f"{what} has {len(names)} names, {len(set(names.tolist()))} of them different, but the matrix has {count} "
+            f"{what} has {len(names)} names, {len(different)} of them different, but the matrix has {count} "
             f"{what}; give a different name for each."
         )
-    return names
-
-
-def as_names(values: Any) -> np.ndarray:
-    """Names as an array of integers or texts where all are of that type, else of objects.
-
-    >>> as_names(["a", 1]).dtype, as_names([2, 1]).dtype.kind
-    (dtype('O'), 'i')
-    """
-    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    kinds = {type(value) for value in listed}
-    if kinds in ({int}, {str}):
-        return np.asarray(listed)
-    names = np.empty(len(listed), dtype=object)
-    names[:] = listed
+    refuse_alike(names.tolist(), set(map(type, names.tolist())))
     return names
 
 
 def _from_frame(frame: Any) -> Interactions:
-    found = _find_columns([str(column) for column in frame.columns])
+    found = _find_columns(list(getattr(frame, "column_names", frame.columns)))
     columns = {role: _values(frame[name]) for role, name in found.items()}
     _refuse_missing_names({found[role]: columns[role] for role in ("user", "item")})
     rows, users = number(columns["user"])
     entries, items = number(columns["item"])
-    ratings = _ratings(columns["rating"], found["rating"]) if "rating" in columns else None
-    times = _times(columns["time"], found["time"]) if "time" in columns else None
-    kept = _latest(rows * np.int64(len(items)) + entries, times)
+    role = next((role for role in ("rating", "count") if role in columns), None)
+    ratings = None if role is None else _ratings(columns[role], found[role])
+    times = read_times(columns["time"], found["time"]) if "time" in columns else None
+    keys = rows * np.int64(len(items)) + entries
+    kept = _latest(keys, times)
     values = np.ones(len(kept), np.float32) if ratings is None else ratings[kept]
+    if role == "count" and ratings is not None:  # plays of several days add up
+        values = np.bincount(np.unique(keys, return_inverse=True)[1], ratings).astype(np.float32)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(users)))])
     matrix = scipy.sparse.csr_array((values, entries[kept].astype(np.int32), indptr), (len(users), len(items)))
-    return Interactions(matrix, users, items, None if times is None else times[kept], ratings is not None)
+    when = None if times is None else times[kept]
+    return Interactions(matrix, users, items, when, ratings is not None, role == "count")
 
 
-def _find_columns(columns: Sequence[str]) -> dict[str, str]:
+def _find_columns(columns: Sequence[Hashable]) -> dict[str, Hashable]:
     """The name of the column of each role; user and item must be there."""
-    by_name = {column.casefold(): column for column in reversed(columns)}
+    by_name: dict[str, list[Hashable]] = {}
+    for column in columns:
+        by_name.setdefault(str(column).casefold(), []).append(column)
     found = {role: next((by_name[name] for name in names if name in by_name), None) for role, names in COLUMNS.items()}
     missing = [role for role in ("user", "item") if found[role] is None]
     if missing:
         raise DataError(
-            f"The interactions have no column for {' and '.join(missing)}, only {', '.join(map(repr, columns))}; rename"
+            f"The interactions have no column for {' and '.join(missing)}, only {_few(columns)}; rename"
             " the columns to user and item (and rating and time, where there are)."
         )
-    return {role: name for role, name in found.items() if name is not None}
+    twice = [names for names in found.values() if names is not None and len(names) > 1]
+    if twice:
+        raise DataError(f"The columns {' and '.join(map(repr, twice[0]))} go by one name; keep one of them.")
+    return {role: names[0] for role, names in found.items() if names is not None}
+
+
+def _few(columns: Sequence[Hashable], most: int = 12) -> str:
+    return ", ".join(map(repr, map(str, columns[:most]))) + (
+        f" and {len(columns) - most} more" if len(columns) > most else ""
+    )
 
 
 def _values(series: Any) -> np.ndarray:
-    return np.asarray(series.to_numpy())
+    """A column as an array in which nothing has changed: zones become UTC, integers with holes stay integers."""
+    if getattr(getattr(series, "dtype", None), "tz", None) is not None:
+        series = series.dt.tz_convert("UTC").dt.tz_localize(None)
+    values = np.asarray(series.to_numpy())
+    if values.dtype.kind == "f" and "int" in str(getattr(series, "dtype", "")).lower():
+        values = np.empty(len(values), object)  # to_numpy makes floats of integers with holes, wrong from 2**53
+        values[:] = list(series)
+    return values
 
 
-def _refuse_missing_names(columns: Mapping[str, np.ndarray]) -> None:
+def _refuse_missing_names(columns: Mapping[Hashable, np.ndarray]) -> None:
     if not all(map(len, columns.values())):
         raise DataError("The interactions have 0 rows; give at least one.")
     for name, values in columns.items():
@@ -198,55 +261,33 @@ def _refuse_missing_names(columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
-    """Which values are None or NaN, (n,); NaN is what differs from itself."""
-    if values.dtype.kind in "iuSU":
+    """Which values are None, NaN, NaT or pandas.NA, (n,)."""
+    if values.dtype.kind in "iubSU":
         return np.zeros(len(values), bool)
-    return np.asarray([value is None or value != value for value in values.tolist()])  # noqa: PLR0124
+    import pandas as pd  # noqa: PLC0415  # slow to import, and needed here alone
+
+    return np.asarray(pd.isna(values), bool)
 
 
-def number(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number names from 0: the number of each and the names, sorted where they can be, else as they come.
-
-    >>> number(np.array(["b", "a", "b"]))[0]
-    array([1, 0, 1])
-    """
-    if values.dtype.kind in "iu":
-        names, numbers = np.unique(values, return_inverse=True)
-        return numbers, names
-    listed = values.tolist()
-    order: Any = dict.fromkeys(listed)
-    try:
-        order = sorted(order)
-    except TypeError:
-        order = list(order)
-    known = {name: place for place, name in enumerate(order)}
-    return np.fromiter((known[name] for name in listed), np.int64, len(listed)), as_names(order)
-
-
-def _ratings(values: np.ndarray, name: str) -> np.ndarray:
+def _ratings(values: np.ndarray, name: Hashable) -> np.ndarray:
+    if values.dtype.kind == "O":
+        values = np.where(_missing(values), np.nan, values)
+        if all(isinstance(value, Real | Decimal) for value in values.tolist()):
+            values = values.astype(np.float64)
     if values.dtype.kind not in "biuf":
-        text = next((value for value in values.tolist() if not isinstance(value, int | float)), values[:1])
+        text = next((value for value in values.tolist() if not isinstance(value, Real | Decimal)), values[:1])
         raise DataError(f"The column {name!r} holds text such as {text!r}, but ratings are numbers; convert it.")
     _refuse_bad_ratings(values, f"The column {name!r}")
     return values.astype(np.float32)
 
 
 def _refuse_bad_ratings(values: np.ndarray, where: str) -> None:
-    bad = ~np.isfinite(values)
+    bad = ~np.isfinite(values) | (np.abs(values) > np.finfo(np.float32).max)
     if bad.any():
         raise DataError(
             f"{where} has {int(bad.sum())} ratings that are NaN or infinite, the first at entry {int(bad.argmax())}; "
             "drop these first."
         )
-
-
-def _times(values: np.ndarray, name: str) -> np.ndarray:
-    """Times as numbers that can be compared: nanoseconds of dates, numbers as they are."""
-    if values.dtype.kind == "M":
-        return values.astype("datetime64[ns]").astype(np.int64)
-    if values.dtype.kind not in "iuf":
-        raise DataError(f"The column {name!r} is neither numbers nor dates ({values.dtype}); convert it first.")
-    return values
 
 
 def _latest(keys: np.ndarray, times: np.ndarray | None) -> np.ndarray:

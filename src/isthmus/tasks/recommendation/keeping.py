@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import scipy.sparse
 
@@ -14,7 +15,9 @@ from isthmus.files.model_file import State
 from isthmus.files.records import Arrays, Json, Numbers, Real, Record, check_arrays, group, grouped, pack, unpack
 from isthmus.tasks.recommendation.biases import Biases
 from isthmus.tasks.recommendation.factors import Factors
-from isthmus.tasks.recommendation.interactions import Interactions, as_names
+from isthmus.tasks.recommendation.identifiers import as_names
+from isthmus.tasks.recommendation.interactions import Interactions
+from isthmus.tasks.recommendation.liking import Liking
 from isthmus.tasks.recommendation.names import array_to_names, names_to_array
 from isthmus.tasks.recommendation.shallow import ShallowPath
 
@@ -61,10 +64,13 @@ class RecommenderValues(Record, frozen=True):
     params: Json
     deep: DeepValues
     rated: bool
-    rating_range: list[Real]
+    rating_range: Annotated[list[Real], msgspec.Meta(min_length=2, max_length=2)] | None
     positive_from: Real | None
     mean: Real | None
     noise: Real | None
+    feedback: Literal["implicit", "explicit"] | None = None
+    path_weight: Real | None = None
+    values_are: Literal["ones", "counts", "ratings"] | None = None
 
 
 DECLARED = {
@@ -108,7 +114,10 @@ def to_state(model: Any) -> State:
         params=params_json.params_to_json(model.get_params(deep=False)),
         deep=DeepValues(kind=inner.kind, values=dict(inner.values)),
         rated=model.log_.rated,
-        rating_range=list(model.rating_range_),
+        rating_range=None if model.rating_range_ is None else list(model.rating_range_),
+        feedback=model.feedback_,
+        path_weight=model.path_weight_,
+        values_are=model.liking_.values,
         positive_from=model.positive_from_,
         mean=None if model.biases_ is None else model.biases_.mean,
         noise=None if model.factors_ is None else model.factors_.noise,
@@ -130,8 +139,13 @@ def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
             f"its arrays do not fit: {len(items)} items, {model.model_.n_features_in_} in the network."
         )
     model.history_ = model.model_.history_
-    low, high = values.rating_range
-    model.rating_range_, model.positive_from_ = (low, high), values.positive_from
+    model.rating_range_ = None if values.rating_range is None else tuple(values.rating_range)
+    # files of isthmus 0.1 have none of the last three fields, and learned with what the parameters said
+    model.feedback_ = values.feedback or model.feedback
+    weight = values.path_weight
+    model.path_weight_ = float(model._path_weight() if weight is None else weight)  # noqa: SLF001
+    least = values.positive_from
+    model.liking_ = Liking(values.values_are or ("ones" if least is None else "ratings"), least)
     model._keep(log)  # noqa: SLF001
     titled = "titles" in arrays and "titled" in arrays
     keys, titles = ((array_to_names(arrays[name]).tolist() if titled else []) for name in ("titled", "titles"))

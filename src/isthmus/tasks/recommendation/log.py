@@ -1,18 +1,20 @@
-"""What a recommender keeps of the log, and how histories are read against it."""
+"""What a recommender keeps of the log, and how people, items and histories are read against it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from isthmus.choices.registry import unknown
 from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation import keeping
+from isthmus.tasks.recommendation.histories import Histories, HistoryReader, refuse_range
+from isthmus.tasks.recommendation.identifiers import refuse_alike
 from isthmus.tasks.recommendation.interactions import Interactions
+from isthmus.tasks.recommendation.liking import Liking, chosen, learn_liking, without_zeros
+from isthmus.tasks.recommendation.names import TitleIndex
 
 
 def is_auto(value: Any) -> bool:
@@ -27,10 +29,14 @@ class LogKeeping:
     positive_from: float | str | None
     rating_range: Any
     log_: Interactions
-    rating_range_: tuple[float, float]
-    positive_from_: float | None
+    feedback_: str
+    rating_range_: tuple[float, float] | None
+    liking_: Liking
+    titles_: dict[Hashable, str]
 
     def _keep(self, log: Interactions) -> None:
+        if self.liking_.drops_zeros and not self._rates:
+            log = replace(log, matrix=without_zeros(log.matrix)[0])
         self.log_ = replace(log, times=None)
         self.users_, self.items_ = log.users, log.items
         known = self._positives(log.matrix)
@@ -38,17 +44,25 @@ class LogKeeping:
 
     def _merge(self, log: Interactions, columns: np.ndarray) -> np.ndarray:
         """Put a log into what is known; gives the rows of its users."""
-        new = [name for name in log.users.tolist() if name not in self.log_.user_numbers]
+        index = self.log_.user_index
+        new = [index.as_ours(name) for name in log.users.tolist() if index.find(name) is None]
+        refuse_alike([*self.users_.tolist(), *new] if new else [], index.kinds | set(map(type, new)))
         users = self.log_.users if not new else keeping.joined(self.log_.users, new)
-        numbers = {name: row for row, name in enumerate(users.tolist())}
-        rows = np.asarray([numbers[name] for name in log.users.tolist()])
+        grown = replace(self.log_, users=users)
+        rows = np.asarray([grown.user_index.find(name) for name in log.users.tolist()], np.int64)
         merged = keeping.overlaid(self.log_.matrix, log.matrix, rows, columns, len(users))
-        self._keep(replace(self.log_, matrix=merged, users=users, times=None))
+        self._keep(replace(grown, matrix=merged, times=None))
         return rows
 
     @property
     def _rates(self) -> bool:
-        return self.feedback == "explicit"
+        """Whether ratings were learned; what `fit` saw, whatever the parameter says now."""
+        return bool(getattr(self, "feedback_", self.feedback) == "explicit")
+
+    @property
+    def positive_from_(self) -> float | None:
+        """The least value that counts as having the item; None where every interaction does, or ratings are learned."""
+        return self.liking_.positive_from
 
     def _refuse_mismatch(self, log: Interactions) -> None:
         if self._rates and not log.rated:
@@ -58,103 +72,111 @@ class LogKeeping:
             )
 
     def _learn_range(self, log: Interactions) -> None:
+        """The range of ratings; what people have is not refused for its number unless a range was asked for."""
         ratings = log.matrix.data
-        low, high = (ratings.min(), ratings.max()) if is_auto(self.rating_range) else self.rating_range
-        self.rating_range_ = (float(low), float(high))
-        self._refuse_range(ratings)
+        self.rating_range_ = None
+        if not is_auto(self.rating_range):
+            self.rating_range_ = (float(self.rating_range[0]), float(self.rating_range[1]))
+        elif self._rates:
+            self.rating_range_ = (float(ratings.min()), float(ratings.max()))
+        refuse_range(ratings, self.rating_range_)
 
-    def _refuse_range(self, ratings: np.ndarray) -> None:
-        low, high = self.rating_range_
-        bad = (ratings < low) | (ratings > high)
-        if len(ratings) and bad.any():
-            raise DataError(
-                f"{int(bad.sum())} ratings lie outside {low:g} to {high:g}, the first is {ratings[bad.argmax()]:g}; "
-                "correct them, or fit with a wider rating_range."
-            )
-
-    def _learn_threshold(self, log: Interactions) -> float | None:
-        if self._rates or not log.rated or self.positive_from is None:
-            return None
-        return float(np.median(log.matrix.data)) if self.positive_from == "auto" else float(self.positive_from)
+    def _learn_liking(self, log: Interactions) -> Liking:
+        asked = None if self._rates else self.positive_from
+        return learn_liking(log.matrix.data, log.rated, log.counted, asked)
 
     def _positives(self, matrix: Any) -> Any:
         """What the networks are given of interactions: ratings, or ones where they count as having."""
         if self._rates:
             return matrix
-        kept = np.ones(matrix.nnz, bool) if self.positive_from_ is None else matrix.data >= self.positive_from_
-        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))[kept]
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=matrix.shape[0]))])
-        ones = np.ones(int(kept.sum()), np.float32)
-        return scipy.sparse.csr_array((ones, matrix.indices[kept], indptr), matrix.shape)
+        known = chosen(matrix, self.liking_.counted(matrix.data))
+        known.data[:] = 1.0
+        return known
 
-    def _column(self, item: Hashable) -> int:
-        """The number of an item; an error where it is not known."""
-        if item not in self.log_.item_numbers:
+    # -- reading what people give ----------------------------------------------------------------------------------
+
+    @property
+    def _title_index(self) -> TitleIndex:
+        made = self.__dict__.get("_titles_found")
+        if made is None or made.titles is not self.titles_:
+            made = self.__dict__["_titles_found"] = TitleIndex(self.titles_, self.log_.item_index)
+        return made  # type: ignore[no-any-return]
+
+    def _reader(self, unknown: str = "error") -> HistoryReader:
+        return HistoryReader(
+            self.log_.item_index,
+            self._title_index,
+            lambda: [str(name) for name in self.items_[np.argsort(-self.popularity_, kind="stable")[:20]].tolist()],
+            None if self._rates else self._had(),
+            self.rating_range_,
+            unknown,
+        )
+
+    def _had(self) -> float:
+        """The value of an item that somebody has, without a number."""
+        highest = np.inf if self.rating_range_ is None else self.rating_range_[1]
+        return min(self.liking_.had, highest)
+
+    def _row(self, user: Any) -> int:
+        """The row of a user of the log."""
+        row = None if _is_many(user) else self.log_.user_index.find(user)
+        if row is None and _is_many(user):
             raise DataError(
-                f"The item {item!r} was not there at fit, and nothing is known of it; fit anew with its interactions. "
-                + unknown("item", str(item), map(str, self.items_[np.argsort(-self.popularity_)[:20]].tolist()))
+                f"user is a {type(user).__name__}, but the name of one user is needed; give several to "
+                "recommend_batch, and people who are not in the log as history= or histories=."
             )
-        return self.log_.item_numbers[item]
-
-    def _row(self, user: Hashable) -> int:
-        if user not in self.log_.user_numbers:
+        if row is None:
+            near = self._near_users(user)
             raise DataError(
                 f"The user {user!r} was never seen; give the history instead: recommend(history=[…]), or take it in "
-                "with partial_fit."
+                f"with partial_fit. {near}".strip()
             )
-        return self.log_.user_numbers[user]
+        return row
 
-    def _histories(self, users: Any, histories: Any) -> Any:
-        """CSR (people, items) of what users of the log, or people with a history, have seen."""
-        if histories is None:
-            return self.log_.matrix if users is None else self.log_.matrix[[self._row(user) for user in users]]
-        if isinstance(histories, Interactions):
-            return self._of_log(histories)
-        if scipy.sparse.issparse(histories):
-            return self._of_matrix(histories)
-        return self._of_lists(list(histories))
+    def _near_users(self, user: Any) -> str:
+        """What names look like, where the one asked for is of another type."""
+        if not len(self.users_) or type(user) in self.log_.user_index.kinds:
+            return ""
+        first = self.users_[:1].tolist()[0]
+        return f"Names of users are like {first!r} ({type(first).__name__})."
 
-    def _of_log(self, log: Interactions) -> Any:
-        if np.array_equal(log.items, self.items_):
-            return self._of_matrix(log.matrix)
-        columns = np.asarray([self._column(name) for name in log.items.tolist()])
-        shape = (log.matrix.shape[0], len(self.items_))
-        return scipy.sparse.csr_array((log.matrix.data, columns[log.matrix.indices], log.matrix.indptr), shape)
+    def _rows(self, users: Any) -> np.ndarray:
+        """The rows of users of the log: their names, or a boolean mask of all; None: all."""
+        n_users = len(self.users_)
+        if users is None:
+            return np.arange(n_users)
+        if isinstance(users, str | bytes | set | frozenset) or hasattr(users, "columns") or not _is_many(users):
+            raise DataError(
+                f"users is {_kind(users)}, but a list of users is needed; for one: [user], or recommend(user)."
+            )
+        if hasattr(users, "to_numpy"):
+            users = users.to_numpy()
+        if hasattr(users, "ndim") and users.ndim != 1:
+            raise DataError(
+                f"users has shape {users.shape}, but a list of users is needed; give rows of a matrix as histories=."
+            )
+        listed = users.tolist() if isinstance(users, np.ndarray) else list(users)
+        if listed and all(isinstance(user, bool) for user in listed) and bool not in self.log_.user_index.kinds:
+            if len(listed) != n_users:
+                raise DataError(f"users is a mask of {len(listed)} booleans, but there are {n_users} users.")
+            return np.flatnonzero(listed)
+        return np.asarray([self._row(user) for user in listed], np.int64)
 
-    def _of_matrix(self, matrix: Any) -> Any:
-        if matrix.shape[1] != len(self.items_):
-            raise DataError(f"The histories have {matrix.shape[1]} columns, but there are {len(self.items_)} items.")
-        given = scipy.sparse.csr_array(matrix, dtype=np.float32)
-        self._refuse_range(given.data)
-        return given
+    def _histories(self, users: Any, histories: Any, unknown: str = "error") -> Histories:
+        """What users of the log, or people with a history, have seen."""
+        if users is not None and histories is not None:
+            raise ValueError("Give either users or histories, not both.")
+        return self._of_rows(self._rows(users)) if histories is None else self._reader(unknown).read(histories)
 
-    def _of_lists(self, histories: Sequence[Any]) -> Any:
-        counts, columns, ratings = [0], list[int](), list[float]()
-        for history in histories:
-            rated = history if isinstance(history, Mapping) else self._unrated(history)
-            columns += [self._column(item) for item in rated]
-            ratings += [float(rating) for rating in rated.values()]
-            counts.append(len(columns))
-        parts = (np.asarray(ratings, np.float32), np.asarray(columns, np.int32), counts)
-        return self._of_matrix(scipy.sparse.csr_array(parts, (len(histories), len(self.items_))))
+    def _of_rows(self, rows: np.ndarray) -> Histories:
+        """What users of the log have seen."""
+        return Histories(self.log_.matrix[rows], np.zeros(len(rows), np.int64))
 
-    def _unrated(self, history: Iterable[Hashable]) -> dict[Hashable, float]:
-        """Items without ratings, as if each were rated as highly as can be; a text is one item, not its letters."""
-        if isinstance(history, str):
-            raise TypeError(f"The history is the text {history!r}; give a list of items, or a mapping to ratings.")
-        listed = list(history)
-        if self._rates and listed:
-            raise DataError("feedback='explicit' needs the ratings of a history; give a mapping from item to rating.")
-        return dict.fromkeys(listed, self.rating_range_[1])
 
-    def _allowed(self, wanted: Any) -> np.ndarray:
-        """Which items may be recommended, (items,)."""
-        if wanted is None:
-            return np.ones(len(self.items_), bool)
-        if callable(wanted):
-            return np.asarray([bool(wanted(item)) for item in self.items_.tolist()])
-        if not isinstance(wanted, Collection) or isinstance(wanted, str):
-            raise TypeError(f"filter={wanted!r} must be a collection of items, or a function of an item.")
-        allowed = np.zeros(len(self.items_), bool)
-        allowed[[self._column(item) for item in wanted]] = True
-        return allowed
+def _is_many(value: Any) -> bool:
+    """Whether a value holds several; texts and tuples are names."""
+    return (hasattr(value, "__iter__") and not isinstance(value, str | bytes | tuple)) or hasattr(value, "nnz")
+
+
+def _kind(value: Any) -> str:
+    return repr(value) if not _is_many(value) else f"a {type(value).__name__}"

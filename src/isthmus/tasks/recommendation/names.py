@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import difflib
 import json
 import re
 import unicodedata
-from collections.abc import Hashable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from isthmus.exceptions import DataError
-from isthmus.tasks.recommendation.interactions import as_names
+from isthmus.tasks.recommendation.identifiers import ACCEPTED, NameIndex, as_names, is_missing, listed_names
+from isthmus.tasks.recommendation.interactions import COLUMNS
 
 
 def names_to_array(names: np.ndarray) -> np.ndarray:
@@ -23,7 +28,7 @@ def names_to_array(names: np.ndarray) -> np.ndarray:
     ['a', 1, ('b', 2.5)]
     """
     if names.dtype.kind in "iu":
-        return names.astype(np.int64)
+        return names.astype(names.dtype.newbyteorder("="), copy=True)  # uint64 stays: above 2**63 int64 is negative
     text = json.dumps([_plain(name) for name in names.tolist()], separators=(",", ":"))
     return np.frombuffer(text.encode(), np.uint8)
 
@@ -35,17 +40,23 @@ def array_to_names(array: np.ndarray) -> np.ndarray:
     return as_names([_name(value) for value in json.loads(array.tobytes().decode())])
 
 
-def _plain(name: Any) -> Any:
+def _plain(name: Any) -> Any:  # noqa: PLR0911  # one line a type
     if isinstance(name, tuple):
         return {"tuple": [_plain(part) for part in name]}
     if isinstance(name, bytes):
         return {"bytes": name.hex()}
+    if isinstance(name, uuid.UUID):
+        return {"uuid": name.hex}
+    if isinstance(name, decimal.Decimal):
+        return {"decimal": str(name)}
+    if type(name) is dt.datetime:
+        return {"datetime": name.isoformat()}
     if isinstance(name, dt.date):
         return {"time" if isinstance(name, dt.datetime) else "date": name.isoformat()}
     if not isinstance(name, str | int | float | bool):
         raise DataError(
             f"The name {name!r} is a {type(name).__name__}, which a model file cannot hold; name users and items by "
-            "integers, texts, floats, bytes, dates or tuples of these."
+            f"{ACCEPTED}."
         )
     return name
 
@@ -58,8 +69,14 @@ def _name(value: Any) -> Any:
         return tuple(_name(part) for part in inner)
     if kind == "bytes":
         return bytes.fromhex(inner)
-    if kind == "date":
-        return dt.date.fromisoformat(inner)
+    readers: dict[str, Callable[[str], Any]] = {
+        "date": dt.date.fromisoformat,
+        "datetime": dt.datetime.fromisoformat,
+        "uuid": uuid.UUID,
+        "decimal": decimal.Decimal,
+    }
+    if kind in readers:
+        return readers[kind](inner)
     import pandas as pd  # noqa: PLC0415  # slow to import, and needed here alone
 
     return pd.Timestamp(inner)
@@ -81,6 +98,114 @@ def folded(title: str) -> str:
     plain = f"{moved[2]} {moved[1]}" if moved else plain
     words = re.sub(r"[^\w]+", " ", plain.replace("&", " and ")).split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in ("the", "a", "an") else words)
+
+
+TITLES = ("title", "name", "itemname", "item_name")
+"""What the column of titles may be called, in any case."""
+
+
+def read_titles(titles: Any, items: NameIndex) -> dict[Hashable, str]:
+    """The titles of the items that are there, by the items' own names.
+
+    Parameters
+    ----------
+    titles
+        None, a mapping from item to title, a pandas Series whose index names the items, or a frame with the columns
+        item and title.
+    items
+        The items there are. Others are left out; where none is there, the table is of something else.
+
+    Raises
+    ------
+    DataError
+        None of the items is there, or an item has two titles.
+
+    Examples
+    --------
+    >>> read_titles({"1": "Heat", 2: None, 9: "Ronin"}, NameIndex(as_names([1, 2])))
+    {1: 'Heat'}
+    """
+    pairs = title_pairs(titles)
+    found = dict[Hashable, str]()
+    for name, title in pairs:
+        place = items.find(name)
+        if place is None:
+            continue
+        item = items.names[place : place + 1].tolist()[0]
+        if found.setdefault(item, title) != title:
+            raise DataError(f"The item {item!r} has the titles {found[item]!r} and {title!r}; keep one of them.")
+    if pairs and not any(items.find(name) is not None for name, _ in pairs):
+        raise DataError(
+            f"None of the {len(pairs)} items in titles ({listed_names([name for name, _ in pairs])}) is in the log, "
+            f"whose items are {listed_names(items.names.tolist())}; give titles by the names that the log has."
+        )
+    return found
+
+
+def title_pairs(titles: Any) -> list[tuple[Any, str]]:
+    """Items and their titles, without those that are missing."""
+    if titles is None:
+        return []
+    if hasattr(titles, "columns"):
+        item, title = title_columns(titles.columns)
+        pairs: Any = zip(titles[item].to_numpy().tolist(), titles[title].to_numpy().tolist(), strict=True)
+        return [(name, str(text)) for name, text in pairs if text is not None and not is_missing(text)]
+    if isinstance(titles, Mapping) or (hasattr(titles, "items") and hasattr(titles, "index")):
+        return [(name, str(text)) for name, text in titles.items() if text is not None and not is_missing(text)]
+    raise DataError(
+        f"titles is a {type(titles).__name__}, but a mapping from item to title, or a frame with the columns item and "
+        "title, is needed."
+    )
+
+
+def title_columns(columns: Iterable[Hashable]) -> tuple[Hashable, Hashable]:
+    """The columns of items and of titles of a table."""
+    by_name = {str(name).casefold(): name for name in columns}
+    found = [next((by_name[name] for name in names if name in by_name), None) for names in (COLUMNS["item"], TITLES)]
+    missing = [role for role, name in zip(("item", "title"), found, strict=True) if name is None]
+    if missing:
+        raise DataError(
+            f"The table of items has no column for {' and '.join(missing)}, only {', '.join(map(repr, by_name))}; "
+            "rename the columns to item and title."
+        )
+    return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class TitleIndex:
+    """Finds items by their titles: the same title but for case, accents, articles and the year, of one item only."""
+
+    titles: Mapping[Hashable, str]
+    items: NameIndex
+
+    @cached_property
+    def _by_folded(self) -> dict[str, list[Hashable]]:
+        found: dict[str, list[Hashable]] = {}
+        for item, title in self.titles.items():
+            found.setdefault(folded(title), []).append(item)
+        return found
+
+    def find(self, text: str) -> int | None:
+        """The number of the item of a title, or None.
+
+        Raises
+        ------
+        DataError
+            Several items have that title.
+        """
+        year = _YEAR.search(text)
+        same = [
+            item for item in self._by_folded.get(folded(text), [])
+            if year is None or f"({year[1]})" in self.titles[item]
+        ]  # fmt: skip
+        exact = [item for item in same if self.titles[item] == text]
+        same = exact or same
+        if len(same) > 1:
+            raise DataError(
+                f"The title {text!r} is that of {len(same)} items ({listed_names(same)}), with the titles "
+                f"{listed_names([self.titles[item] for item in same])}; give the item's own name, or the year."
+            )
+        return self.items.find(same[0]) if same else None
 
 
 def find_title(text: str, titles: Mapping[Hashable, str], ranked: Iterable[Hashable]) -> Hashable:

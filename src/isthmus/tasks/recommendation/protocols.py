@@ -15,6 +15,7 @@ from isthmus.exceptions import DataError
 from isthmus.seeds import seed_from
 from isthmus.tasks.recommendation.interactions import Interactions, read_interactions
 from isthmus.tasks.recommendation.ranking import METRICS, coverage, novelty
+from isthmus.tasks.recommendation.times import read_times
 
 SHARE = Number(0.0, 1.0, open_low=True, open_high=True)
 
@@ -73,11 +74,11 @@ def leave_out(interactions: Any, share: float = 0.2, *, random_state: Any = None
     (24, 6)
     """
     log = _read(interactions, share)
-    draw = np.random.default_rng(seed_from(random_state))
+    draw = _generator(random_state)
     return _cut(log, draw.random(log.matrix.nnz), share)
 
 
-def leave_latest(interactions: Any, share: float = 0.2) -> HeldOut:
+def leave_latest(interactions: Any, share: float = 0.2, *, random_state: Any = 0) -> HeldOut:
     """Hold out the latest interactions of every user, by the times in the log.
 
     Parameters
@@ -86,6 +87,8 @@ def leave_latest(interactions: Any, share: float = 0.2) -> HeldOut:
         A frame with a time column, or `Interactions` with times.
     share
         As for `leave_out`.
+    random_state
+        Seed or RandomState of the draw among interactions of one time, as days without a clock have them.
 
     Examples
     --------
@@ -95,9 +98,97 @@ def leave_latest(interactions: Any, share: float = 0.2) -> HeldOut:
     array([[1., 0., 0.]], dtype=float32)
     """
     log = _read(interactions, share)
+    return _cut(log, _by_time(log, random_state), share)
+
+
+def leave_k_out(interactions: Any, k: int = 1, *, latest: bool = False, random_state: Any = None) -> HeldOut:
+    """Hold out k interactions of every user who has more than k; of all others none.
+
+    Parameters
+    ----------
+    interactions
+        As for `Recommender.fit`.
+    k
+        How many, >= 1.
+    latest
+        Hold out the latest ones, by the times in the log, instead of drawing them.
+    random_state
+        Seed or RandomState of the draw; of the latest, among interactions of one time.
+
+    Examples
+    --------
+    >>> split = leave_k_out(scipy.sparse.csr_array(np.ones((3, 10))), 2, random_state=0)
+    >>> split.given.matrix.nnz, split.held.matrix.nnz
+    (24, 6)
+    """
+    if not Whole(1).admits(k):
+        raise ValueError(f"k={k!r} must be an integer >= 1.")
+    log = read_interactions(interactions)
+    counts = np.diff(log.matrix.indptr)
+    keys = _by_time(log, random_state) if latest else _generator(random_state).random(log.matrix.nnz)
+    return _hold(log, keys, np.where(counts > k, k, 0))
+
+
+def leave_after(interactions: Any, share: float = 0.2, *, at: Any = None) -> HeldOut:
+    """Hold out the interactions of everybody from one moment on: a split as a recommender in use meets it.
+
+    Interactions of one time are not separated. Users who come after the moment have nothing given.
+
+    Parameters
+    ----------
+    interactions
+        A frame with a time column, or `Interactions` with times.
+    share
+        The share of all interactions held out, in (0, 1), as nearly as equal times allow.
+    at
+        Instead, the first moment that is held out: a number where times are numbers, else a date or an ISO text.
+
+    Examples
+    --------
+    >>> import pandas
+    >>> days = ["2020-01-01", "2020-03-01", "2020-02-01"]
+    >>> log = pandas.DataFrame({"user": [1, 1, 2], "item": ["a", "b", "a"], "time": days})
+    >>> leave_after(log, at="2020-02-01").held.matrix.toarray()
+    array([[0., 1.],
+           [1., 0.]], dtype=float32)
+    """
+    log = _read(interactions, share)
+    times = _times_of(log)
+    moment = np.sort(times)[len(times) - max(1, round(share * len(times)))] if at is None else _moment_like(at, times)
+    held = times >= moment
+    if held.all() or not held.any():
+        raise DataError(
+            f"{int(held.sum())} of {len(held)} interactions are from {moment} on ({times.min()} to {times.max()}), but "
+            "some are needed on both sides; choose another moment or share."
+        )
+    rows = np.repeat(np.arange(len(log.users)), np.diff(log.matrix.indptr))
+    return HeldOut(_entries(log, ~held, rows), _entries(log, held, rows))
+
+
+def _moment_like(at: Any, times: np.ndarray) -> Any:
+    """A moment in the kind of the times."""
+    numeric = times.dtype.kind in "iuf"
+    if numeric != (isinstance(at, int | float | np.number) and not isinstance(at, bool | np.timedelta64)):
+        raise DataError(f"at={at!r} must be {'a number' if numeric else 'a date'}, as the times are ({times.dtype}).")
+    return at if numeric else read_times(np.asarray([at], object), "at")[0]
+
+
+def _times_of(log: Interactions) -> np.ndarray:
     if log.times is None:
         raise DataError("The interactions have no times; give a frame with a column time, or hold out with leave_out.")
-    return _cut(log, log.times, share)
+    return log.times
+
+
+def _by_time(log: Interactions, random_state: Any) -> np.ndarray:
+    """Keys that grow with time; equal times in an order that is drawn, not in that of the items."""
+    drawn = _generator(random_state).random(log.matrix.nnz)
+    keys = np.empty(log.matrix.nnz, np.int64)
+    keys[np.lexsort((drawn, _times_of(log)))] = np.arange(log.matrix.nnz)
+    return keys
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    return np.random.default_rng(seed_from(random_state))
 
 
 def strong_generalization(
@@ -135,7 +226,7 @@ def strong_generalization(
             f"n_validation={n_validation!r} and n_test={n_test!r} must be integers >= 1 that leave some of the "
             f"{n_users} users to learn from."
         )
-    draw = np.random.default_rng(seed_from(random_state))
+    draw = _generator(random_state)
     order = draw.permutation(n_users)
     rows = np.split(order, [n_test, n_test + n_validation])
     test, validation = (
@@ -152,13 +243,18 @@ def _read(interactions: Any, share: float) -> Interactions:
 
 def _cut(log: Interactions, keys: np.ndarray, share: float) -> HeldOut:
     """Hold out the share of each user's interactions that have the largest keys."""
+    counts = np.diff(log.matrix.indptr)
+    return _hold(log, keys, np.where(counts > 1, np.maximum(1, np.rint(share * counts)), 0))
+
+
+def _hold(log: Interactions, keys: np.ndarray, n_held: np.ndarray) -> HeldOut:
+    """Hold out as many of each user's interactions, those that have the largest keys."""
     matrix = log.matrix
     counts = np.diff(matrix.indptr)
     rows = np.repeat(np.arange(len(counts)), counts)
     order = np.lexsort((keys, rows))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], counts)
-    n_held = np.where(counts > 1, np.maximum(1, np.rint(share * counts)), 0)
     held = place >= (counts - n_held)[rows]
     return HeldOut(_entries(log, ~held, rows), _entries(log, held, rows))
 
@@ -181,19 +277,32 @@ class Evaluation:
         For each metric, such as ``"ndcg@100"``, one number a user, (users,); NaN for users with nothing held out.
     overall
         What is a property of all lists together: ``"coverage@k"`` in [0, 1], ``"novelty@k"`` in bits.
+    users
+        The names of the users measured, (users,), or None where lists had no names.
+    n_unpaired
+        Users left out because only what is given, or only what is held out, has them.
+    n_unknown
+        Interactions left out because their item was not there at `fit`.
     """
 
     per_user: dict[str, np.ndarray]
     overall: dict[str, float]
+    users: np.ndarray | None = None
+    n_unpaired: int = 0
+    n_unknown: int = 0
 
     def mean(self, name: str) -> float:
-        """The mean of a metric over users, or what is known of all lists together."""
-        return float(np.nanmean(self.per_user[name])) if name in self.per_user else self.overall[name]
+        """The mean of a metric over users, or what is known of all lists together; NaN where nothing was held out."""
+        return float(self._known(name).mean()) if name in self.per_user else self.overall[name]
 
     def standard_error(self, name: str) -> float:
-        """How far the mean over these users may be from that over all, as a standard deviation."""
+        """How far the mean over these users may be from that over all, as a standard deviation; NaN for one user."""
+        values = self._known(name)
+        return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+    def _known(self, name: str) -> np.ndarray:
         values = self.per_user[name][~np.isnan(self.per_user[name])]
-        return float(values.std(ddof=1) / np.sqrt(len(values)))
+        return values if len(values) else np.asarray([np.nan])
 
     def to_dict(self) -> dict[str, float]:
         """All means by name."""
