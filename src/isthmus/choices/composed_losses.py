@@ -94,6 +94,9 @@ class Observed(_Composed):
     def n_terms(self, n_features: int) -> int:
         return self.resolved_parts()[0].n_terms(n_features)
 
+    def supports(self, target: Tensor) -> Tensor:
+        return self.resolved_parts()[0].supports(target.nan_to_num()) | torch.isnan(target)
+
     def link(self, output: Tensor) -> Tensor:
         return self.resolved_parts()[0].link(output)
 
@@ -183,6 +186,10 @@ class ByColumn(_Composed):
         outputs = output.split([part.output_width(width) for part, width in self._pairs()], dim=1)
         together = zip(parts, outputs, *(whole.split(list(widths), dim=1) for whole in target), strict=True)
         return torch.cat([function(*given) for given in together], dim=1)
+
+    def supports(self, target: Tensor) -> Tensor:
+        parts = target.split([width for _, width in self._pairs()], dim=1)
+        return torch.cat([loss.supports(part) for (loss, _), part in zip(self._pairs(), parts, strict=True)], dim=1)
 
     def link(self, output: Tensor) -> Tensor:
         return self._each(lambda part, part_output: part.link(part_output), output)
