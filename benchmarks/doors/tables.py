@@ -214,11 +214,11 @@ REAL: dict[str, Callable[[], Table]] = {
     "breast cancer": lambda: Table(bundled(datasets.load_breast_cancer)),
     "breast cancer by range": lambda: Table(by_range(bundled(datasets.load_breast_cancer))),
     "diabetes": lambda: Table(bundled(datasets.load_diabetes)),
-    "digits 0 to 16": lambda: Table(bundled(datasets.load_digits), one_unit=True, code_size=8),
+    "digits 0 to 16": lambda: Table(bundled(datasets.load_digits), code_size=8),
     "digits 0 to 1": lambda: Table(bundled(datasets.load_digits) / 16, one_unit=True, code_size=8),
     "MNIST bytes": lambda: Table(mnist(), one_unit=True, code_size=16),
     "MNIST 0 to 1": lambda: Table(mnist() / 255, one_unit=True, code_size=16),
-    "heartbeats": lambda: Table(isthmus.datasets.load_ecg5000().X, one_unit=True, code_size=8),
+    "heartbeats": lambda: Table(isthmus.datasets.load_ecg5000().X, code_size=8),
     **{f"ADBench {name}": functools.partial(adbench, name) for name in ADBENCH},
 }
 """Real tables by name."""
