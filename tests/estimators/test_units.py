@@ -208,3 +208,11 @@ def test_the_likelihood_of_squared_errors_is_that_of_a_normal_of_variance_one_ha
     same.objective_.load_state_dict(model.objective_.state_dict())
     same.objective_.train().eval()
     assert model.score(X) == pytest.approx(same.score(X), rel=1e-6)
+
+
+def test_rows_that_are_all_the_same_are_restored() -> None:
+    X = np.full((40, 3), 7.0)
+    model = small(max_epochs=50).fit(X)
+    assert type(model.objective_.choices.loss).__name__ == "MeanSquaredError"
+    np.testing.assert_allclose(model.reconstruct(X), X, atol=1e-2)
+    assert model.score(X) in (0.0, 1.0)

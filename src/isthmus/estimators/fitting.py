@@ -260,7 +260,11 @@ def make_context(given: Given, statistics: Statistics, scaling: Scaling, code_si
     """What is known of the data: shape, and the range of the scaled values."""
     shape = tuple(map(int, given.source.feature_shape))
     ends = np.stack([statistics.minimum, statistics.maximum])
-    return ranged(Context(shape, int(code_size), n_conditions=given.n_classes), (ends - scaling.shift) * scaling.factor)
+    context = Context(shape, int(code_size), n_conditions=given.n_classes)
+    context = ranged(context, (ends - scaling.shift) * scaling.factor)
+    if scaling.name in ("standard", "global"):  # constant rows become zeros, which a sigmoid would never reach
+        return replace(context, lower=min(context.lower, -1.0))
+    return context
 
 
 def ranged(context: Context, ranges: np.ndarray) -> Context:
