@@ -66,6 +66,7 @@ from .exceptions import IsthmusError as IsthmusError
 from .exceptions import IsthmusWarning as IsthmusWarning
 from .exceptions import ModelFileError as ModelFileError
 from .exceptions import OutputError as OutputError
+from .exceptions import UnitsWarning as UnitsWarning
 from .export import export_onnx as export_onnx
 from .export import onnx_inputs as onnx_inputs
 from .files import write_rows as write_rows

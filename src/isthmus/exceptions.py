@@ -44,6 +44,10 @@ class FitWarning(IsthmusWarning):
     """The model was trained, but is useless; the text says why."""
 
 
+class UnitsWarning(IsthmusWarning):
+    """Most rows lie far outside the range that the model saw at fit."""
+
+
 class InterruptedWarning(IsthmusWarning):
     """Training was stopped by the user; the best weights so far are kept."""
 

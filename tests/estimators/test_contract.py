@@ -156,9 +156,16 @@ def test_pickle_and_clone_work(kind: str, digits: np.ndarray) -> None:
 
 
 @every_kind
-def test_score_is_minus_the_mean_of_what_score_samples_counts(kind: str, digits: np.ndarray) -> None:
+def test_score_is_the_share_of_the_variance_restored_or_a_likelihood(kind: str, digits: np.ndarray) -> None:
     model = make(kind).fit(digits)
-    assert model.score(digits) == pytest.approx(model.score_samples(digits).mean())
+    errors, varies = np.square(model.reconstruct(digits) - digits), digits.std(axis=0) > 0
+    share = 1 - errors[:, varies].sum() / (len(digits) * digits.var(axis=0).sum())  # one unit: digits fill [0, 1]
+    assert model.restored_variance(digits) == pytest.approx(share, rel=1e-6)
+    if hasattr(model, "posterior") and model.objective_.choices.loss.likelihood:
+        each = model.log_likelihood(digits, n_importance_samples=16, random_state=0)
+        assert model.score(digits) == pytest.approx(each.mean(), rel=1e-6)
+    elif not hasattr(model, "posterior"):
+        assert model.score(digits) == model.restored_variance(digits)
     per_feature = model.reconstruction_error(digits, per_feature=True)
     np.testing.assert_allclose(per_feature.mean(axis=1), model.reconstruction_error(digits), rtol=1e-9)
     np.testing.assert_allclose(per_feature, (model.reconstruct(digits) - digits) ** 2, rtol=1e-9)

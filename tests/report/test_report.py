@@ -28,7 +28,7 @@ def test_a_page_is_self_contained_and_tells_the_figures(digits: np.ndarray, tmp_
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "<script" not in page
     assert page.count("data:image/png;base64,") == 6
-    assert f"{-model.score(digits[200:]):.4f}" in page
+    assert f"{-model.score_samples(digits[200:]).mean():.4f}" in page
     assert f"{model.n_parameters_:,}" in page
     assert "GaussianNoise(clip=true, scale=0.5)" in page
 

@@ -100,6 +100,9 @@ class Observed(_Composed):
     def output_activation(self) -> str | None:
         return self.resolved_parts()[0].output_activation
 
+    def supports(self, target: Tensor) -> Tensor:
+        return self.resolved_parts()[0].supports(target.nan_to_num()) | torch.isnan(target)
+
     def link(self, output: Tensor) -> Tensor:
         return self.resolved_parts()[0].link(output)
 
@@ -195,6 +198,10 @@ class ByColumn(_Composed):
         named = [part.output_activation or "none" for part in self.resolved_parts()]
         together = ", ".join(dict.fromkeys(named))
         return None if together == "none" else together
+
+    def supports(self, target: Tensor) -> Tensor:
+        parts = target.split([width for _, width in self._pairs()], dim=1)
+        return torch.cat([loss.supports(part) for (loss, _), part in zip(self._pairs(), parts, strict=True)], dim=1)
 
     def link(self, output: Tensor) -> Tensor:
         return self._each(lambda part, part_output: part.link(part_output), output)

@@ -34,6 +34,8 @@ class Loss(Choice):
     """Whether targets may be NaN, which stands for a missing entry."""
     bounded: ClassVar[bool] = False
     """Whether the data must lie in a range, and so are not standardised."""
+    normaliser: ClassVar[float] = 0.0
+    """What makes each number of a loss that is no `likelihood` the negative logarithm of a density, in nats."""
     separable: ClassVar[bool] = False
     """Whether `gradient` takes outputs and targets of any one shape, for each number counts by itself."""
 
@@ -91,6 +93,10 @@ class Loss(Choice):
         """The loss of each row, mean over its features, (n,)."""
         return self.per_feature(output, target).mean(dim=1)
 
+    def supports(self, target: Tensor) -> Tensor:
+        """Whether each number lies in the support of the likelihood, (n, d); elsewhere the formula means nothing."""
+        return torch.ones_like(target, dtype=torch.bool)
+
     def needs(self, context: Context | None, holds: Callable[[Context], bool], words: str) -> list[str]:
         """A sentence where the data are not what the loss needs."""
         if context is None or holds(context):
@@ -98,6 +104,14 @@ class Loss(Choice):
         reach = f"reach from {context.lower:.6g} to {context.upper:.6g}"
         remedy = "use another scaling (such as scaling='minmax' or 'none') or loss='mean-squared-error'"
         return [f"{type(self).__name__}: the scaled data must {words}, but {reach}; {remedy}."]
+
+
+ROUNDING = 1e-6
+"""How far a number may be outside its support: what scaling in single precision costs."""
+
+
+def _in_unit_interval(target: Tensor) -> Tensor:
+    return (target >= -ROUNDING) & (target <= 1.0 + ROUNDING)
 
 
 LOSSES: Registry[Loss] = Registry("loss", Loss)
@@ -144,6 +158,7 @@ class MeanSquaredError(_Distance):
     """
 
     unit: ClassVar[str] = "squared scaled units per feature"
+    normaliser: ClassVar[float] = 0.5 * math.log(math.pi)  # of a Normal of variance 1/2
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         return (self.link(output) - target).square()
@@ -187,6 +202,7 @@ class MeanAbsoluteError(_Distance):
     """
 
     unit: ClassVar[str] = "scaled units per feature"
+    normaliser: ClassVar[float] = math.log(2.0)  # of a Laplace distribution of scale 1
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         return (self.link(output) - target).abs()
@@ -244,6 +260,9 @@ class BinaryCrossEntropy(Loss):
     @property
     def output_activation(self) -> str | None:
         return "sigmoid"
+
+    def supports(self, target: Tensor) -> Tensor:
+        return _in_unit_interval(target)
 
     def link(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)
@@ -354,6 +373,9 @@ class Poisson(Loss):
     def output_activation(self) -> str | None:
         return "exp"
 
+    def supports(self, target: Tensor) -> Tensor:
+        return target >= -ROUNDING
+
     def link(self, output: Tensor) -> Tensor:
         return output.exp()
 
@@ -413,6 +435,11 @@ class CategoricalCrossEntropy(Loss):
     def output_activation(self) -> str | None:
         return "softmax" if self.group_sizes is None else "softmax per group"
 
+    def supports(self, target: Tensor) -> Tensor:
+        """Shares of a group add up to 1; a group of zeros would cost nothing, whatever the model says."""
+        sums = self._per_group(lambda group: group.sum(1, keepdim=True).expand_as(group), target)
+        return _in_unit_interval(target) & ((sums - 1.0).abs() < 1e-3)
+
     def link(self, output: Tensor) -> Tensor:
         return self._per_group(lambda group: group.softmax(1), output)
 
@@ -442,6 +469,9 @@ class Multinomial(Loss):
     @property
     def output_activation(self) -> str | None:
         return "softmax"
+
+    def supports(self, target: Tensor) -> Tensor:
+        return target >= -ROUNDING
 
     def link(self, output: Tensor) -> Tensor:
         return output.softmax(1)

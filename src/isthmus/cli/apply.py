@@ -80,7 +80,7 @@ def print_scores(
     absolute = model.reconstruction_error(rows.X, rows.y, metric="mean-absolute")
     facts = {
         "rows": f"{len(errors):,}",
-        "score (mean, higher is better)": f"{model.score(rows.X, rows.y):.6g}",
+        "score (higher is better)": f"{model.score(rows.X, rows.y):.6g}",
         "squared error (mean)": f"{errors.mean():.6g}",
         "root of mean squared error": f"{errors.mean() ** 0.5:.6g}",
         "absolute error (mean)": f"{absolute.mean():.6g}",

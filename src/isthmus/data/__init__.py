@@ -2,7 +2,16 @@
 
 from isthmus.data.images import ImageFolder
 from isthmus.data.reading import read
-from isthmus.data.scaling import SCALINGS, Scaling, Statistics, all_finite, learn_scaling, summarise
+from isthmus.data.scaling import (
+    SCALINGS,
+    Scaling,
+    Statistics,
+    all_finite,
+    huge_text,
+    learn_scaling,
+    refuse_huge,
+    summarise,
+)
 from isthmus.data.sources import (
     ArraySource,
     LabelledSource,
@@ -26,7 +35,9 @@ __all__ = [
     "Statistics",
     "all_finite",
     "as_source",
+    "huge_text",
     "learn_scaling",
     "read",
+    "refuse_huge",
     "summarise",
 ]

@@ -23,6 +23,16 @@ CHUNK_BYTES = 16 * 2**20
 Rows = slice | np.ndarray
 
 
+def floating_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The floating type that holds numbers of another type: double for doubles and for integers of 32 bits and more.
+
+    >>> floating_of(np.dtype(np.int64)), floating_of(np.dtype(np.uint8))
+    (dtype('float64'), dtype('float32'))
+    """
+    double = dtype.itemsize >= (8 if dtype.kind == "f" else 4)
+    return np.dtype(np.float64 if double else np.float32)
+
+
 class Source(ABC):
     """Rows of one shape, read when they are asked for.
 
@@ -163,7 +173,7 @@ class LabelledSource(Source):
         self._source, self._labels, self._one_hot = source, labels, np.eye(n_classes)
         self._weights = np.ones(len(labels)) if weights is None else weights
         self.n_rows, self.feature_shape = source.n_rows, (source.n_features + n_classes,)
-        self.dtype = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
+        self.dtype = floating_of(source.dtype)
         self.random_access = source.random_access
 
     @property
@@ -186,7 +196,7 @@ class MissingSource(Source):
     def __init__(self, source: Source, missing: float) -> None:
         self._source, self._missing = source, missing
         self.n_rows, self.feature_shape, self.feature_names = source.n_rows, source.feature_shape, source.feature_names
-        self.dtype = np.dtype(np.float64 if source.dtype == np.float64 else np.float32)
+        self.dtype = floating_of(source.dtype)
         self.random_access = source.random_access
 
     @property

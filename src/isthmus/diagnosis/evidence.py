@@ -37,7 +37,7 @@ class Evidence:
     def _scaled(self, X: Any, index: np.ndarray, y: Any) -> tuple[np.ndarray, Tensor]:
         """Rows without their labels, as doubles, and with them, as the network is given them."""
         given = self.model._take(take_rows(X, index), y)  # noqa: SLF001  # the gate through which all rows go
-        rows = torch.from_numpy(whole(self.model, given, Verb(lambda _, x: x))).float()
+        rows = torch.from_numpy(whole(self.model, given, Verb(lambda _, x: x), check_units=False)).float()
         return rows[:, : self.objective.context.n_features].nan_to_num().double().numpy(), rows
 
     def restore(self, x: Tensor) -> np.ndarray:
@@ -55,6 +55,13 @@ class Evidence:
     @cached_property
     def given(self) -> Tensor:
         return self.damage(self.x)
+
+    @cached_property
+    def raw(self) -> np.ndarray:
+        """Rows in the user's units, (n, d)."""
+        scaling = self.model.scaling_
+        rows: np.ndarray = self.X / scaling.factor + scaling.shift
+        return rows
 
     @cached_property
     def restored(self) -> np.ndarray:

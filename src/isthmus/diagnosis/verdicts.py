@@ -16,6 +16,7 @@ from isthmus.diagnosis.evidence import CHUNK, FEWEST_ROWS, Evidence, spread
 from isthmus.diagnosis.measures import code_statistics, psnr
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.kinds import require_autoencoder
+from isthmus.estimators.units import share_far_outside
 
 SMALLEST_VARIANCE = 1e-9
 """Of scaled data, below which rows are all the same and shares of the variance mean nothing."""
@@ -23,6 +24,8 @@ COLLAPSED_NATS = 0.01
 SATURATED = 1e-3
 MANY_ABOVE = 0.1
 """Share of rows beyond the training rows' 99 % point, of which 1 % are expected, that is worth knowing."""
+SMALLEST_WIDTH = 0.05
+"""Spread of rows, as a share of that at fit, below which they are in other units; heavy tails give 0.3 by chance."""
 
 
 @dataclass(frozen=True)
@@ -300,6 +303,23 @@ def _damage_not_undone(seen: Evidence) -> Finding | None:
     return Finding("damage-not-undone", found, after - before, text, remedy if found else "")
 
 
+def _other_units(seen: Evidence) -> Finding | None:
+    if getattr(seen.model, "feature_ranges_", None) is None:
+        return None
+    far = share_far_outside(seen.model.feature_ranges_, seen.raw)
+    mean, scale = seen.model.feature_mean_, seen.model.feature_scale_
+    varies = scale > 0
+    width = float(np.sqrt(np.square(seen.raw.std(axis=0)[varies] / scale[varies]).mean())) if varies.any() else 1.0
+    off_zero = varies & (np.abs(mean) > 0.2 * scale)  # rows alike near the mean have a small width, too
+    nearer = np.abs(seen.raw.mean(axis=0)[off_zero]) < 0.5 * np.abs(mean[off_zero])
+    shrunk = 0.0 < width < SMALLEST_WIDTH and bool(nearer.mean() > 0.5 if off_zero.any() else True)
+    found = far > 0.5 or shrunk
+    text = f"{far:.0%} of the rows lie far outside the range at fit; their spread is {width:.3g} times that at fit."
+    example = f", such as X * {1 / width:.3g}" if shrunk or width > 1 / SMALLEST_WIDTH else ""
+    remedy = f"give rows in the units of fit (model.feature_ranges_ has their ends){example}; or fit on such rows."
+    return Finding("other-units", found, width if shrunk else far, text, remedy if found else "")
+
+
 def _nothing_learned(seen: Evidence) -> Finding | None:
     if seen.variance < SMALLEST_VARIANCE:
         return None
@@ -322,4 +342,5 @@ CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (
     _saturated_output,
     _unlike_training_data,
     _damage_not_undone,
+    _other_units,
 )

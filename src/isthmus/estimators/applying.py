@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.estimators.units import UnitsCheck
 from isthmus.estimators.validation import Given
 from isthmus.training.feeding import Loader
 
@@ -54,6 +55,18 @@ def score_samples(model: Any, x: Tensor) -> Tensor:
     return -losses
 
 
+def restored_squares(model: Any, x: Tensor) -> Tensor:
+    """Squared errors, and squared distances from the mean at fit, both in units of `feature_scale_`, (n, 2)."""
+    factor = np.broadcast_to(model.scaling_.factor, model.feature_scale_.shape)
+    scale = model.feature_scale_ * factor  # in scaled units
+    weight = torch.from_numpy(np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)).to(x)
+    mean = model.scaling_.apply(torch.from_numpy(model.feature_mean_)[None]).to(x)
+    target, _ = model.objective_.split(x)
+    restored = model.objective_.as_dtype(x.dtype).reconstruct(x)
+    away = torch.stack([restored - target, target - mean]) * weight
+    return away.square().nansum(dim=2).T
+
+
 METRICS = ("mean-squared", "root-mean-squared", "mean-absolute")
 
 
@@ -93,26 +106,34 @@ def corrupting(generator: torch.Generator) -> Verb:
     return Verb(corrupt, wide=True, in_units=True)
 
 
-def stream(model: Any, given: Given, verb: Verb, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
-    """The answers of a verb, some rows at a time."""
+def stream(
+    model: Any, given: Given, verb: Verb, rows_per_chunk: int | None = None, *, check_units: bool = True
+) -> Iterator[np.ndarray]:
+    """The answers of a verb, some rows at a time; rows in other units than at fit are refused or warned of."""
     size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * model.n_features_in_))
     double = given.floating == np.float64 and model.device_ == "cpu"
     context = model.objective_.context
     scaling = model.scaling_.extended(context.n_features, context.n_conditions)
     loader = Loader(scaling, torch.device(model.device_), torch.float64 if double else torch.float32)
     as_bytes = verb.in_units and given.source.dtype == np.uint8
+    units = UnitsCheck(model, given.source.dtype)
     for chunk in given.rows.chunks(size):
+        if check_units:
+            units.look(chunk)
         with torch.inference_mode():
             answer = verb.work(model, loader(chunk))
         kept = as_pixels(answer) if as_bytes else answer.cpu().numpy().astype(given.floating, copy=False)
         yield kept.reshape(len(kept), *given.source.feature_shape) if verb.wide else kept
+    units.finish()
 
 
-def whole(model: Any, given: Given, verb: Verb, rows_per_chunk: int | None = None) -> np.ndarray:
+def whole(
+    model: Any, given: Given, verb: Verb, rows_per_chunk: int | None = None, *, check_units: bool = True
+) -> np.ndarray:
     """The answers of a verb for all rows in one array."""
     result: np.ndarray | None = None
     row = 0
-    for chunk in stream(model, given, verb, rows_per_chunk):
+    for chunk in stream(model, given, verb, rows_per_chunk, check_units=check_units):
         if result is None:
             result = np.empty((given.source.n_rows, *chunk.shape[1:]), chunk.dtype)
         result[row : row + len(chunk)] = chunk

@@ -18,9 +18,19 @@ from isthmus.choices.parameters import Parameters
 from isthmus.choices.registry import Registry, unknown
 from isthmus.data import Scaling
 from isthmus.estimators import autoencoder_state, params_json
-from isthmus.estimators.applying import METRICS, VERBS, corrupting, decode, error_verb, stream, whole
+from isthmus.estimators.applying import (
+    METRICS,
+    VERBS,
+    Verb,
+    corrupting,
+    decode,
+    error_verb,
+    restored_squares,
+    stream,
+    whole,
+)
 from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, prepare_more, resolve_choices
-from isthmus.estimators.generative import Generative
+from isthmus.estimators.generative import Generative, is_variational
 from isthmus.estimators.layers import Layer, LayerOutput, Summary, list_layers, summarise_layers
 from isthmus.estimators.parts import InPyTorch
 from isthmus.estimators.trouble import look_back, report_trouble
@@ -62,8 +72,10 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         Whether encoder and decoder are given labels ``y`` too; then every verb needs them. The code is left with what
         the label does not say.
     scaling
-        ``"auto"``: pixels (uint8) are divided by 255, data in [0, 1] stay, all else is standardised. Or ``"none"``,
-        ``"pixels"``, ``"minmax"``, ``"standard"``. Results come back in your own units.
+        ``"auto"``: images of bytes are divided by 255, and so are flat rows of bytes that fill 0 to 255 as pixels do;
+        data that fill [0, 1] column by column stay as they are; all else is standardised (docs/scaling.md has the
+        rule). Or ``"none"``, ``"pixels"``, ``"minmax"``, ``"standard"``, ``"global"``. Results come back in your own
+        units.
     max_epochs, batch_size, learning_rate
         Numbers, or ``"auto"``: chosen from the number of rows.
     schedule
@@ -117,6 +129,9 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         Quantiles, from 0 to 100 %, of the squared errors of some training rows in scaled units, (101,).
     classes_ : array
         The labels of a conditional model.
+    feature_ranges_, feature_mean_, feature_scale_ : array
+        Of each feature at fit: least and largest value, (2, d); mean, (d,); and deviation, (d,), one for all features
+        that share a unit, 0 where it does not vary.
     objective_, scaling_, device_
         The trained network with its choices, the learned scaling, the device in use.
 
@@ -154,7 +169,10 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     verbose: int | bool = 0
 
     choice_registries: ClassVar[Mapping[str, Registry[Any]]] = CHOICES
-    learned_arrays: ClassVar[tuple[str, ...]] = ("training_errors_", "unit_means_", "unit_activity_", "probe_")
+    learned_arrays: ClassVar[tuple[str, ...]] = (
+        *("training_errors_", "unit_means_", "unit_activity_", "probe_"),
+        *("feature_ranges_", "feature_mean_", "feature_scale_"),
+    )
     """Attributes besides the weights that a named setting learns and keeps in its file."""
 
     # -- learning ------------------------------------------------------------------------------------------------
@@ -231,6 +249,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         run = prepared.run
         self.objective_: Objective = prepared.objective
         self.scaling_: Scaling = prepared.scaling
+        for name, array in prepared.known.to_attributes().items():
+            setattr(self, name, array)
         self.history_: History = run.history
         self.pretraining_history_ = list(prepared.pretraining)
         self.optimizer_state_ = optimizer_state(run)
@@ -285,15 +305,51 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Minus the loss of each row, mean over its features, (n,): the higher, the better restored.
 
-        In nats per feature for binary cross-entropy, in squared scaled units for mean squared error.
+        In nats per feature for binary cross-entropy, in squared scaled units for mean squared error. Of a loss that is
+        a likelihood, -inf for a row outside its support, such as numbers beyond [0, 1] for binary cross-entropy.
         """
         return whole(self, self._take(X, y), VERBS["score_samples"])
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Minus the mean loss per feature over all rows; higher is better."""
-        chunks = stream(self, self._take(X, y), VERBS["score_samples"])
-        sums = [(chunk.sum(dtype=np.float64), len(chunk)) for chunk in chunks]
-        return float(sum(part for part, _ in sums) / sum(n for _, n in sums))
+        """How good the model is on rows, in one unit whatever the loss and the scaling; higher is better.
+
+        The share of the variance that is restored (see `restored_variance`), at most 1; for a model with a Gaussian
+        code the mean log-likelihood of the rows in nats, as `log_likelihood` estimates it from 16 samples of a fixed
+        seed, which counts what the code costs too.
+        """
+        check_is_fitted(self, "objective_")
+        return self._mean_evidence(X, y) if is_variational(self) else self.restored_variance(X, y)
+
+    def restored_variance(self, X: Any, y: Any = None) -> float:
+        """Share of the variance of rows that is restored: 1 is exact, 0 no better than the mean of the training rows.
+
+        ``1 - Σ (x^ - x)² / s² / Σ (x - m)² / s²`` over all rows and features, with the mean m and the deviation s that
+        each feature had at fit. So columns of a table count alike, whatever their units. Pixels share one s: so do all
+        features of images and of flat rows that fill [0, 1] (or, as bytes, 0 to 255). Features that were constant at
+        fit, and missing entries, are left out.
+
+        Parameters
+        ----------
+        X
+            Rows.
+        y
+            Their labels, for a conditional model.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(200, 1)) * [1.0, 2.0, -1.0] + 5.0
+        >>> model = Autoencoder(1, network=(), max_epochs=100, random_state=0).fit(X)
+        >>> round(model.restored_variance(X), 2)
+        1.0
+        """
+        given = self._take(X, y)
+        left, whole_variance = sum(
+            chunk.sum(axis=0, dtype=np.float64) for chunk in stream(self, given, Verb(restored_squares))
+        )
+        if whole_variance == 0.0:
+            return float(left == 0.0)
+        return float(1.0 - left / whole_variance)
 
     def reconstruction_error(
         self, X: Any, y: Any = None, *, per_feature: bool = False, metric: str = "mean-squared"

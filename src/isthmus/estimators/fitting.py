@@ -17,9 +17,10 @@ from torch import Tensor
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Modules, Network, Plain
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
-from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, summarise
+from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, refuse_huge, summarise
 from isthmus.estimators import persistence
 from isthmus.estimators.defaults import batch_size_for, learning_rate_for, max_epochs_for
+from isthmus.estimators.units import Known, known_of, learn_known
 from isthmus.estimators.validation import Given, non_finite_text
 from isthmus.exceptions import DataError
 from isthmus.seeds import seed_from
@@ -129,13 +130,14 @@ class Prepared:
 
     objective: Objective
     scaling: Scaling
+    known: Known
     run: Run
     pretraining: Sequence[History] = ()
 
 
 def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming: bool = False) -> Prepared:
     """Check everything, learn the scaling, build the objective and a run that is ready to train."""
-    made, context, scaling, mean = consider(estimator, given)
+    made, context, scaling, mean, known = consider(estimator, given)
     device = choose_device(estimator.device)
     seed = seed_from(estimator.random_state)
     objective = build_objective(made, context, seed, mean).to(device)
@@ -152,11 +154,11 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
         histories = made["pretraining"].pretrain(objective, settings, train_feed, shown)
     parts = {"training rows": (given.rows, rows)} | ({"validation rows": (measured, held_out)} if len(held_out) else {})
     origin = Origin(
-        model=lambda run: estimator._state_of(Prepared(objective, scaling, run, histories)),  # noqa: SLF001  # its own
+        model=lambda run: estimator._state_of(Prepared(objective, scaling, known, run, histories)),  # noqa: SLF001  # its own
         identity=functools.cache(functools.partial(identity_of, type(estimator).__name__, objective, scaling, parts)),
     )
     run = Run(objective, settings, train_feed, feed, callbacks_of(estimator), origin=origin)
-    return Prepared(objective, scaling, run, histories)
+    return Prepared(objective, scaling, known, run, histories)
 
 
 def identity_of(
@@ -201,10 +203,10 @@ def begin_with(prepared: Prepared, weights: Mapping[str, Tensor]) -> None:
     prepared.objective.load_state_dict(dict(weights))
 
 
-def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling, np.ndarray]:
+def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling, np.ndarray, Known]:
     """Look at all parameters and at the data once; say in one error all that is wrong with them together.
 
-    The last of what it gives is the mean of the scaled rows, (d,).
+    The last two of what it gives are the mean of the scaled rows, (d,), and what is kept of the rows as they are.
     """
     resolved, mistakes = resolve_choices(estimator)
     mistakes += own_mistakes(estimator)
@@ -225,15 +227,19 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     statistics = summarise(given.source)
     loss = resolved["loss"]
     refuse_bad_statistics(statistics, given, missing_allowed=loss is not None and loss.admits_missing)
+    refuse_huge(statistics, given.source.feature_names or getattr(estimator, "feature_names_in_", None))
     kept = None if loss is None or loss.mistakes() else loss.kept_unscaled(given.source.n_features)
     kept = kept if kept is not None and len(kept) == given.source.n_features and isinstance(loss, ByColumn) else None
-    scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype, kept)
+    scaling = learn_scaling(
+        estimator.scaling or "none", statistics, given.source.dtype, kept, given.source.feature_shape
+    )
     context = make_context(given, statistics, scaling, estimator.code_size)
     choices = choose(sound(resolved), context)
     mistakes += choices.mistakes(context)
     mistakes += resolved["pretraining"].conflicts(choices) if resolved["pretraining"] is not None else []
     refuse(mistakes)
-    return resolved, context, scaling, ((statistics.mean - scaling.shift) * scaling.factor).ravel()
+    mean = ((statistics.mean - scaling.shift) * scaling.factor).ravel()
+    return resolved, context, scaling, mean, learn_known(statistics, given.source)
 
 
 def sound(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,7 +262,11 @@ def make_context(given: Given, statistics: Statistics, scaling: Scaling, code_si
     """What is known of the data: shape, and the range of the scaled values."""
     shape = tuple(map(int, given.source.feature_shape))
     ends = np.stack([statistics.minimum, statistics.maximum])
-    return ranged(Context(shape, int(code_size), n_conditions=given.n_classes), (ends - scaling.shift) * scaling.factor)
+    context = Context(shape, int(code_size), n_conditions=given.n_classes)
+    context = ranged(context, (ends - scaling.shift) * scaling.factor)
+    if scaling.name in ("standard", "global"):  # constant rows become zeros, which a sigmoid would never reach
+        return replace(context, lower=min(context.lower, -1.0))
+    return context
 
 
 def ranged(context: Context, ranges: np.ndarray) -> Context:
@@ -419,9 +429,11 @@ def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
     if first:
         prepared = prepare(estimator, given, None)
         objective, scaling, seed = prepared.objective, prepared.scaling, prepared.run.settings.seed
+        known = prepared.known
         made, _ = resolve_choices(estimator)
     else:
         objective, scaling = estimator.objective_, estimator.scaling_
+        known = known_of(estimator).widened(summarise(given.source))
         seed = seed_from(estimator.random_state) + estimator.n_epochs_
         made, mistakes = resolve_choices(estimator)
         refuse(mistakes + own_mistakes(estimator))
@@ -433,4 +445,4 @@ def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
     run = Run(objective, settings, feed, None, callbacks_of(estimator))
     if not first:
         continue_from(run, estimator.history_, getattr(estimator, "optimizer_state_", {}))
-    return Prepared(objective, scaling, run)
+    return Prepared(objective, scaling, known, run)

@@ -18,6 +18,8 @@ from isthmus.estimators.applying import Verb
 from isthmus.seeds import seed_from
 
 SAMPLES_AT_ONCE = 250
+SCORE_SAMPLES = 16
+"""Importance samples of `score`: enough to rank models, and a sixth of the time that `log_likelihood` takes."""
 CELLS_AT_ONCE = 8 * 2**20
 """Numbers of reconstructions held at a time while importance samples are drawn."""
 
@@ -33,6 +35,11 @@ class Posterior(NamedTuple):
 
     mean: np.ndarray
     deviation: np.ndarray
+
+
+def is_variational(model: Any) -> bool:
+    """Whether a fitted model has a Gaussian code."""
+    return isinstance(model.objective_.choices.code, Gaussian)
 
 
 def _is_variational(model: Any) -> bool:
@@ -105,26 +112,37 @@ class Generative:
         """
         check_is_fitted(self, "objective_")
         _check_likelihood(self, n_importance_samples)
+        likelihood = self._log_evidence(X, y, n_importance_samples, random_state)
+        volume = self._log_volume() if self.objective_.choices.loss.continuous else 0.0
+        return likelihood + likelihood.dtype.type(volume)
+
+    def _log_evidence(self: Any, X: Any, y: Any, n_samples: int, random_state: Any) -> np.ndarray:
+        """Log-likelihood of each row by importance sampling, in scaled units and up to the constants of the loss, (n,).
+
+        -inf for rows outside the support of the loss.
+        """
         generator = torch.Generator(self.device_).manual_seed(seed_from(random_state))
-        at_once = min(n_importance_samples, SAMPLES_AT_ONCE)
-        counts = [at_once] * (n_importance_samples // at_once)
-        counts += [n_importance_samples % at_once] if n_importance_samples % at_once else []
+        at_once = min(n_samples, SAMPLES_AT_ONCE)
+        counts = [at_once] * (n_samples // at_once)
+        counts += [n_samples % at_once] if n_samples % at_once else []
 
         def estimate(model: Any, x: Tensor) -> Tensor:
             objective = model.objective_.as_dtype(x.dtype)
             weights = torch.cat([objective.log_weights(x, count, generator) for count in counts])
-            likelihood: Tensor = torch.logsumexp(weights, 0) - np.log(n_importance_samples)
-            return likelihood
+            return torch.where(objective.supported(x), torch.logsumexp(weights, 0) - np.log(n_samples), -torch.inf)
 
         rows = max(1, CELLS_AT_ONCE // (at_once * self.n_features_in_))
-        scaled = applying.whole(self, self._take(X, y), Verb(estimate), rows)
-        likelihood: np.ndarray = scaled + scaled.dtype.type(self._log_volume())
-        return likelihood
+        return applying.whole(self, self._take(X, y), Verb(estimate), rows)
+
+    def _mean_evidence(self: Any, X: Any, y: Any) -> float:
+        """Mean log-likelihood of rows in nats, in the user's units, also for losses that leave constants out."""
+        loss = self.objective_.choices.loss
+        rows = self._log_evidence(X, y, SCORE_SAMPLES, 0).astype(np.float64)
+        volume = 0.0 if loss.bounded else self._log_volume()
+        return float(rows.mean()) + volume - loss.normaliser * self.n_features_in_
 
     def _log_volume(self: Any) -> float:
         """What a density in scaled units must be raised by to be one in the user's units."""
-        if not self.objective_.choices.loss.continuous:
-            return 0.0
         return float(np.log(np.broadcast_to(self.scaling_.factor, (self.n_features_in_,))).sum())
 
 

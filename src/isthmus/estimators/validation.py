@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 from isthmus.choices import LOSSES, Observed
 from isthmus.data import LabelledSource, MissingSource, Source, all_finite, as_source
 from isthmus.data.numeric import arranged, as_numeric, frame_package
+from isthmus.data.sources import floating_of
 from isthmus.exceptions import DataError
 
 
@@ -44,8 +45,8 @@ class Given:
 
     @property
     def floating(self) -> np.dtype[Any]:
-        """The floating type of the answer: double for double, single for everything else."""
-        return np.dtype(np.float64 if self.source.dtype == np.float64 else np.float32)
+        """The floating type of the answer: double for doubles and wide integers, single for everything else."""
+        return floating_of(self.source.dtype)
 
     def like(self, rows: np.ndarray) -> Any:
         """Rows of the same features in the type of what was given: a tensor, a frame or an array."""

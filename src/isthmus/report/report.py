@@ -215,9 +215,10 @@ def _summary(model: Autoencoder, n_rows: int, undone: Restoration | None) -> str
 
 def _tiles(evidence: Evidence) -> list[Tile]:
     model, error, undone = evidence.model, float(evidence.errors.mean()), evidence.restoration
+    loss = -float(model.score_samples(evidence.X, evidence.labels).mean())
     clean, damaged = ("", "") if undone is None else ("clean ", ", damaged rows restored")
     tiles = [
-        Tile(f"loss per feature on these {clean}rows", f"{-model.score(evidence.X, evidence.labels):.4f}"),
+        Tile(f"loss per feature on these {clean}rows", f"{loss:.4f}"),
         Tile(f"mean squared error{damaged}", f"{error:.4g}"),
         Tile(f"root mean squared error{damaged}", f"{error**0.5:.4g}"),
         Tile(f"mean squared error of PCA with as many numbers{damaged}", f"{evidence.pca:.4g}"),

@@ -159,4 +159,7 @@ class Loader:
         self.check(flat)
         if not flat.flags.writeable or (flat.dtype.kind in "bu" and flat.dtype != np.uint8):
             flat = flat.astype(np.float32) if flat.dtype.kind in "bu" else flat.copy()
-        return self.scaling.apply(torch.from_numpy(flat).to(self.device).to(self.dtype))
+        rows = torch.from_numpy(flat)
+        if self.scaling.shifts:  # centred in double precision first, which not every device has
+            return self.scaling.apply(rows, self.dtype).to(self.device)
+        return self.scaling.apply(rows.to(self.device), self.dtype)

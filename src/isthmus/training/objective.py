@@ -253,9 +253,17 @@ class Objective(nn.Module):
         return {**self.__dict__, "_double": []}
 
     def row_losses(self, x: Tensor) -> Tensor:
-        """The loss of each row as it is reconstructed without corruption, mean over features: (n, d) → (n,)."""
+        """The loss of each row as it is reconstructed without corruption, mean over features: (n, d) → (n,).
+
+        Infinite for a row outside the support of the loss, where the formula may give less than for any good row.
+        """
         target, conditions = self.split(x)
-        return self.choices.loss.per_row(through(self.decoder, _joined(self.encode(x), conditions)), target)
+        losses = self.choices.loss.per_row(through(self.decoder, _joined(self.encode(x), conditions)), target)
+        return torch.where(self.supported(x), losses, math.inf)
+
+    def supported(self, x: Tensor) -> Tensor:
+        """Whether each row lies in the support of the loss: (n, d) → (n,)."""
+        return self.choices.loss.supports(self.split(x)[0]).all(dim=1)
 
 
 def _flattened(choices: Iterable[Any]) -> Iterator[Choice]:

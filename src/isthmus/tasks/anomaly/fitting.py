@@ -16,7 +16,7 @@ from torch import Tensor
 
 from isthmus.choices import CORRUPTIONS, LOSSES, Loss, MeanSquaredError
 from isthmus.choices.registry import Context
-from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, summarise
+from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, refuse_huge, summarise
 from isthmus.estimators.fitting import refuse, split_rows
 from isthmus.seeds import seed_from
 from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, train_ensemble
@@ -128,7 +128,9 @@ def _scaling(detector: Any, source: Source, raw: np.ndarray) -> Scaling:
         return detector.autoencoder.scaling_  # type: ignore[no-any-return]
     usual = "standard" if len(source.feature_shape) == 1 else "global"
     name = usual if detector.scaling == "auto" else detector.scaling
-    return learn_scaling(name, summarise(as_source(raw)), source.dtype)
+    statistics = summarise(as_source(raw))
+    refuse_huge(statistics, source.feature_names or getattr(detector, "feature_names_in_", None))
+    return learn_scaling(name, statistics, source.dtype)
 
 
 def _context(detector: Any, raw: np.ndarray) -> Context:

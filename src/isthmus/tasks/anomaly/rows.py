@@ -83,7 +83,7 @@ def scored_in_double(detector: Any, dtype: np.dtype[Any]) -> bool:
 
 def to_tensor(flat: np.ndarray, scaling: Scaling, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Scaled rows on a device, (n, d)."""
-    return scaling.apply(torch.from_numpy(np.array(flat, dtype=np.float64)).to(dtype).to(device))
+    return scaling.apply(torch.from_numpy(np.array(flat, dtype=np.float64)), dtype).to(device)
 
 
 def check_finite(flat: np.ndarray, *, missing_allowed: bool, first_row: int = 0) -> None:
