@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
+from tests.training.comparing import FOREVER, LOSS, compare, objective, rows, stretch
 from torch import Tensor
 
 import isthmus
 from isthmus import (
     Autoencoder,
+    ByColumn,
     Callback,
     Dense,
     DropEntries,
     Gaussian,
     GaussianNoise,
-    Huber,
     Masking,
-    MeanAbsoluteError,
     MeanSquaredError,
+    Normal,
+    Observed,
     SaltAndPepper,
 )
 from isthmus.choices import (
     CODES,
-    CORRUPTIONS,
     L1,
-    LOSSES,
     PENALTIES,
-    Context,
     Contractive,
     Corruption,
     KLSparsity,
@@ -41,24 +41,13 @@ from isthmus.choices import (
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.penalties import Encoding
 from isthmus.data import as_source
-from isthmus.training import Adam, AdamW, Choices, Objective
+from isthmus.training import Adam, AdamW, Objective
 from isthmus.training.compiled import running
-from isthmus.training.compiled.running import Stretch
 from isthmus.training.feeding import ResidentFeed, StreamedFeed
 from isthmus.training.steps import Step
 
 program = pytest.importorskip("isthmus.training.compiled.program", reason="llvmlite is not installed")
 passes = pytest.importorskip("isthmus.training.compiled.passes")
-
-FOREVER = 10**9
-LOSS: dict[str, Any] = {
-    "bernoulli": "binary-cross-entropy",
-    "squares": MeanSquaredError(activation=None),
-    "squares of sigmoids": MeanSquaredError(activation="sigmoid"),
-    "squares of tanh": MeanSquaredError(activation="tanh"),
-    "absolute": MeanAbsoluteError(activation=None),
-    "huber": Huber(delta=0.2, activation="sigmoid"),
-}
 
 
 class Louder(L1):
@@ -76,55 +65,6 @@ class Fainter(GaussianNoise):
 
 
 MACHINES = {"widest": {}, "eight": {"width": 8, "rows": 4}, "four": {"width": 4, "rows": 8}}
-
-
-def objective(
-    n_features: int = 20, sizes: tuple[int, ...] = (9,), code_size: int = 3, loss: Any = "bernoulli", **chosen: Any
-) -> Objective:
-    """An objective of these sizes."""
-    context = Context((n_features,), code_size, 0.0, 1.0)
-    plain = {"network": Dense(sizes, activation=chosen.pop("activation", "relu")), "code": Plain()} | chosen
-    if "corruption" in plain:
-        plain["corruption"] = CORRUPTIONS.resolve(plain["corruption"])
-    choices = Choices(loss=LOSSES.resolve(LOSS.get(loss, loss)), **plain).resolve(context)
-    torch.manual_seed(0)
-    return Objective(choices, context).train()
-
-
-def rows(n_rows: int, n_features: int = 20) -> Tensor:
-    """Rows between zero and one."""
-    return torch.rand(n_rows, n_features, generator=torch.Generator().manual_seed(1))
-
-
-def stretch(x: Tensor, order: Tensor, rates: list[float]) -> Stretch:
-    """Steps that draw nothing."""
-    return Stretch(x, x, order, len(order) // len(rates), rates, [0.0] * len(rates), torch.zeros(len(rates)).long())
-
-
-def compare(made: Objective, x: Tensor, optimizer: Any = None, n_threads: int = 1) -> None:
-    """Four steps, the last on fewer rows, move the parameters as the general path does, to 2e-5 of the way."""
-    optimizer = optimizer or Adam(epsilon=1.0)  # with which a step is nearly proportional to the gradient
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(n_threads)
-        compiled = Step(made, optimizer, n_rows=len(x), n_steps=FOREVER)
-        general = Step(copy.deepcopy(made), optimizer, n_rows=1)
-        assert compiled.compiled is not None
-        assert general.compiled is None
-        general.explicit = None
-        start = general.flat.values.detach().clone()
-        for batch in (x, x.flip(0), x[: len(x) // 2], x[:1]):
-            parts = [step(batch, 0.1, None) for step in (compiled, general)]
-            torch.testing.assert_close(torch.stack(parts[0]), torch.stack(parts[1]).detach(), rtol=2e-5, atol=1e-6)
-    finally:
-        torch.set_num_threads(before)
-    after, wanted = compiled.flat.portable(compiled.flat.values), general.flat.portable(general.flat.values)
-    way = float((wanted - general.flat.portable(start)).abs().max())
-    torch.testing.assert_close(after, wanted, rtol=1e-6, atol=2e-5 * way)
-    assert compiled.state["step"] == general.state["step"]
-    for name in ("exp_avg", "exp_avg_sq"):
-        one, other = (step.flat.portable(step.state[name]) for step in (compiled, general))
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5 * float(other.abs().max()))
 
 
 @pytest.fixture(params=MACHINES)
@@ -151,6 +91,31 @@ def test_every_activation(activation: str | None) -> None:
 @pytest.mark.parametrize(("n_features", "sizes", "code_size"), [(1, (), 1), (16, (40,), 2), (67, (5, 33), 17)])
 def test_every_size(n_features: int, sizes: tuple[int, ...], code_size: int) -> None:
     compare(objective(n_features, sizes, code_size), rows(16, n_features))
+
+
+@pytest.mark.parametrize(
+    "loss", [MeanSquaredError(activation=None), "binary-cross-entropy", Normal(), LOSS["by column"]]
+)
+def test_missing_entries_do_not_count(loss: Any) -> None:
+    x = rows(11)
+    holes = torch.where(torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.3, torch.nan, x)
+    holes[0] = torch.nan  # the last step has nothing to learn from
+    compare(objective(loss=Observed(loss)), holes)
+    table = ByColumn(((Observed(loss), 20), ("mean-squared-error", 3)))
+    if loss is not LOSS["by column"]:
+        compare(objective(23, loss=table), torch.cat([holes, rows(11, 3)], dim=1))
+
+
+def test_a_mean_over_observed_entries_is_taken_step_by_step() -> None:
+    made, x = objective(loss="observed"), rows(40)
+    x[torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
+    one, other = (Step(copy.deepcopy(made), Adam(), n_rows=16, n_steps=FOREVER) for _ in range(2))
+    order = torch.arange(40).flip(0)[:32]
+    at_once = one.take(stretch(x, order, [0.01, 0.02]))
+    single = [
+        other(x[part], rate, None).reconstruction for part, rate in zip(order.split(16), [0.01, 0.02], strict=True)
+    ]
+    torch.testing.assert_close(at_once[:, 0], torch.stack(single))
 
 
 @pytest.mark.parametrize("optimizer", [Adam(beta1=0.5, epsilon=1.0), AdamW(0.3, beta2=0.9, epsilon=1.0)])
@@ -318,7 +283,7 @@ def test_what_is_drawn_depends_on_no_thread_and_on_no_callback(digits: np.ndarra
 
 
 def test_what_is_no_number_is_not_lost() -> None:
-    for loss, activation in zip(LOSS, ("relu", "gelu", "silu", "sigmoid", "tanh", "relu"), strict=True):
+    for loss, activation in zip(LOSS, itertools.cycle(ACTIVATIONS), strict=False):
         x = rows(9)
         x[4, 7] = torch.nan
         step = Step(objective(loss=loss, activation=activation), Adam(), n_rows=9, n_steps=FOREVER)

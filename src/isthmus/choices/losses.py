@@ -67,10 +67,8 @@ class Loss(Choice):
     many outputs before the target.
     """
 
-    @property
-    def n_outputs(self) -> int:
-        """How many numbers the decoder gives for a feature."""
-        return 1
+    n_outputs: ClassVar[int] = 1
+    """How many numbers the decoder gives for a feature."""
 
     def output_width(self, n_features: int) -> int:
         """How many numbers the decoder gives for a row."""
@@ -331,7 +329,7 @@ class Normal(Loss):
         return found
 
     @property
-    def n_outputs(self) -> int:
+    def n_outputs(self) -> int:  # type: ignore[override]  # as the scale is given or learned
         return 1 if self.scale is not None else 2
 
     def link(self, output: Tensor) -> Tensor:

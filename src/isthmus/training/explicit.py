@@ -134,7 +134,10 @@ class ExplicitGradient:
         weight = self.objective.code.weight / (self.objective.n_terms * len(h))
 
         def backward(gradient: Tensor) -> Tensor:
-            slopes = [(as_numbers(one, gradient), as_numbers(two, gradient)) for one, two in zip(z.slopes, nats.slopes)]
+            slopes = [
+                (as_numbers(one, gradient), as_numbers(two, gradient))
+                for one, two in zip(z.slopes, nats.slopes, strict=True)
+            ]
             return torch.cat([torch.add(gradient * one, two, alpha=weight) for one, two in slopes], dim=1)
 
         return z.value, nats.value.sum() * weight, backward

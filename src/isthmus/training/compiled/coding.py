@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from isthmus.choices.corruptions import Damage
 from isthmus.choices.formulas import Formula, differentiated, settled
-from isthmus.choices.penalties import Charge
 from isthmus.training.compiled.emitter import Count, Emitter, Value
 from isthmus.training.compiled.noise import Draws, for_each
 from isthmus.training.compiled.products import Matrix, Span

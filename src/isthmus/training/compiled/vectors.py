@@ -110,7 +110,7 @@ class Vector:
 
     def sign(self) -> Vector:
         """-1, 0 or 1."""
-        return self.like(1.0).where(0.0 < self, self.like(-1.0).where(self < 0.0, self * 0.0))
+        return self.like(1.0).where(self > 0.0, self.like(-1.0).where(self < 0.0, self * 0.0))
 
     def square(self) -> Vector:
         """Times itself."""
