@@ -24,7 +24,8 @@ class Coded(NamedTuple):
     z: Tensor
     """Codes, (n, code); (samples · n, code) where the code draws several samples of each row, sample by sample."""
     prior: Tensor | None
-    """Cost of the codes under their prior in nats a row, (n,) or (samples · n,); None where there is no prior."""
+    """What the code itself costs, (n,) or (samples · n,); None: nothing. It is added to a row's loss summed over its
+    features: in nats where the loss is a likelihood, as for a prior, else in the unit of the loss."""
 
 
 class CodeModule(nn.Module):

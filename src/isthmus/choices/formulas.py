@@ -88,8 +88,8 @@ exp = Function("exp", torch.exp, lambda _, y: y, by_value=True)
 log = Function("log", torch.log, lambda x, _: 1.0 / x)
 sqrt = Function("sqrt", torch.sqrt, lambda _, y: 0.5 / y, by_value=True)
 square = Function("square", torch.square, lambda x, _: x * 2.0)
-absolute = Function("absolute", torch.abs, lambda x, _: sign(x))
 sign = Function("sign", torch.sign, lambda _, __: 0.0)
+absolute = Function("absolute", torch.abs, lambda x, _: sign(x))
 sigmoid = Function("sigmoid", torch.sigmoid, lambda _, y: y * (1.0 - y), by_value=True)
 tanh = Function("tanh", torch.tanh, lambda _, y: 1.0 - y * y, by_value=True)
 softplus = Function("softplus", lambda x: functional.softplus(x, threshold=SOFTPLUS_IS_LINEAR), lambda x, _: sigmoid(x))
@@ -213,10 +213,10 @@ class Dual:
         return self * other
 
     def __rsub__(self, other: Numbers) -> Dual:
-        return self.lifted(other) - self
+        return self.lifted(other).__sub__(self)
 
     def __rtruediv__(self, other: Numbers) -> Dual:
-        return self.lifted(other) / self
+        return self.lifted(other).__truediv__(self)
 
     def __lt__(self, other: Numbers) -> Any:
         return settled(self.value) < _value(other)
@@ -259,7 +259,7 @@ def _over(slope: Numbers, divisor: Numbers) -> Numbers:
     return 0.0 if _is(slope, 0.0) else slope / divisor
 
 
-def differentiated(formula: Callable[..., Numbers], *variables: Numbers, given: Sequence[Numbers] = ()) -> Any:
+def differentiated(formula: Callable[..., Numbers], *variables: Numbers, given: Sequence[Numbers] = ()) -> Numbers:
     """What a formula gives for variables and other numbers, as `Dual` numbers by the variables.
 
     Parameters
@@ -276,7 +276,8 @@ def differentiated(formula: Callable[..., Numbers], *variables: Numbers, given: 
 
 def summed(formula: Callable[..., Numbers], *variables: Numbers, given: Sequence[Numbers] = ()) -> Dual:
     """As `differentiated`, for a formula of which only the sum of the values is wanted; they may be `Deferred`."""
-    return _evaluated(formula, variables, given, is_summed=True)
+    result: Dual = _evaluated(formula, variables, given, is_summed=True)
+    return result
 
 
 def _evaluated(

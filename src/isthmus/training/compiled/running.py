@@ -134,7 +134,6 @@ class CompiledSteps:
     def __init__(self, objective: Objective, optimizer: Optimizer, values: Tensor, n_rows: int) -> None:
         self.optimizer, self.values, self.loss = optimizer, values, objective.choices.loss
         self._n_terms = objective.n_terms
-        self._counted: tuple[Tensor, Tensor] | None = None
         self.program = _program(plan_for(objective, optimizer, values, n_rows))
         self.operations = 6.0 * n_rows * sum(layer.inner * layer.outer for layer in self.program.plan.layers)
         self._work = torch.zeros(self.program.layout.size)
@@ -208,10 +207,11 @@ class CompiledSteps:
         """By how much the loss of one number counts in each step, (n_steps,): one over what is counted in it."""
         if not self.loss.admits_missing:
             return np.full(len(steps.rates), 1.0 / (steps.n_rows * self._n_terms))
-        if self._counted is None or self._counted[0] is not steps.targets:
-            self._counted = steps.targets, self.loss.counted(steps.targets).double()
-        rows = self._counted[1][steps.order].view(len(steps.rates), steps.n_rows)
-        shares: np.ndarray = 1.0 / rows.sum(1).clamp(min=1.0).numpy()
+        if len(steps.order) < len(steps.targets):  # not kept for the next call: buffers of rows are filled again
+            rows = self.loss.counted(steps.targets[steps.order])
+        else:
+            rows = self.loss.counted(steps.targets)[steps.order]
+        shares: np.ndarray = 1.0 / rows.double().view(len(steps.rates), -1).sum(1).clamp(min=1.0).numpy()
         return shares
 
 

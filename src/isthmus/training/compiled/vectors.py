@@ -37,56 +37,56 @@ class Vector:
         """The same known number in every place."""
         return Vector(self.builder, constant(value, self.width))
 
-    def _with(self, operation: str, other: Any, *, reflected: bool = False) -> Any:
+    def _with(self, operation: str, other: Any, *, reflected: bool = False) -> Vector:
         if not isinstance(other, Vector | float | int):
-            return NotImplemented  # dual numbers know what to do
+            return NotImplemented  # type: ignore[no-any-return]  # dual numbers know what to do
         theirs = other if isinstance(other, Vector) else self.like(other)
         one, two = (theirs, self) if reflected else (self, theirs)
         return Vector(self.builder, getattr(self.builder, operation)(one.value, two.value, flags=("contract",)))
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: Any) -> Vector:
         return self._with("fadd", other)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: Any) -> Vector:
         return self._with("fsub", other)
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: Any) -> Vector:
         return self._with("fmul", other)
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self, other: Any) -> Vector:
         return self._with("fdiv", other)
 
-    def __radd__(self, other: float) -> Any:
+    def __radd__(self, other: float) -> Vector:
         return self._with("fadd", other, reflected=True)
 
-    def __rsub__(self, other: float) -> Any:
+    def __rsub__(self, other: float) -> Vector:
         return self._with("fsub", other, reflected=True)
 
-    def __rmul__(self, other: float) -> Any:
+    def __rmul__(self, other: float) -> Vector:
         return self._with("fmul", other, reflected=True)
 
-    def __rtruediv__(self, other: float) -> Any:
+    def __rtruediv__(self, other: float) -> Vector:
         return self._with("fdiv", other, reflected=True)
 
     def __neg__(self) -> Vector:
         return Vector(self.builder, self.builder.fneg(self.value))
 
-    def _compared(self, sign: str, other: Any) -> Any:
+    def _compared(self, sign: str, other: Any) -> Mask:
         if not isinstance(other, Vector | float | int):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         theirs = other if isinstance(other, Vector) else self.like(other)
         return Mask(self, self.builder.fcmp_ordered(sign, self.value, theirs.value))
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: Any) -> Mask:
         return self._compared("<", other)
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self, other: Any) -> Mask:
         return self._compared("<=", other)
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self, other: Any) -> Mask:
         return self._compared(">", other)
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self, other: Any) -> Mask:
         return self._compared(">=", other)
 
     def is_number(self) -> Mask:
@@ -114,8 +114,7 @@ class Vector:
 
     def square(self) -> Vector:
         """Times itself."""
-        result: Vector = self * self
-        return result
+        return self * self
 
     def sqrt(self) -> Vector:
         """The square root."""
@@ -183,8 +182,7 @@ class Vector:
 
     def sigmoid(self) -> Vector:
         """``1 / (1 + exp(-x))``."""
-        result: Vector = 1.0 / ((0.0 - self).exp() + 1.0)
-        return result
+        return 1.0 / ((0.0 - self).exp() + 1.0)
 
     def tanh(self) -> Vector:
         """By exponentials, near zero by a quotient of polynomials (a convergent of Lambert's continued fraction)."""
@@ -192,15 +190,13 @@ class Vector:
         is_small, is_negative = self.absolute() < 0.5, self < 0.0
         far = (1.0 - decay).where(is_negative, decay - 1.0) * -1.0
         above = (self * square.polynomial([1.0, 105.0, 945.0])).where(is_small, far)
-        result: Vector = above / square.polynomial([15.0, 420.0, 945.0]).where(is_small, decay + 1.0)
-        return result
+        return above / square.polynomial([15.0, 420.0, 945.0]).where(is_small, decay + 1.0)
 
     def softplus(self) -> Vector:
         """``max(x, 0) + log(1 + exp(-|x|))``; log(1 + d) = 2 artanh(d / (2 + d)), exact for small d too."""
         decay = (self.absolute() * -1.0).exp()
         ratio = decay / (decay + 2.0)  # at most 1/3
-        result: Vector = ratio * (ratio * ratio).polynomial([2 / k for k in range(15, 0, -2)]) + self.at_least(0.0)
-        return result
+        return ratio * (ratio * ratio).polynomial([2 / k for k in range(15, 0, -2)]) + self.at_least(0.0)
 
     def positive_part(self) -> Vector:
         """The larger of number and zero."""
@@ -211,15 +207,13 @@ class Vector:
         bell = (self * self * -0.5).exp()
         t = 1.0 / (self.absolute() * (0.3275911 / math.sqrt(2.0)) + 1.0)
         tail = t.polynomial([0.5307027145, -0.7265760135, 0.7107068705, -0.142248368, 0.127414796, 0.0]) * bell
-        below: Vector = tail.where(self < 0.0, 1.0 - tail)
-        return below
+        return tail.where(self < 0.0, 1.0 - tail)
 
     def log_gamma(self) -> Vector:
         """For numbers of at least 1, by Stirling's series four steps up, where its next term is 4 · 10⁻⁹."""
         up, product = self + 4.0, self * (self + 1.0) * (self + 2.0) * (self + 3.0)
         series = (1.0 / (up * up)).polynomial([1 / 1260, -1 / 360, 1 / 12]) / up
-        result: Vector = (up - 0.5) * up.log() - up + series + 0.5 * math.log(2.0 * math.pi) - product.log()
-        return result
+        return (up - 0.5) * up.log() - up + series + 0.5 * math.log(2.0 * math.pi) - product.log()
 
     def sum(self) -> Any:
         """The sum of its numbers, always in the same order."""
