@@ -107,7 +107,8 @@ def test_a_formula_does_not_count_where_what_derives_from_it_is_overridden(
     member: type[Any], method: str, does: Callable[..., Any]
 ) -> None:
     made = type("Other", (member,), {method: does})()
-    noun = {own.LogCosh: "loss", own.LogSparsity: "penalty", own.Shrunk: "code"}[member]
+    nouns: dict[type[Any], str] = {own.LogCosh: "loss", own.LogSparsity: "penalty", own.Shrunk: "code"}
+    noun = nouns[member]
     assert running.is_compilable(objective(**{noun: member()}), Adam())
     assert not running.is_compilable(objective(**{noun: made}), Adam())
 

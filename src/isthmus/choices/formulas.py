@@ -70,6 +70,8 @@ class Function:
         return getattr(settled(x), self.name)()
 
     def _of_dual(self, x: Dual) -> Dual:
+        if x.is_constant:
+            return x.with_value(self(x.value), x.slopes)
         if self.slope is None:
             raise TypeError(f"{self.name} has no rule of differentiation; use it on targets, not on outputs or codes.")
         value = settled(x.value)
@@ -129,6 +131,8 @@ def maximum(one: Numbers, other: Numbers) -> Numbers:
     """The larger number; where `one` is NaN, that."""
     if isinstance(one, Tensor) and isinstance(other, float):
         return one.clamp_min(other)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.maximum(one, other)
     return where(one < other, other, one)
 
 
@@ -136,6 +140,8 @@ def minimum(one: Numbers, other: Numbers) -> Numbers:
     """The smaller number; where `one` is NaN, that."""
     if isinstance(one, Tensor) and isinstance(other, float):
         return one.clamp_max(other)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.minimum(one, other)
     return where(one > other, other, one)
 
 
@@ -171,13 +177,20 @@ class Dual:
     def __init__(self, value: Numbers, slopes: Sequence[Numbers], is_summed: bool = False) -> None:
         self.value, self.slopes, self.is_summed = value, tuple(slopes), is_summed
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether it depends on no variable."""
+        return all(_is(slope, 0.0) for slope in self.slopes)
+
     def with_value(self, value: Numbers, slopes: Any) -> Dual:
         """Another number of the same variables."""
         return Dual(value, tuple(slopes), self.is_summed)
 
     def lifted(self, other: Numbers) -> Dual:
         """Another number as a function of the same variables: constant, unless it is one already."""
-        return other if isinstance(other, Dual) else self.with_value(other, [0.0] * len(self.slopes))
+        if isinstance(other, Dual):
+            return other
+        return self.with_value(other, [0.0] * len(self.slopes))
 
     def _pairs(self, other: Dual) -> list[tuple[Numbers, Numbers]]:
         return list(zip(self.slopes, other.slopes, strict=True))
@@ -188,7 +201,7 @@ class Dual:
 
     def __sub__(self, other: Numbers) -> Dual:
         less = self.lifted(other)
-        return self.with_value(self.value - less.value, (_plus(a, _times(b, -1.0)) for a, b in self._pairs(less)))
+        return self.with_value(self.value - less.value, (_minus(a, b) for a, b in self._pairs(less)))
 
     def __mul__(self, other: Numbers) -> Dual:
         by = self.lifted(other)
@@ -207,10 +220,10 @@ class Dual:
         return self * -1.0
 
     def __radd__(self, other: Numbers) -> Dual:
-        return self + other
+        return self.__add__(other)
 
     def __rmul__(self, other: Numbers) -> Dual:
-        return self * other
+        return self.__mul__(other)
 
     def __rsub__(self, other: Numbers) -> Dual:
         return self.lifted(other).__sub__(self)
@@ -244,6 +257,12 @@ def _plus(one: Numbers, other: Numbers) -> Numbers:
     if _is(one, 0.0):
         return other
     return one if _is(other, 0.0) else one + other
+
+
+def _minus(one: Numbers, other: Numbers) -> Numbers:
+    if _is(other, 0.0):
+        return one
+    return other * -1.0 if _is(one, 0.0) else one - other
 
 
 def _times(slope: Numbers, factor: Numbers) -> Numbers:
@@ -285,7 +304,8 @@ def _evaluated(
 ) -> Any:
     n = len(variables)
     seeds = [Dual(x, [float(i == j) for j in range(n)], is_summed) for i, x in enumerate(variables)]
-    result = formula(*seeds, *given)
+    # as dual numbers they stand on either side of an operator: to refuse one, a tensor on its left takes 100 µs
+    result = formula(*seeds, *map(seeds[0].lifted, given))
     if isinstance(result, tuple):
         return tuple(seeds[0].lifted(part) for part in result)
     return seeds[0].lifted(result)
@@ -321,7 +341,7 @@ class Deferred:
         return Deferred(self.plain - settled(other), self.certain)
 
     def __radd__(self, other: Numbers) -> Deferred:
-        return self + other
+        return self.__add__(other)
 
     def __rsub__(self, other: Numbers) -> Numbers:
         return other - self.settled()
@@ -341,7 +361,7 @@ def _deferred_softplus(x: Numbers) -> tuple[Deferred, Numbers]:
 def sums(values: Numbers) -> Tensor:
     """Sums of tensors of numbers over all dimensions but the first: (k, …) → (k,)."""
     if isinstance(values, Deferred):
-        return values.plain.flatten(1).sum(1) - _sums_of_logs(values.certain.flatten(1))
+        return sums(values.plain) - _sums_of_logs(values.certain.flatten(1))
     total: Tensor = values.flatten(1).sum(1)
     return total
 
@@ -425,4 +445,6 @@ def inherits(member: object, base: type, *names: str) -> bool:
 
 def as_numbers(slope: Numbers, like: Tensor) -> Tensor:
     """A slope as a tensor: a float stands for the same number everywhere."""
-    return slope.expand_as(like) if isinstance(slope, Tensor) else torch.full_like(like, slope)
+    if not isinstance(slope, Tensor):
+        return torch.full_like(like, slope)
+    return slope if slope.shape == like.shape else slope.to(like.dtype).expand_as(like)

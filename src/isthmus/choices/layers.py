@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -35,6 +35,11 @@ class Activation(Formula):
     def __call__(self) -> nn.Module:
         """A layer."""
         return Elementwise(self) if self.kind is None else self.kind()
+
+    @cached_property
+    def settings(self) -> dict[str, object]:
+        """What its layers are made with."""
+        return _settings(self())
 
 
 class Elementwise(nn.Module):
@@ -122,7 +127,7 @@ def activation_of(layer: nn.Module) -> Activation | None:
     if isinstance(layer, Elementwise):
         return layer.activation
     for known in ACTIVATIONS.values():
-        if known.kind is type(layer) and _settings(layer) == _usual(known.kind):
+        if known.kind is type(layer) and _settings(layer) == known.settings:
             return known
     return None
 
@@ -132,11 +137,6 @@ def activation_name(layer: nn.Module) -> str | None:
     if isinstance(layer, Elementwise):
         return layer.activation.name
     return next((name for name, known in ACTIVATIONS.items() if known.kind is type(layer)), None)
-
-
-@cache
-def _usual(kind: type[nn.Module]) -> dict[str, object]:
-    return _settings(kind())
 
 
 def _settings(layer: nn.Module) -> dict[str, object]:

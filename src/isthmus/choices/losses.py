@@ -126,7 +126,7 @@ class Loss(Choice):
         return self.is_formula and self.n_outputs == 1
 
     def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of a batch and its gradient by the output, (n, output_width)."""
+        """The loss of a batch and its gradient by the output, (n, output_width); `output` may be overwritten."""
         means, gradients = self.gradients(output[None], target[None])
         return means[0], gradients[0]
 
@@ -138,11 +138,15 @@ class Loss(Choice):
         return [mean for mean, _ in pairs], torch.stack([gradient for _, gradient in pairs])
 
     def _by_formula(self, outputs: Tensor, targets: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+        """Gradients lie where the outputs did."""
         assert self.formula is not None
-        each = outputs.chunk(self.n_outputs, dim=-1)
-        loss, share = summed(self.formula, *each, given=[targets]), 1.0 / targets[0].numel()
-        slopes = [as_numbers(slope, targets) * share for slope in loss.slopes]
-        return sums(loss.value).mul_(share).unbind(), slopes[0] if len(slopes) == 1 else torch.cat(slopes, dim=-1)
+        share = 1.0 / targets[0].numel()
+        each = (outputs,) if self.n_outputs == 1 else outputs.chunk(self.n_outputs, dim=-1)
+        loss = summed(self.formula, *each, given=[targets])
+        means = sums(loss.value).mul_(share)
+        for output, slope in zip(each, loss.slopes, strict=True):
+            torch.mul(as_numbers(slope, output), share, out=output)
+        return means.unbind(), outputs
 
     def _by_autograd(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():

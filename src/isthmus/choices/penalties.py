@@ -70,8 +70,8 @@ class Penalty(Choice):
         """What added up is this penalty, where it has a formula or a closed form for an encoder; else None."""
         if not inherits(self, Penalty, "penalize") or (self.formula is None and self.rate_formula is None):
             return None
-        formulas = [made and Formula.of(self, made) for made in (self.formula, self.rate_formula)]
-        return (Charge(*formulas),)
+        of_numbers, of_rates = (made and Formula.of(self, made) for made in (self.formula, self.rate_formula))
+        return (Charge(of_numbers, of_rates),)
 
     def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
         """Whether it differentiates that encoder, rather than look at the codes and the encoder's weights."""

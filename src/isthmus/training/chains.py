@@ -99,7 +99,8 @@ def _is_watched(network: nn.Module) -> bool:
 
 def linears(network: nn.Module) -> list[tuple[nn.Linear, Slope | None]]:
     """The linear layers of a chain, each with the slope of the activation behind it."""
-    return [(layer, activation and slope_of(activation)) for layer, activation in followed(network)]
+    pairs = followed(network)
+    return [(layer, None if activation is None else slope_of(activation)) for layer, activation in pairs]
 
 
 def followed(network: nn.Module) -> list[tuple[nn.Linear, Activation | None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from isthmus.choices.corruptions import Damage
-from isthmus.choices.formulas import Formula, differentiated, settled
+from isthmus.choices.formulas import Formula, differentiated
 from isthmus.training.compiled.emitter import Count, Emitter, Value
 from isthmus.training.compiled.noise import Draws, for_each
 from isthmus.training.compiled.products import Matrix, Span
@@ -21,7 +21,7 @@ def damage(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, done: Dama
 
     def each(row: Value, column: Value, draw: Vector | None) -> None:
         place = given.at(emitter, row, column)
-        emitter.store(vector_of(emitter, done.formula.function(emitter.load(place), draw)), place)
+        emitter.store(emitter.vector(done.formula.function(emitter.load(place), draw)), place)
 
     def damaged(row: Value) -> None:
         if done.draws is None:
@@ -30,11 +30,6 @@ def damage(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, done: Dama
             for_each(emitter, row, given.size, drawn[done.draws], lambda column, _, draw: each(row, column, draw))
 
     emitter.loop(rows.begin, rows.end, rows.height, damaged)
-
-
-def vector_of(emitter: Emitter, number: Vector | float) -> Vector:
-    """What a formula gave as a vector, also where that is the same number for all."""
-    return emitter.zero.like(number) if isinstance(number, float) else settled(number)
 
 
 class Drawn:
@@ -75,13 +70,13 @@ class Drawn:
             places = [rooms["given"].at(emitter, row, column, i * self.size) for i in range(self.n_inputs)]
             inputs = [emitter.load(place, count) for place in places]
             z, nats = differentiated(self.formula.function, *inputs, given=[noise])
-            kept = {"code": settled(z.value), "noise": noise}
+            kept = {"code": z.value, "noise": noise}
             kept |= {
                 f"{name}_{i}": slope for name, dual in (("z", z), ("nats", nats)) for i, slope in enumerate(dual.slopes)
             }
             for name in kept.keys() - self.constants.keys():
-                emitter.store(vector_of(emitter, kept[name]), rooms[name].at(emitter, row, column))
-            emitter.store(emitter.load(total) + vector_of(emitter, nats.value).first(count), total)
+                emitter.store(emitter.vector(kept[name]), rooms[name].at(emitter, row, column))
+            emitter.store(emitter.load(total) + emitter.vector(nats.value).first(count), total)
 
         for_each(emitter, row, self.size, draws.normals, each)
         store_sum(emitter, emitter.load(total) * charge, rooms["losses"].at(emitter, row, PRIOR))
@@ -114,7 +109,7 @@ def penalized(
         for formula in formulas:
             cost = differentiated(formula.function, code)
             gradient = gradient + share * cost.slopes[0]
-            total = total + vector_of(emitter, cost.value).first(count)
+            total = total + emitter.vector(cost.value).first(count)
         emitter.store(gradient, place)
         return [total.value]
 

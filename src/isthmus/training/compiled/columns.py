@@ -84,7 +84,7 @@ def _of_rates(emitter: Emitter, batch: Batch, formula: Formula, rooms: Mapping[s
     mean = _summed(emitter, batch.n_rows, lambda row: emitter.load(batch.codes.at(emitter, row, column))) * batch.mean
     cost = differentiated(formula.function, mean)
     _add(emitter, rooms["push"].at(emitter, 0, column), batch.mean * cost.slopes[0])
-    return cost.value + emitter.zero
+    return emitter.vector(cost.value)
 
 
 def _contraction(

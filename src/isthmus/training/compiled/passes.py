@@ -11,7 +11,7 @@ from llvmlite import ir
 from isthmus.choices.formulas import Deferred, differentiated, summed
 from isthmus.choices.losses import Part
 from isthmus.training.compiled.adam import AdamUpdate
-from isthmus.training.compiled.coding import PENALTY, Drawn, damage, penalized, vector_of
+from isthmus.training.compiled.coding import PENALTY, Drawn, damage, penalized
 from isthmus.training.compiled.columns import Batch, bend, look, push
 from isthmus.training.compiled.emitter import F32, Count, Emitter, Value
 from isthmus.training.compiled.layout import Layout, Room
@@ -103,8 +103,8 @@ class Passes:
             if room is not None and activation is not None:
                 activated = differentiated(activation.function, vector)
                 slope_place = self._matrix(emitter, work, room).at(emitter, row, column)
-                emitter.store(vector_of(emitter, activated.slopes[0]), slope_place)
-                vector = vector_of(emitter, activated.value)
+                emitter.store(emitter.vector(activated.slopes[0]), slope_place)
+                vector = emitter.vector(activated.value)
             elif activation is not None:
                 vector = activation.function(vector)
             emitter.store(vector, place)
@@ -291,7 +291,7 @@ def _in_blocks(emitter: Emitter, part: Part, each: Callable[[Value, Count], Any]
 
     def some(column: Value, count: Count, sum_: Value, *product: Value) -> list[Value]:
         loss = Deferred.of(each(column, count))
-        plain = Vector(emitter.builder, sum_) + vector_of(emitter, loss.plain).first(count)
+        plain = Vector(emitter.builder, sum_) + emitter.vector(loss.plain).first(count)
         return [plain.value, *((Vector(emitter.builder, p) * loss.certain.first(count, 1.0)).value for p in product)]
 
     def added(begin: Value, length: int, total: Value) -> Value:

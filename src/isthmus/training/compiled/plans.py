@@ -114,7 +114,8 @@ def plan_for(objective: Objective, optimizer: Optimizer, values: Tensor, n_rows:
     loss, charges = choices.loss.formulas(objective.context.n_features), _charges(objective)
     assert loss is not None
     assert charges is not None
-    encoder, decoder = followed(objective.encoder), followed(objective.decoder)
+    encoder: list[tuple[nn.Linear, Formula | None]] = [*followed(objective.encoder)]
+    decoder = followed(objective.decoder)
     if (formula := choices.code.elementwise()) not in (None, IDENTITY):
         encoder[-1] = (encoder[-1][0], formula)
     return Plan(
