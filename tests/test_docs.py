@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from isthmus.choices import CORRUPTIONS
+from isthmus.choices import ACTIVATIONS, CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES
 from isthmus.cli import main
 
 ROOT = Path(__file__).parents[1]
+NAMED: list[dict[str, Any]] = [
+    ACTIVATIONS,
+    *(registry.members for registry in (CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES)),
+]
+"""Where snippets may leave members of their own."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -22,13 +28,15 @@ def snippets(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page, "python")], ids=lambda page: page.name)
 def test_python_snippets_run_one_after_the_other(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    known = dict(CORRUPTIONS.members)
+    known = [(registry, dict(registry)) for registry in NAMED]
     names: dict[str, object] = {"__name__": __name__}
     try:
         for snippet in snippets(page, "python"):
             exec(compile(snippet, str(page), "exec", dont_inherit=True), names)
     finally:
-        CORRUPTIONS.members = known
+        for registry, before in known:
+            registry.clear()
+            registry.update(before)
 
 
 def test_shell_snippets_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,62 +4,50 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
+from tests.training.comparing import FOREVER, LOSS, compare, objective, rows, stretch
 from torch import Tensor
 
 import isthmus
 from isthmus import (
     Autoencoder,
+    ByColumn,
     Callback,
     Dense,
     DropEntries,
     Gaussian,
     GaussianNoise,
-    Huber,
     Masking,
-    MeanAbsoluteError,
     MeanSquaredError,
+    Normal,
+    Observed,
     SaltAndPepper,
 )
 from isthmus.choices import (
     CODES,
-    CORRUPTIONS,
     L1,
-    LOSSES,
     PENALTIES,
-    Context,
     Contractive,
     Corruption,
     KLSparsity,
     Plain,
 )
+from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.penalties import Encoding
 from isthmus.data import as_source
-from isthmus.training import Adam, AdamW, Choices, Objective
+from isthmus.training import Adam, AdamW, Objective
 from isthmus.training.compiled import running
-from isthmus.training.compiled.running import Stretch
 from isthmus.training.feeding import ResidentFeed, StreamedFeed
-from isthmus.training.products import SLOPES
 from isthmus.training.steps import Step
 
 program = pytest.importorskip("isthmus.training.compiled.program", reason="llvmlite is not installed")
 passes = pytest.importorskip("isthmus.training.compiled.passes")
-formulas = pytest.importorskip("isthmus.training.compiled.formulas")
-
-FOREVER = 10**9
-LOSS: dict[str, Any] = {
-    "bernoulli": "binary-cross-entropy",
-    "squares": MeanSquaredError(activation=None),
-    "squares of sigmoids": MeanSquaredError(activation="sigmoid"),
-    "squares of tanh": MeanSquaredError(activation="tanh"),
-    "absolute": MeanAbsoluteError(activation=None),
-    "huber": Huber(delta=0.2, activation="sigmoid"),
-}
 
 
 class Louder(L1):
@@ -79,55 +67,6 @@ class Fainter(GaussianNoise):
 MACHINES = {"widest": {}, "eight": {"width": 8, "rows": 4}, "four": {"width": 4, "rows": 8}}
 
 
-def objective(
-    n_features: int = 20, sizes: tuple[int, ...] = (9,), code_size: int = 3, loss: Any = "bernoulli", **chosen: Any
-) -> Objective:
-    """An objective of these sizes."""
-    context = Context((n_features,), code_size, 0.0, 1.0)
-    plain = {"network": Dense(sizes, activation=chosen.pop("activation", "relu")), "code": Plain()} | chosen
-    if "corruption" in plain:
-        plain["corruption"] = CORRUPTIONS.resolve(plain["corruption"])
-    choices = Choices(loss=LOSSES.resolve(LOSS.get(loss, loss)), **plain).resolve(context)
-    torch.manual_seed(0)
-    return Objective(choices, context).train()
-
-
-def rows(n_rows: int, n_features: int = 20) -> Tensor:
-    """Rows between zero and one."""
-    return torch.rand(n_rows, n_features, generator=torch.Generator().manual_seed(1))
-
-
-def stretch(x: Tensor, order: Tensor, rates: list[float]) -> Stretch:
-    """Steps that draw nothing."""
-    return Stretch(x, x, order, len(order) // len(rates), rates, [0.0] * len(rates), torch.zeros(len(rates)).long())
-
-
-def compare(made: Objective, x: Tensor, optimizer: Any = None, n_threads: int = 1) -> None:
-    """Four steps, the last on fewer rows, move the parameters as the general path does, to 2e-5 of the way."""
-    optimizer = optimizer or Adam(epsilon=1.0)  # with which a step is nearly proportional to the gradient
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(n_threads)
-        compiled = Step(made, optimizer, n_rows=len(x), n_steps=FOREVER)
-        general = Step(copy.deepcopy(made), optimizer, n_rows=1)
-        assert compiled.compiled is not None
-        assert general.compiled is None
-        general.explicit = None
-        start = general.flat.values.detach().clone()
-        for batch in (x, x.flip(0), x[: len(x) // 2], x[:1]):
-            parts = [step(batch, 0.1, None) for step in (compiled, general)]
-            torch.testing.assert_close(torch.stack(parts[0]), torch.stack(parts[1]).detach(), rtol=2e-5, atol=1e-6)
-    finally:
-        torch.set_num_threads(before)
-    after, wanted = compiled.flat.portable(compiled.flat.values), general.flat.portable(general.flat.values)
-    way = float((wanted - general.flat.portable(start)).abs().max())
-    torch.testing.assert_close(after, wanted, rtol=1e-6, atol=2e-5 * way)
-    assert compiled.state["step"] == general.state["step"]
-    for name in ("exp_avg", "exp_avg_sq"):
-        one, other = (step.flat.portable(step.state[name]) for step in (compiled, general))
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5 * float(other.abs().max()))
-
-
 @pytest.fixture(params=MACHINES)
 def each_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs as they are written for processors with narrower registers, too."""
@@ -143,7 +82,7 @@ def test_every_loss(loss: str) -> None:
 
 
 @pytest.mark.usefixtures("each_machine")
-@pytest.mark.parametrize("activation", ["gelu", "silu", "sigmoid", "tanh", None])
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 def test_every_activation(activation: str | None) -> None:
     compare(objective(activation=activation, code=Plain(activation)), rows(11))
 
@@ -152,6 +91,31 @@ def test_every_activation(activation: str | None) -> None:
 @pytest.mark.parametrize(("n_features", "sizes", "code_size"), [(1, (), 1), (16, (40,), 2), (67, (5, 33), 17)])
 def test_every_size(n_features: int, sizes: tuple[int, ...], code_size: int) -> None:
     compare(objective(n_features, sizes, code_size), rows(16, n_features))
+
+
+@pytest.mark.parametrize(
+    "loss", [MeanSquaredError(activation=None), "binary-cross-entropy", Normal(), LOSS["by column"]]
+)
+def test_missing_entries_do_not_count(loss: Any) -> None:
+    x = rows(11)
+    holes = torch.where(torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.3, torch.nan, x)
+    holes[0] = torch.nan  # the last step has nothing to learn from
+    compare(objective(loss=Observed(loss)), holes)
+    table = ByColumn(((Observed(loss), 20), ("mean-squared-error", 3)))
+    if loss is not LOSS["by column"]:
+        compare(objective(23, loss=table), torch.cat([holes, rows(11, 3)], dim=1))
+
+
+def test_a_mean_over_observed_entries_is_taken_step_by_step() -> None:
+    made, x = objective(loss="observed"), rows(40)
+    x[torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
+    one, other = (Step(copy.deepcopy(made), Adam(), n_rows=16, n_steps=FOREVER) for _ in range(2))
+    order = torch.arange(40).flip(0)[:32]
+    at_once = one.take(stretch(x, order, [0.01, 0.02]))
+    single = [
+        other(x[part], rate, None).reconstruction for part, rate in zip(order.split(16), [0.01, 0.02], strict=True)
+    ]
+    torch.testing.assert_close(at_once[:, 0], torch.stack(single))
 
 
 @pytest.mark.parametrize("optimizer", [Adam(beta1=0.5, epsilon=1.0), AdamW(0.3, beta2=0.9, epsilon=1.0)])
@@ -285,7 +249,7 @@ def test_what_is_drawn_is_what_is_learned_from(code: Any, code_size: int, monkey
     given = room(compiled, layout(compiled).given[0], 7)
     if isinstance(code, Gaussian):
         noise = room(compiled, layout(compiled).coding["noise"], 7)
-        monkeypatch.setattr("isthmus.choices.codes._noise", lambda like, generator: noise)
+        monkeypatch.setattr("isthmus.choices.codes.draw_noise", lambda like, generator: noise)
     monkeypatch.setattr(general.objective, "corrupt", lambda x, generator: given)
     other = general(x, 0.1, None)
     torch.testing.assert_close(torch.stack(one), torch.stack(other).detach(), rtol=2e-5, atol=1e-6)
@@ -319,7 +283,7 @@ def test_what_is_drawn_depends_on_no_thread_and_on_no_callback(digits: np.ndarra
 
 
 def test_what_is_no_number_is_not_lost() -> None:
-    for loss, activation in zip(LOSS, ("relu", "gelu", "silu", "sigmoid", "tanh", "relu"), strict=True):
+    for loss, activation in zip(LOSS, itertools.cycle(ACTIVATIONS), strict=False):
         x = rows(9)
         x[4, 7] = torch.nan
         step = Step(objective(loss=loss, activation=activation), Adam(), n_rows=9, n_steps=FOREVER)
@@ -342,8 +306,7 @@ def test_silent_units_leave_nothing_denormal() -> None:
         {"penalty": Contractive()},
         {"code": Gaussian(free_bits=0.1)},
         {"code": CODES.resolve("top-k")},
-        {"loss": "poisson"},
-        {"activation": "elu"},
+        {"loss": "multinomial"},
         {"network": Dense((6,), tied=True)},
         {"penalty": Louder()},
     ],
@@ -389,7 +352,7 @@ def test_compiled_steps_need_no_kernel_of_torch(monkeypatch: pytest.MonkeyPatch)
 
 def test_llvm_is_not_loaded_for_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "is_available", lambda: pytest.fail("asked whether LLVM works"))
-    assert Step(objective(loss="poisson"), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
+    assert Step(objective(loss="multinomial"), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
     assert Step(objective(), Adam(), n_rows=8, n_steps=10).compiled is None
 
 
@@ -452,7 +415,3 @@ def test_streamed_rows_are_learned_from_alike(digits: np.ndarray, monkeypatch: p
     monkeypatch.setattr(running, "WORTH", float("inf"))
     general = Autoencoder(4, max_epochs=3, batch_size=30, random_state=0).fit(digits)
     np.testing.assert_allclose(compiled.history_["loss"], general.history_["loss"], rtol=1e-4)
-
-
-def test_every_activation_that_has_a_slope_is_written() -> None:
-    assert set(formulas.ACTIVATIONS) == {kind.__name__ for kind in SLOPES}

@@ -4,6 +4,7 @@ from isthmus.choices.codes import CODES, Code, Gaussian, Plain, TopK
 from isthmus.choices.composed_losses import ByColumn, Observed
 from isthmus.choices.convolutional import Convolutional
 from isthmus.choices.corruptions import CORRUPTIONS, Corruption, DropEntries, GaussianNoise, Masking, SaltAndPepper
+from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.losses import (
     LOSSES,
     BinaryCrossEntropy,
@@ -22,6 +23,7 @@ from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.sparse_rows import SparseRows
 
 __all__ = [
+    "ACTIVATIONS",
     "CODES",
     "CORRUPTIONS",
     "L1",

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.formulas import Formula, Numbers, exp, inherits, square, tanh
+from isthmus.choices.layers import ACTIVATIONS, IDENTITY
 from isthmus.choices.names import folded
 from isthmus.choices.networks import activation_rule
 from isthmus.choices.registry import Choice, Context, Registry
@@ -24,7 +25,8 @@ class Coded(NamedTuple):
     z: Tensor
     """Codes, (n, code); (samples · n, code) where the code draws several samples of each row, sample by sample."""
     prior: Tensor | None
-    """Cost of the codes under their prior in nats a row, (n,) or (samples · n,); None where there is no prior."""
+    """What the code itself costs, (n,) or (samples · n,); None: nothing. It is added to a row's loss summed over its
+    features: in nats where the loss is a likelihood, as for a prior, else in the unit of the loss."""
 
 
 class CodeModule(nn.Module):
@@ -43,12 +45,26 @@ class CodeModule(nn.Module):
         """Codes for use, without randomness: (n, code_width) → (n, code_size)."""
         raise NotImplementedError
 
+    def weight_at(self, progress: float) -> float:
+        """How much the prior counts in training when so much of it is done, in [0, 1]."""
+        return 1.0
+
+    @property
+    def weight(self) -> float:
+        """How much the prior counts now."""
+        return self.weight_at(self.progress if self.training else 1.0)
+
 
 class Code(Choice):
     """What lies in the narrow place."""
 
     differentiable: ClassVar[bool] = True
     """Whether the codes vary smoothly with the input."""
+    formula: ClassVar[Callable[..., Numbers] | None] = None
+    """Where the code works number by number: ``formula(h)``, a number of the code of a number that the encoder gives.
+
+    It is a method of the functions and operators of `isthmus.choices.formulas`.
+    """
 
     def width(self, code_size: int) -> int:
         """How many numbers the encoder gives for a code of this size."""
@@ -56,7 +72,33 @@ class Code(Choice):
 
     def build(self, context: Context) -> CodeModule:
         """Make the module that turns the encoder's output into codes."""
-        raise NotImplementedError
+        if self.formula is None:
+            raise NotImplementedError
+        return _FormulaModule(self.formula)
+
+    def elementwise(self) -> Formula | None:
+        """The formula of training by this code, None where it is none of single numbers."""
+        if self.formula is None or not inherits(self, Code, "build", "width"):
+            return None
+        return Formula.of(self, self.formula)
+
+    def drawn(self) -> Formula | None:
+        """The formula of training by this code where it is drawn, None where it is not, or not number by number.
+
+        It takes what the encoder gives for a number of the code (`width` by the code's size), and a draw from N(0, 1);
+        it gives that number, and what its prior charges in nats before `CodeModule.weight`.
+        """
+        return None
+
+
+class _FormulaModule(CodeModule):
+    def __init__(self, formula: Callable[..., Numbers]) -> None:
+        super().__init__()
+        self.formula = formula
+
+    def deterministic(self, h: Tensor) -> Tensor:
+        z: Tensor = self.formula(h)
+        return z
 
 
 def _as_code(value: Any) -> Code | None:
@@ -90,6 +132,11 @@ class Plain(Code):
 
     def build(self, context: Context) -> CodeModule:
         return _PlainModule(ACTIVATIONS[self.activation]() if self.activation else nn.Identity())
+
+    def elementwise(self) -> Formula | None:
+        if not inherits(self, Plain, "build", "width"):
+            return None
+        return ACTIVATIONS[self.activation] if self.activation else IDENTITY
 
 
 class _PlainModule(CodeModule):
@@ -216,6 +263,11 @@ class Gaussian(Code):
     def build(self, context: Context) -> CodeModule:
         return GaussianModule(self)
 
+    def drawn(self) -> Formula | None:
+        if self.n_samples > 1 or self.free_bits > 0.0 or not inherits(self, Gaussian, "build", "width"):
+            return None  # both look at several samples, or at all rows, at once
+        return Formula("gaussian", draw_normal)
+
 
 class GaussianModule(CodeModule):
     """Draws codes and charges their divergence."""
@@ -228,31 +280,16 @@ class GaussianModule(CodeModule):
     def forward(self, h: Tensor, generator: torch.Generator | None) -> Coded:
         if self.n_samples > 1:
             return self.draw(h, self.n_samples, generator)
-        mean, log_var = self.posterior(h)
-        return Coded(mean + _noise(mean, generator) * torch.exp(0.5 * log_var), self._charge(mean, log_var))
-
-    def drawn(self, h: Tensor, generator: torch.Generator | None) -> tuple[Coded, Callable[[Tensor, float], Tensor]]:
-        """As `forward`, with one sample, and its derivative by hand.
-
-        The function takes the gradient of the codes, (n, code), and that of every row's prior, and gives that of `h`.
-        """
-        mean, bent = h[:, : h.shape[1] // 2], torch.tanh(h[:, h.shape[1] // 2 :] / 10.0)
-        log_var, deviation = 10.0 * bent, torch.exp(5.0 * bent)
-        spread = _noise(mean, generator) * deviation
-
-        def backward(gradient: Tensor, of_prior: float) -> Tensor:
-            charged: Tensor | float = of_prior * self._weight
-            if self.free_bits:
-                charged = charged * (standard_divergence(mean, log_var).mean(0) > self.free_bits).to(h.dtype)
-            of_log_var = (gradient * spread).add_((deviation.square() - 1.0).mul_(charged)).mul_(0.5)
-            return torch.cat([gradient + charged * mean, of_log_var.mul_(1.0 - bent.square())], dim=1)
-
-        return Coded(mean + spread, self._charge(mean, log_var)), backward
+        mean, raw = h.chunk(2, dim=1)
+        z, divergence = draw_normal(mean, raw, draw_noise(mean, generator))
+        if self.free_bits:
+            divergence = divergence.mean(0, keepdim=True).clamp(min=self.free_bits).expand_as(divergence)
+        return Coded(z, self.weight * divergence.sum(1))
 
     def draw(self, h: Tensor, n_samples: int, generator: torch.Generator | None) -> Coded:
         """Several samples of each row, (n_samples · n, code), each with its own log q(z|x) - log p(z)."""
         mean, log_var = (part.repeat(n_samples, 1) for part in self.posterior(h))
-        noise = _noise(mean, generator)
+        noise = draw_noise(mean, generator)
         z = mean + noise * torch.exp(0.5 * log_var)
         return Coded(z, 0.5 * (z.square() - noise.square() - log_var).sum(1))
 
@@ -260,39 +297,39 @@ class GaussianModule(CodeModule):
         """What a nat of divergence is charged in training when so much of it is done, in [0, 1]."""
         return self.beta * (min(1.0, progress / self.warm_up) if self.warm_up else 1.0)
 
-    @property
-    def _weight(self) -> float:
-        """What a nat of divergence is charged now."""
-        return self.weight_at(self.progress) if self.training else self.beta
-
-    def _charge(self, mean: Tensor, log_var: Tensor) -> Tensor:
-        """Nats a row, (n,)."""
-        divergence = standard_divergence(mean, log_var)
-        if self.free_bits:
-            divergence = divergence.mean(0, keepdim=True).clamp(min=self.free_bits).expand_as(divergence)
-        return self._weight * divergence.sum(1)
-
     def deterministic(self, h: Tensor) -> Tensor:
         return self.posterior(h)[0]
 
     @staticmethod
     def posterior(h: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, (n, code) each; the log-variance is kept within ±10, where exp is safe."""
-        mean, log_var = h.chunk(2, dim=1)
-        return mean, 10.0 * torch.tanh(log_var / 10.0)
+        mean, raw = h.chunk(2, dim=1)
+        return mean, _log_variance(raw)
 
 
-def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+def _log_variance(raw: Numbers) -> Numbers:
+    """What the encoder gives, kept within ±10."""
+    return tanh(raw * 0.1) * 10.0
+
+
+def draw_normal(mean: Numbers, raw: Numbers, noise: Numbers) -> tuple[Numbers, Numbers]:
+    """A code from its posterior, and its divergence from the prior in nats (Kingma & Welling 2014, section 3)."""
+    log_var = _log_variance(raw)
+    return mean + noise * exp(log_var * 0.5), standard_divergence(mean, log_var)
+
+
+def draw_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draws from N(0, 1) in the shape of a tensor."""
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
-def standard_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
+def standard_divergence(mean: Numbers, log_var: Numbers) -> Numbers:
     """KL(N(mean, exp(log_var)) ‖ N(0, 1)) of each unit in nats (Kingma & Welling 2014, appendix B).
 
     >>> standard_divergence(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 0.0]))
     tensor([0., 2.])
     """
-    return 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var)
+    return (square(mean) + exp(log_var) - 1.0 - log_var) * 0.5
 
 
 def log_normal(x: Tensor, mean: Tensor | float, log_var: Tensor | float) -> Tensor:

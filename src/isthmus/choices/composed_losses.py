@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from isthmus.choices.losses import LOSSES, Loss
+from isthmus.choices.formulas import Formula, Numbers, inherits, is_number, where
+from isthmus.choices.losses import DERIVED, LOSSES, Loss, Part
 from isthmus.choices.registry import Context, Registry
 from isthmus.choices.rules import Instance, Rule, Whole
 
@@ -111,10 +113,30 @@ class Observed(_Composed):
         return self.resolved_parts()[0].per_feature(output, target.nan_to_num()) * seen
 
     def mean(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.per_feature(output, target).sum() / (~torch.isnan(target)).sum().clamp(min=1)
+        return self.per_feature(output, target).sum() / self.counted(target).sum().clamp(min=1)
 
     def per_row(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.per_feature(output, target).sum(1) / (~torch.isnan(target)).sum(1).clamp(min=1)
+        return self.per_feature(output, target).sum(1) / self.counted(target).clamp(min=1)
+
+    def counted(self, target: Tensor) -> Tensor:
+        return (~torch.isnan(target)).sum(1).to(target.dtype)
+
+    def formulas(self, n_features: int) -> tuple[Part, ...] | None:
+        inner = self.resolved_parts()[0].formulas(n_features)
+        if inner is None or not inherits(self, Observed, "counted", *DERIVED):
+            return None
+        return tuple(part._replace(formula=_where_observed(part.formula)) for part in inner)
+
+
+def _where_observed(inner: Formula) -> Formula:
+    """A formula that is zero where the target is missing."""
+    return Formula(("observed", inner.key), partial(_observed, inner.function))
+
+
+def _observed(formula: Callable[..., Numbers], *numbers: Numbers) -> Numbers:
+    *outputs, target = numbers
+    seen = is_number(target)
+    return where(seen, formula(*outputs, where(seen, target, 0.0)), 0.0)
 
 
 @LOSSES.register("by-column")
@@ -214,3 +236,9 @@ class ByColumn(_Composed):
 
     def per_row(self, output: Tensor, target: Tensor) -> Tensor:
         return self.per_feature(output, target).sum(dim=1) / self.n_terms(target.shape[1])
+
+    def formulas(self, n_features: int) -> tuple[Part, ...] | None:
+        each = [part.formulas(width) for part, width in self._pairs()]
+        if None in each or not inherits(self, ByColumn, "counted", *DERIVED):
+            return None
+        return tuple(part for parts in each if parts is not None for part in parts)

@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from isthmus.choices.formulas import Formula, Numbers, inherits, maximum, minimum, where
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, either
 
 FRACTION = Number(0.0, 1.0)
 
 
+DRAWS: Mapping[str, Callable[..., Tensor]] = {"normal": torch.randn, "uniform": torch.rand}
+"""What a formula may draw for every number: from N(0, 1), or evenly from [0, 1)."""
+
+
+class Damage(NamedTuple):
+    """A corruption that is a formula of single numbers."""
+
+    formula: Formula
+    """Takes a number and what is drawn for it; gives the damaged number."""
+    draws: str | None
+    """What is drawn, a key of `DRAWS`; None: nothing."""
+
+
 class Corruption(Choice):
     """Damage done to a batch of scaled data; the network learns to undo it."""
 
+    formula: ClassVar[Callable[..., Numbers] | None] = None
+    """Where the corruption works number by number: ``formula(x, draw)``, of single numbers.
+
+    It is a method of the functions and operators of `isthmus.choices.formulas`.
+    """
+    draws: ClassVar[str | None] = None
+    """What the formula is given as `draw` for every number: ``"normal"`` from N(0, 1), ``"uniform"`` from [0, 1), or
+    None."""
+
     def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """A damaged copy of x, (n, *feature_shape); `x` stays whole. Random draws come from the generator."""
-        raise NotImplementedError
+        if self.formula is None:
+            raise NotImplementedError
+        made = DRAWS[self.draws] if self.draws is not None else None
+        draw = None if made is None else made(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        damaged: Tensor = self.formula(x, draw)
+        return damaged
+
+    def damages(self) -> tuple[Damage, ...] | None:
+        """The formulas that one after the other are this corruption; None where it is none of single numbers."""
+        if self.formula is None or not inherits(self, Corruption, "corrupt"):
+            return None
+        return (Damage(Formula.of(self, self.formula), self.draws),)
 
 
 @dataclass(eq=False, repr=False)
@@ -41,6 +75,12 @@ class Chain(Corruption):
         for member in self.members:
             x = member.corrupt(x, generator)
         return x
+
+    def damages(self) -> tuple[Damage, ...] | None:
+        each = [member.damages() for member in self.members]
+        if None in each or not inherits(self, Chain, "corrupt"):
+            return None
+        return tuple(damage for damages in each if damages is not None for damage in damages)
 
 
 CORRUPTIONS: Registry[Corruption] = Registry("corruption", Corruption, join=lambda parts: Chain(tuple(parts)))
@@ -69,15 +109,15 @@ class GaussianNoise(Corruption):
     _: KW_ONLY
     clip: bool | str = "auto"
 
+    draws: ClassVar[str] = "normal"
     rules: ClassVar[Mapping[str, Rule]] = {"scale": Number(0.0), "clip": OneOf((True, False, "auto"))}
 
     def resolve(self, context: Context) -> GaussianNoise:
         return self._with(clip=context.in_unit_interval) if self.clip == "auto" else self
 
-    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        noisy = noise.mul_(self.scale).add_(x)
-        return noisy.clamp_(0.0, 1.0) if self.clip is True else noisy
+    def formula(self, x: Numbers, draw: Numbers) -> Numbers:
+        noisy = x + draw * float(self.scale)
+        return minimum(maximum(noisy, 0.0), 1.0) if self.clip is True else noisy
 
 
 @CORRUPTIONS.register("masking")
@@ -100,10 +140,11 @@ class Masking(Corruption):
 
     fraction: float = 0.3
 
+    draws: ClassVar[str] = "uniform"
     rules: ClassVar[Mapping[str, Rule]] = {"fraction": FRACTION}
 
-    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        return x * (_uniform(x, generator) >= self.fraction)
+    def formula(self, x: Numbers, draw: Numbers) -> Numbers:
+        return where(draw < self.fraction, 0.0, x)
 
 
 @CORRUPTIONS.register("drop-entries")
@@ -129,10 +170,11 @@ class DropEntries(Corruption):
 
     fraction: float = 0.5
 
+    draws: ClassVar[str] = "uniform"
     rules: ClassVar[Mapping[str, Rule]] = {"fraction": Number(0.0, 1.0, open_high=True)}
 
-    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        return x * (_uniform(x, generator) >= self.fraction) / (1.0 - self.fraction)
+    def formula(self, x: Numbers, draw: Numbers) -> Numbers:
+        return where(draw < self.fraction, 0.0, x * (1.0 / (1.0 - self.fraction)))
 
 
 @CORRUPTIONS.register("salt-and-pepper")
@@ -158,6 +200,7 @@ class SaltAndPepper(Corruption):
     low: float | str = "auto"
     high: float | str = "auto"
 
+    draws: ClassVar[str] = "uniform"
     rules: ClassVar[Mapping[str, Rule]] = {
         "fraction": FRACTION,
         "low": either(Number(), OneOf(("auto",))),
@@ -169,11 +212,6 @@ class SaltAndPepper(Corruption):
         high = context.upper if self.high == "auto" else self.high
         return self._with(low=low, high=high)
 
-    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        draw = _uniform(x, generator)
-        peppered = x.masked_fill(draw < self.fraction / 2, float(self.low))
-        return peppered.masked_fill_(draw >= 1 - self.fraction / 2, float(self.high))
-
-
-def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    def formula(self, x: Numbers, draw: Numbers) -> Numbers:
+        not_low = where(draw < 1.0 - self.fraction / 2, x, float(self.high))
+        return where(draw < self.fraction / 2, float(self.low), not_low)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,17 +13,139 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "leaky-relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-    "selu": nn.SELU,
-    "sigmoid": nn.Sigmoid,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-}
+from isthmus.choices import formulas
+from isthmus.choices.formulas import Formula, Numbers, key_of
+
+
+@dataclass(frozen=True)
+class Activation(Formula):
+    """A function of single numbers between layers.
+
+    Parameters
+    ----------
+    name
+        As which it is known.
+    kind
+        torch's layer, which computes the same with a kernel of its own; None: an `Elementwise` layer.
+    """
+
+    name: str = ""
+    kind: type[nn.Module] | None = field(default=None, compare=False)
+
+    def __call__(self) -> nn.Module:
+        """A layer."""
+        return Elementwise(self) if self.kind is None else self.kind()
+
+    @cached_property
+    def settings(self) -> dict[str, object]:
+        """What its layers are made with."""
+        return _settings(self())
+
+
+class Elementwise(nn.Module):
+    """The layer of an activation that torch does not have."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.activation.function(x)
+        return y
+
+    def extra_repr(self) -> str:
+        return self.activation.name
+
+
+class Activations(dict[str, Activation]):
+    """The activations by name.
+
+    Examples
+    --------
+    >>> known = Activations()
+    >>> @known.register("squared-relu")
+    ... def squared_relu(x):
+    ...     return formulas.square(formulas.positive_part(x))
+    >>> known["squared-relu"]()(torch.tensor([-1.0, 3.0]))
+    tensor([0., 9.])
+    """
+
+    def register(
+        self, name: str, kind: type[nn.Module] | None = None
+    ) -> Callable[[Callable[[Numbers], Numbers]], Callable[[Numbers], Numbers]]:
+        """Decorator: make a formula known under a name."""
+
+        def add(function: Callable[[Numbers], Numbers]) -> Callable[[Numbers], Numbers]:
+            if name in self:
+                raise ValueError(f"The activation name {name!r} is taken; use another.")
+            self[name] = Activation(key_of(function), function, name, kind)
+            return function
+
+        return add
+
+
+ACTIVATIONS = Activations()
+ACTIVATIONS.register("relu", nn.ReLU)(formulas.positive_part)
+ACTIVATIONS.register("sigmoid", nn.Sigmoid)(formulas.sigmoid)
+ACTIVATIONS.register("softplus", nn.Softplus)(formulas.softplus)
+ACTIVATIONS.register("tanh", nn.Tanh)(formulas.tanh)
+
+
+@ACTIVATIONS.register("gelu", nn.GELU)
+def _gelu(x: Numbers) -> Numbers:
+    return x * formulas.normal_cdf(x)
+
+
+@ACTIVATIONS.register("silu", nn.SiLU)
+def _silu(x: Numbers) -> Numbers:
+    return x * formulas.sigmoid(x)
+
+
+@ACTIVATIONS.register("leaky-relu", nn.LeakyReLU)
+def _leaky_relu(x: Numbers) -> Numbers:
+    return formulas.where(x > 0.0, x, x * 0.01)
+
+
+@ACTIVATIONS.register("elu", nn.ELU)
+def _elu(x: Numbers) -> Numbers:
+    return formulas.where(x > 0.0, x, formulas.exp(formulas.minimum(x, 0.0)) - 1.0)
+
+
+@ACTIVATIONS.register("selu", nn.SELU)
+def _selu(x: Numbers) -> Numbers:
+    """Klambauer et al. 2017, eq. 2."""
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+    return formulas.where(x > 0.0, x * scale, (formulas.exp(formulas.minimum(x, 0.0)) - 1.0) * (scale * alpha))
+
+
+IDENTITY = Activation(None, lambda x: x, "identity", nn.Identity)
+"""No activation."""
+
+
+def activation_of(layer: nn.Module) -> Activation | None:
+    """The activation that a layer computes, None where there is none, or with other settings than the usual ones."""
+    if isinstance(layer, Elementwise):
+        return layer.activation
+    for known in ACTIVATIONS.values():
+        if known.kind is type(layer) and _settings(layer) == known.settings:
+            return known
+    return None
+
+
+def activation_name(layer: nn.Module) -> str | None:
+    """The name of an activation, whatever its settings; None for other layers."""
+    if isinstance(layer, Elementwise):
+        return layer.activation.name
+    return next((name for name, known in ACTIVATIONS.items() if known.kind is type(layer)), None)
+
+
+def _settings(layer: nn.Module) -> dict[str, object]:
+    """What a layer was made with; whether it works in place does not change what it computes."""
+    return {
+        name: value for name, value in vars(layer).items() if name not in {"training", "inplace"} and name[0] != "_"
+    }
+
+
 INITIALIZATIONS: dict[str, Callable[..., Tensor]] = {
     "glorot-uniform": nn.init.xavier_uniform_,
     "he-uniform": nn.init.kaiming_uniform_,

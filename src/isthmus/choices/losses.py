@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from isthmus.choices.formulas import (
+    Formula,
+    Numbers,
+    absolute,
+    as_numbers,
+    exp,
+    inherits,
+    log,
+    log_gamma,
+    minimum,
+    softplus,
+    square,
+    summed,
+    sums,
+)
+from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule
 
-LINKS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda x: x, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
+LINKS = (None, "sigmoid", "tanh")
+"""The activations of outputs, whose ranges are those of scaled data."""
+
+
+class Part(NamedTuple):
+    """Some neighbouring features whose loss is a formula of single numbers."""
+
+    formula: Formula
+    """Takes the outputs of a feature, then its target; gives its loss."""
+    n_features: int
+    n_outputs: int
+    """Outputs of a feature. The first of all features come first, then the second of all."""
 
 
 class Loss(Choice):
@@ -36,8 +62,15 @@ class Loss(Choice):
     """Whether the data must lie in a range, and so are not standardised."""
     normaliser: ClassVar[float] = 0.0
     """What makes each number of a loss that is no `likelihood` the negative logarithm of a density, in nats."""
-    separable: ClassVar[bool] = False
-    """Whether `gradient` takes outputs and targets of any one shape, for each number counts by itself."""
+    formula: ClassVar[Callable[..., Numbers] | None] = None
+    """Where the loss works number by number: ``formula(output, target)``, the loss of one feature, of single numbers.
+
+    It is a method of the functions and operators of `isthmus.choices.formulas`. With `n_outputs` above one it takes so
+    many outputs before the target.
+    """
+
+    n_outputs: ClassVar[int] = 1
+    """How many numbers the decoder gives for a feature."""
 
     @property
     def output_activation(self) -> str | None:
@@ -46,7 +79,7 @@ class Loss(Choice):
 
     def output_width(self, n_features: int) -> int:
         """How many numbers the decoder gives for a row."""
-        return n_features
+        return n_features * self.n_outputs
 
     def n_terms(self, n_features: int) -> int:
         """By how many the sum over a row's features is divided: their number, or that of a table's columns."""
@@ -66,28 +99,67 @@ class Loss(Choice):
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of every number, (n, d)."""
-        raise NotImplementedError
+        if self.formula is None:
+            raise NotImplementedError
+        output = output.to(torch.promote_types(output.dtype, target.dtype))  # half precision would spoil exp and log
+        loss: Tensor = self.formula(*output.chunk(self.n_outputs, dim=1), target)
+        return loss
 
     def mean(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of a batch: a scalar, the mean over rows and features."""
         return self.per_feature(output, target).mean()
 
+    def counted(self, target: Tensor) -> Tensor:
+        """How many terms of each row count in the mean, (n,)."""
+        return target.new_full((len(target),), float(self.n_terms(target.shape[1])))
+
+    def formulas(self, n_features: int) -> tuple[Part, ...] | None:
+        """The features in parts that have a formula each, from left to right; None where some have none.
+
+        The loss of a batch is then the sum of all, divided by the sum of `counted` or by 1 if that is 0.
+        """
+        if self.formula is None or not inherits(self, Loss, *DERIVED):
+            return None
+        return (Part(Formula.of(self, self.formula), n_features, self.n_outputs),)
+
+    @property
+    def is_formula(self) -> bool:
+        """Whether one formula is the loss of every number, and their mean that of a batch."""
+        return self.formula is not None and inherits(self, Loss, "formulas", "counted", *DERIVED)
+
+    @property
+    def separable(self) -> bool:
+        """Whether `gradients` takes outputs and targets of any one shape, because each number counts by itself."""
+        return self.is_formula and self.n_outputs == 1
+
     def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of a batch and its gradient by the output, (n, output_width); `output` may be overwritten."""
+        means, gradients = self.gradients(output[None], target[None])
+        return means[0], gradients[0]
+
+    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+        """The same for the outputs of several models, (models, n, output_width), with a loss for each."""
+        if self.is_formula:
+            return self._by_formula(outputs, targets)
+        pairs = [self._by_autograd(output, target) for output, target in zip(outputs, targets, strict=True)]
+        return [mean for mean, _ in pairs], torch.stack([gradient for _, gradient in pairs])
+
+    def _by_formula(self, outputs: Tensor, targets: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+        """Gradients lie where the outputs did."""
+        assert self.formula is not None
+        share = 1.0 / targets[0].numel()
+        each = (outputs,) if self.n_outputs == 1 else outputs.chunk(self.n_outputs, dim=-1)
+        loss = summed(self.formula, *each, given=[targets])
+        means = sums(loss.value).mul_(share)
+        for output, slope in zip(each, loss.slopes, strict=True):
+            torch.mul(as_numbers(slope, output), share, out=output)
+        return means.unbind(), outputs
+
+    def _by_autograd(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = output.detach().requires_grad_()
             mean = self.mean(leaf, target)
-        return mean.detach(), torch.autograd.grad(mean, leaf)[0].contiguous()
-
-    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The same for the outputs of several models, (models, n, output_width), with a loss for each."""
-        means = []
-        for output, target in zip(outputs, targets, strict=True):
-            mean, gradient = self.gradient(output, target)
-            if gradient.data_ptr() != output.data_ptr():
-                output.copy_(gradient)
-            means.append(mean)
-        return means, outputs
+        return mean.detach(), torch.autograd.grad(mean, leaf)[0]
 
     def per_row(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, mean over its features, (n,)."""
@@ -114,6 +186,8 @@ def _in_unit_interval(target: Tensor) -> Tensor:
     return (target >= -ROUNDING) & (target <= 1.0 + ROUNDING)
 
 
+DERIVED = ("per_feature", "mean", "per_row", "gradient", "gradients", "output_width")
+"""What derives from the formula of a loss."""
 LOSSES: Registry[Loss] = Registry("loss", Loss)
 
 
@@ -124,8 +198,17 @@ class _Distance(Loss):
     _: KW_ONLY
     activation: str | None = "auto"
 
-    separable: ClassVar[bool] = True
     rules: ClassVar[Mapping[str, Rule]] = {"activation": OneOf(("auto", *LINKS))}
+
+    def distance(self, difference: Numbers) -> Numbers:
+        """The loss of a difference between reconstruction and target."""
+        raise NotImplementedError
+
+    def formula(self, output: Numbers, target: Numbers) -> Numbers:
+        return self.distance(self._linked(output) - target)
+
+    def _linked(self, output: Numbers) -> Numbers:
+        return output if self.activation is None else ACTIVATIONS[self.activation].function(output)
 
     def resolve(self, context: Context) -> _Distance:
         if self.activation != "auto":
@@ -137,7 +220,8 @@ class _Distance(Loss):
         return self.activation
 
     def link(self, output: Tensor) -> Tensor:
-        return LINKS[self.activation](output)
+        linked: Tensor = self._linked(output)
+        return linked
 
 
 @LOSSES.register("mean-squared-error", "mse")
@@ -160,29 +244,8 @@ class MeanSquaredError(_Distance):
     unit: ClassVar[str] = "squared scaled units per feature"
     normaliser: ClassVar[float] = 0.5 * math.log(math.pi)  # of a Normal of variance 1/2
 
-    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
-        return (self.link(output) - target).square()
-
-    def mean(self, output: Tensor, target: Tensor) -> Tensor:
-        return functional.mse_loss(self.link(output), target)
-
-    def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        if self.activation == "tanh":
-            return super().gradient(output, target)
-        means, gradient = self.gradients(output[None], target[None])
-        return means[0], gradient[0]
-
-    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
-        if self.activation == "tanh":
-            return super().gradients(outputs, targets)
-        linked = outputs.sigmoid_() if self.activation == "sigmoid" else outputs
-        difference = linked - targets
-        share = 1.0 / difference[0].numel()
-        means = difference.square().flatten(1).sum(1).mul_(share)
-        difference *= 2.0 * share
-        if self.activation == "sigmoid":
-            torch.ops.aten.sigmoid_backward.grad_input(difference, linked, grad_input=difference)
-        return list(means.unbind()), difference
+    def distance(self, difference: Numbers) -> Numbers:
+        return square(difference)
 
 
 @LOSSES.register("mean-absolute-error", "mae")
@@ -204,8 +267,8 @@ class MeanAbsoluteError(_Distance):
     unit: ClassVar[str] = "scaled units per feature"
     normaliser: ClassVar[float] = math.log(2.0)  # of a Laplace distribution of scale 1
 
-    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
-        return (self.link(output) - target).abs()
+    def distance(self, difference: Numbers) -> Numbers:
+        return absolute(difference)
 
 
 @LOSSES.register("huber")
@@ -231,8 +294,10 @@ class Huber(_Distance):
     unit: ClassVar[str] = "half squared scaled units per feature"
     rules: ClassVar[Mapping[str, Rule]] = {**_Distance.rules, "delta": Number(0.0, open_low=True)}
 
-    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
-        return functional.huber_loss(self.link(output), target, reduction="none", delta=self.delta)
+    def distance(self, difference: Numbers) -> Numbers:
+        error = absolute(difference)
+        near = minimum(error, float(self.delta))
+        return near * (error - near * 0.5)
 
 
 @LOSSES.register("binary-cross-entropy", "bce")
@@ -250,7 +315,6 @@ class BinaryCrossEntropy(Loss):
     """
 
     bounded: ClassVar[bool] = True
-    separable: ClassVar[bool] = True
     unit: ClassVar[str] = "nats per feature"
     likelihood: ClassVar[bool] = True
 
@@ -267,36 +331,8 @@ class BinaryCrossEntropy(Loss):
     def link(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)
 
-    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
-        return functional.binary_cross_entropy_with_logits(output, target, reduction="none")
-
-    def mean(self, output: Tensor, target: Tensor) -> Tensor:
-        return functional.binary_cross_entropy_with_logits(output, target)
-
-    def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        means, gradient = self.gradients(output[None], target[None])
-        return means[0], gradient[0]
-
-    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Of the logits l: ``softplus(l) - x l = max(l, 0) - x l - log max(s, 1 - s)`` with s their sigmoid.
-
-        So written it costs one sigmoid and few logarithms, where softplus is an exponential and a logarithm each.
-        """
-        share = 1.0 / outputs[0].numel()
-        spare = outputs.clamp_min(0.0)
-        totals = torch.addcmul(spare, outputs, targets, value=-1.0, out=spare).flatten(1).sum(1)
-        linked = outputs.sigmoid_()
-        certain = torch.maximum(torch.sub(1.0, linked, out=spare), linked, out=spare)
-        totals.sub_(_sums_of_logs(certain.flatten(1))).mul_(share)
-        return list(totals.unbind()), linked.sub_(targets).mul_(share)
-
-
-def _sums_of_logs(values: Tensor) -> Tensor:
-    """Sums along rows of the logarithms of numbers in [1/2, 1]: of their products by 16, which stay far from zero."""
-    rest = values.shape[1] % 16
-    if rest:
-        return _sums_of_logs(values[:, rest:].contiguous()) + values[:, :rest].log().sum(1)
-    return values.view(len(values), 16, -1).prod(1).log_().sum(1)
+    def formula(self, output: Numbers, target: Numbers) -> Numbers:
+        return softplus(output) - target * output
 
 
 @LOSSES.register("normal")
@@ -328,25 +364,26 @@ class Normal(Loss):
             found.append(f"Normal: scale={self.scale!r} must be a number > 0 or None.")
         return found
 
-    def output_width(self, n_features: int) -> int:
-        return n_features * (1 if self.scale is not None else 2)
+    @property
+    def n_outputs(self) -> int:  # type: ignore[override]  # as the scale is given or learned
+        return 1 if self.scale is not None else 2
 
     @property
     def output_activation(self) -> str | None:
         return None if self.scale is not None else "none for the mean, softplus for the scale"
 
     def link(self, output: Tensor) -> Tensor:
-        return output if self.scale is not None else output.chunk(2, dim=1)[0]
+        return output.chunk(self.n_outputs, dim=1)[0]
 
-    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
-        if self.scale is not None:
-            return self._negative_log(target - output, output.new_tensor(self.scale))
-        mean, raw = output.chunk(2, dim=1)
-        return self._negative_log(target - mean, functional.softplus(raw) + 0.01)
+    def formula(self, mean: Numbers, *others: Numbers) -> Numbers:
+        *raw, target = others
+        scale = softplus(raw[0]) + LEAST_SCALE if self.scale is None else float(self.scale)
+        return square((mean - target) / scale) * 0.5 + log(scale) + 0.5 * math.log(2 * math.pi)
 
-    @staticmethod
-    def _negative_log(difference: Tensor, scale: Tensor) -> Tensor:
-        return 0.5 * (math.log(2 * math.pi) + (difference / scale).square()) + scale.log()
+
+LEAST_SCALE = 0.01
+"""The least standard deviation that is learned, in scaled units: without one a column that is constant has no least
+loss."""
 
 
 @LOSSES.register("poisson")
@@ -379,8 +416,8 @@ class Poisson(Loss):
     def link(self, output: Tensor) -> Tensor:
         return output.exp()
 
-    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
-        return functional.poisson_nll_loss(output, target, reduction="none") + torch.lgamma(target + 1)
+    def formula(self, output: Numbers, target: Numbers) -> Numbers:
+        return exp(output) - target * output + log_gamma(target + 1.0)
 
 
 @LOSSES.register("categorical-cross-entropy")

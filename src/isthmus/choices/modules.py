@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.losses import LINKS, Loss
 from isthmus.choices.registry import Context
 
@@ -409,7 +410,8 @@ def _is_reached(decoder: nn.Module, loss: Loss, context: Context) -> bool:
 def _refuse_out_of_reach(found: Range, applied: str | None, context: Context) -> None:
     if applied not in LINKS:
         return
-    low, high = (float(LINKS[applied](torch.tensor(end))) for end in found[:2])
+    link = nn.Identity() if applied is None else ACTIVATIONS[applied]()
+    low, high = (float(link(torch.tensor(end))) for end in found[:2])
     if context.lower >= low - 1e-3 and context.upper <= high + 1e-3:
         return
     through = "" if applied is None else f", and [{low:.3g}, {high:.3g}] after the loss's own {applied}"

@@ -22,9 +22,19 @@ from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, Whole, either
 Pair = tuple[nn.Module, nn.Module]
 
 
+class ActivationName:
+    """The name of an activation, those of the user's own included, or None for none."""
+
+    def admits(self, value: object) -> bool:
+        return value is None or (isinstance(value, str) and value in ACTIVATIONS)
+
+    def __str__(self) -> str:
+        return str(OneOf((None, *sorted(ACTIVATIONS))))
+
+
 def activation_rule() -> Rule:
     """The rule of a parameter that names an activation, or is None for none."""
-    return OneOf((None, *ACTIVATIONS))
+    return ActivationName()
 
 
 class Network(Choice):

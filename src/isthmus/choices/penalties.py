@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.choices.codes import Code, Plain
+from isthmus.choices.formulas import Formula, Numbers, absolute, inherits, log, maximum, minimum, square
+from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole
 
@@ -33,12 +35,43 @@ class Encoding(NamedTuple):
     """Whether `z` is ``encode(x)`` and remembers how it came from `x`, so that it need not be encoded again."""
 
 
+class Charge(NamedTuple):
+    """A penalty, or one that added to others is, in a form that needs no derivative by the input."""
+
+    of_numbers: Formula | None = None
+    """The cost of a number of a code; the mean over rows of the sum over a code."""
+    of_rates: Formula | None = None
+    """The cost of the mean over rows of a number of a code; the sum over a code."""
+    contraction: float = 0.0
+    """The cost of ``Σ_j slope_j² ‖W_j‖²``, the mean over rows, of an encoder of one layer with weight W."""
+
+
 class Penalty(Choice):
     """A cost on the codes, added to the loss."""
 
+    formula: ClassVar[Callable[..., Numbers] | None] = None
+    """Where the penalty works number by number: ``formula(z)``, the cost of one number of a code, weight included.
+
+    It is a method of the functions and operators of `isthmus.choices.formulas`. Costs are summed over a code's units.
+    """
+    rate_formula: ClassVar[Callable[..., Numbers] | None] = None
+    """The same of the mean of a unit over the batch, for penalties on how active units are."""
+
     def penalize(self, encoding: Encoding) -> Tensor:
         """The penalty of a batch: a scalar, >= 0, the mean over its rows, weight included."""
-        raise NotImplementedError
+        z = encoding.z
+        costs: list[Tensor] = [] if self.formula is None else [self.formula(z).sum() / len(z)]
+        costs += [] if self.rate_formula is None else [self.rate_formula(z.mean(0)).sum()]
+        if not costs:
+            raise NotImplementedError
+        return costs[0] if len(costs) == 1 else costs[0] + costs[1]
+
+    def charges(self, encoder: nn.Module, code: Code) -> tuple[Charge, ...] | None:
+        """What added up is this penalty, where it has a formula or a closed form for an encoder; else None."""
+        if not inherits(self, Penalty, "penalize") or (self.formula is None and self.rate_formula is None):
+            return None
+        of_numbers, of_rates = (made and Formula.of(self, made) for made in (self.formula, self.rate_formula))
+        return (Charge(of_numbers, of_rates),)
 
     def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
         """Whether it differentiates that encoder, rather than look at the codes and the encoder's weights."""
@@ -72,6 +105,12 @@ class Sum(Penalty):
     def penalize(self, encoding: Encoding) -> Tensor:
         return torch.stack([member.penalize(encoding) for member in self.members]).sum()
 
+    def charges(self, encoder: nn.Module, code: Code) -> tuple[Charge, ...] | None:
+        each = [member.charges(encoder, code) for member in self.members]
+        if None in each or not inherits(self, Sum, "penalize"):
+            return None
+        return tuple(charge for charges in each if charges is not None for charge in charges)
+
 
 PENALTIES: Registry[Penalty] = Registry("penalty", Penalty, join=lambda parts: Sum(tuple(parts)))
 
@@ -97,8 +136,8 @@ class L1(Penalty):
 
     rules: ClassVar[Mapping[str, Rule]] = {"weight": Number(0.0)}
 
-    def penalize(self, encoding: Encoding) -> Tensor:
-        return encoding.z.abs().sum() * (self.weight / len(encoding.z))
+    def formula(self, z: Numbers) -> Numbers:
+        return absolute(z) * float(self.weight)
 
 
 @PENALTIES.register("l2")
@@ -122,8 +161,8 @@ class L2(Penalty):
 
     rules: ClassVar[Mapping[str, Rule]] = {"weight": Number(0.0)}
 
-    def penalize(self, encoding: Encoding) -> Tensor:
-        return encoding.z.square().sum() * (self.weight / len(encoding.z))
+    def formula(self, z: Numbers) -> Numbers:
+        return square(z) * float(self.weight)
 
 
 @PENALTIES.register("kl-sparsity", "kl")
@@ -162,11 +201,13 @@ class KLSparsity(Penalty):
             return []
         return [f"KLSparsity: activations must lie in (0, 1), but the code is {code}; use code='sigmoid'."]
 
-    def penalize(self, encoding: Encoding) -> Tensor:
-        rate = encoding.z.mean(0).clamp(1e-6, 1 - 1e-6)
-        rho = torch.as_tensor(self.target, dtype=rate.dtype, device=rate.device)
-        divergence = rho * torch.log(rho / rate) + (1 - rho) * torch.log((1 - rho) / (1 - rate))
-        return self.weight * divergence.sum()
+    def rate_formula(self, mean: Numbers) -> Numbers:
+        rate, rho = minimum(maximum(mean, SAFE), 1.0 - SAFE), float(self.target)
+        return (log(rate / rho) * -rho - log((1.0 - rate) / (1.0 - rho)) * (1.0 - rho)) * float(self.weight)
+
+
+SAFE = 1e-6
+"""How near to 0 and 1 a rate may come, where its divergence grows without bound."""
 
 
 @PENALTIES.register("contractive")
@@ -206,6 +247,11 @@ class Contractive(Penalty):
     def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
         closed = self.method != "hutchinson" and isinstance(code, Plain)
         return not closed or _only_layer(encoder, code.activation) is None
+
+    def charges(self, encoder: nn.Module, code: Code) -> tuple[Charge, ...] | None:
+        if self.needs_derivative(encoder, code) or not inherits(self, Contractive, "penalize"):
+            return None
+        return (Charge(contraction=float(self.weight)),)
 
     def conflicts(self, code: Code) -> list[str]:
         if code.differentiable:
@@ -255,24 +301,21 @@ def _whole_jacobian(encoding: Encoding) -> Tensor:
         return jacobian.square().sum() / len(x)
 
 
-_SLOPES: dict[str | None, Callable[[Tensor], Tensor]] = {
-    None: torch.ones_like,
-    "relu": lambda z: (z > 0).to(z.dtype),
-    "sigmoid": lambda z: z * (1 - z),
-    "tanh": lambda z: 1 - z.square(),
-}
-"""The slope of an activation as a function of its value."""
+def _slope_by_value(activation: str | None) -> Callable[[Numbers], Numbers] | None:
+    """The slope of the activation of a code as a function of the code, None where that does not follow."""
+    return torch.ones_like if activation is None else ACTIVATIONS[activation].slope_by_value
 
 
 def _only_layer(encoder: nn.Module | None, activation: str | None) -> nn.Linear | None:
     """The layer of an encoder that is one linear layer with an activation of known slope, else None."""
     layers = [] if encoder is None else [module for module in encoder.modules() if not list(module.children())]
-    if len(layers) == 1 and isinstance(layers[0], nn.Linear) and activation in _SLOPES:
+    if len(layers) == 1 and isinstance(layers[0], nn.Linear) and _slope_by_value(activation) is not None:
         return layers[0]
     return None
 
 
 def _closed_form(layer: nn.Linear, encoding: Encoding) -> Tensor:
     """Σ_j slope(z_j)² ‖W_j‖², mean over rows (Rifai et al. 2011, eq. 5, for any activation of known slope)."""
-    slopes = _SLOPES[encoding.activation](encoding.z).square().mean(0)
-    return slopes @ layer.weight.square().sum(1)
+    slope = _slope_by_value(encoding.activation)
+    assert slope is not None
+    return torch.square(slope(encoding.z)).mean(0) @ layer.weight.square().sum(1)

@@ -114,7 +114,8 @@ class Generative:
         _check_likelihood(self, n_importance_samples)
         likelihood = self._log_evidence(X, y, n_importance_samples, random_state)
         volume = self._log_volume() if self.objective_.choices.loss.continuous else 0.0
-        return likelihood + likelihood.dtype.type(volume)
+        in_units: np.ndarray = likelihood + likelihood.dtype.type(volume)
+        return in_units
 
     def _log_evidence(self: Any, X: Any, y: Any, n_samples: int, random_state: Any) -> np.ndarray:
         """Log-likelihood of each row by importance sampling, in scaled units and up to the constants of the loss, (n,).
@@ -139,7 +140,8 @@ class Generative:
         loss = self.objective_.choices.loss
         rows = self._log_evidence(X, y, SCORE_SAMPLES, 0).astype(np.float64)
         volume = 0.0 if loss.bounded else self._log_volume()
-        return float(rows.mean()) + volume - loss.normaliser * self.n_features_in_
+        normaliser: float = loss.normaliser * self.n_features_in_
+        return float(rows.mean()) + volume - normaliser
 
     def _log_volume(self: Any) -> float:
         """What a density in scaled units must be raised by to be one in the user's units."""

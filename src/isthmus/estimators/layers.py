@@ -13,12 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from isthmus.choices import Plain
-from isthmus.choices.layers import ACTIVATIONS
+from isthmus.choices.layers import activation_name
 from isthmus.choices.modules import Adapted
 from isthmus.estimators.applying import Verb, whole
 from isthmus.training.objective import Objective, count_parameters
 
-_NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
 _KINDS = {"Linear": "Dense", "TiedLinear": "Dense (tied)"}
 _SHAPING = ("Flatten", "ToPicture", "ToPlaces", "ToRow")
 """Layers that learn nothing and only give numbers another shape; the table leaves them out."""
@@ -141,8 +140,8 @@ def _pass(part: str, module: nn.Module, x: Tensor, seen: set[int]) -> tuple[Tens
 
     def note(leaf: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         kind = f"Scripted {leaf.inner.original_name}" if isinstance(leaf, Adapted) else type(leaf).__name__
-        if type(leaf) in _NAMES and rows:
-            rows[-1] = (replace(rows[-1][0], activation=_NAMES[type(leaf)]), leaf)
+        if (name := activation_name(leaf)) and rows:
+            rows[-1] = (replace(rows[-1][0], activation=name), leaf)
         elif kind not in _SHAPING:
             shape = tuple(output.shape[1:])
             rows.append((Layer(part, _KINDS.get(kind, kind), shape, None, _learned(leaf, seen)), leaf))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.choices import CORRUPTIONS, Corruption
-from isthmus.choices.layers import ACTIVATIONS, blank
+from isthmus.choices.layers import activation_name, blank
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
@@ -38,7 +38,6 @@ from isthmus.training.feeding import Loader
 from isthmus.training.loop import optimizer_state
 
 AUTO: Rule = OneOf(("auto",))
-_ACTIVATIONS = tuple(kind for kind in ACTIVATIONS.values() if isinstance(kind, type))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -371,7 +370,7 @@ class Classified(Objective):
         h = x
         for layer in self.encoder.children() if isinstance(self.encoder, nn.Sequential) else [self.encoder]:
             h = layer(h)
-            if self.training and self.dropout and isinstance(layer, _ACTIVATIONS):
+            if self.training and self.dropout and activation_name(layer):
                 keep = torch.rand(h.shape, generator=generator, device=h.device) >= self.dropout
                 h = h * keep / (1 - self.dropout)
         answer: Tensor = self.head(self.code.deterministic(h))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from isthmus.choices.layers import Activation, activation_of
 from isthmus.training.products import (
     ALONE,
-    SLOPES,
     Slope,
     SplitInput,
     SplitOutput,
     onednn_linear,
     prefers_onednn,
     product_of,
+    slope_of,
 )
 
 
@@ -98,26 +99,28 @@ def _is_watched(network: nn.Module) -> bool:
 
 def linears(network: nn.Module) -> list[tuple[nn.Linear, Slope | None]]:
     """The linear layers of a chain, each with the slope of the activation behind it."""
-    return [(layer, SLOPES.get(kind)) for layer, kind in followed(network)]
+    pairs = followed(network)
+    return [(layer, None if activation is None else slope_of(activation)) for layer, activation in pairs]
 
 
-def followed(network: nn.Module) -> list[tuple[nn.Linear, type[nn.Module]]]:
-    """The linear layers of a chain, each with the kind of the activation behind it, ``nn.Identity`` for none."""
+def followed(network: nn.Module) -> list[tuple[nn.Linear, Activation | None]]:
+    """The linear layers of a chain, each with the activation behind it, None for none."""
     layers = list(network.children())
     following = [*layers[1:], nn.Identity()]
     return [
-        (layer, type(behind) if type(behind) in SLOPES else nn.Identity)
+        (layer, activation_of(behind))
         for layer, behind in zip(layers, following, strict=True)
         if isinstance(layer, nn.Linear)
     ]
 
 
 def is_chain(network: nn.Module) -> bool:
-    """Whether a network is linear layers with an activation of known slope, or none, behind each."""
+    """Whether a network is linear layers with an activation that has a formula, or none, behind each."""
     if not isinstance(network, nn.Sequential) or not len(network) or not isinstance(network[0], nn.Linear):
         return False
     kinds = [type(layer) for layer in network]
     known = all(
-        kind is nn.Linear or (kind in SLOPES and kinds[place - 1] is nn.Linear) for place, kind in enumerate(kinds)
+        kind is nn.Linear or (kinds[place - 1] is nn.Linear and activation_of(network[place]) is not None)
+        for place, kind in enumerate(kinds)
     )
     return known and all(layer.bias is not None for layer in network if isinstance(layer, nn.Linear))

@@ -12,12 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices.codes import Gaussian, GaussianModule, Plain
+from isthmus.choices.codes import Gaussian, Plain, draw_noise
+from isthmus.choices.formulas import Formula, as_numbers, differentiated
+from isthmus.choices.layers import IDENTITY, Activation
 from isthmus.choices.penalties import Encoding
 from isthmus.training.chains import Chain, is_chain
 from isthmus.training.devices import use_threads
 from isthmus.training.objective import LossParts, Objective
-from isthmus.training.products import ALONE, SLOPES
+from isthmus.training.products import ALONE, slope_of
 
 
 def is_explicit(objective: Objective) -> bool:
@@ -41,6 +43,11 @@ def parts_of(reconstruction: Tensor, penalty: Tensor, prior: Tensor) -> LossPart
     return LossParts(total, reconstruction, penalty, prior)
 
 
+def as_activation(formula: Formula) -> Activation:
+    """The formula of a code as the activation of the encoder's last layer."""
+    return formula if isinstance(formula, Activation) else Activation(formula.key, formula.function)
+
+
 class ExplicitGradient:
     """Computes the parts of the loss of a batch and writes the gradient of the total.
 
@@ -57,10 +64,9 @@ class ExplicitGradient:
         self._encoder_weights = list(objective.encoder.parameters())
         self._of_weights: list[tuple[nn.Parameter, Tensor]] = []
         self._n_threads = 1
-        is_plain = isinstance(self.choices.code, Plain)
-        activation: nn.Module = getattr(objective.code, "activation", objective.code)
-        self.is_identity = is_plain and isinstance(activation, nn.Identity)
-        self._slope = SLOPES.get(type(activation)) if is_plain else None
+        formula, self._drawn_by = self.choices.code.elementwise(), self.choices.code.drawn()
+        self.is_identity = formula is IDENTITY
+        self._slope = slope_of(as_activation(formula)) if formula is not None else None
 
     def chains_for(self, n_rows: int) -> tuple[Chain, Chain]:
         """Encoder and decoder for batches of that size."""
@@ -105,8 +111,8 @@ class ExplicitGradient:
         self._share(h)
         if self._slope is not None:
             return self._activated(h)
-        if isinstance(self.objective.code, GaussianModule) and self.objective.code.n_samples == 1:
-            return self._drawn(h, self.objective.code, generator)
+        if self._drawn_by is not None:
+            return self._drawn(h, self._drawn_by, generator)
         with torch.enable_grad():
             leaf = h.detach().requires_grad_()
             coded = self.objective.code(leaf, generator)
@@ -120,13 +126,21 @@ class ExplicitGradient:
         return coded.z.detach(), self._zero if prior is None else prior.detach(), backward
 
     def _drawn(
-        self, h: Tensor, code: GaussianModule, generator: torch.Generator | None
+        self, h: Tensor, formula: Formula, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        """A code drawn from a Normal."""
-        coded, backward = code.drawn(h, generator)
-        assert coded.prior is not None
-        share = 1.0 / self.objective.n_terms
-        return coded.z, coded.prior.mean() * share, lambda gradient: backward(gradient, share / len(h))
+        """A code that is drawn number by number."""
+        parts = h.split(self.objective.context.code_size, dim=1)
+        z, nats = differentiated(formula.function, *parts, given=[draw_noise(parts[0], generator)])
+        weight = self.objective.code.weight / (self.objective.n_terms * len(h))
+
+        def backward(gradient: Tensor) -> Tensor:
+            slopes = [
+                (as_numbers(one, gradient), as_numbers(two, gradient))
+                for one, two in zip(z.slopes, nats.slopes, strict=True)
+            ]
+            return torch.cat([torch.add(gradient * one, two, alpha=weight) for one, two in slopes], dim=1)
+
+        return z.value, nats.value.sum() * weight, backward
 
     def _activated(self, h: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         """A plain code behind an activation of known slope."""

@@ -211,7 +211,7 @@ class StackedGradient:
         triples = zip(self.gradients, x, generators, strict=True)
         return [each.corrupted(rows, generator) for each, rows, generator in triples]
 
-    def _losses(self, output: Stack, x: Tensor) -> tuple[list[Tensor], Stack]:
+    def _losses(self, output: Stack, x: Tensor) -> tuple[Sequence[Tensor], Stack]:
         """The loss of each model and the gradients of all outputs, which lie where the outputs did."""
         if self._one_loss and isinstance(output, Tensor):
             return self.gradients[0].choices.loss.gradients(output, x)

@@ -204,7 +204,8 @@ class Step:
     @torch.no_grad()
     def _compiled(self, x: Tensor, learning_rate: float, generator: torch.Generator | None) -> LossParts:
         x = x.contiguous()
-        given = x if draws_compiled(self.objective) else self.objective.corrupt(x, generator).contiguous()
+        is_drawn = draws_compiled(self.objective)
+        given = x if is_drawn else self.objective.corrupt(self.objective.filled(x), generator).contiguous()
         charge = charge_of(self.objective, self.objective.code.progress)
         keys = fresh_keys(1, generator)
         parts = self.take(Stretch(given, x, torch.arange(len(x)), len(x), [learning_rate], [charge], keys))[0]

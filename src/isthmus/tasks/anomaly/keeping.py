@@ -71,7 +71,7 @@ class DetectorValues(Record, frozen=True):
     autoencoder: Json | None = None
 
 
-DECLARED = {
+DECLARED: dict[str, Numbers] = {
     "model.*": Numbers("fiub"),
     "scorer.*": Numbers("f"),
     "scaling.*": Numbers("f"),

@@ -397,7 +397,7 @@ class SignalValues(Record, frozen=True):
     lengths: list[Size] | None = None
 
 
-DECLARED = {
+DECLARED: dict[str, Numbers] = {
     **keeping.DECLARED,
     **{f"signal.{name}": Numbers("f", finite=False, optional=True) for name in (*LEARNED, "threshold_")},
 }

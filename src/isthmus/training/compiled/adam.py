@@ -77,8 +77,8 @@ class AdamUpdate(Update):
         value, mean, square = (emitter.load(each, count) for each in where)
         mean = (gradient - mean).fma(1.0 - means.beta1, mean)
         square = gradient * gradient * (1.0 - means.beta2) + square * means.beta2
-        mean = mean.like(0.0).where(mean.abs().is_less(NEGLIGIBLE), mean)
-        square = square.like(0.0).where(square.is_less(NEGLIGIBLE), square)
+        mean = mean.like(0.0).where(mean.absolute() < NEGLIGIBLE, mean)
+        square = square.like(0.0).where(square < NEGLIGIBLE, square)
         if means.decays:
             value = value * self.kept
         value = value - self.rate * mean / square.sqrt().fma(self.root, means.epsilon)

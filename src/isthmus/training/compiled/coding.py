@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from isthmus.choices.corruptions import Damage
+from isthmus.choices.formulas import Formula, differentiated
 from isthmus.training.compiled.emitter import Count, Emitter, Value
-from isthmus.training.compiled.formulas import CHARGES, DAMAGES, tanh
 from isthmus.training.compiled.noise import Draws, for_each
-from isthmus.training.compiled.plans import Name
 from isthmus.training.compiled.products import Matrix, Span
 from isthmus.training.compiled.vectors import Vector
 
@@ -15,80 +15,108 @@ PENALTY, PRIOR = 1, 2
 """Which of the parts of a row's loss they are."""
 
 
-def damage(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, name: Name) -> None:
+def damage(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, done: Damage) -> None:
     """Do to some rows what a corruption does."""
-    kind = DAMAGES[name.kind]
+    drawn = {"normal": draws.normals, "uniform": draws.uniforms}
 
-    def each(row: Value, column: Value, vector: Vector) -> None:
+    def each(row: Value, column: Value, draw: Vector | None) -> None:
         place = given.at(emitter, row, column)
-        emitter.store(kind.apply(emitter.load(place), vector, *name.numbers), place)
+        emitter.store(emitter.vector(done.formula.function(emitter.load(place), draw)), place)
 
     def damaged(row: Value) -> None:
-        draw = draws.normals if kind.is_normal else draws.uniforms
-        for_each(emitter, row, given.size, draw, lambda column, _, vector: each(row, column, vector))
+        if done.draws is None:
+            emitter.vectors_of(given.size, lambda column, _: each(row, column, None))
+        else:
+            for_each(emitter, row, given.size, drawn[done.draws], lambda column, _, draw: each(row, column, draw))
 
     emitter.loop(rows.begin, rows.end, rows.height, damaged)
 
 
-def drawn(emitter: Emitter, rooms: Mapping[str, Matrix], row: Value, draws: Draws, charge: Vector) -> None:
-    """``z = mean + exp(log_var / 2) · noise``, and what its divergence costs (`choices.GaussianModule`)."""
-    size = rooms["code"].size
-    total = emitter.memory(1)
-    emitter.store(emitter.zero, total)
+class Drawn:
+    """A code that is drawn, number by number.
 
-    def each(column: Value, count: Count, noise: Vector) -> None:
-        mean = emitter.load(rooms["told"].at(emitter, row, column), count)
-        bent = tanh(emitter.load(rooms["told"].at(emitter, row, column, size), count) * 0.1)
-        deviation = (bent * 5.0).exp()
-        kept = {"code": mean + noise * deviation, "noise": noise, "bent": bent, "deviation": deviation}
-        for name, vector in kept.items():
-            emitter.store(vector, rooms[name].at(emitter, row, column))
-        nats = (mean * mean + deviation * deviation - 1.0 - bent * 10.0) * 0.5
-        emitter.store(emitter.load(total) + nats.first(count), total)
+    Parameters
+    ----------
+    emitter
+        Where it is written.
+    formula
+        See `choices.Code.drawn`.
+    rooms
+        What lies where, by the names of `layout.Layout`.
+    constants
+        The derivatives that are the same for all numbers.
+    n_inputs
+        How many numbers the encoder gives for one of the code.
+    """
 
-    for_each(emitter, row, size, draws.normals, each)
-    _charge(emitter, rooms["losses"].at(emitter, row, PRIOR), emitter.load(total) * charge)
+    def __init__(
+        self,
+        emitter: Emitter,
+        formula: Formula,
+        rooms: Mapping[str, Matrix],
+        constants: Mapping[str, float],
+        n_inputs: int,
+    ) -> None:
+        self.emitter, self.formula, self.rooms, self.constants = emitter, formula, rooms, constants
+        self.size, self.n_inputs = rooms["code"].size, n_inputs
 
+    def forward(self, row: Value, draws: Draws, charge: Vector) -> None:
+        """The code of a row, what is needed of its derivatives, and what its prior is charged."""
+        emitter, rooms = self.emitter, self.rooms
+        total = emitter.memory(1)
+        emitter.store(emitter.zero, total)
 
-def drawn_backward(emitter: Emitter, rooms: Mapping[str, Matrix], row: Value, charge: Vector) -> None:
-    """From the gradient of codes to that of mean and log-variance; `charge` is by how much a nat counts in the loss."""
-    size = rooms["code"].size
+        def each(column: Value, count: Count, noise: Vector) -> None:
+            places = [rooms["given"].at(emitter, row, column, i * self.size) for i in range(self.n_inputs)]
+            inputs = [emitter.load(place, count) for place in places]
+            z, nats = differentiated(self.formula.function, *inputs, given=[noise])
+            kept = {"code": z.value, "noise": noise}
+            kept |= {
+                f"{name}_{i}": slope for name, dual in (("z", z), ("nats", nats)) for i, slope in enumerate(dual.slopes)
+            }
+            for name in kept.keys() - self.constants.keys():
+                emitter.store(emitter.vector(kept[name]), rooms[name].at(emitter, row, column))
+            emitter.store(emitter.load(total) + emitter.vector(nats.value).first(count), total)
 
-    def each(column: Value, count: Count) -> None:
-        gradient, noise, bent, deviation = (
-            emitter.load(rooms[name].at(emitter, row, column))
-            for name in ("code_gradient", "noise", "bent", "deviation")
-        )
-        mean = emitter.load(rooms["told"].at(emitter, row, column), count)
-        of_log_var = (gradient * noise * deviation + (deviation * deviation - 1.0) * charge) * 0.5
-        of_raw = of_log_var * (bent.like(1.0) - bent * bent)
-        for vector, begin in ((gradient + mean * charge, 0), (of_raw, size)):
-            emitter.store(vector, rooms["told_gradient"].at(emitter, row, column, begin), count)
+        for_each(emitter, row, self.size, draws.normals, each)
+        store_sum(emitter, emitter.load(total) * charge, rooms["losses"].at(emitter, row, PRIOR))
 
-    emitter.vectors_of(size, each)
+    def backward(self, row: Value, charge: Vector) -> None:
+        """From the gradient of codes to that of what the encoder gives; `charge` is how much a nat counts."""
+        emitter, rooms = self.emitter, self.rooms
+
+        def slope(name: str, column: Value) -> Vector | float:
+            return self.constants.get(name) or emitter.load(rooms[name].at(emitter, row, column))
+
+        def each(column: Value, count: Count) -> None:
+            gradient = emitter.load(rooms["code_gradient"].at(emitter, row, column))
+            for i in range(self.n_inputs):
+                back = gradient * slope(f"z_{i}", column) + charge * slope(f"nats_{i}", column)
+                emitter.store(back, rooms["given_gradient"].at(emitter, row, column, i * self.size), count)
+
+        emitter.vectors_of(self.size, each)
 
 
 def penalized(
-    emitter: Emitter, matrices: tuple[Matrix, Matrix, Matrix], row: Value, names: Sequence[Name],
-    shares: tuple[Vector, float],
-) -> None:  # fmt: skip
-    """Add what codes are charged for to their gradient; it counts for a row, not for a number, so `scale` times."""
+    emitter: Emitter, matrices: tuple[Matrix, Matrix, Matrix], row: Value, formulas: Sequence[Formula], share: Vector
+) -> None:
+    """Add what the numbers of a row's code cost to their gradient; a row counts for `share`."""
     gradients, codes, losses = matrices
-    share, scale = shares
 
     def each(column: Value, count: Count, carried: Value) -> list[Value]:
         place, code = gradients.at(emitter, row, column), emitter.load(codes.at(emitter, row, column))
         gradient, total = emitter.load(place), Vector(emitter.builder, carried)
-        for name in (name for name in names if name.kind in CHARGES):
-            value, slope = CHARGES[name.kind](code)
-            weight = scale * name.numbers[0]
-            gradient, total = gradient + slope * share * weight, total + (value * weight).first(count)
+        for formula in formulas:
+            cost = differentiated(formula.function, code)
+            gradient = gradient + share * cost.slopes[0]
+            total = total + emitter.vector(cost.value).first(count)
         emitter.store(gradient, place)
         return [total.value]
 
     (total,) = emitter.vectors_of(codes.size, each, [emitter.zero.value])
-    _charge(emitter, losses.at(emitter, row, PENALTY), Vector(emitter.builder, total))
+    store_sum(emitter, Vector(emitter.builder, total), losses.at(emitter, row, PENALTY))
 
 
-def _charge(emitter: Emitter, place: Value, numbers: Vector) -> None:
+def store_sum(emitter: Emitter, numbers: Vector, place: Value) -> None:
+    """Put the sum of a vector's numbers into memory."""
     emitter.builder.store(numbers.sum(), place, align=4)

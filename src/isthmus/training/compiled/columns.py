@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from isthmus.choices import penalties
+import torch
+
+from isthmus.choices.formulas import Formula, differentiated
+from isthmus.choices.penalties import Charge
 from isthmus.training.compiled.emitter import Count, Emitter, Value
-from isthmus.training.compiled.formulas import ACTIVATIONS
-from isthmus.training.compiled.plans import Name
 from isthmus.training.compiled.products import Matrix
 from isthmus.training.compiled.vectors import Vector
 
-SPARSITY, CONTRACTION = penalties.KLSparsity.__name__, penalties.Contractive.__name__
-SAFE = 1e-6
-"""How near to zero and one a rate may come, as for `choices.KLSparsity`."""
 ROOMS = ("push", "norm", "pull", "batch")
 """One row each: what is added to the gradient of codes, what a slope's change costs, what is added to the gradient of
 weights, by which they are multiplied, and the penalty of the batch."""
-
-_BENDS: dict[str, Callable[[Vector], Vector]] = {
-    "Sigmoid": lambda z: _square(z * (z.like(1.0) - z)) * (z.like(1.0) - z * 2.0),
-    "Tanh": lambda z: _square(z.like(1.0) - z * z) * z * -2.0,
-}
-"""The slope of an activation times the slope of the slope, by what came out; nothing for the others."""
-
-
-def _square(x: Vector) -> Vector:
-    return x * x
 
 
 class Batch(NamedTuple):
@@ -53,19 +40,18 @@ class Batch(NamedTuple):
     codes: Matrix
     weight: Matrix
     n_features: int
-    activation: str
+    activation: Formula | None
     n_rows: Value
     mean: Vector
 
 
-def looks(names: tuple[Name, ...]) -> bool:
-    """Whether a penalty among these looks at the batch as a whole."""
-    return any(name.kind in {SPARSITY, CONTRACTION} for name in names)
+def looks(charges: tuple[Charge, ...]) -> bool:
+    """Whether one of these looks at the batch as a whole."""
+    return any(charge.of_rates is not None or charge.contraction for charge in charges)
 
 
-def look(emitter: Emitter, batch: Batch, names: tuple[Name, ...], rooms: Mapping[str, Matrix]) -> None:
+def look(emitter: Emitter, batch: Batch, charges: tuple[Charge, ...], rooms: Mapping[str, Matrix]) -> None:
     """Work out, unit by unit, what the penalties of a batch are and how they change."""
-    kinds = {SPARSITY: _sparsity, CONTRACTION: _contraction}
 
     def clear(column: Value, _: Count) -> None:
         for room in rooms.values():
@@ -75,9 +61,11 @@ def look(emitter: Emitter, batch: Batch, names: tuple[Name, ...], rooms: Mapping
 
     def each(column: Value, count: Count, total: Value) -> list[Value]:
         summed = Vector(emitter.builder, total)
-        for name in names:
-            if name.kind in kinds:
-                summed = summed + kinds[name.kind](emitter, batch, name, rooms, (column, count)).first(count)
+        for charge in charges:
+            if charge.of_rates is not None:
+                summed = summed + _of_rates(emitter, batch, charge.of_rates, rooms, column).first(count)
+            if charge.contraction:
+                summed = summed + _contraction(emitter, batch, charge.contraction, rooms, (column, count)).first(count)
         return [summed.value]
 
     (total,) = emitter.vectors_of(batch.codes.size, each, [emitter.zero.value])
@@ -91,42 +79,38 @@ def _summed(emitter: Emitter, n_rows: Value, vector_at: Callable[[Value], Vector
     return Vector(emitter.builder, emitter.loop(0, n_rows, 1, row, [emitter.zero.value])[0])
 
 
-def _sparsity(
-    emitter: Emitter, batch: Batch, name: Name, rooms: Mapping[str, Matrix], where: tuple[Value, Count]
-) -> Vector:
-    """``weight · KL(target ‖ rate)``, and its derivative by every code of a unit."""
-    target, weight = name.numbers
-    column, _ = where
+def _of_rates(emitter: Emitter, batch: Batch, formula: Formula, rooms: Mapping[str, Matrix], column: Value) -> Vector:
+    """What the mean of a unit costs, and its derivative by every code of the unit."""
     mean = _summed(emitter, batch.n_rows, lambda row: emitter.load(batch.codes.at(emitter, row, column))) * batch.mean
-    rate = mean.at_least(SAFE).at_most(1.0 - SAFE)
-    rest = rate.like(1.0) - rate
-    slope = (rate.like(1.0 - target) / rest - rate.like(target) / rate) * batch.mean * weight
-    inside = slope.where(mean.is_less(1.0 - SAFE), 0.0)
-    _add(emitter, rooms["push"].at(emitter, 0, column), inside.where(mean.like(SAFE).is_less(mean), 0.0))
-    known = target * math.log(target) + (1.0 - target) * math.log(1.0 - target)
-    return (rate.like(known) - rate.log() * target - rest.log() * (1.0 - target)) * weight
+    cost = differentiated(formula.function, mean)
+    _add(emitter, rooms["push"].at(emitter, 0, column), batch.mean * cost.slopes[0])
+    return emitter.vector(cost.value)
 
 
 def _contraction(
-    emitter: Emitter, batch: Batch, name: Name, rooms: Mapping[str, Matrix], where: tuple[Value, Count]
+    emitter: Emitter, batch: Batch, weight: float, rooms: Mapping[str, Matrix], where: tuple[Value, Count]
 ) -> Vector:
     """``weight · mean slope² · ‖W_j‖²`` (Rifai et al. 2011, eq. 5), and what its derivatives are made of."""
-    (weight,), (column, count) = name.numbers, where
-    activation = ACTIVATIONS.get(batch.activation)
+    column, count = where
+    slope = _slope(batch.activation)
 
     def slope_square(row: Value) -> Vector:
         code = emitter.load(batch.codes.at(emitter, row, column))
-        return code.like(1.0) if activation is None or activation.slope is None else _square(activation.slope(code))
+        return code.like(1.0) if slope is None else slope(code).square()
 
     slopes = _summed(emitter, batch.n_rows, slope_square) * batch.mean
     norm = _summed(
         emitter,
         emitter.whole(batch.n_features),
-        lambda row: _square(emitter.load(batch.weight.at(emitter, row, column), count)),
+        lambda row: emitter.load(batch.weight.at(emitter, row, column), count).square(),
     )
     _add(emitter, rooms["norm"].at(emitter, 0, column), norm * batch.mean * (2.0 * weight))
     _add(emitter, rooms["pull"].at(emitter, 0, column), slopes * (2.0 * weight))
     return slopes * norm * weight
+
+
+def _slope(activation: Formula | None) -> Callable[..., Vector] | None:
+    return None if activation is None else activation.slope_by_value
 
 
 def _add(emitter: Emitter, place: Value, vector: Vector) -> None:
@@ -142,14 +126,15 @@ def push(emitter: Emitter, out: Matrix, rooms: Mapping[str, Matrix], row: Value)
     emitter.vectors_of(out.size, each)
 
 
-def bend(emitter: Emitter, activation: str, matrices: tuple[Matrix, Matrix, Matrix], row: Value) -> None:
-    """Add to the gradient before the activation what the change of its slope costs."""
-    (out, codes, norm), formula = matrices, _BENDS.get(activation)
+def bend(emitter: Emitter, activation: Formula | None, matrices: tuple[Matrix, Matrix, Matrix], row: Value) -> None:
+    """Add to the gradient before the activation what the change of its slope costs: slope · (slope of the slope)."""
+    (out, codes, norm), slope = matrices, _slope(activation)
+    if slope is None or isinstance(differentiated(slope, torch.zeros(())).slopes[0], float):
+        return  # the slope does not change
 
     def each(column: Value, _: Count) -> None:
-        assert formula is not None
-        change = formula(emitter.load(codes.at(emitter, row, column)))
+        known = differentiated(slope, emitter.load(codes.at(emitter, row, column)))
+        change = known.value.square() * known.slopes[0]  # by the code, whose own slope is `known`
         _add(emitter, out.at(emitter, row, column), change * emitter.load(norm.at(emitter, 0, column)))
 
-    if formula is not None:
-        emitter.vectors_of(out.size, each)
+    emitter.vectors_of(out.size, each)

@@ -7,6 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from isthmus.choices.formulas import Numbers, settled
 from isthmus.training.compiled.machine import Machine
 from isthmus.training.compiled.vectors import I32, Vector, constant, intrinsic, mask
 
@@ -112,6 +113,11 @@ class Emitter:
         if whole:
             ends = self.loop(0, whole, self.width, lambda index, *more: body(index, None, *more), carried)
         return ends if whole == size else body(whole, size - whole, *ends) or ()
+
+    def vector(self, number: Numbers) -> Vector:
+        """What a formula gave as a vector, also where that is the same number everywhere."""
+        known = settled(number)
+        return known if isinstance(known, Vector) else self.zero.like(float(known))
 
     # -- memory --------------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
+from isthmus.choices.formulas import Formula, differentiated
 from isthmus.training.compiled.columns import ROOMS, looks
-from isthmus.training.compiled.formulas import ACTIVATIONS
 from isthmus.training.compiled.machine import Machine
 from isthmus.training.compiled.plans import PARTS, Plan
 
@@ -40,6 +42,8 @@ class Layout:
         What penalties know of a batch as a whole.
     coding
         What a code that is drawn keeps.
+    constant_slopes
+        The derivatives of such a code that are the same for all numbers.
     losses
         The parts of the loss of each row.
     size
@@ -56,10 +60,11 @@ class Layout:
         self.slopes = [self._room(layer.outer) if _keeps(layer.activation) else None for layer in plan.layers]
         self.losses = self._room(PARTS)
         code = self.given[plan.n_encoder]
-        self.columns = {name: self._room(code.size) for name in ROOMS} if looks(plan.penalties) else {}
+        self.columns = {name: self._room(code.size) for name in ROOMS} if looks(plan.charges) else {}
         self.coding: dict[str, Room] = {}
-        if plan.is_drawn:
-            self._draw(plan.n_encoder, plan.layers[plan.n_encoder].inner)
+        self.constant_slopes: dict[str, float] = {}
+        if plan.drawn is not None:
+            self._draw(plan.n_encoder, plan.layers[plan.n_encoder].inner, plan.drawn)
 
     def _room(self, size: int) -> Room:
         stride = self._width * (-(-size // self._width) | 1)  # odd, so that rows do not share cache lines
@@ -67,14 +72,24 @@ class Layout:
         self.size += self._n_rows * stride
         return Room(place, stride, size)
 
-    def _draw(self, first: int, code_size: int) -> None:
-        """The decoder is given codes, not what the encoder says."""
-        names = ("code", "code_gradient", "noise", "bent", "deviation")
+    def _draw(self, first: int, code_size: int, drawn: Formula) -> None:
+        """The decoder is given codes, not what the encoder gives."""
+        self.n_inputs = self.outputs[first - 1].size // code_size
+        slopes = slopes_of(drawn, self.n_inputs)
+        self.constant_slopes = {name: slope for name, slope in slopes.items() if isinstance(slope, float)}
+        names = ("code", "code_gradient", "noise", *(name for name in slopes if name not in self.constant_slopes))
         self.coding = {name: self._room(code_size) for name in names}
-        self.coding |= {"told": self.outputs[first - 1], "told_gradient": self.gradients[first - 1]}
+        self.coding |= {"given": self.outputs[first - 1], "given_gradient": self.gradients[first - 1]}
         self.coding["losses"] = self.losses
         self.given[first], self.back[first] = self.coding["code"], self.coding["code_gradient"]
 
 
-def _keeps(activation: str) -> bool:
-    return activation in ACTIVATIONS and ACTIVATIONS[activation].slope is None
+def slopes_of(drawn: Formula, n_inputs: int) -> dict[str, object]:
+    """The derivatives of a drawn code and of its prior by each of its inputs, tried with zeros."""
+    zero = torch.zeros(())
+    z, nats = differentiated(drawn.function, *[zero] * n_inputs, given=[zero])
+    return {f"{name}_{i}": slope for name, dual in (("z", z), ("nats", nats)) for i, slope in enumerate(dual.slopes)}
+
+
+def _keeps(activation: Formula | None) -> bool:
+    return activation is not None and activation.slope_by_value is None

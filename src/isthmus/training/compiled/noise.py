@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from isthmus.training.compiled.emitter import I64, Count, Emitter, Value
-from isthmus.training.compiled.vectors import I32, Vector
+from isthmus.training.compiled.vectors import I32, Mask, Vector
 
 ROUNDS = 7
 MULTIPLIERS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
@@ -87,15 +87,15 @@ class Draws:
     def _pair(self, one: Value, other: Value) -> list[Vector]:
         """Two numbers from N(0, 1) (Box & Muller 1958): an angle in an eighth of a turn, and bits for which eighth."""
         build = self.emitter.builder
-        length = ((self._uniform(one) + 2.0**-24).log() * -2.0).at_least(0.0).sqrt()
+        length = ((self._uniform(one) + 2.0**-24).log_of_normal() * -2.0).at_least(0.0).sqrt()
         angle = (self._uniform(other) - 0.5) * (math.pi / 2.0)
         square = angle * angle
         sine = angle * square.polynomial([(-1) ** k / math.factorial(2 * k + 1) for k in range(4, -1, -1)])
         cosine = square.polynomial([(-1) ** k / math.factorial(2 * k) for k in range(5, -1, -1)])
 
-        def is_set(bit: int) -> Value:
+        def is_set(bit: int) -> Mask:
             taken = build.and_(other, self._known(1 << bit))
-            return build.icmp_unsigned("!=", taken, self._known(0))
+            return Mask(sine, build.icmp_unsigned("!=", taken, self._known(0)))
 
         swapped = sine.where(is_set(0), cosine), cosine.where(is_set(0), sine)
         return [length * (part * -1.0).where(is_set(bit), part) for bit, part in enumerate(swapped, start=1)]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
+import torch
 from llvmlite import ir
 
+from isthmus.choices.formulas import Deferred, differentiated, summed
+from isthmus.choices.losses import Part
 from isthmus.training.compiled.adam import AdamUpdate
-from isthmus.training.compiled.coding import PENALTY, damage, drawn, drawn_backward, penalized
+from isthmus.training.compiled.coding import PENALTY, Drawn, damage, penalized
 from isthmus.training.compiled.columns import Batch, bend, look, push
 from isthmus.training.compiled.emitter import F32, Count, Emitter, Value
-from isthmus.training.compiled.formulas import ACTIVATIONS, Formula, formula_of
 from isthmus.training.compiled.layout import Layout, Room
 from isthmus.training.compiled.machine import Machine
 from isthmus.training.compiled.noise import Draws
@@ -58,13 +61,15 @@ class Passes:
             read = emitter.times(emitter.entry(order, index), given.size)
 
             def copy(column: Value, count: Count) -> None:
-                emitter.store(emitter.load(emitter.at(rows, read, column), count), given.at(emitter, index, column))
+                vector = emitter.load(emitter.at(rows, read, column), count)
+                known = vector.where(vector.is_number(), 0.0) if self.plan.has_missing else vector
+                emitter.store(known, given.at(emitter, index, column))
 
             emitter.vectors_of(given.size, copy)
 
         emitter.loop(begin, end, 1, row)
-        for stream, name in enumerate(self.plan.corruptions):
-            damage(emitter, given, Span(begin, end, 1), Draws(emitter, key, stream), name)
+        for stream, done in enumerate(self.plan.corruptions):
+            damage(emitter, given, Span(begin, end, 1), Draws(emitter, key, stream), done)
 
     def ahead(self, emitter: Emitter) -> None:
         """Have the rows of the next step brought near: they lie anywhere, and each takes a while to come."""
@@ -90,15 +95,18 @@ class Passes:
     def _activate(self, emitter: Emitter, index: int, out: Matrix) -> None:
         work, values, begin, end = emitter.arguments
         layer, room = self.plan.layers[index], self.layout.slopes[index]
-        activation = ACTIVATIONS.get(layer.activation)
+        activation = layer.activation
 
         def each(row: Value, column: Value, count: Count) -> None:
             place = out.at(emitter, row, column)
             vector = emitter.load(place) + emitter.load(emitter.at(values, layer.bias, column), count)
-            if activation is not None:
-                vector, slope = activation.forward(vector)
-                if slope is not None and room is not None:
-                    emitter.store(slope, self._matrix(emitter, work, room).at(emitter, row, column))
+            if room is not None and activation is not None:
+                activated = differentiated(activation.function, vector)
+                slope_place = self._matrix(emitter, work, room).at(emitter, row, column)
+                emitter.store(emitter.vector(activated.slopes[0]), slope_place)
+                vector = emitter.vector(activated.value)
+            elif activation is not None:
+                vector = activation.function(vector)
             emitter.store(vector, place)
 
         emitter.loop(begin, end, 1, lambda row: emitter.vectors_of(out.size, lambda *at: each(row, *at)))
@@ -106,9 +114,14 @@ class Passes:
     def draw(self, emitter: Emitter) -> None:
         """Codes from what the encoder gives, and their prior."""
         work, rates, key, begin, end = emitter.arguments
-        rooms = {name: self._matrix(emitter, work, room) for name, room in self.layout.coding.items()}
         draws, charge = Draws(emitter, key, len(self.plan.corruptions)), self._rate(emitter, rates, "charge")
-        emitter.loop(begin, end, 1, lambda row: drawn(emitter, rooms, row, draws, charge))
+        drawn = self._drawn(emitter, work)
+        emitter.loop(begin, end, 1, lambda row: drawn.forward(row, draws, charge))
+
+    def _drawn(self, emitter: Emitter, work: Value) -> Drawn:
+        rooms = {name: self._matrix(emitter, work, room) for name, room in self.layout.coding.items()}
+        assert self.plan.drawn is not None
+        return Drawn(emitter, self.plan.drawn, rooms, self.layout.constant_slopes, self.layout.n_inputs)
 
     @staticmethod
     def _rate(emitter: Emitter, rates: Value, name: str) -> Vector:
@@ -118,10 +131,10 @@ class Passes:
         """What penalties must know of the batch as a whole."""
         work, values, rates, n_rows = emitter.arguments
         last, first = self.plan.layers[self.plan.n_encoder - 1], self.plan.layers[0]
-        mean = self._rate(emitter, rates, "share") * float(self.plan.layers[-1].outer)
+        mean = self._rate(emitter, rates, "row")
         codes = self._matrix(emitter, work, self.layout.given[self.plan.n_encoder])
         batch = Batch(codes, self._weight(emitter, values, 0), first.inner, last.activation, n_rows, mean)
-        look(emitter, batch, self.plan.penalties, self._columns(emitter, work))
+        look(emitter, batch, self.plan.charges, self._columns(emitter, work))
 
     def _columns(self, emitter: Emitter, work: Value) -> dict[str, Matrix]:
         return {name: self._matrix(emitter, work, room) for name, room in self.layout.columns.items()}
@@ -129,23 +142,35 @@ class Passes:
     def loss(self, emitter: Emitter) -> None:
         """The loss of every row, and its gradient in place of the outputs."""
         targets, order, work, values, rates, begin, end = emitter.arguments
-        formula, last = formula_of(self.plan.loss), self.plan.layers[-1]
         out, losses = (self._matrix(emitter, work, room) for room in (self.layout.outputs[-1], self.layout.losses))
-        share = self._rate(emitter, rates, "share")
+        share, bias = self._rate(emitter, rates, "share"), self.plan.layers[-1].bias
+        is_whole = len(self.plan.loss) == 1 and self.plan.loss[0].n_outputs == 1  # nothing stands behind a part
 
         def row(row: Value) -> None:
-            read = emitter.times(emitter.entry(order, row), out.size)
+            read, total, begin, first = (
+                emitter.times(emitter.entry(order, row), self.plan.n_features),
+                emitter.zero,
+                0,
+                0,
+            )
+            for part in self.plan.loss:
 
-            def each(column: Value, count: Count, *carried: Value) -> list[Value]:
-                place = out.at(emitter, row, column)
-                output = emitter.load(place) + emitter.load(emitter.at(values, last.bias, column), count)
-                target = emitter.load(emitter.at(targets, read, column), count)
-                sums = [Vector(emitter.builder, value) for value in carried]
-                gradient, *following = formula.each(output, target, sums, count)
-                emitter.store(gradient * share, place)
-                return [vector.value for vector in following]
+                def each(column: Value, count: Count, part: Part = part, begin: int = begin, first: int = first) -> Any:
+                    """The loss of some numbers; their gradients go where the outputs were."""
+                    behind = [emitter.add(column, first + i * part.n_features) for i in range(part.n_outputs)]
+                    places = [out.at(emitter, row, where) for where in behind]
+                    outputs = [
+                        emitter.load(place) + emitter.load(emitter.at(values, bias, where), count)
+                        for place, where in zip(places, behind, strict=True)
+                    ]
+                    target = emitter.load(emitter.at(targets, read, begin, column), count)
+                    loss = summed(part.formula.function, *outputs, given=[target])
+                    for place, slope in zip(places, loss.slopes, strict=True):
+                        emitter.store(share * slope, place, None if is_whole else count)
+                    return loss.value
 
-            total = _in_blocks(emitter, out.size, formula, each)
+                total = total + _in_blocks(emitter, part, each)
+                begin, first = begin + part.n_features, first + part.n_features * part.n_outputs
             emitter.builder.store(total.sum(), losses.at(emitter, row), align=4)
 
         emitter.loop(begin, end, 1, row)
@@ -166,10 +191,10 @@ class Passes:
 
     def _through_activation(self, emitter: Emitter, index: int, out: Matrix) -> None:
         work, _, _, begin, end = emitter.arguments
-        activation = ACTIVATIONS.get(self.plan.layers[index - 1].activation)
+        activation = self.plan.layers[index - 1].activation
         if activation is None:
             return
-        slope, kept = activation.slope, self.layout.slopes[index - 1]
+        slope, kept = activation.slope_by_value, self.layout.slopes[index - 1]
         known = self._matrix(emitter, work, kept or self.layout.outputs[index - 1])
 
         def each(row: Value, column: Value, _: Count) -> None:
@@ -181,21 +206,19 @@ class Passes:
     def _into_code(self, emitter: Emitter, out: Matrix) -> None:
         """What the code does with its gradient, and what it is charged for."""
         work, _, rates, begin, end = emitter.arguments
-        share = self._rate(emitter, rates, "share")
-        if self.plan.is_drawn:
-            rooms = {name: self._matrix(emitter, work, room) for name, room in self.layout.coding.items()}
-            charge = share * self._rate(emitter, rates, "charge")
-            emitter.loop(begin, end, 1, lambda row: drawn_backward(emitter, rooms, row, charge))
-        if self.plan.penalties:
-            codes, losses = (
-                self._matrix(emitter, work, room)
-                for room in (self.layout.given[self.plan.n_encoder], self.layout.losses)
-            )
-            scale = float(self.plan.layers[-1].outer)
-            rows = (out, codes, losses)
-            if self.layout.columns:
-                emitter.loop(begin, end, 1, lambda row: push(emitter, out, self._columns(emitter, work), row))
-            emitter.loop(begin, end, 1, lambda row: penalized(emitter, rows, row, self.plan.penalties, (share, scale)))
+        share = self._rate(emitter, rates, "row")
+        codes, losses = (
+            self._matrix(emitter, work, room) for room in (self.layout.given[self.plan.n_encoder], self.layout.losses)
+        )
+        if self.layout.columns:
+            emitter.loop(begin, end, 1, lambda row: push(emitter, out, self._columns(emitter, work), row))
+        formulas = [charge.of_numbers for charge in self.plan.charges if charge.of_numbers is not None]
+        if formulas:
+            rooms = (out, codes, losses)
+            emitter.loop(begin, end, 1, lambda row: penalized(emitter, rooms, row, formulas, share))
+        if self.plan.drawn is not None:
+            charge, drawn = share * self._rate(emitter, rates, "charge"), self._drawn(emitter, work)
+            emitter.loop(begin, end, 1, lambda row: drawn.backward(row, charge))
 
     # -- some weights --------------------------------------------------------------------------------------------------
 
@@ -249,22 +272,33 @@ class Passes:
             return [emitter.builder.fadd(total, part) for total, part in zip(totals, parts, strict=True)]
 
         totals = emitter.loop(0, n_rows, 1, row, [ir.Constant(F32, 0.0)] * PARTS)
-        share = emitter.number(emitter.at(rates, RATES.index("share")))
+        share, of_row = (emitter.number(emitter.at(rates, RATES.index(name))) for name in ("share", "row"))
         for part, total in enumerate(totals):
-            mean = emitter.builder.fmul(total, share)
+            mean = emitter.builder.fmul(total, of_row if part else share)
             if part == PENALTY and self.layout.columns:
                 mean = emitter.builder.fadd(mean, emitter.number(self._columns(emitter, work)["batch"].place))
             emitter.builder.store(mean, emitter.at(losses, emitter.times(step, PARTS), part), align=4)
 
 
-def _in_blocks(emitter: Emitter, size: int, formula: Formula, each: Callable[..., Sequence[Value]]) -> Vector:
-    """The loss of a row, as the sum of its blocks' losses."""
-    block = LOGARITHM_EVERY * emitter.width
-    first = [vector.value for vector in formula.start(emitter.zero)]
+def _in_blocks(emitter: Emitter, part: Part, each: Callable[[Value, Count], Any]) -> Vector:
+    """The loss of a part of a row, as the sum of its blocks' losses.
+
+    Where logarithms wait, their arguments are multiplied along a block, and one is taken at its end.
+    """
+    zero, size, block = torch.zeros(()), part.n_features, LOGARITHM_EVERY * emitter.width
+    waits = isinstance(summed(part.formula.function, *[zero] * part.n_outputs, given=[zero]).value, Deferred)
+    first = [emitter.zero.value, *([emitter.zero.like(1.0).value] if waits else [])]
+
+    def some(column: Value, count: Count, sum_: Value, *product: Value) -> list[Value]:
+        loss = Deferred.of(each(column, count))
+        plain = Vector(emitter.builder, sum_) + emitter.vector(loss.plain).first(count)
+        return [plain.value, *((Vector(emitter.builder, p) * loss.certain.first(count, 1.0)).value for p in product)]
 
     def added(begin: Value, length: int, total: Value) -> Value:
-        sums = emitter.vectors_of(length, lambda column, *more: each(emitter.add(begin, column), *more), first)
-        return (Vector(emitter.builder, total) + formula.end([Vector(emitter.builder, sum_) for sum_ in sums])).value
+        found = emitter.vectors_of(length, lambda column, *more: some(emitter.add(begin, column), *more), first)
+        sum_, *product = (Vector(emitter.builder, value) for value in found)
+        after = Vector(emitter.builder, total) + sum_
+        return (after - product[0].log_of_normal() if product else after).value
 
     whole, total = size // block * block, emitter.zero.value
     if whole:

@@ -100,7 +100,7 @@ class Writer:
         self._call(emitter, "gather", passes.gather, [rows, order, work, key, *mine])
         for index in range(self.plan.n_encoder):
             self._call(emitter, f"forward_{index}", partial(passes.forward, index=index), [work, values, *mine])
-        if self.plan.is_drawn:
+        if self.plan.drawn is not None:
             self._call(emitter, "draw", passes.draw, [work, rates, key, *mine])
 
     def _look(self, emitter: Emitter) -> None:

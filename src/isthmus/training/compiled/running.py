@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.choices.codes import GaussianModule
 from isthmus.exceptions import IsthmusWarning
 from isthmus.training.compiled.crew import Crew
-from isthmus.training.compiled.plans import PARTS, TABLE, Plan, has_plan, names_of_corruption, plan_for
+from isthmus.training.compiled.plans import PARTS, TABLE, Plan, damages_of, has_plan, plan_for
 from isthmus.training.explicit import is_explicit
 from isthmus.training.objective import Objective, count_parameters
 from isthmus.training.schedule import Adam, AdamW, Optimizer
@@ -89,14 +88,14 @@ class Stretch(NamedTuple):
     rates: Sequence[float]
     """The learning rate of each."""
     charges: Sequence[float]
-    """What each charges for a nat of the prior."""
+    """What each charges a row for a nat of the prior."""
     keys: Tensor
     """Whole numbers, (n_steps,), from which each draws what is random in it."""
 
 
 def draws_compiled(objective: Objective) -> bool:
     """Whether a program does to rows what the corruption does, if there is one."""
-    return names_of_corruption(objective.choices.corruption) is not None
+    return damages_of(objective) is not None
 
 
 def lying(objective: Objective) -> Callable[[Tensor], bool]:
@@ -110,8 +109,8 @@ def lying(objective: Objective) -> Callable[[Tensor], bool]:
 
 
 def charge_of(objective: Objective, progress: float) -> float:
-    """What a nat of the prior is charged when so much of the steps is taken, in [0, 1]."""
-    return objective.code.weight_at(progress) if isinstance(objective.code, GaussianModule) else 0.0
+    """What a row is charged for a nat of the prior when so much of the steps is taken, in [0, 1]."""
+    return objective.code.weight_at(progress) / objective.n_terms
 
 
 def fresh_keys(n_steps: int, generator: torch.Generator | None) -> Tensor:
@@ -133,7 +132,8 @@ class CompiledSteps:
     """
 
     def __init__(self, objective: Objective, optimizer: Optimizer, values: Tensor, n_rows: int) -> None:
-        self.optimizer, self.values = optimizer, values
+        self.optimizer, self.values, self.loss = optimizer, values, objective.choices.loss
+        self._n_terms = objective.n_terms
         self.program = _program(plan_for(objective, optimizer, values, n_rows))
         self.operations = 6.0 * n_rows * sum(layer.inner * layer.outer for layer in self.program.plan.layers)
         self._work = torch.zeros(self.program.layout.size)
@@ -190,17 +190,29 @@ class CompiledSteps:
         return share
 
     def _rates(self, steps: Stretch, taken: int) -> Tensor:
-        """What goes with each step, (n_steps, 5): see `plans.RATES`."""
+        """What goes with each step, (n_steps, 6): see `plans.RATES`."""
         step, rate = taken + 1.0 + np.arange(len(steps.rates)), np.asarray(steps.rates, dtype=np.float64)
         betas = self.optimizer.kernel_settings()
         columns = (
             rate / (1.0 - betas["beta1"] ** step),
             1.0 / np.sqrt(1.0 - betas["beta2"] ** step),
             1.0 - rate * betas["weight_decay"],
-            np.full_like(rate, 1.0 / (steps.n_rows * steps.targets.shape[1])),
+            self._shares(steps),
+            np.full_like(rate, 1.0 / steps.n_rows),
             np.asarray(steps.charges),
         )
         return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
+
+    def _shares(self, steps: Stretch) -> np.ndarray:
+        """By how much the loss of one number counts in each step, (n_steps,): one over what is counted in it."""
+        if not self.loss.admits_missing:
+            return np.full(len(steps.rates), 1.0 / (steps.n_rows * self._n_terms))
+        if len(steps.order) < len(steps.targets):  # not kept for the next call: buffers of rows are filled again
+            rows = self.loss.counted(steps.targets[steps.order])
+        else:
+            rows = self.loss.counted(steps.targets)[steps.order]
+        shares: np.ndarray = 1.0 / rows.double().view(len(steps.rates), -1).sum(1).clamp(min=1.0).numpy()
+        return shares
 
 
 def _program(plan: Plan) -> Program:

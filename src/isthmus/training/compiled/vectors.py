@@ -1,4 +1,4 @@
-"""Vectors of numbers in LLVM's language, with arithmetic and the functions that losses and activations need."""
+"""Vectors of numbers in LLVM's language: the arithmetic and the functions of `isthmus.choices.formulas`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F32, I32 = ir.FloatType(), ir.IntType(32)
 class Vector:
     """As many single-precision numbers as a register holds.
 
-    Sums of products are rounded once, as processors do it. What is no number stays none, but for `log`.
+    Sums of products are rounded once, as processors do it. NaN stays NaN, except in `log_of_normal`.
 
     Parameters
     ----------
@@ -37,22 +37,61 @@ class Vector:
         """The same known number in every place."""
         return Vector(self.builder, constant(value, self.width))
 
-    def _with(self, operation: str, other: Vector | float) -> Vector:
+    def _with(self, operation: str, other: Any, *, reflected: bool = False) -> Vector:
+        if not isinstance(other, Vector | float | int):
+            return NotImplemented  # type: ignore[no-any-return]  # dual numbers know what to do
         theirs = other if isinstance(other, Vector) else self.like(other)
-        write = getattr(self.builder, operation)
-        return Vector(self.builder, write(self.value, theirs.value, flags=("contract",)))
+        one, two = (theirs, self) if reflected else (self, theirs)
+        return Vector(self.builder, getattr(self.builder, operation)(one.value, two.value, flags=("contract",)))
 
-    def __add__(self, other: Vector | float) -> Vector:
+    def __add__(self, other: Any) -> Vector:
         return self._with("fadd", other)
 
-    def __sub__(self, other: Vector | float) -> Vector:
+    def __sub__(self, other: Any) -> Vector:
         return self._with("fsub", other)
 
-    def __mul__(self, other: Vector | float) -> Vector:
+    def __mul__(self, other: Any) -> Vector:
         return self._with("fmul", other)
 
-    def __truediv__(self, other: Vector | float) -> Vector:
+    def __truediv__(self, other: Any) -> Vector:
         return self._with("fdiv", other)
+
+    def __radd__(self, other: float) -> Vector:
+        return self._with("fadd", other, reflected=True)
+
+    def __rsub__(self, other: float) -> Vector:
+        return self._with("fsub", other, reflected=True)
+
+    def __rmul__(self, other: float) -> Vector:
+        return self._with("fmul", other, reflected=True)
+
+    def __rtruediv__(self, other: float) -> Vector:
+        return self._with("fdiv", other, reflected=True)
+
+    def __neg__(self) -> Vector:
+        return Vector(self.builder, self.builder.fneg(self.value))
+
+    def _compared(self, sign: str, other: Any) -> Mask:
+        if not isinstance(other, Vector | float | int):
+            return NotImplemented  # type: ignore[no-any-return]
+        theirs = other if isinstance(other, Vector) else self.like(other)
+        return Mask(self, self.builder.fcmp_ordered(sign, self.value, theirs.value))
+
+    def __lt__(self, other: Any) -> Mask:
+        return self._compared("<", other)
+
+    def __le__(self, other: Any) -> Mask:
+        return self._compared("<=", other)
+
+    def __gt__(self, other: Any) -> Mask:
+        return self._compared(">", other)
+
+    def __ge__(self, other: Any) -> Mask:
+        return self._compared(">=", other)
+
+    def is_number(self) -> Mask:
+        """Where it is not NaN."""
+        return Mask(self, self.builder.fcmp_ordered("ord", self.value, self.value))
 
     def _called(self, name: str, *others: Vector | float) -> Vector:
         """What LLVM has a name for, number by number."""
@@ -65,9 +104,17 @@ class Vector:
         """``self · factor + more``."""
         return self._called("fma", factor, more)
 
-    def abs(self) -> Vector:
+    def absolute(self) -> Vector:
         """Without sign."""
         return self._called("fabs")
+
+    def sign(self) -> Vector:
+        """-1, 0 or 1."""
+        return self.like(1.0).where(self > 0.0, self.like(-1.0).where(self < 0.0, self * 0.0))
+
+    def square(self) -> Vector:
+        """Times itself."""
+        return self * self
 
     def sqrt(self) -> Vector:
         """The square root."""
@@ -77,27 +124,21 @@ class Vector:
         """The nearest whole number."""
         return self._called("nearbyint")
 
-    def is_less(self, other: Vector | float) -> Any:
-        """Where it is less."""
-        theirs = other if isinstance(other, Vector) else self.like(other)
-        return self.builder.fcmp_ordered("<", self.value, theirs.value)
-
-    def where(self, condition: Any, other: Vector | float) -> Vector:
+    def where(self, condition: Mask, other: Vector | float) -> Vector:
         """These numbers where a condition holds, others elsewhere."""
-        theirs = other if isinstance(other, Vector) else self.like(other)
-        return Vector(self.builder, self.builder.select(condition, self.value, theirs.value))
+        return condition.choose(self, other)
 
     def at_least(self, bound: float) -> Vector:
         """The larger of number and bound."""
-        return self.like(bound).where(self.is_less(bound), self)
+        return self.like(bound).where(self < bound, self)
 
     def at_most(self, bound: float) -> Vector:
         """The smaller of number and bound."""
-        return self.like(bound).where(self.like(bound).is_less(self), self)
+        return self.like(bound).where(self > bound, self)
 
-    def first(self, count: int | None) -> Vector:
-        """So many numbers, zeros behind them."""
-        return self if count is None else self.where(mask(count, self.width), 0.0)
+    def first(self, count: int | None, behind: float = 0.0) -> Vector:
+        """So many numbers, another number behind them."""
+        return self if count is None else self.where(Mask(self, mask(count, self.width)), behind)
 
     def polynomial(self, coefficients: Sequence[float]) -> Vector:
         """By Horner's rule, the coefficient of the highest power first."""
@@ -117,7 +158,16 @@ class Vector:
         return rest.polynomial([1 / math.factorial(k) for k in range(7, -1, -1)]) * Vector(self.builder, scale)
 
     def log(self) -> Vector:
-        """The natural logarithm of a number that is neither zero, negative nor denormal, to 2 · 10⁻⁷."""
+        """The natural logarithm of any number."""
+        is_small = self < LEAST_NORMAL
+        known = (self * 2.0**24).where(is_small, self).log_of_normal() - self.like(24.0 * math.log(2.0)).where(
+            is_small, 0.0
+        )
+        finite = known.where(self < math.inf, self)
+        return finite.where(self > 0.0, self.like(-math.inf).where(self >= 0.0, math.nan))
+
+    def log_of_normal(self) -> Vector:
+        """The natural logarithm of a number that is neither zero, negative, denormal nor infinite, to 2 · 10⁻⁷."""
         kind = ir.VectorType(I32, self.width)
         bits = self.builder.bitcast(self.value, kind)
         power = self.builder.sub(self.builder.ashr(bits, _all_of(23, kind)), _all_of(127, kind))
@@ -130,6 +180,41 @@ class Vector:
         exponent = Vector(self.builder, self.builder.sitofp(power, self.value.type))
         return (exponent + 0.5).fma(math.log(2.0), series)
 
+    def sigmoid(self) -> Vector:
+        """``1 / (1 + exp(-x))``."""
+        return 1.0 / ((0.0 - self).exp() + 1.0)
+
+    def tanh(self) -> Vector:
+        """By exponentials, near zero by a quotient of polynomials (a convergent of Lambert's continued fraction)."""
+        square, decay = self * self, (self.absolute() * -2.0).exp()
+        is_small, is_negative = self.absolute() < 0.5, self < 0.0
+        far = (1.0 - decay).where(is_negative, decay - 1.0) * -1.0
+        above = (self * square.polynomial([1.0, 105.0, 945.0])).where(is_small, far)
+        return above / square.polynomial([15.0, 420.0, 945.0]).where(is_small, decay + 1.0)
+
+    def softplus(self) -> Vector:
+        """``max(x, 0) + log(1 + exp(-|x|))``; log(1 + d) = 2 artanh(d / (2 + d)), exact for small d too."""
+        decay = (self.absolute() * -1.0).exp()
+        ratio = decay / (decay + 2.0)  # at most 1/3
+        return ratio * (ratio * ratio).polynomial([2 / k for k in range(15, 0, -2)]) + self.at_least(0.0)
+
+    def positive_part(self) -> Vector:
+        """The larger of number and zero."""
+        return self.at_least(0.0)
+
+    def normal_cdf(self) -> Vector:
+        """By Abramowitz & Stegun 7.1.26, to 10⁻⁷."""
+        bell = (self * self * -0.5).exp()
+        t = 1.0 / (self.absolute() * (0.3275911 / math.sqrt(2.0)) + 1.0)
+        tail = t.polynomial([0.5307027145, -0.7265760135, 0.7107068705, -0.142248368, 0.127414796, 0.0]) * bell
+        return tail.where(self < 0.0, 1.0 - tail)
+
+    def log_gamma(self) -> Vector:
+        """For numbers of at least 1, by Stirling's series four steps up, where its next term is 4 · 10⁻⁹."""
+        up, product = self + 4.0, self * (self + 1.0) * (self + 2.0) * (self + 3.0)
+        series = (1.0 / (up * up)).polynomial([1 / 1260, -1 / 360, 1 / 12]) / up
+        return (up - 0.5) * up.log() - up + series + 0.5 * math.log(2.0 * math.pi) - product.log()
+
     def sum(self) -> Any:
         """The sum of its numbers, always in the same order."""
         value, size = self.value, self.width
@@ -140,6 +225,37 @@ class Vector:
         return self.builder.extract_element(value, ir.Constant(I32, 0))
 
 
+class Mask:
+    """Where in a vector a condition holds.
+
+    Parameters
+    ----------
+    vector
+        Any vector of that width.
+    value
+        LLVM's value, a bit a number.
+    """
+
+    def __init__(self, vector: Vector, value: Any) -> None:
+        self.vector, self.value = vector, value
+
+    def choose(self, one: Vector | float, other: Vector | float) -> Vector:
+        """`one` where the condition holds, `other` elsewhere."""
+        first, second = (part if isinstance(part, Vector) else self.vector.like(part) for part in (one, other))
+        return Vector(self.vector.builder, self.vector.builder.select(self.value, first.value, second.value))
+
+    def __and__(self, other: Mask) -> Mask:
+        return Mask(self.vector, self.vector.builder.and_(self.value, other.value))
+
+    def __or__(self, other: Mask) -> Mask:
+        return Mask(self.vector, self.vector.builder.or_(self.value, other.value))
+
+    def __invert__(self) -> Mask:
+        return Mask(self.vector, self.vector.builder.not_(self.value))
+
+
+LEAST_NORMAL = 2.0**-126
+"""Numbers below it are denormal."""
 LOG_2_HIGH = 0.693145751953125
 """The first bits of log 2, so few that products with small whole numbers are exact."""
 LOG_2_REST = math.log(2.0) - LOG_2_HIGH
