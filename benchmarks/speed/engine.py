@@ -20,11 +20,11 @@ from llvmlite import ir
 
 from benchmarks.systems.harness import mnist
 from isthmus import Adam, Autoencoder, Dense
-from isthmus.training.compiled import running
+from isthmus.training.compiled import engine
 from isthmus.training.compiled.emitter import I64, POINTER, Emitter
-from isthmus.training.compiled.machine import Library, machine
-from isthmus.training.compiled.products import Matrix, Span, rows_by_columns, rows_by_rows
+from isthmus.training.compiled.matrix_products import Matrix, Span, rows_by_columns, rows_by_rows
 from isthmus.training.compiled.program import Program
+from isthmus.training.compiled.target import Library, machine
 from isthmus.training.steps import Step
 
 ROUNDS, BUSY = 20, "while True: pass"
@@ -94,7 +94,7 @@ def main() -> None:
     print(f"torch.randn of (256, 784): {1e3 * seconds(lambda: torch.randn(256, 784)):.2f} ms")
     X = np.random.default_rng(0).random((5_120, 3_000), dtype=np.float32)
     large = (2_000, 500)
-    with mock.patch.object(running, "MOST_OPERATIONS", 1e12):
+    with mock.patch.object(engine, "MOST_OPERATIONS", 1e12):
         compiled = epoch(X, large, 256)
     print(
         f"3000-2000-500, batches of 256: {compiled:.2f} s an epoch compiled, {epoch(X, large, 256):.2f} s by libraries"

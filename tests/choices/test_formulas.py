@@ -102,7 +102,7 @@ def compiled(formula: Callable[..., Any], x: Tensor) -> tuple[Tensor, Tensor]:
     from llvmlite import ir  # noqa: PLC0415  # optional
 
     from isthmus.training.compiled.emitter import POINTER, Emitter  # noqa: PLC0415
-    from isthmus.training.compiled.machine import Library, machine  # noqa: PLC0415
+    from isthmus.training.compiled.target import Library, machine  # noqa: PLC0415
 
     module = ir.Module()
     module.triple = machine().triple

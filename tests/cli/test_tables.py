@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from isthmus.cli import main
-from isthmus.files.tables import write_tables
+from isthmus.files.table_writer import write_tables
 
 
 def run(*words: object) -> int:

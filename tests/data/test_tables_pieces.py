@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.data.tables import TableSource, follow, learn_schema, read_pieces
-from isthmus.data.tables.pieces import _whole_lines
+from isthmus.data.tables.chunks import _whole_lines
 from isthmus.exceptions import DataError
 
 

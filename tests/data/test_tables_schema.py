@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from isthmus.choices.registry import Context
 from isthmus.data.tables import Schema, learn_schema
-from isthmus.data.tables import watching as watching_module
+from isthmus.data.tables import profiling as watching_module
 from isthmus.data.tables.columns import Datetime, Numeric
 from isthmus.exceptions import DataError
 

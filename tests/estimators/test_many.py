@@ -13,8 +13,8 @@ from sklearn.model_selection import ParameterGrid
 import isthmus
 from isthmus import L1, Adam, Autoencoder, Callback, Dense, Gaussian, GaussianNoise, MaxSteps, fit_many
 from isthmus.training import Run
-from isthmus.training.compiled import running
-from isthmus.training.many import Team
+from isthmus.training.compiled import engine
+from isthmus.training.parallel_runs import Team
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "seeds": {"random_state": [0, 1, 2]},
@@ -67,8 +67,8 @@ def test_together_as_one_by_one(
 def test_compiled_models_are_exactly_those_fitted_one_by_one(
     base: Autoencoder, digits: np.ndarray, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "WORTH", 0.0)
-    monkeypatch.setattr(running, "OPERATIONS_AT_ONCE", 1e6)  # several times an epoch
+    monkeypatch.setattr(engine, "WORTH", 0.0)
+    monkeypatch.setattr(engine, "OPERATIONS_AT_ONCE", 1e6)  # several times an epoch
     models, n_together = together(base, digits, GRIDS[name], monkeypatch)
     points = list(ParameterGrid(GRIDS[name]))
     assert n_together == len(points) == len(models)

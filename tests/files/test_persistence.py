@@ -34,10 +34,10 @@ from isthmus.estimators import persistence
 from isthmus.estimators.autoencoder_state import AutoencoderValues, Settled, declared
 from isthmus.exceptions import ModelFileError
 from isthmus.files import read_state
-from isthmus.tasks.anomaly import keeping as anomaly
+from isthmus.tasks.anomaly import persistence as anomaly
 from isthmus.tasks.anomaly.signals import SignalValues
 from isthmus.tasks.imputation.imputer import ImputerValues
-from isthmus.tasks.recommendation import keeping as recommendation
+from isthmus.tasks.recommendation import persistence as recommendation
 from isthmus.tasks.transfer import DECLARED as TRANSFER
 from isthmus.tasks.transfer import ClassifierValues
 from isthmus.training.checkpoint import DECLARED as CHECKPOINT

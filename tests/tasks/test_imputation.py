@@ -16,9 +16,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import isthmus
 from isthmus.exceptions import DataError
-from isthmus.tasks.imputation import Imputer, learning
-from isthmus.tasks.imputation.linear import LinearFill, learn_linear
-from isthmus.tasks.imputation.restoring import hidden_copies
+from isthmus.tasks.imputation import Imputer, imputer_fit
+from isthmus.tasks.imputation.linear_base import LinearFill, learn_linear
+from isthmus.tasks.imputation.masked_objective import hidden_copies
 
 FAST: dict[str, Any] = {"max_epochs": 1, "n_members": 2, "hidden_sizes": (16,), "code_size": 8, "random_state": 0}
 
@@ -51,7 +51,7 @@ def holed(share: float = 0.2) -> pd.DataFrame:
 def few_copies() -> Iterator[None]:
     """Train on a tenth of the rows that are usual."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learning, "COPIES", 2_000)
+        patch.setattr(imputer_fit, "COPIES", 2_000)
         yield
 
 

@@ -217,7 +217,7 @@ def test_without_the_shallow_path_and_in_a_large_catalogue_it_works_too(monkeypa
     deep = Recommender(**SMALL, positive_from=None, shallow=False).fit(frame())
     assert deep.path_ is None
     assert deep.recommend("u0", 1).items[0].startswith("crime")
-    monkeypatch.setattr("isthmus.tasks.recommendation.shallow.WIDEST", 10)
+    monkeypatch.setattr("isthmus.tasks.recommendation.ease.WIDEST", 10)
     part = Recommender(**SMALL, positive_from=None).fit(frame())
     assert part.path_ is not None
     assert part.path_.weights.shape == (10, 10)

@@ -11,7 +11,7 @@ from torch import Tensor
 from isthmus import ByColumn, Dense, Huber, MeanAbsoluteError, MeanSquaredError, Normal, Poisson
 from isthmus.choices import CORRUPTIONS, LOSSES, Context, Plain
 from isthmus.training import Adam, Choices, Objective
-from isthmus.training.compiled.running import Stretch
+from isthmus.training.compiled.engine import StepChunk
 from isthmus.training.steps import Step
 
 FOREVER = 10**9
@@ -47,9 +47,9 @@ def rows(n_rows: int, n_features: int = 20) -> Tensor:
     return torch.rand(n_rows, n_features, generator=torch.Generator().manual_seed(1))
 
 
-def stretch(x: Tensor, order: Tensor, rates: list[float]) -> Stretch:
+def step_chunk(x: Tensor, order: Tensor, rates: list[float]) -> StepChunk:
     """Steps that draw nothing."""
-    return Stretch(x, x, order, len(order) // len(rates), rates, [0.0] * len(rates), torch.zeros(len(rates)).long())
+    return StepChunk(x, x, order, len(order) // len(rates), rates, [0.0] * len(rates), torch.zeros(len(rates)).long())
 
 
 def compare(made: Objective, x: Tensor, optimizer: Any = None, n_threads: int = 1) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
-from tests.training.comparing import FOREVER, LOSS, compare, objective, rows, stretch
+from tests.training.comparing import FOREVER, LOSS, compare, objective, rows, step_chunk
 from torch import Tensor
 
 import isthmus
@@ -42,8 +42,8 @@ from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.penalties import Encoding
 from isthmus.data import as_source
 from isthmus.training import Adam, AdamW, Objective
-from isthmus.training.compiled import running
-from isthmus.training.feeding import ResidentFeed, StreamedFeed
+from isthmus.training.batches import ResidentFeed, StreamedFeed
+from isthmus.training.compiled import engine
 from isthmus.training.steps import Step
 
 program = pytest.importorskip("isthmus.training.compiled.program", reason="llvmlite is not installed")
@@ -111,7 +111,7 @@ def test_a_mean_over_observed_entries_is_taken_step_by_step() -> None:
     x[torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
     one, other = (Step(copy.deepcopy(made), Adam(), n_rows=16, n_steps=FOREVER) for _ in range(2))
     order = torch.arange(40).flip(0)[:32]
-    at_once = one.take(stretch(x, order, [0.01, 0.02]))
+    at_once = one.take(step_chunk(x, order, [0.01, 0.02]))
     single = [
         other(x[part], rate, None).reconstruction for part, rate in zip(order.split(16), [0.01, 0.02], strict=True)
     ]
@@ -159,7 +159,7 @@ def test_threads_change_nothing() -> None:
         step.compiled.operations = 1e9  # so that it is worth the threads
         before = torch.get_num_threads()
         torch.set_num_threads(n_threads)
-        losses = step.take(stretch(x, torch.arange(48), [0.01] * 3))
+        losses = step.take(step_chunk(x, torch.arange(48), [0.01] * 3))
         torch.set_num_threads(before)
         ends.append((losses, step.flat.values.detach().clone()))
     for losses, values in ends[1:]:
@@ -172,15 +172,15 @@ def test_the_number_of_threads_may_change_between_steps() -> None:
     assert step.compiled is not None
     step.compiled.operations = 1e9
     for n_threads in (1, 2, 5, 3, 9):
-        assert bool(step.take(stretch(x, torch.arange(16), [0.01]), n_threads).isfinite().all())
+        assert bool(step.take(step_chunk(x, torch.arange(16), [0.01]), n_threads).isfinite().all())
 
 
 def test_many_steps_at_once_are_the_same_steps() -> None:
     made, x = objective(), rows(50)
     order, rates = torch.randperm(50, generator=torch.Generator().manual_seed(0))[:48], [0.01, 0.02, 0.03]
     one, other = (Step(copy.deepcopy(made), AdamW(), n_rows=16, n_steps=FOREVER) for _ in range(2))
-    at_once = one.take(stretch(x, order, rates))
-    single = [other.take(stretch(x, part, [rate]))[0] for part, rate in zip(order.split(16), rates, strict=True)]
+    at_once = one.take(step_chunk(x, order, rates))
+    single = [other.take(step_chunk(x, part, [rate]))[0] for part, rate in zip(order.split(16), rates, strict=True)]
     assert torch.equal(at_once, torch.stack(single))
     assert torch.equal(one.flat.values, other.flat.values)
 
@@ -264,8 +264,8 @@ def made_values(made: Objective) -> Tensor:
 
 
 def test_what_is_drawn_depends_on_no_thread_and_on_no_callback(digits: np.ndarray, monkeypatch: Any) -> None:
-    monkeypatch.setattr(running, "WORTH", 0.0)
-    monkeypatch.setattr(running, "OPERATIONS_PER_THREAD", 1e3)
+    monkeypatch.setattr(engine, "WORTH", 0.0)
+    monkeypatch.setattr(engine, "OPERATIONS_PER_THREAD", 1e3)
     chosen: dict[str, Any] = {
         "code": Gaussian(warm_up=0.3),
         "corruption": "masking",
@@ -324,19 +324,19 @@ def test_so_do_clipped_gradients_short_runs_and_those_who_do_not_want_it(monkeyp
 
 
 def test_an_llvm_that_does_not_work_is_told_once_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    running._works.cache_clear()
-    monkeypatch.setattr(running, "NOTHING", "this is no program")
+    engine._works.cache_clear()
+    monkeypatch.setattr(engine, "NOTHING", "this is no program")
     with pytest.warns(isthmus.IsthmusWarning, match="Steps are not compiled, .* LLVM does not work here"):
         assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
     assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
-    running._works.cache_clear()
+    engine._works.cache_clear()
 
 
 def test_what_is_made_from_a_member_is_not_taken_for_it() -> None:
-    assert running.draws_compiled(objective(corruption=GaussianNoise()))
-    assert not running.draws_compiled(objective(corruption=Fainter()))
-    assert running.is_compilable(objective(penalty=L1()), Adam())
-    assert not running.is_compilable(objective(penalty=Louder()), Adam())
+    assert engine.draws_compiled(objective(corruption=GaussianNoise()))
+    assert not engine.draws_compiled(objective(corruption=Fainter()))
+    assert engine.is_compilable(objective(penalty=L1()), Adam())
+    assert not engine.is_compilable(objective(penalty=Louder()), Adam())
 
 
 def test_compiled_steps_need_no_kernel_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,7 +351,7 @@ def test_compiled_steps_need_no_kernel_of_torch(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_llvm_is_not_loaded_for_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "is_available", lambda: pytest.fail("asked whether LLVM works"))
+    monkeypatch.setattr(engine, "is_available", lambda: pytest.fail("asked whether LLVM works"))
     assert Step(objective(loss="multinomial"), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
     assert Step(objective(), Adam(), n_rows=8, n_steps=10).compiled is None
 
@@ -383,7 +383,7 @@ def test_a_fit_ends_where_it_does_without(
 ) -> None:
     ends, settings = {}, {"max_epochs": 5, "random_state": 0, "batch_size": 100} | chosen
     for seconds in (0.0, float("inf")):
-        monkeypatch.setattr(running, "WORTH", seconds)
+        monkeypatch.setattr(engine, "WORTH", seconds)
         ends[seconds] = Autoencoder(4, **settings).fit(digits)
     compiled, general = ends.values()
     np.testing.assert_allclose(compiled.history_["loss"], general.history_["loss"], rtol=1e-4)
@@ -394,7 +394,7 @@ def test_a_fit_ends_where_it_does_without(
 
 @pytest.mark.parametrize("batch_size", [7, 64, 500])
 def test_windows_hold_the_batches(digits: np.ndarray, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isthmus.training.feeding.WINDOW_BYTES", 4 * 64 * 100)
+    monkeypatch.setattr("isthmus.training.batches.WINDOW_BYTES", 4 * 64 * 100)
     source = as_source(digits)
     feeds = [
         StreamedFeed(source, np.arange(10, 290), torch.from_numpy, batch_size),
@@ -408,10 +408,10 @@ def test_windows_hold_the_batches(digits: np.ndarray, batch_size: int, monkeypat
 
 
 def test_streamed_rows_are_learned_from_alike(digits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "WORTH", 0.0)
-    monkeypatch.setattr("isthmus.training.feeding.WINDOW_BYTES", 4 * 64 * 100)
+    monkeypatch.setattr(engine, "WORTH", 0.0)
+    monkeypatch.setattr("isthmus.training.batches.WINDOW_BYTES", 4 * 64 * 100)
     monkeypatch.setattr("isthmus.data.ArraySource.fits_in_memory", False)
     compiled = Autoencoder(4, max_epochs=3, batch_size=30, random_state=0).fit(digits)
-    monkeypatch.setattr(running, "WORTH", float("inf"))
+    monkeypatch.setattr(engine, "WORTH", float("inf"))
     general = Autoencoder(4, max_epochs=3, batch_size=30, random_state=0).fit(digits)
     np.testing.assert_allclose(compiled.history_["loss"], general.history_["loss"], rtol=1e-4)

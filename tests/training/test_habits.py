@@ -30,8 +30,8 @@ from isthmus.choices.codes import Plain
 from isthmus.exceptions import FitWarning
 from isthmus.training import History
 from isthmus.training.callbacks import MaxSteps
-from isthmus.training.starting import begin_as_plain, begin_at_mean
-from isthmus.training.stopping import CoolDown, cool_down
+from isthmus.training.early_stopping import CoolDown, cool_down
+from isthmus.training.initial_output import begin_as_plain, begin_at_mean
 
 X = np.random.default_rng(0).random((120, 6)).astype(np.float32)
 
@@ -193,7 +193,7 @@ class Steers(Callback):
 def test_callbacks_write_columns_and_set_the_rate(
     compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isthmus.training.compiled.running.WORTH", -1.0 if compiled else math.inf)
+    monkeypatch.setattr("isthmus.training.compiled.engine.WORTH", -1.0 if compiled else math.inf)
     settings: dict[str, Any] = {"schedule": "constant", "learning_rate": 0.01, "max_epochs": 5}
     path = tmp_path / "run.safetensors"
     model = small(**settings, callbacks=[Steers(), Checkpoint(path)]).fit(X)

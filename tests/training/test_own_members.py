@@ -18,7 +18,7 @@ from isthmus import Autoencoder, Dense, Masking
 from isthmus.choices import CODES, PENALTIES, Plain
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.training import Adam
-from isthmus.training.compiled import running
+from isthmus.training.compiled import engine
 from isthmus.training.steps import Step
 
 pytest.importorskip("isthmus.training.compiled.program", reason="llvmlite is not installed")
@@ -61,7 +61,7 @@ def test_codes() -> None:
 @pytest.mark.parametrize("corruption", [own.Inverted(), own.Speckle(), [own.Speckle(), Masking(0.2), own.Inverted()]])
 def test_corruptions(corruption: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made, x = objective(40, corruption=corruption), rows(7, 40)
-    assert running.draws_compiled(made)
+    assert engine.draws_compiled(made)
     compiled, general = (Step(copy.deepcopy(made), Adam(epsilon=1.0), n_rows=7, n_steps=FOREVER) for _ in range(2))
     general.compiled = general.explicit = None
     one = compiled(x, 0.1, torch.Generator().manual_seed(0))
@@ -109,8 +109,8 @@ def test_a_formula_does_not_count_where_what_derives_from_it_is_overridden(
     made = type("Other", (member,), {method: does})()
     nouns: dict[type[Any], str] = {own.LogCosh: "loss", own.LogSparsity: "penalty", own.Shrunk: "code"}
     noun = nouns[member]
-    assert running.is_compilable(objective(**{noun: member()}), Adam())
-    assert not running.is_compilable(objective(**{noun: made}), Adam())
+    assert engine.is_compilable(objective(**{noun: member()}), Adam())
+    assert not engine.is_compilable(objective(**{noun: made}), Adam())
 
 
 def test_other_parameters_are_another_program() -> None:
@@ -136,7 +136,7 @@ def test_a_fit_with_all_of_them_ends_where_it_does_without_the_compiler(
     }
     ends = []
     for seconds in (0.0, float("inf")):
-        monkeypatch.setattr(running, "WORTH", seconds)
+        monkeypatch.setattr(engine, "WORTH", seconds)
         ends.append(Autoencoder(4, max_epochs=5, random_state=0, batch_size=100, **chosen).fit(digits))
     np.testing.assert_allclose(ends[0].history_["loss"], ends[1].history_["loss"], rtol=1e-4)
     np.testing.assert_allclose(ends[0].transform(digits), ends[1].transform(digits), atol=0.02)

@@ -137,7 +137,7 @@ class Halt(isthmus.Callback):
 def test_a_run_resumed_from_its_checkpoint_ends_bit_for_bit_like_one_that_was_not_stopped(
     digits: np.ndarray, tmp_path: Path, worth: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isthmus.training.compiled.running.WORTH", worth)
+    monkeypatch.setattr("isthmus.training.compiled.engine.WORTH", worth)
 
     def model(*callbacks: isthmus.Callback) -> DenoisingAutoencoder:
         return DenoisingAutoencoder(3, max_epochs=6, random_state=0, validation_fraction=0.1, callbacks=callbacks)

@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from isthmus.choices.formulas import Formula, Numbers, exp, inherits, square, tanh
 from isthmus.choices.layers import ACTIVATIONS, IDENTITY
-from isthmus.choices.names import folded
 from isthmus.choices.networks import activation_rule
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole
+from isthmus.choices.spelling import folded
 
 
 class Coded(NamedTuple):

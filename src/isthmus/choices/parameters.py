@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from isthmus.choices.names import unknown
+from isthmus.choices.spelling import unknown
 
 _MEANT = {
     "code_size": "latent_dim latent_size latent_dims n_latent z_dim encoding_dim embedding_dim embedding_size code_dim "

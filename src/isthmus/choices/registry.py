@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from sklearn.base import BaseEstimator, clone
 
-from isthmus.choices.names import folded
-from isthmus.choices.names import unknown as unknown  # noqa: PLC0414  # other rooms take it from here
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Rule, broken_rules
+from isthmus.choices.spelling import folded
+from isthmus.choices.spelling import unknown as unknown  # noqa: PLC0414  # other rooms take it from here
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
 
-from isthmus.choices.names import folded
+from isthmus.choices.spelling import folded
 
 
 class Rule(Protocol):

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from isthmus import __version__
 from isthmus.cli import detect, errors, recommend, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
-from isthmus.cli.tables import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
+from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 from isthmus.cli.terminal import echo
 
 OTHERWISE = {
@@ -183,7 +183,7 @@ def fit(
 
     `isthmus fit photos/ --skip-bad --dry-run > run.toml`, then `isthmus fit photos/ --skip-bad --config run.toml`
     """
-    from isthmus.cli.train import Job, train  # noqa: PLC0415
+    from isthmus.cli.fit_work import Job, train  # noqa: PLC0415
 
     flags = {
         "kind": kind,
@@ -243,7 +243,7 @@ def encode(
 
     Example: `isthmus encode digits.safetensors digits --out codes.parquet`
     """
-    from isthmus.cli.apply import Use, write_verb  # noqa: PLC0415
+    from isthmus.cli.model_commands import Use, write_verb  # noqa: PLC0415
 
     text = TextFlags(header, encoding, delimiter)
     write_verb("transform", Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
@@ -267,7 +267,7 @@ def reconstruct(
 
     Example: `isthmus reconstruct digits.safetensors digits --out restored.npy`
     """
-    from isthmus.cli.apply import Use, write_verb  # noqa: PLC0415
+    from isthmus.cli.model_commands import Use, write_verb  # noqa: PLC0415
 
     text = TextFlags(header, encoding, delimiter)
     write_verb("reconstruct", Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
@@ -294,7 +294,7 @@ def score(
 
     Example: `isthmus score digits.safetensors digits --out scores.csv`
     """
-    from isthmus.cli.apply import Use, print_scores, write_scores  # noqa: PLC0415
+    from isthmus.cli.model_commands import Use, print_scores, write_scores  # noqa: PLC0415
 
     text = TextFlags(header, encoding, delimiter)
     if out is None:
@@ -315,7 +315,7 @@ def report(
 
     Example: `isthmus report digits.safetensors digits --out report.html`
     """
-    from isthmus.cli.apply import write_page  # noqa: PLC0415
+    from isthmus.cli.model_commands import write_page  # noqa: PLC0415
 
     write_page(model, data, out, force=force, skip_bad=skip_bad)
 
@@ -361,7 +361,7 @@ def diagnose(
 
     Example: `isthmus diagnose digits.safetensors new-digits.csv --train digits.csv`
     """
-    from isthmus.cli.apply import diagnosis_of  # noqa: PLC0415
+    from isthmus.cli.model_commands import diagnosis_of  # noqa: PLC0415
 
     found = diagnosis_of(model, data, train, skip_bad)
     echo(show.to_json(found.to_dict()) if as_json else str(found))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli.tables import Delimiter, Encoding, EscapeFormulas, Header, TextFlags
+from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, TextFlags
 
 app = typer.Typer(help="Find odd rows in tables, images and signals, and say why they are odd.", no_args_is_help=True)
 
@@ -67,7 +67,7 @@ def fit(
 
     `isthmus detect fit normal.parquet --false-alarm-rate 0.01`
     """
-    from isthmus.cli.detecting import Lesson, learn  # noqa: PLC0415
+    from isthmus.cli.detect_work import Lesson, learn  # noqa: PLC0415
 
     text = TextFlags(header, encoding, delimiter)
     asked = {"random_state": seed, "device": device, "threshold": threshold}
@@ -116,7 +116,7 @@ def score(
 
     `isthmus detect score payments.safetensors log.csv --follow --json`
     """
-    from isthmus.cli.detecting import Watch, watch  # noqa: PLC0415
+    from isthmus.cli.detect_work import Watch, watch  # noqa: PLC0415
 
     asked = Watch(
         detector=detector,

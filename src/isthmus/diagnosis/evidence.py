@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isthmus.diagnosis.measures import take_rows
 from isthmus.estimators import Autoencoder
-from isthmus.estimators.applying import Verb, whole
+from isthmus.estimators.inference import Verb, whole
 
 ROWS = 2_000
 BYTES = 2**28

@@ -18,7 +18,10 @@ from isthmus.choices.parameters import Parameters
 from isthmus.choices.registry import Registry, unknown
 from isthmus.data import Scaling
 from isthmus.estimators import autoencoder_state, params_json
-from isthmus.estimators.applying import (
+from isthmus.estimators.fit_warnings import look_back, report_trouble
+from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, prepare_more, resolve_choices
+from isthmus.estimators.generative import Generative, is_variational
+from isthmus.estimators.inference import (
     METRICS,
     VERBS,
     Verb,
@@ -29,11 +32,8 @@ from isthmus.estimators.applying import (
     stream,
     whole,
 )
-from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, prepare_more, resolve_choices
-from isthmus.estimators.generative import Generative, is_variational
-from isthmus.estimators.layers import Layer, LayerOutput, Summary, list_layers, summarise_layers
-from isthmus.estimators.parts import InPyTorch
-from isthmus.estimators.trouble import look_back, report_trouble
+from isthmus.estimators.layer_table import Layer, LayerOutput, Summary, list_layers, summarise_layers
+from isthmus.estimators.torch_modules import InPyTorch
 from isthmus.estimators.validation import Given, frame_like, take, take_labels
 from isthmus.files.model_file import State, write_state
 from isthmus.seeds import seed_from

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from isthmus.choices.registry import Context
-from isthmus.estimators import params_json, parts, persistence
+from isthmus.estimators import params_json, persistence, torch_modules
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Count, Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
@@ -83,7 +83,7 @@ def to_state(model: Autoencoder) -> State:
         settled=Settled(**model.settled_),
     )
     learned = {name: getattr(model, name) for name in model.learned_arrays if hasattr(model, name)}
-    probed = parts.probe(model.objective_)
+    probed = torch_modules.probe(model.objective_)
     learned |= {} if probed is None else {"probe_": probed}
     arrays = {
         **grouped(persistence.weights(model.objective_), "weights."),
@@ -109,7 +109,7 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     for name, array in group(state.arrays, "learned.").items():
         setattr(model, name, array)
     kept = model.__dict__.pop("probe_", None)
-    if kept is not None and not parts.agrees(parts.probe(model.objective_), kept):
+    if kept is not None and not torch_modules.agrees(torch_modules.probe(model.objective_), kept):
         raise ModelFileError(
             "The modules given compute something else than those that were saved, though the weights fit; give an "
             "encoder and a decoder with the same forward as at fit."

@@ -37,11 +37,11 @@ from isthmus.training import (
     Settings,
     choose_device,
 )
+from isthmus.training.batches import Feed, Loader, ResidentFeed, StreamedFeed
 from isthmus.training.checkpoint import continue_from, digest_rows
 from isthmus.training.devices import PRECISIONS
-from isthmus.training.feeding import Feed, Loader, ResidentFeed, StreamedFeed
+from isthmus.training.initial_output import begin_as_plain, begin_at_mean, is_bounded, is_deep
 from isthmus.training.loop import Origin
-from isthmus.training.starting import begin_as_plain, begin_at_mean, is_bounded, is_deep
 
 AUTO: Rule = OneOf(("auto",))
 FLAG: Rule = OneOf((True, False))

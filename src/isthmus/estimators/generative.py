@@ -13,8 +13,8 @@ from torch import Tensor
 
 from isthmus.choices import CODES, Gaussian
 from isthmus.choices.rules import Whole
-from isthmus.estimators import applying
-from isthmus.estimators.applying import Verb
+from isthmus.estimators import inference
+from isthmus.estimators.inference import Verb
 from isthmus.seeds import seed_from
 
 SAMPLES_AT_ONCE = 250
@@ -78,12 +78,12 @@ class Generative:
         draw = check_random_state(given)
         codes = draw.standard_normal((n, self.objective_.context.code_size)).astype(np.float32)
         labels = np.full(n, y) if y is not None and np.ndim(y) == 0 else y
-        return applying.decode(self, codes, self._conditions(labels, n))
+        return inference.decode(self, codes, self._conditions(labels, n))
 
     @available_if(_is_variational)  # type: ignore[untyped-decorator]
     def posterior(self: Any, X: Any, y: Any = None) -> Posterior:
         """The distribution of the codes of rows: (n, *feature_shape) → means and deviations, (n, code) each."""
-        both = applying.whole(self, self._take(X, y), Verb(_posterior))
+        both = inference.whole(self, self._take(X, y), Verb(_posterior))
         return Posterior(*np.split(both, 2, axis=1))
 
     @available_if(_is_variational)  # type: ignore[untyped-decorator]
@@ -133,7 +133,7 @@ class Generative:
             return torch.where(objective.supported(x), torch.logsumexp(weights, 0) - np.log(n_samples), -torch.inf)
 
         rows = max(1, CELLS_AT_ONCE // (at_once * self.n_features_in_))
-        return applying.whole(self, self._take(X, y), Verb(estimate), rows)
+        return inference.whole(self, self._take(X, y), Verb(estimate), rows)
 
     def _mean_evidence(self: Any, X: Any, y: Any) -> float:
         """Mean log-likelihood of rows in nats, in the user's units, also for losses that leave constants out."""

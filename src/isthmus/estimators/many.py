@@ -11,7 +11,7 @@ from sklearn.model_selection import ParameterGrid
 from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import prepare
 from isthmus.estimators.validation import take
-from isthmus.training.many import share_rows, train_many
+from isthmus.training.parallel_runs import share_rows, train_many
 
 Model = TypeVar("Model", bound=Autoencoder)
 

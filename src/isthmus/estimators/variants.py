@@ -7,7 +7,7 @@ from typing import Any
 
 from isthmus.choices.registry import unknown
 from isthmus.estimators.autoencoder import Autoencoder
-from isthmus.estimators.linear import LinearAutoencoder
+from isthmus.estimators.linear_autoencoder import LinearAutoencoder
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

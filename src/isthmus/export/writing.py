@@ -19,8 +19,8 @@ from isthmus.atomic import atomic, check_writable
 from isthmus.choices.registry import unknown
 from isthmus.estimators import Autoencoder
 from isthmus.exceptions import DataError, OutputError
-from isthmus.export.columns import Words, takes_text
-from isthmus.export.modules import VERBS, Detect, Verb, example_rows
+from isthmus.export.graph_modules import VERBS, Detect, Verb, example_rows
+from isthmus.export.table_columns import Words, takes_text
 from isthmus.export.translations import translations
 from isthmus.tasks.anomaly import AnomalyDetector
 

@@ -2,8 +2,8 @@
 
 from isthmus.atomic import check_writable
 from isthmus.files.model_file import FORMAT_VERSION, State, read_state, write_state
-from isthmus.files.rows import check_format, write_rows
-from isthmus.files.tables import check_table_format, write_tables
+from isthmus.files.row_writer import check_format, write_rows
+from isthmus.files.table_writer import check_table_format, write_tables
 
 __all__ = [
     "FORMAT_VERSION",

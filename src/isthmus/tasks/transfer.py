@@ -24,17 +24,17 @@ from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import LabelledSource
 from isthmus.estimators import Autoencoder, params_json, persistence
-from isthmus.estimators.applying import Verb, whole
 from isthmus.estimators.defaults import batch_size_for, max_epochs_for
+from isthmus.estimators.fit_warnings import report_trouble
 from isthmus.estimators.fitting import make_feed, patience_of, refuse, split_rows
-from isthmus.estimators.trouble import report_trouble
+from isthmus.estimators.inference import Verb, whole
 from isthmus.estimators.validation import Given, take
 from isthmus.files.model_file import State, write_state
 from isthmus.files.records import Json, Numbers, Record, group, grouped, pack, unpack
 from isthmus.seeds import seed_from
 from isthmus.training import OPTIMIZERS, SCHEDULES, History, LossParts, Objective, ProgressBar, Run, Settings, train
+from isthmus.training.batches import Loader
 from isthmus.training.checkpoint import continue_from
-from isthmus.training.feeding import Loader
 from isthmus.training.loop import optimizer_state
 
 AUTO: Rule = OneOf(("auto",))

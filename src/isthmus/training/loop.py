@@ -14,17 +14,17 @@ from torch import Tensor
 
 from isthmus.choices.draws import drawn_from
 from isthmus.files.model_file import State
+from isthmus.training.batches import Feed
 from isthmus.training.callbacks import Callback, overrides
-from isthmus.training.compiled.running import Stretch, charge_of, draws_compiled, fresh_keys
+from isthmus.training.compiled.engine import StepChunk, draws_compiled, fresh_keys, kl_weight_of
+from isthmus.training.cuda_graphs import recorded
 from isthmus.training.devices import precision_for, threads_for
-from isthmus.training.feeding import Feed
-from isthmus.training.graphs import recorded
+from isthmus.training.early_stopping import CoolDown, cool_down
 from isthmus.training.history import History
 from isthmus.training.interrupts import stopping_at_signals
 from isthmus.training.objective import LossParts, Objective, count_multiplications
 from isthmus.training.schedule import Optimizer, Schedule
 from isthmus.training.steps import Step
-from isthmus.training.stopping import CoolDown, cool_down
 
 CHECK_EVERY = 1000
 """Steps after which a long epoch is looked at for a loss that is not finite."""
@@ -187,12 +187,12 @@ class Run:
         cools = settings.schedule.cooled(1.0, 0.0) is not None
         return found if found is None or cools else found._replace(n_epochs=0)
 
-    def stretch(self, rows: Tensor, order: Tensor, n_steps: int) -> Stretch:
+    def step_chunk(self, rows: Tensor, order: Tensor, n_steps: int) -> StepChunk:
         """The next steps as a compiled program takes them, on some rows each."""
         progress = (step / self.n_steps for step in range(self.step, self.step + n_steps))
-        charges = [charge_of(self.objective, each) for each in progress]
+        kl_weights = [kl_weight_of(self.objective, each) for each in progress]
         keys = fresh_keys(n_steps, self.noise)
-        return Stretch(rows, rows, order, len(order) // n_steps, self.rates(n_steps), charges, keys)
+        return StepChunk(rows, rows, order, len(order) // n_steps, self.rates(n_steps), kl_weights, keys)
 
     @property
     def is_over(self) -> bool:
@@ -343,7 +343,7 @@ def takes_many(run: Run) -> bool:
 def _take_many(run: Run) -> int:
     """As `_take_steps`, some steps at once."""
     assert run.do_step.compiled is not None
-    for done, steps in stretches(run, 1 if run.calls_every_step else run.do_step.compiled.n_steps):
+    for done, steps in step_chunks(run, 1 if run.calls_every_step else run.do_step.compiled.n_steps):
         run.log_steps(done, run.do_step.take(steps))
         taken = done + len(steps.rates)
         if run.stop_reason or not bool(torch.isfinite(run.epoch_log(taken)[-1]).all()):
@@ -351,7 +351,7 @@ def _take_many(run: Run) -> int:
     return run.train.n_batches
 
 
-def stretches(run: Run, at_once: int) -> Iterator[tuple[int, Stretch]]:
+def step_chunks(run: Run, at_once: int) -> Iterator[tuple[int, StepChunk]]:
     """The steps of an epoch, no more than so many at once, each with the number of steps of the epoch before it."""
     done, size = 0, run.train.batch_size
     for rows, order in run.train.windows(run.order):
@@ -360,7 +360,7 @@ def stretches(run: Run, at_once: int) -> Iterator[tuple[int, Stretch]]:
             for index in part.split(min(at_once, CHECK_EVERY) * size):
                 n_steps = -(-len(index) // size)
                 if n_steps:
-                    yield done, run.stretch(rows, index, n_steps)
+                    yield done, run.step_chunk(rows, index, n_steps)
                 done += n_steps
 
 

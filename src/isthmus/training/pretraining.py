@@ -13,8 +13,8 @@ from isthmus.choices import Context, Dense, MeanSquaredError, Modules, Plain
 from isthmus.choices.networks import TiedLinear
 from isthmus.choices.registry import Choice, Registry
 from isthmus.choices.rules import OneOf, Rule, Whole, either
+from isthmus.training.batches import Feed
 from isthmus.training.callbacks import Callback
-from isthmus.training.feeding import Feed
 from isthmus.training.history import History
 from isthmus.training.loop import Run, Settings, train
 from isthmus.training.objective import Choices, Objective

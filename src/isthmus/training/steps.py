@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.choices.draws import drawn_from
-from isthmus.training.compiled.running import (
+from isthmus.training.compiled.engine import (
     CompiledSteps,
-    Stretch,
-    charge_of,
+    StepChunk,
     compiles,
     draws_compiled,
     fresh_keys,
+    kl_weight_of,
     lying,
 )
 from isthmus.training.explicit import ExplicitGradient, is_explicit
@@ -206,12 +206,12 @@ class Step:
         x = x.contiguous()
         is_drawn = draws_compiled(self.objective)
         given = x if is_drawn else self.objective.corrupt(self.objective.filled(x), generator).contiguous()
-        charge = charge_of(self.objective, self.objective.code.progress)
+        charge = kl_weight_of(self.objective, self.objective.code.progress)
         keys = fresh_keys(1, generator)
-        parts = self.take(Stretch(given, x, torch.arange(len(x)), len(x), [learning_rate], [charge], keys))[0]
+        parts = self.take(StepChunk(given, x, torch.arange(len(x)), len(x), [learning_rate], [charge], keys))[0]
         return LossParts(parts.sum(), *parts.unbind())
 
-    def take(self, steps: Stretch, most_threads: int | None = None) -> Tensor:
+    def take(self, steps: StepChunk, most_threads: int | None = None) -> Tensor:
         """Take several compiled steps, as `CompiledSteps` does; gives reconstruction, penalty, prior, (n_steps, 3)."""
         assert self.compiled is not None
         return self.compiled(steps, self._state, most_threads)

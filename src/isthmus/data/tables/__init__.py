@@ -1,9 +1,9 @@
 """Tables as people have them: columns of several kinds, with holes, in memory or in files larger than memory."""
 
+from isthmus.data.tables.chunks import TablePiece, follow, read_pieces
 from isthmus.data.tables.columns import KINDS, Column
 from isthmus.data.tables.dialect import TextFormat
-from isthmus.data.tables.inputs import is_table, open_table
-from isthmus.data.tables.pieces import TablePiece, follow, read_pieces
+from isthmus.data.tables.opening import is_table, open_table
 from isthmus.data.tables.schema import Schema, learn_schema
 from isthmus.data.tables.source import TableSource
 from isthmus.data.tables.stored import CSVTable

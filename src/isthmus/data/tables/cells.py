@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from isthmus.data.tables.dates import parse_dates
-from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.errors import Mistakes
 from isthmus.data.tables.numerals import MISSING_WORDS, PLAIN, Numerals, matches, parse_numbers, trimmed
 
 DATE = r"^\d{4}-\d{2}-\d{2}"

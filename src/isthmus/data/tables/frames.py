@@ -11,9 +11,9 @@ import pyarrow as pa
 from pyarrow import compute
 
 from isthmus.data.tables.cells import Cells, is_missing_word, level_numbers, moments, numbers
-from isthmus.data.tables.deciding import Decision
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat
-from isthmus.data.tables.mistakes import Mistakes, told_at_once
+from isthmus.data.tables.errors import Mistakes, told_at_once
+from isthmus.data.tables.kind_inference import Decision
 from isthmus.data.tables.numerals import (
     EXPONENT_CODE,
     MISSING_WORDS,
@@ -23,8 +23,8 @@ from isthmus.data.tables.numerals import (
     matches,
     trimmed,
 )
+from isthmus.data.tables.profiling import Watch
 from isthmus.data.tables.stored import FileTable, open_stored
-from isthmus.data.tables.watching import Watch
 from isthmus.exceptions import DataError
 
 if TYPE_CHECKING:

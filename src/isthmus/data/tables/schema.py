@@ -16,11 +16,11 @@ from isthmus.choices.registry import unknown
 from isthmus.data.tables.cells import Cells, family, plural
 from isthmus.data.tables.columns import KINDS, Column, Datetime, column_from_json
 from isthmus.data.tables.dates import FORMS
-from isthmus.data.tables.deciding import Decision
-from isthmus.data.tables.inputs import open_table
-from isthmus.data.tables.mistakes import Mistakes, refuse_all, told_at_once
+from isthmus.data.tables.errors import Mistakes, refuse_all, told_at_once
+from isthmus.data.tables.kind_inference import Decision
 from isthmus.data.tables.numerals import decide_mark
-from isthmus.data.tables.watching import watch_table
+from isthmus.data.tables.opening import open_table
+from isthmus.data.tables.profiling import watch_table
 from isthmus.exceptions import DataError
 
 ALIKE = (frozenset({"number", "boolean"}), frozenset({"number", "text"}), frozenset({"date", "text"}))

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.data.sources import CHUNK_BYTES, MemoryMappedSource, Rows, Source
-from isthmus.data.tables.inputs import MemoryTable, open_table
-from isthmus.data.tables.mistakes import told_at_once
+from isthmus.data.tables.errors import told_at_once
+from isthmus.data.tables.opening import MemoryTable, open_table
 from isthmus.data.tables.schema import Schema
 from isthmus.data.tables.table import BATCH_ROWS, Table
 from isthmus.exceptions import DataError

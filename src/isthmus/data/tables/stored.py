@@ -15,7 +15,7 @@ from pyarrow import csv, dataset, ipc, parquet
 
 from isthmus.data.paths import check_regular_file
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat, find_dialect
-from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.errors import Mistakes
 from isthmus.data.tables.table import BATCH_ROWS, Piece, Table, check_names_differ
 from isthmus.exceptions import DataError, IsthmusWarning
 

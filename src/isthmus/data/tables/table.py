@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.errors import Mistakes
 from isthmus.exceptions import DataError
 
 BATCH_ROWS = 2**15

@@ -20,13 +20,13 @@ from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import refuse
 from isthmus.estimators.validation import refuse_targets
 from isthmus.files.model_file import State, write_state
-from isthmus.tasks.anomaly import fitting, keeping
+from isthmus.tasks.anomaly import detector_fit, persistence
 from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, compare_scores, conformal_p_values
 from isthmus.tasks.anomaly.explanations import Explanation, explain_rows
-from isthmus.tasks.anomaly.members import SingleModel
+from isthmus.tasks.anomaly.inputs import Rows
+from isthmus.tasks.anomaly.models import SingleModel
 from isthmus.tasks.anomaly.probabilities import PROBABILITIES, label_confidence
-from isthmus.tasks.anomaly.rows import Rows
-from isthmus.tasks.anomaly.scoring import PARTS, Reading
+from isthmus.tasks.anomaly.scoring import PARTS, PartScores
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Threshold
 from isthmus.training import SCHEDULES
 
@@ -179,7 +179,7 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         """
         refuse_targets(self, y)
         threshold = self._considered()
-        fitting.fit(self, X, self._share(threshold))
+        detector_fit.fit(self, X, self._share(threshold))
         self._apply(threshold)
         return self
 
@@ -206,13 +206,13 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
                 f"{threshold!r} needs calibration rows, which are not in a model file; call calibrate(X) with "
                 "normal rows first."
             )
-        fitting.fit_more(self, X)
+        detector_fit.fit_more(self, X)
         self._apply(threshold)
         return self
 
     def _considered(self) -> Threshold:
         """The threshold, after all parameters were looked at."""
-        mistakes = broken_rules(self, self.rules) + fitting.choice_mistakes(self)
+        mistakes = broken_rules(self, self.rules) + detector_fit.choice_mistakes(self)
         try:
             threshold = THRESHOLDS.resolve(self.threshold)
             mistakes += threshold.mistakes()
@@ -261,7 +261,7 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
             Normal rows that took no part in training. Anomalies among them make alarms rarer.
         """
         rows = self._rows(X)
-        fitting.calibrate(self, rows, np.arange(rows.n_rows))
+        detector_fit.calibrate(self, rows, np.arange(rows.n_rows))
         self._apply(THRESHOLDS.resolve(self.threshold))
         return self
 
@@ -406,7 +406,7 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         check_is_fitted(self, "scorer_")
         return Rows.open(self, X)
 
-    def _read(self, rows: Rows, *, in_full: bool = True) -> Iterator[Reading]:
+    def _read(self, rows: Rows, *, in_full: bool = True) -> Iterator[PartScores]:
         for x in rows.tensors(self.scorer_.chunk_rows(self.model_)):
             with torch.inference_mode():
                 yield self.scorer_.read(self.model_, x, in_full=in_full)
@@ -422,11 +422,11 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
             The file cannot be written; an old one stays whole.
         """
         check_is_fitted(self, "scorer_")
-        return write_state(path, keeping.to_state(self))
+        return write_state(path, persistence.to_state(self))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
-        detector: Self = keeping.from_state(cls, state, network=network, device=device)
+        detector: Self = persistence.from_state(cls, state, network=network, device=device)
         return detector
 
     def __sklearn_tags__(self) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.tasks.anomaly.rows import Rows
+from isthmus.tasks.anomaly.inputs import Rows
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.tasks.anomaly.surprise import Surprise
+from isthmus.tasks.anomaly.tail_probability import TailProbability
 
 PARTS = ("marginal", "reconstruction", "density")
 WEIGHTS = {"marginal": 1.0, "reconstruction": 1.0, "density": 2.0}
@@ -63,7 +63,7 @@ class Grouping:
 
 
 @dataclass(frozen=True)
-class Memory:
+class NeighbourIndex:
     """Codes of training rows, among which new rows look for their like.
 
     Attributes
@@ -140,7 +140,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Reading:
+class PartScores:
     """What the parts say of some rows, before they are made comparable.
 
     Attributes
@@ -172,7 +172,7 @@ class Scorer:
     parts
         Those that count.
     curves
-        Surprise by name: ``low`` and ``high`` of cells, ``error`` of members, and one for each part.
+        TailProbability by name: ``low`` and ``high`` of cells, ``error`` of members, and one for each part.
     memory
         Codes of training rows.
     whole_columns
@@ -181,12 +181,12 @@ class Scorer:
 
     grouping: Grouping
     parts: Sequence[str]
-    curves: dict[str, Surprise] = field(default_factory=dict)
-    memory: Memory | None = None
+    curves: dict[str, TailProbability] = field(default_factory=dict)
+    memory: NeighbourIndex | None = None
     whole_columns: Tensor | None = None
     missing: float = 0.0
 
-    def read(self, model: Model, x: Tensor, *, in_full: bool = True) -> Reading:
+    def read(self, model: Model, x: Tensor, *, in_full: bool = True) -> PartScores:
         """What each part says of scaled rows, (n, d); of columns only what totals need, unless `in_full`."""
         codes = model.encode(x) if set(self.parts) & {"reconstruction", "density"} else x[None]
         columns = dict[str, Tensor]()
@@ -200,7 +200,7 @@ class Scorer:
             totals["density"], places = self._density(codes, with_places=in_full)
             if places is not None:
                 columns["density"] = self._density_columns(model, x, places, totals["density"])
-        return Reading(columns, totals)
+        return PartScores(columns, totals)
 
     def _marginal(self, x: Tensor) -> Tensor:
         rarer = torch.maximum(self.curves["high"](x), self.curves["low"](-x)) - np.log(2.0)  # two tails
@@ -235,7 +235,7 @@ class Scorer:
         member = torch.arange(len(places), device=places.device)[:, None, None]
         return self.memory.codes.to(places.device)[member, places].mean(2)
 
-    def scores(self, reading: Reading) -> Tensor:
+    def scores(self, reading: PartScores) -> Tensor:
         """Anomaly scores: the weighted mean surprise of the parts, (n,)."""
         return torch.stack([self.weight(name) * self.surprise(name, reading) for name in self.parts]).sum(0)
 
@@ -243,11 +243,11 @@ class Scorer:
         """The share of a part in the score."""
         return WEIGHTS[name] / sum(WEIGHTS[part] for part in self.parts)
 
-    def surprise(self, name: str, reading: Reading) -> Tensor:
+    def surprise(self, name: str, reading: PartScores) -> Tensor:
         """How rare so large a total of this part is, in nats, (n,)."""
         return self.curves[name](reading.totals[name][:, None])[:, 0]
 
-    def contributions(self, reading: Reading) -> Tensor:
+    def contributions(self, reading: PartScores) -> Tensor:
         """What each column adds to the score: (n, columns), which sum to the score."""
         added: Any = 0.0
         for name in self.parts:
@@ -262,13 +262,13 @@ class Scorer:
     def remember(self, model: Model, X: Tensor, chosen: np.ndarray, n_neighbors: int) -> np.ndarray:
         """Remember rows at some places; gives the density of all, each as if it were not remembered, (n,)."""
         codes = model.encode(X[torch.from_numpy(chosen)])
-        self.memory = Memory(codes, torch.ones(len(codes)), n_neighbors)
+        self.memory = NeighbourIndex(codes, torch.ones(len(codes)), n_neighbors)
         own = torch.full((len(X),), -1)
         own[torch.from_numpy(chosen)] = torch.arange(len(chosen))
         chunks = [self.memory.distances(model.encode(x), own[rows]) for rows, x in self.chunks(model, X)]
         distances = torch.cat(chunks, dim=1)  # (E, n)
         unit = distances[:, torch.from_numpy(chosen)].median(dim=1).values.clamp(min=1e-6)
-        self.memory = Memory(codes, unit.cpu(), n_neighbors)
+        self.memory = NeighbourIndex(codes, unit.cpu(), n_neighbors)
         density: np.ndarray = (distances / unit[:, None]).mean(0).double().cpu().numpy()
         return density
 
@@ -291,19 +291,19 @@ class Scorer:
         normal = X[torch.from_numpy(np.flatnonzero(kept))]
         values = normal.double().cpu().numpy()
         if "marginal" in self.parts:
-            self.curves |= {"high": Surprise.learn(values), "low": Surprise.learn(-values)}
+            self.curves |= {"high": TailProbability.learn(values), "low": TailProbability.learn(-values)}
             holes = self.grouping.sum(normal.isnan().double()) > 0
             self.whole_columns, self.missing = (~holes.any(dim=0)).double(), float(np.log(len(values) + 1.0))
         if "reconstruction" in self.parts:
-            self.curves["error"] = Surprise.learn(self._error_reference(model, normal))
+            self.curves["error"] = TailProbability.learn(self._error_reference(model, normal))
         totals = {**self._totals(model, X), **density}
-        self.curves |= {name: Surprise.learn(total[kept, None]) for name, total in totals.items()}
+        self.curves |= {name: TailProbability.learn(total[kept, None]) for name, total in totals.items()}
         return totals
 
     def scores_of_totals(self, totals: Mapping[str, np.ndarray]) -> np.ndarray:
         """Anomaly scores from the totals of the parts, (n,)."""
         tensors = {name: torch.from_numpy(total) for name, total in totals.items()}
-        return self.scores(Reading({}, tensors)).numpy()
+        return self.scores(PartScores({}, tensors)).numpy()
 
     def _error_reference(self, model: Model, rows: Tensor) -> np.ndarray:
         parts = []
@@ -347,10 +347,11 @@ class Scorer:
         """The inverse of `to_arrays`."""
         names = {name.rpartition(".")[0] for name in arrays if name.endswith(".knots")}
         curves = {
-            n: Surprise.from_arrays({k: arrays[f"{n}.{k}"] for k in ("knots", "heights", "scale")}) for n in names
+            n: TailProbability.from_arrays({k: arrays[f"{n}.{k}"] for k in ("knots", "heights", "scale")})
+            for n in names
         }
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         memory = None
         if "memory.codes" in arrays:
-            memory = Memory(tensors["memory.codes"], tensors["memory.unit"], n_neighbors)
+            memory = NeighbourIndex(tensors["memory.codes"], tensors["memory.unit"], n_neighbors)
         return cls(grouping, tuple(parts), curves, memory, tensors.get("whole_columns"), float(arrays["missing"][0]))

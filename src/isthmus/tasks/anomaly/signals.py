@@ -20,7 +20,7 @@ from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import DataError, ModelFileError
 from isthmus.files.model_file import State, write_state
 from isthmus.files.records import Json, Numbers, Record, Size, pack, unpack
-from isthmus.tasks.anomaly import keeping
+from isthmus.tasks.anomaly import persistence
 from isthmus.tasks.anomaly.calibration import conformal_p_values
 from isthmus.tasks.anomaly.detector import AnomalyDetector
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Contamination, Quantile, Threshold
@@ -349,7 +349,7 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
     def save(self, path: str | Path) -> Path:
         """Write the model to one file, whole or not at all; `isthmus.load` gives it back."""
         check_is_fitted(self, "detector_")
-        inner = keeping.to_state(self.detector_)
+        inner = persistence.to_state(self.detector_)
         values = SignalValues(
             window=self.window_,
             step=self.step_,
@@ -368,7 +368,7 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
         values = unpack(state, SignalValues, DECLARED)
         inner_arrays = {name: array for name, array in state.arrays.items() if not name.startswith("signal.")}
         inner = State("AnomalyDetector", values.inner, inner_arrays)
-        detector = keeping.from_state(AnomalyDetector, inner, network=network, device=device)
+        detector = persistence.from_state(AnomalyDetector, inner, network=network, device=device)
         if values.window * values.n_channels != detector.n_features_in_:
             raise ModelFileError(f"its header does not fit: a window is not {detector.n_features_in_} numbers.")
         own = params_json.with_modules(values.detector, network)
@@ -398,7 +398,7 @@ class SignalValues(Record, frozen=True):
 
 
 DECLARED: dict[str, Numbers] = {
-    **keeping.DECLARED,
+    **persistence.DECLARED,
     **{f"signal.{name}": Numbers("f", finite=False, optional=True) for name in (*LEARNED, "threshold_")},
 }
 """The arrays of a file; a threshold may be infinite."""

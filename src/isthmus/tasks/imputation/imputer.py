@@ -35,8 +35,8 @@ from isthmus.files.records import (
 )
 from isthmus.seeds import seed_from
 from isthmus.tasks.imputation.filling import fill_table
-from isthmus.tasks.imputation.learning import Model, Plan, column_starts, fresh_member, learn, linear_base
-from isthmus.tasks.imputation.linear import LinearFill
+from isthmus.tasks.imputation.imputer_fit import Model, Plan, column_starts, fresh_member, learn, linear_base
+from isthmus.tasks.imputation.linear_base import LinearFill
 
 ROWS_PER_CHUNK = 2**13
 

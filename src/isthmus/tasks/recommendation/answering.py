@@ -15,13 +15,13 @@ from isthmus.estimators import Autoencoder
 from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation.answers import Recommendations
 from isthmus.tasks.recommendation.biases import Biases, Histories
+from isthmus.tasks.recommendation.ease import ShallowPath
 from isthmus.tasks.recommendation.factors import Factors
 from isthmus.tasks.recommendation.histories import Histories as Given
 from isthmus.tasks.recommendation.histories import HistoryReader
 from isthmus.tasks.recommendation.log import LogKeeping
 from isthmus.tasks.recommendation.names import find_title
 from isthmus.tasks.recommendation.ranking import top_n
-from isthmus.tasks.recommendation.shallow import ShallowPath
 from isthmus.tasks.similarity import nearest
 
 DEEP_SHARE, FACTORS_SHARE = 0.1, 0.4

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.exceptions import DataError
-from isthmus.tasks.recommendation import keeping
+from isthmus.tasks.recommendation import persistence
 from isthmus.tasks.recommendation.histories import Histories, HistoryReader, refuse_range
 from isthmus.tasks.recommendation.identifiers import refuse_alike
 from isthmus.tasks.recommendation.interactions import Interactions
@@ -47,10 +47,10 @@ class LogKeeping:
         index = self.log_.user_index
         new = [index.as_ours(name) for name in log.users.tolist() if index.find(name) is None]
         refuse_alike([*self.users_.tolist(), *new] if new else [], index.kinds | set(map(type, new)))
-        users = self.log_.users if not new else keeping.joined(self.log_.users, new)
+        users = self.log_.users if not new else persistence.joined(self.log_.users, new)
         grown = replace(self.log_, users=users)
         rows = np.asarray([grown.user_index.find(name) for name in log.users.tolist()], np.int64)
-        merged = keeping.overlaid(self.log_.matrix, log.matrix, rows, columns, len(users))
+        merged = persistence.overlaid(self.log_.matrix, log.matrix, rows, columns, len(users))
         self._keep(replace(grown, matrix=merged, times=None))
         return rows
 

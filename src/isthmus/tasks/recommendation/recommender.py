@@ -20,9 +20,10 @@ from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import AUTO, CHOICES, refuse
 from isthmus.exceptions import DataError, FitWarning
 from isthmus.files.model_file import State, write_state
-from isthmus.tasks.recommendation import keeping
+from isthmus.tasks.recommendation import persistence
 from isthmus.tasks.recommendation.answering import Answering
 from isthmus.tasks.recommendation.biases import learn_biases
+from isthmus.tasks.recommendation.ease import ShallowPath, solve_shallow
 from isthmus.tasks.recommendation.evaluation import score_of
 from isthmus.tasks.recommendation.factors import Factors, learn_factors
 from isthmus.tasks.recommendation.histories import refuse_range
@@ -30,7 +31,6 @@ from isthmus.tasks.recommendation.interactions import read_interactions
 from isthmus.tasks.recommendation.liking import chosen
 from isthmus.tasks.recommendation.log import is_auto
 from isthmus.tasks.recommendation.names import read_titles
-from isthmus.tasks.recommendation.shallow import ShallowPath, solve_shallow
 
 STEPS_WANTED = 1_000
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
@@ -329,11 +329,11 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
     def save(self, path: str | Path) -> Path:
         """Write the recommender with its log to one file, whole or not at all; `isthmus.load` gives it back."""
         check_is_fitted(self, "model_")
-        return write_state(path, keeping.to_state(self))
+        return write_state(path, persistence.to_state(self))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
-        return keeping.from_state(cls, state, network, device)
+        return persistence.from_state(cls, state, network, device)
 
 
 def _range_mistakes(value: Any) -> list[str]:

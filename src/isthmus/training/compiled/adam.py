@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import product
 
 from isthmus.training.compiled.emitter import Count, Emitter, Value
+from isthmus.training.compiled.matrix_products import VECTORS, Update
 from isthmus.training.compiled.plans import RATES, Means
-from isthmus.training.compiled.products import VECTORS, Update
 from isthmus.training.compiled.vectors import Vector
 
 NEGLIGIBLE = 1e-30

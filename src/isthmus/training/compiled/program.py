@@ -25,9 +25,9 @@ from functools import lru_cache, partial
 from llvmlite import ir
 
 from isthmus.training.compiled.emitter import I64, POINTER, Emitter, Value
-from isthmus.training.compiled.machine import GIVE_WAY, Library, machine
 from isthmus.training.compiled.passes import Passes
 from isthmus.training.compiled.plans import RATES, TABLE, Plan
+from isthmus.training.compiled.target import GIVE_WAY, Library, machine
 from isthmus.training.compiled.vectors import intrinsic
 
 PATIENCE = 2000

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from isthmus.data.tables import Schema
-from isthmus.tasks.imputation.linear import LinearFill, learn_linear
-from isthmus.tasks.imputation.restoring import Restoring, as_given, hidden_copies
+from isthmus.tasks.imputation.linear_base import LinearFill, learn_linear
+from isthmus.tasks.imputation.masked_objective import Restoring, as_given, hidden_copies
 from isthmus.training import OPTIMIZERS, SCHEDULES, ProgressBar, Run, Settings, train
-from isthmus.training.feeding import ResidentFeed
+from isthmus.training.batches import ResidentFeed
 
 COPIES = 20_000
 """Rows with hidden cells to train on, at least: so many copies of the rows are made."""

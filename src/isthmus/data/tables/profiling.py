@@ -13,7 +13,7 @@ from pyarrow import compute
 
 from isthmus.data.tables.cells import Cells, is_date, moments, numbers, plural
 from isthmus.data.tables.dates import FORMS, forms_of
-from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.errors import Mistakes
 from isthmus.data.tables.numerals import (
     EXPONENT_CODE,
     MISSING_WORDS,

@@ -1,4 +1,4 @@
-"""What is done to rows before the encoder, and between encoder and decoder: damage, codes that are drawn, charges."""
+"""Random parts of a compiled step: corruption of the rows, and codes that are drawn."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from isthmus.choices.corruptions import Damage
 from isthmus.choices.formulas import Formula, differentiated
 from isthmus.training.compiled.emitter import Count, Emitter, Value
+from isthmus.training.compiled.matrix_products import Matrix, Span
 from isthmus.training.compiled.noise import Draws, for_each
-from isthmus.training.compiled.products import Matrix, Span
 from isthmus.training.compiled.vectors import Vector
 
 PENALTY, PRIOR = 1, 2

@@ -14,9 +14,9 @@ import pyarrow as pa
 from isthmus.data.tables.cells import Cells
 from isthmus.data.tables.columns import Column
 from isthmus.data.tables.dialect import FOUND_OUT, Dialect, TextFormat
-from isthmus.data.tables.inputs import MemoryTable, of_arrow, open_table
-from isthmus.data.tables.mistakes import Mistakes, told_at_once
+from isthmus.data.tables.errors import Mistakes, told_at_once
 from isthmus.data.tables.numerals import PLAIN, trimmed
+from isthmus.data.tables.opening import MemoryTable, of_arrow, open_table
 from isthmus.data.tables.schema import Schema
 from isthmus.data.tables.stored import CSVTable
 from isthmus.exceptions import DataError

@@ -15,7 +15,7 @@ import isthmus
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError, noting, refuse
 from isthmus.cli.settings import parse_assignments, parse_value
-from isthmus.cli.tables import TextFlags
+from isthmus.cli.table_options import TextFlags
 from isthmus.data import tables
 
 PIECE_ROWS = 2**14

@@ -9,7 +9,7 @@ from typing import Any
 import isthmus
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError, noting, refuse
-from isthmus.cli.tables import TextFlags
+from isthmus.cli.table_options import TextFlags
 
 
 @dataclass(frozen=True)

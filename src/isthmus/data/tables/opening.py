@@ -14,7 +14,7 @@ from pyarrow import dataset
 from isthmus.data.numeric import as_numeric
 from isthmus.data.sources import Rows
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat
-from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.errors import Mistakes
 from isthmus.data.tables.stored import SUFFIXES, DatasetTable, open_stored
 from isthmus.data.tables.table import BATCH_ROWS, Piece, Table, check_names_differ
 from isthmus.exceptions import DataError

@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.data.tables.cells import Cells, moments, numbers
 from isthmus.data.tables.columns import Column, Datetime
-from isthmus.data.tables.inputs import open_table
-from isthmus.data.tables.mistakes import told_at_once
-from isthmus.export.columns import takes_text
+from isthmus.data.tables.errors import told_at_once
+from isthmus.data.tables.opening import open_table
+from isthmus.export.table_columns import takes_text
 
 
 def onnx_inputs(model: Any, X: Any) -> dict[str, np.ndarray]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from isthmus.exceptions import IsthmusWarning
-from isthmus.training.compiled.crew import Crew
 from isthmus.training.compiled.plans import PARTS, TABLE, Plan, damages_of, has_plan, plan_for
+from isthmus.training.compiled.thread_team import Crew
 from isthmus.training.explicit import is_explicit
 from isthmus.training.objective import Objective, count_parameters
 from isthmus.training.schedule import Adam, AdamW, Optimizer
@@ -45,7 +45,7 @@ def is_available() -> bool:
 def _works() -> bool:
     """Whether LLVM can compile something for this processor; where it cannot, that is told once."""
     try:
-        from isthmus.training.compiled.machine import Library  # noqa: PLC0415  # loads LLVM
+        from isthmus.training.compiled.target import Library  # noqa: PLC0415  # loads LLVM
 
         library = Library(NOTHING)
         library.function("nothing")()
@@ -74,7 +74,7 @@ NOTHING = "define void @nothing() {\n  ret void\n}\n"
 """A function in LLVM's language."""
 
 
-class Stretch(NamedTuple):
+class StepChunk(NamedTuple):
     """Some steps to be taken."""
 
     rows: Tensor
@@ -87,8 +87,8 @@ class Stretch(NamedTuple):
     """Rows of every step."""
     rates: Sequence[float]
     """The learning rate of each."""
-    charges: Sequence[float]
-    """What each charges a row for a nat of the prior."""
+    kl_weights: Sequence[float]
+    """The weight of the prior in each step, per nat."""
     keys: Tensor
     """Whole numbers, (n_steps,), from which each draws what is random in it."""
 
@@ -108,7 +108,7 @@ def lying(objective: Objective) -> Callable[[Tensor], bool]:
     return lambda weight: weight.dim() == 2 and (weight is first or weight.shape[0] > weight.shape[1])
 
 
-def charge_of(objective: Objective, progress: float) -> float:
+def kl_weight_of(objective: Objective, progress: float) -> float:
     """What a row is charged for a nat of the prior when so much of the steps is taken, in [0, 1]."""
     return objective.code.weight_at(progress) / objective.n_terms
 
@@ -147,7 +147,7 @@ class CompiledSteps:
         """How many steps to take at once."""
         return max(1, int(OPERATIONS_AT_ONCE / self.operations))
 
-    def __call__(self, steps: Stretch, state: dict[str, Tensor], most_threads: int | None = None) -> Tensor:
+    def __call__(self, steps: StepChunk, state: dict[str, Tensor], most_threads: int | None = None) -> Tensor:
         """Take steps; gives reconstruction, penalty and prior of each, (n_steps, 3).
 
         Parameters
@@ -189,7 +189,7 @@ class CompiledSteps:
 
         return share
 
-    def _rates(self, steps: Stretch, taken: int) -> Tensor:
+    def _rates(self, steps: StepChunk, taken: int) -> Tensor:
         """What goes with each step, (n_steps, 6): see `plans.RATES`."""
         step, rate = taken + 1.0 + np.arange(len(steps.rates)), np.asarray(steps.rates, dtype=np.float64)
         betas = self.optimizer.kernel_settings()
@@ -199,11 +199,11 @@ class CompiledSteps:
             1.0 - rate * betas["weight_decay"],
             self._shares(steps),
             np.full_like(rate, 1.0 / steps.n_rows),
-            np.asarray(steps.charges),
+            np.asarray(steps.kl_weights),
         )
         return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
-    def _shares(self, steps: Stretch) -> np.ndarray:
+    def _shares(self, steps: StepChunk) -> np.ndarray:
         """By how much the loss of one number counts in each step, (n_steps,): one over what is counted in it."""
         if not self.loss.admits_missing:
             return np.full(len(steps.rates), 1.0 / (steps.n_rows * self._n_terms))

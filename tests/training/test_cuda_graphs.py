@@ -14,8 +14,8 @@ from torch import Tensor
 from isthmus import Autoencoder, GaussianNoise
 from isthmus.choices import BinaryCrossEntropy, Context, Dense, Gaussian, Plain
 from isthmus.training import Adam, Choices, LossParts, Objective
+from isthmus.training.cuda_graphs import WARM_UP, RecordedStep, recorded
 from isthmus.training.devices import precision_for
-from isthmus.training.graphs import WARM_UP, RecordedStep, recorded
 from isthmus.training.steps import Step
 
 CONTEXT = Context((6,), code_size=2, lower=0.0, upper=1.0)

@@ -14,12 +14,12 @@ from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Arrays, Json, Numbers, Real, Record, check_arrays, group, grouped, pack, unpack
 from isthmus.tasks.recommendation.biases import Biases
+from isthmus.tasks.recommendation.ease import ShallowPath
 from isthmus.tasks.recommendation.factors import Factors
 from isthmus.tasks.recommendation.identifiers import as_names
 from isthmus.tasks.recommendation.interactions import Interactions
 from isthmus.tasks.recommendation.liking import Liking
 from isthmus.tasks.recommendation.names import array_to_names, names_to_array
-from isthmus.tasks.recommendation.shallow import ShallowPath
 
 R = TypeVar("R")
 

@@ -11,8 +11,8 @@ import numpy as np
 
 import isthmus
 from isthmus.cli import show
-from isthmus.cli.tables import TextFlags, beside
-from isthmus.files.tables import escaped
+from isthmus.cli.table_options import TextFlags, beside
+from isthmus.files.table_writer import escaped
 
 
 @dataclass(frozen=True)

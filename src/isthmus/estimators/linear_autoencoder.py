@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import Prepared
-from isthmus.training.feeding import Feed
+from isthmus.training.batches import Feed
 
 OVERSAMPLING = 10
 """Directions carried along besides those asked for, which makes the others settle sooner (Halko et al. 2011)."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.estimators.units import UnitsCheck
 from isthmus.estimators.validation import Given
-from isthmus.training.feeding import Loader
+from isthmus.training.batches import Loader
 
 CHUNK_BYTES = 2 * 2**20
 """How much of the input is worked on at a time: so much that what comes between stays in the cache."""

@@ -26,8 +26,8 @@ from isthmus.files.records import (
     pack,
     unpack,
 )
-from isthmus.tasks.anomaly import fitting
-from isthmus.tasks.anomaly.members import SingleModel, ensemble_from_arrays
+from isthmus.tasks.anomaly import detector_fit
+from isthmus.tasks.anomaly.models import SingleModel, ensemble_from_arrays
 from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Scorer
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS
 from isthmus.training import choose_device
@@ -218,7 +218,7 @@ def _restore_model(detector: Any, values: DetectorValues, arrays: Arrays, networ
     own = group(arrays, "model.")
     fitted = None
     if values.loss is None:  # format 1: as the parameters and the schema say
-        detector.loss_ = fitting.loss_of(detector).resolve(detector.context_)
+        detector.loss_ = detector_fit.loss_of(detector).resolve(detector.context_)
     else:
         detector.loss_ = params_json.decode(values.loss.get("loss"), "loss")
     if "kind" in values.model:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isthmus.training.batches import ResidentFeed
 from isthmus.training.devices import precision_for, threads_for
-from isthmus.training.feeding import ResidentFeed
 from isthmus.training.interrupts import stopping_at_signals
-from isthmus.training.loop import Run, close_epoch, finish, stretches, takes_many, train
+from isthmus.training.loop import Run, close_epoch, finish, step_chunks, takes_many, train
 from isthmus.training.objective import count_multiplications
 from isthmus.training.stacks import StackedGradient, shape_of
 
@@ -116,7 +116,7 @@ class CompiledTeam(Team):
         n_threads = torch.get_num_threads()
         each = max(1, n_threads // len(self.runs))
         with ThreadPoolExecutor(min(n_threads, len(self.runs))) as pool:
-            for pieces in zip(*(stretches(run, at_once) for run in self.runs), strict=True):
+            for pieces in zip(*(step_chunks(run, at_once) for run in self.runs), strict=True):
                 pairs = list(zip(self.runs, pieces, strict=True))
                 jobs = [pool.submit(run.do_step.take, steps, each) for run, (_, steps) in pairs]
                 for (run, (done, _)), job in zip(pairs, jobs, strict=True):

@@ -10,7 +10,7 @@ import torch
 from isthmus.choices.formulas import Formula, differentiated
 from isthmus.choices.penalties import Charge
 from isthmus.training.compiled.emitter import Count, Emitter, Value
-from isthmus.training.compiled.products import Matrix
+from isthmus.training.compiled.matrix_products import Matrix
 from isthmus.training.compiled.vectors import Vector
 
 ROOMS = ("push", "norm", "pull", "batch")
@@ -45,12 +45,12 @@ class Batch(NamedTuple):
     mean: Vector
 
 
-def looks(charges: tuple[Charge, ...]) -> bool:
+def looks(kl_weights: tuple[Charge, ...]) -> bool:
     """Whether one of these looks at the batch as a whole."""
-    return any(charge.of_rates is not None or charge.contraction for charge in charges)
+    return any(charge.of_rates is not None or charge.contraction for charge in kl_weights)
 
 
-def look(emitter: Emitter, batch: Batch, charges: tuple[Charge, ...], rooms: Mapping[str, Matrix]) -> None:
+def look(emitter: Emitter, batch: Batch, kl_weights: tuple[Charge, ...], rooms: Mapping[str, Matrix]) -> None:
     """Work out, unit by unit, what the penalties of a batch are and how they change."""
 
     def clear(column: Value, _: Count) -> None:
@@ -61,7 +61,7 @@ def look(emitter: Emitter, batch: Batch, charges: tuple[Charge, ...], rooms: Map
 
     def each(column: Value, count: Count, total: Value) -> list[Value]:
         summed = Vector(emitter.builder, total)
-        for charge in charges:
+        for charge in kl_weights:
             if charge.of_rates is not None:
                 summed = summed + _of_rates(emitter, batch, charge.of_rates, rooms, column).first(count)
             if charge.contraction:

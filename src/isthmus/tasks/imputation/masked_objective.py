@@ -11,7 +11,7 @@ from isthmus.choices import ByColumn, Plain
 from isthmus.choices.draws import drawn_from
 from isthmus.choices.registry import Context
 from isthmus.data.tables import Schema
-from isthmus.tasks.imputation.linear import LinearFill
+from isthmus.tasks.imputation.linear_base import LinearFill
 from isthmus.training import LossParts, Objective
 
 FARTHEST = 8.0

@@ -13,7 +13,7 @@ from isthmus.choices import Gaussian, Plain
 from isthmus.choices.codes import standard_divergence
 from isthmus.exceptions import DivergenceError, DivergenceWarning, FitWarning, InterruptedWarning
 from isthmus.training import Objective, Run
-from isthmus.training.feeding import Feed
+from isthmus.training.batches import Feed
 from isthmus.training.loop import first_bad_step
 
 LOOKED_AT = 1_000

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from isthmus.choices import Plain
 from isthmus.choices.layers import activation_name
 from isthmus.choices.modules import Adapted
-from isthmus.estimators.applying import Verb, whole
+from isthmus.estimators.inference import Verb, whole
 from isthmus.training.objective import Objective, count_parameters
 
 _KINDS = {"Linear": "Dense", "TiedLinear": "Dense (tied)"}

@@ -27,9 +27,9 @@ from isthmus.data.tables.columns import (
     Ordinal,
 )
 from isthmus.data.tables.dates import FORMS
-from isthmus.data.tables.mistakes import Mistakes
+from isthmus.data.tables.errors import Mistakes
 from isthmus.data.tables.numerals import PLAIN, Numerals, parse_numbers, trimmed
-from isthmus.data.tables.watching import Watch
+from isthmus.data.tables.profiling import Watch
 
 FAMILIES = ("number", "boolean", "text", "date", "missing")
 NEARLY_ALL = 0.9

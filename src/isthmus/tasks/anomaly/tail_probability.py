@@ -1,4 +1,4 @@
-"""Surprise: how rare a value is, in nats, so that errors of different columns and models can be added."""
+"""TailProbability: how rare a value is, in nats, so that errors of different columns and models can be added."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFERENCE = 2**14
 
 
 @dataclass(frozen=True)
-class Surprise:
+class TailProbability:
     """For each of m columns, ``-log`` of the share of reference rows that hold a value at least as large.
 
     A value at the top tenth of the reference has a surprise of ``log 10 = 2.3`` nats. Between knots the curve is
@@ -35,7 +35,7 @@ class Surprise:
 
     Examples
     --------
-    >>> curve = Surprise.learn(np.arange(1.0, 101.0)[:, None])
+    >>> curve = TailProbability.learn(np.arange(1.0, 101.0)[:, None])
     >>> curve(torch.tensor([[0.0], [91.0], [100.0]], dtype=torch.float64)).ravel().exp().round()
     tensor([  1.,  10., 100.], dtype=torch.float64)
     """

@@ -20,8 +20,8 @@ from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, re
 from isthmus.estimators.fitting import refuse, split_rows
 from isthmus.seeds import seed_from
 from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, train_ensemble
-from isthmus.tasks.anomaly.members import EnsembleModel, SingleModel
-from isthmus.tasks.anomaly.rows import Rows, check_finite, scored_in_double, to_tensor
+from isthmus.tasks.anomaly.inputs import Rows, check_finite, scored_in_double, to_tensor
+from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Scorer
 from isthmus.training import SCHEDULES, choose_device
 

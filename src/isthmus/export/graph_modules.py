@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.data import Scaling
-from isthmus.export.columns import Encoding
+from isthmus.export.table_columns import Encoding
 from isthmus.tasks.anomaly.ensemble import Ensemble
-from isthmus.tasks.anomaly.members import EnsembleModel, SingleModel
-from isthmus.tasks.anomaly.scoring import Grouping, Memory, Scorer
-from isthmus.tasks.anomaly.surprise import Surprise
+from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
+from isthmus.tasks.anomaly.scoring import Grouping, NeighbourIndex, Scorer
+from isthmus.tasks.anomaly.tail_probability import TailProbability
 
 
 class Detect(nn.Module):
@@ -62,7 +62,7 @@ class _Product(Grouping):
         return x @ (self.places.cpu()[:, None] == torch.arange(self.n_columns)[None]).to(x)
 
 
-class _Curve(Surprise):
+class _Curve(TailProbability):
     """Curves as one formula, for what is done in blocks or only where it is needed cannot be traced."""
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class _Curve(Surprise):
         return (inside + beyond.log1p()).T
 
 
-class _Look(Memory):
+class _Look(NeighbourIndex):
     """A memory that is looked at by operations of torch alone."""
 
     def distances(self, codes: Tensor, own: Tensor | None = None) -> Tensor:
