@@ -331,17 +331,19 @@ def test_a_softmax_at_the_end_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "X", "text"),
+    ("end", "X", "scaling", "loss", "text"),
     [
-        (nn.Sigmoid(), LINE, r"lie in \[0, 1\] \(it ends in Sigmoid\), but the scaled data reach from -"),
-        (nn.Tanh(), LINE * 3, r"lie in \[-1, 1\] \(it ends in Tanh\), but the scaled data reach from -"),
-        (nn.ReLU(), UNIT, r"lie in \[0, inf\] \(it ends in ReLU\), and \[0.5, 1\] after the loss's own sigmoid"),
+        (nn.Sigmoid(), LINE, "auto", "auto", r"lie in \[0, 1\] \(it ends in Sigmoid\), but the scaled data reach from "),
+        (nn.Tanh(), LINE * 3, "auto", "auto", r"lie in \[-1, 1\] \(it ends in Tanh\), but the scaled data reach from "),
+        (nn.ReLU(), UNIT, "none", "bce", r"lie in \[0, inf\] \(it ends in ReLU\), and \[0.5, 1\] after the loss's own "),
     ],
 )
-def test_a_decoder_that_cannot_reach_the_data_is_refused(end: nn.Module, X: np.ndarray, text: str) -> None:
+def test_a_decoder_that_cannot_reach_the_data_is_refused(
+    end: nn.Module, X: np.ndarray, scaling: str, loss: str, text: str
+) -> None:
     own = pair()[0], nn.Sequential(nn.Linear(2, 6), end)
     with pytest.raises(ValueError, match=text + ".*Drop its last activation"):
-        Autoencoder(2, network=own, **BRIEF).fit(X)
+        Autoencoder(2, network=own, loss=loss, scaling=scaling, **BRIEF).fit(X)
 
 
 def test_a_plain_decoder_is_left_as_it_is() -> None:

@@ -196,9 +196,12 @@ class Convolutional(Network):
             )
         return ""
 
+    def row_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return feature_shape if self.image_shape is None else tuple(map(int, self.image_shape))
+
     def _shape(self, context: Context) -> tuple[int, ...]:
         """The shape of what lies in a row."""
-        return context.feature_shape if self.image_shape is None else tuple(map(int, self.image_shape))
+        return self.row_shape(context.feature_shape)
 
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
         if output_width % context.n_features == 0:

@@ -301,6 +301,8 @@ class Range(NamedTuple):
     words: str
 
 
+SHAPING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)
+"""Layers that leave the range of the values as it is."""
 _ENDS: dict[type[nn.Module], tuple[float, float]] = {
     nn.Sigmoid: (0.0, 1.0),
     nn.Hardsigmoid: (0.0, 1.0),
@@ -371,8 +373,7 @@ def _last_leaf(decoder: nn.Module, wide: int) -> type[nn.Module]:
     decoder.train(was_training)
     for hook in hooks:
         hook.remove()
-    shaping = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)
-    return type(next(module for module in reversed(seen) if not isinstance(module, shaping)))
+    return type(next(module for module in reversed(seen) if not isinstance(module, SHAPING)))
 
 
 def match_end(decoder: nn.Module, loss: Loss, context: Context, width: int) -> nn.Module:

@@ -64,6 +64,14 @@ class Network(Choice):
         """The same encoder and decoder, made to go with the output activation that the loss applies."""
         return pair
 
+    def row_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape in which the network reads a row, which differs from that of X where flat rows hold images."""
+        return feature_shape
+
+    def output_range(self, decoder_width: int) -> tuple[float, float] | None:
+        """Least and greatest value that the decoder gives for codes of that width; None where it is not bounded."""
+        return None
+
 
 def _as_network(value: Any) -> Network | None:
     if isinstance(value, list | tuple) and all(isinstance(part, nn.Module) for part in value) and len(value) == 2:
@@ -256,6 +264,15 @@ class Modules(Network):
                 "one of them parameters with requires_grad=True."
             )
         return encoder, decoder
+
+    def output_range(self, decoder_width: int) -> tuple[float, float] | None:
+        (decoder,) = modules.copied(self.decoder)  # running it changes lazy layers
+        try:
+            with drawn_from(torch.Generator().manual_seed(0)):
+                found = modules.output_range(decoder, decoder_width)
+        except (RuntimeError, TypeError, ValueError):
+            return None  # a decoder of other shapes, or of none: `build` adapts it or says what is wrong
+        return None if found is None else (found.low, found.high)
 
     def suit(self, pair: Pair, loss: Loss, context: Context) -> Pair:
         encoder, decoder = pair

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from isthmus.cli.errors import WrongUsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from isthmus.data.tables import TextFormat

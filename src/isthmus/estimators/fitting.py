@@ -230,9 +230,9 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     refuse_huge(statistics, given.source.feature_names or getattr(estimator, "feature_names_in_", None))
     kept = None if loss is None or loss.mistakes() else loss.kept_unscaled(given.source.n_features)
     kept = kept if kept is not None and len(kept) == given.source.n_features and isinstance(loss, ByColumn) else None
-    scaling = learn_scaling(
-        estimator.scaling or "none", statistics, given.source.dtype, kept, given.source.feature_shape
-    )
+    network, dtype = sound(resolved)["network"], given.source.dtype
+    name = _scaling_name(estimator, network, given, statistics)
+    scaling = learn_scaling(name, statistics, dtype, kept, network.row_shape(given.source.feature_shape))
     context = make_context(given, statistics, scaling, estimator.code_size)
     choices = choose(sound(resolved), context)
     mistakes += choices.mistakes(context)
@@ -240,6 +240,21 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     refuse(mistakes)
     mean = ((statistics.mean - scaling.shift) * scaling.factor).ravel()
     return resolved, context, scaling, mean, learn_known(statistics, given.source)
+
+
+def _scaling_name(estimator: Any, network: Network, given: Given, statistics: Statistics) -> str:
+    """The scaling to learn; a decoder of the user's own that ends in a sigmoid keeps [0, 1] and bytes as they are.
+
+    Otherwise columns that use a part of [0, 1] would be standardised, and such a decoder could not reach them.
+    """
+    name = estimator.scaling or "none"
+    if name != "auto" or network.output_range(int(estimator.code_size) + given.n_classes) != (0.0, 1.0):
+        return name
+    dtype = given.source.dtype
+    low, high = float(statistics.minimum.min()), float(statistics.maximum.max())
+    if low < 0.0 or not high <= (255.0 if dtype == np.uint8 else 1.0):
+        return name
+    return "pixels" if dtype == np.uint8 else "none"
 
 
 def sound(resolved: Mapping[str, Any]) -> dict[str, Any]:
