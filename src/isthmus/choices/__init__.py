@@ -8,18 +8,17 @@ from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.losses import (
     LOSSES,
     BinaryCrossEntropy,
-    CategoricalCrossEntropy,
     Huber,
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
-    Multinomial,
     Normal,
     Poisson,
 )
 from isthmus.choices.networks import NETWORKS, Dense, Modules, Network
 from isthmus.choices.penalties import L1, L2, PENALTIES, Contractive, KLSparsity, Penalty
 from isthmus.choices.registry import Choice, Context, Registry
+from isthmus.choices.softmax_losses import CategoricalCrossEntropy, Multinomial
 from isthmus.choices.sparse_rows import SparseRows
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -22,19 +22,19 @@ from isthmus.choices.rules import Instance, OneOf, Rule, Sizes, Whole, either
 Pair = tuple[nn.Module, nn.Module]
 
 
-class ActivationName:
-    """The name of an activation, those of the user's own included, or None for none."""
+class _ActivationNames(Sequence[object]):
+    """None and the names of all activations, also of those that are registered later."""
 
-    def admits(self, value: object) -> bool:
-        return value is None or (isinstance(value, str) and value in ACTIVATIONS)
+    def __len__(self) -> int:
+        return 1 + len(ACTIVATIONS)
 
-    def __str__(self) -> str:
-        return str(OneOf((None, *sorted(ACTIVATIONS))))
+    def __getitem__(self, index: Any) -> Any:
+        return (None, *sorted(ACTIVATIONS))[index]
 
 
 def activation_rule() -> Rule:
     """The rule of a parameter that names an activation, or is None for none."""
-    return ActivationName()
+    return OneOf(_ActivationNames())
 
 
 class Network(Choice):

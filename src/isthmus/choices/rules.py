@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
@@ -60,7 +60,7 @@ class Whole:
 class OneOf:
     """One of the listed values."""
 
-    options: tuple[object, ...]
+    options: Sequence[object]
 
     def admits(self, value: object) -> bool:
         return any(value is option or (type(value) is type(option) and value == option) for option in self.options)

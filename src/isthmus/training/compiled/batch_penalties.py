@@ -45,12 +45,12 @@ class Batch(NamedTuple):
     mean: Vector
 
 
-def looks(kl_weights: tuple[Charge, ...]) -> bool:
+def looks(charges: tuple[Charge, ...]) -> bool:
     """Whether one of these looks at the batch as a whole."""
-    return any(charge.of_rates is not None or charge.contraction for charge in kl_weights)
+    return any(charge.of_rates is not None or charge.contraction for charge in charges)
 
 
-def look(emitter: Emitter, batch: Batch, kl_weights: tuple[Charge, ...], rooms: Mapping[str, Matrix]) -> None:
+def look(emitter: Emitter, batch: Batch, charges: tuple[Charge, ...], rooms: Mapping[str, Matrix]) -> None:
     """Work out, unit by unit, what the penalties of a batch are and how they change."""
 
     def clear(column: Value, _: Count) -> None:
@@ -61,7 +61,7 @@ def look(emitter: Emitter, batch: Batch, kl_weights: tuple[Charge, ...], rooms: 
 
     def each(column: Value, count: Count, total: Value) -> list[Value]:
         summed = Vector(emitter.builder, total)
-        for charge in kl_weights:
+        for charge in charges:
             if charge.of_rates is not None:
                 summed = summed + _of_rates(emitter, batch, charge.of_rates, rooms, column).first(count)
             if charge.contraction:

@@ -134,7 +134,7 @@ class Passes:
         mean = self._rate(emitter, rates, "row")
         codes = self._matrix(emitter, work, self.layout.given[self.plan.n_encoder])
         batch = Batch(codes, self._weight(emitter, values, 0), first.inner, last.activation, n_rows, mean)
-        look(emitter, batch, self.plan.kl_weights, self._columns(emitter, work))
+        look(emitter, batch, self.plan.charges, self._columns(emitter, work))
 
     def _columns(self, emitter: Emitter, work: Value) -> dict[str, Matrix]:
         return {name: self._matrix(emitter, work, room) for name, room in self.layout.columns.items()}
@@ -212,7 +212,7 @@ class Passes:
         )
         if self.layout.columns:
             emitter.loop(begin, end, 1, lambda row: push(emitter, out, self._columns(emitter, work), row))
-        formulas = [charge.of_numbers for charge in self.plan.kl_weights if charge.of_numbers is not None]
+        formulas = [charge.of_numbers for charge in self.plan.charges if charge.of_numbers is not None]
         if formulas:
             rooms = (out, codes, losses)
             emitter.loop(begin, end, 1, lambda row: penalized(emitter, rooms, row, formulas, share))

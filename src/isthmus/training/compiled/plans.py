@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     """How a code is drawn from what the encoder gives, see `choices.Code.drawn`."""
     corruptions: tuple[Damage, ...] = ()
     """What is done to the rows, one after the other."""
-    kl_weights: tuple[Charge, ...] = ()
+    charges: tuple[Charge, ...] = ()
     """What the code is charged for."""
     has_missing: bool = False
     """Whether rows may be NaN where an entry is missing; the network is given zeros there."""
@@ -99,7 +99,7 @@ def has_plan(objective: Objective) -> bool:
 def _charges(objective: Objective) -> tuple[Charge, ...] | None:
     """What a code is charged for; None where a penalty has neither formula nor closed form."""
     penalty = objective.choices.penalty
-    return () if penalty is None else penalty.kl_weights(objective.encoder, objective.choices.code)
+    return () if penalty is None else penalty.charges(objective.encoder, objective.choices.code)
 
 
 def damages_of(objective: Objective) -> tuple[Damage, ...] | None:
@@ -111,9 +111,9 @@ def damages_of(objective: Objective) -> tuple[Damage, ...] | None:
 def plan_for(objective: Objective, optimizer: Optimizer, values: Tensor, n_rows: int) -> Plan:
     """The plan of an objective whose parameters lie among `values`, for batches of up to so many rows."""
     choices, betas = objective.choices, optimizer.kernel_settings()
-    loss, kl_weights = choices.loss.formulas(objective.context.n_features), _charges(objective)
+    loss, charges = choices.loss.formulas(objective.context.n_features), _charges(objective)
     assert loss is not None
-    assert kl_weights is not None
+    assert charges is not None
     encoder: list[tuple[nn.Linear, Formula | None]] = [*followed(objective.encoder)]
     decoder = followed(objective.decoder)
     if (formula := choices.code.elementwise()) not in (None, IDENTITY):
@@ -126,7 +126,7 @@ def plan_for(objective: Objective, optimizer: Optimizer, values: Tensor, n_rows:
         n_rows,
         choices.code.drawn(),
         damages_of(objective) or (),
-        kl_weights,
+        charges,
         choices.loss.admits_missing,
     )
 
