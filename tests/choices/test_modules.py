@@ -333,9 +333,21 @@ def test_a_softmax_at_the_end_is_not_repeated() -> None:
 @pytest.mark.parametrize(
     ("end", "X", "scaling", "loss", "text"),
     [
-        (nn.Sigmoid(), LINE, "auto", "auto", r"lie in \[0, 1\] \(it ends in Sigmoid\), but the scaled data reach from "),
+        (
+            nn.Sigmoid(),
+            LINE,
+            "auto",
+            "auto",
+            r"lie in \[0, 1\] \(it ends in Sigmoid\), but the scaled data reach from ",
+        ),
         (nn.Tanh(), LINE * 3, "auto", "auto", r"lie in \[-1, 1\] \(it ends in Tanh\), but the scaled data reach from "),
-        (nn.ReLU(), UNIT, "none", "bce", r"lie in \[0, inf\] \(it ends in ReLU\), and \[0.5, 1\] after the loss's own "),
+        (
+            nn.ReLU(),
+            UNIT,
+            "none",
+            "bce",
+            r"lie in \[0, inf\] \(it ends in ReLU\), and \[0.5, 1\] after the loss's own ",
+        ),
     ],
 )
 def test_a_decoder_that_cannot_reach_the_data_is_refused(

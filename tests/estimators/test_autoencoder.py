@@ -39,7 +39,7 @@ from isthmus import (
     SparseAutoencoder,
     TopK,
 )
-from isthmus.exceptions import DataError
+from isthmus.exceptions import DataError, UnitsWarning
 
 
 def small(**more: Any) -> Autoencoder:

@@ -28,6 +28,16 @@ def _maker() -> ModuleType:
 MAKER = _maker()
 
 
+def changed_on_purpose(wanted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where answers may differ from those of the version that saved the file, and why."""
+    changed: dict[str, np.ndarray] = {}
+    if {"predict", "threshold_"} <= wanted.keys():  # a row exactly on the threshold is not an anomaly since 0.2
+        changed["predict"] = np.isclose(-wanted["score_samples"], wanted["threshold_"], rtol=1e-5)
+    if "user_embeddings" in wanted:  # users with nothing that counts were never trained: their code is zero since 0.2
+        changed["user_embeddings"] = np.abs(wanted["user_embeddings"]).max(axis=1, keepdims=True) < 0.01
+    return changed
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_golden_file_answers_as_when_it_was_saved(path: Path) -> None:
     X = MAKER.read_rows(path.parent, path.stem)
@@ -35,7 +45,10 @@ def test_a_golden_file_answers_as_when_it_was_saved(path: Path) -> None:
     with np.load(path.with_suffix(".npz")) as stored:
         wanted = {name.removeprefix("answer."): stored[name] for name in stored.files if name != "X"}
     assert sorted(found) == sorted(wanted)
+    changed = changed_on_purpose(wanted)
     for name, answer in wanted.items():
+        if name in changed:
+            found[name] = np.where(changed[name], answer, found[name])
         if answer.dtype.kind == "f":  # another machine's matrix library rounds otherwise
             np.testing.assert_allclose(found[name], answer, rtol=2e-4, atol=2e-5, err_msg=name)
         elif answer.dtype == np.uint8:

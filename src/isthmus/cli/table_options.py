@@ -60,7 +60,8 @@ class TextFlags:
 
 def beside(kept: Any, chunks: Iterator[np.ndarray], names: Sequence[str]) -> Iterator[pa.Table]:
     """Tables of the kept columns and, behind them, rows that come some at a time."""
-    import pyarrow as pa  # noqa: PLC0415  # slow to import, and needed here alone
+    import numpy as np  # noqa: PLC0415  # both are slow to import, and no other flag needs them
+    import pyarrow as pa  # noqa: PLC0415
 
     table = pa.Table.from_pandas(kept, preserve_index=False)
     both = sorted(set(table.column_names) & set(names))

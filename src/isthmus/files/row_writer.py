@@ -27,7 +27,7 @@ def write_rows(
     chunks
         Arrays of rows, (k,) or (k, ...), all of one shape and type. A table takes them flat.
     columns
-        Names of the columns of a table; None: ``"0"``, ``"1"``, ….
+        Names of the columns of a table; None: ``"x0"``, ``"x1"``, … (plain numbers could be read as a row of data).
     overwrite
         Replace a file that is there.
 
@@ -106,7 +106,7 @@ def _write_table(
 
 def _column_names(first: np.ndarray, columns: Sequence[str] | None) -> list[str]:
     width = int(np.prod(first.shape[1:]))
-    names = [str(index) for index in range(width)] if columns is None else [str(name) for name in columns]
+    names = [f"x{index}" for index in range(width)] if columns is None else [str(name) for name in columns]
     if len(names) != width:
         raise OutputError(f"The rows have {width} columns, but {len(names)} names were given.")
     return names

@@ -69,8 +69,8 @@ def _like(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     except ArrowInvalid as error:
         reason = str(error)[:200]
         raise OutputError(
-            f"'{path}' cannot hold a later row as the first ones ({reason}); write a .csv file, which keeps cells as "
-            "they are."
+            f"'{path}' needs one type a column, but a later row does not fit the type of the first rows ({reason}); "
+            "give every chunk the same types, such as text."
         ) from None
 
 
