@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ Shares = dict[str, tuple[float, float]]
 def restored(table: Table, scaling: str, seed: int) -> tuple[float, float]:
     """Both shares of one model; NaN where the setting cannot be fitted."""
     X, X_test = split(table.X, seed)
-    settings = {"max_epochs": STEPS * BATCH // len(X), "batch_size": BATCH, "random_state": seed}
+    settings: dict[str, Any] = {"max_epochs": STEPS * BATCH // len(X), "batch_size": BATCH, "random_state": seed}
     model = Autoencoder(table.code_size, scaling=scaling, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some explicit scalings learn nothing, which the table shows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from isthmus.exceptions import DataError, UnitsWarning
 
 
 def small(size: int = 2, **more: Any) -> Autoencoder:
-    return Autoencoder(size, **({"network": (8,), "max_epochs": 40, "random_state": 0} | more))
+    settings: dict[str, Any] = {"network": (8,), "max_epochs": 40, "random_state": 0} | more
+    return Autoencoder(size, **settings)
 
 
 def latent(n: int, width: int, seed: int = 0) -> np.ndarray:
@@ -57,7 +59,7 @@ def test_rows_far_outside_are_warned_of_once(factor: float) -> None:
 
 
 def test_ordinary_held_out_rows_are_not_warned_of() -> None:
-    draws = {
+    draws: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
         "normal": lambda draw, n: draw.normal(size=(n, 20)),
         "heavy": lambda draw, n: draw.standard_cauchy((n, 20)),
         "lognormal": lambda draw, n: np.exp(2 * draw.normal(size=(n, 20))),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices import CORRUPTIONS, LOSSES, Observed
@@ -320,7 +321,8 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         """
         if method not in PROBABILITIES:
             raise ValueError(unknown("method", method, PROBABILITIES))
-        odd = PROBABILITIES[method](self.decision_scores_, -self.score_samples(X))
+        scores = -self.score_samples(X)
+        odd = PROBABILITIES[method](self.decision_scores_, scores)
         return np.column_stack([1.0 - odd, odd])
 
     def predict_confidence(self, X: Any) -> np.ndarray:
@@ -434,4 +436,5 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = LOSSES.gives(self.loss, Observed)
+        tags.classifier_tags = ClassifierTags(multi_class=False)  # two columns of predict_proba, not one a class
         return tags
