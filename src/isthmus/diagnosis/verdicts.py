@@ -15,6 +15,7 @@ from isthmus.choices.codes import standard_divergence
 from isthmus.diagnosis.evidence import CHUNK, FEWEST_ROWS, Evidence, spread
 from isthmus.diagnosis.measures import code_statistics, psnr
 from isthmus.estimators import Autoencoder
+from isthmus.estimators.defaults import learning_rate_for
 from isthmus.estimators.kinds import require_autoencoder
 from isthmus.estimators.units import share_far_outside
 
@@ -236,7 +237,11 @@ def _learning_rate_too_high(seen: Evidence) -> Finding | None:
         return None
     rises = float((np.diff(losses) > 0.02 * np.abs(losses[:-1])).mean()) if len(losses) > 1 else 1.0
     above = float(losses[-1] - losses.min()) / max(abs(float(losses.min())), 1e-12) if len(losses) else 1.0
-    found = diverged or rises > 0.2 or above > 0.1 or (seen.unexplained > 0.98 and rises > 0)
+    settled = seen.model.settled_
+    # A rate far too high can also leave a dead network at once, whose loss is then constant and never rises.
+    far_above = settled["learning_rate"] > 20 * learning_rate_for(settled["batch_size"])
+    dead = seen.unexplained > 0.98 and (rises > 0 or far_above)
+    found = diverged or rises > 0.2 or above > 0.1 or dead
     text = f"The training loss rose in {rises:.0%} of the epochs and ended {above:.0%} above its least."
     text = "Training diverged. " + text if diverged else text
     remedy = f"lower learning_rate, which was {seen.model.settled_['learning_rate']:g}, by a factor of three to ten."
