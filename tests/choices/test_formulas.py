@@ -101,8 +101,8 @@ def compiled(formula: Callable[..., Any], x: Tensor) -> tuple[Tensor, Tensor]:
     pytest.importorskip("llvmlite")
     from llvmlite import ir  # noqa: PLC0415  # optional
 
-    from isthmus.training.compiled.emitter import POINTER, Emitter  # noqa: PLC0415
-    from isthmus.training.compiled.target import Library, machine  # noqa: PLC0415
+    from isthmus.training.engines.compiled.emitter import POINTER, Emitter  # noqa: PLC0415
+    from isthmus.training.engines.compiled.target import Library, machine  # noqa: PLC0415
 
     module = ir.Module()
     module.triple = machine().triple

@@ -9,7 +9,7 @@ compiled engine, or `Dual` numbers of either, which carry their derivatives::
             ──▶ Dual(vectors)   compiled code of both
 
 So nothing is differentiated by hand. A new function needs three things: what torch calls it, its rule (a line below),
-and a method of its name in `isthmus.training.compiled.vectors.Vector`.
+and a method of its name in `isthmus.training.engines.compiled.vectors.Vector`.
 """
 
 from __future__ import annotations
