@@ -317,7 +317,7 @@ def taken_by(asked: Job) -> tuple[Engine, str]:
         ({"penalty": Louder()}, "the penalty Louder has no formula for this network and code"),
         ({"penalty": L1(), "code_size": 1}, "a code of one number has a penalty"),
         ({"code": Gaussian(free_bits=0.1)}, "the code Gaussian has no formula with these parameters"),
-        ({"code": Gaussian(n_samples=5)}, "the code draws 5 samples of each row"),
+        ({"code": Gaussian(n_samples=5)}, "the code Gaussian has no formula with these parameters"),
         ({"code": CODES.resolve("top-k")}, "the code TopK has no formula with these parameters"),
         ({"loss": "multinomial"}, "the loss Multinomial has no formula of single numbers"),
         ({"network": Dense((6,), tied=True)}, "the network is not linear layers with a bias"),

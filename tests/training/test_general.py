@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,11 @@ import torch
 from tests.training.comparing import general_engine, objective, one_step, rows
 from torch import Tensor, nn
 
-from isthmus import Autoencoder
+import isthmus
+from isthmus import Autoencoder, TopK
 from isthmus.training import Adam, onednn
+from isthmus.training.engines import StepChunk
+from isthmus.training.engines.compiled import refusals
 from isthmus.training.engines.compiled.dense_layers import is_chain
 
 
@@ -61,10 +66,27 @@ def test_many_steps_at_once_are_the_same_steps() -> None:
 
 
 def _chunk(x: Tensor, order: Tensor, generator: torch.Generator) -> Any:
-    from isthmus.training.engines import StepChunk  # noqa: PLC0415
-
     n_steps = -(-len(order) // 8)
     return StepChunk(x, order, 8, [0.01] * n_steps, [1.0] * n_steps, generator)
+
+
+def test_a_model_says_which_engine_trained_it_and_why(
+    digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Autoencoder(4, code=TopK(2), max_epochs=1, random_state=0).fit(digits)
+    told = "general (compiled: the code TopK has no formula with these parameters)"
+    assert model.describe()["engine"] == str(model.engine_) == told
+    assert "Trained by the general engine (compiled: the code TopK has no formula" in str(model.summary())
+    loaded = isthmus.load(model.save(tmp_path / "model"))
+    assert loaded.engine_ == model.engine_
+    assert loaded.describe() == model.describe()
+    monkeypatch.setattr(refusals, "WORTH", -1.0)
+    other = Autoencoder(4, max_epochs=1, random_state=0).fit(digits)
+    assert other.describe()["engine"] == "compiled"
+    assert str(other.summary()).endswith("Trained by the compiled engine.")
+    monkeypatch.setattr(refusals, "WORTH", math.inf)
+    assert other.partial_fit(digits).engine_.name == "general"
+    assert "engine" not in Autoencoder(4).describe()
 
 
 def test_only_linear_layers_with_known_activations_are_chains() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from isthmus.choices.codes import Gaussian
 from isthmus.choices.layers import IDENTITY
 from isthmus.choices.penalties import Penalty
 from isthmus.training.engines.compiled.dense_layers import followed, is_chain
@@ -16,8 +15,8 @@ from isthmus.training.schedule import Adam, AdamW, Optimizer
 WORTH = 0.4
 """Seconds that a run must be expected to gain; to write and to compile a program takes 0.3 to 0.6."""
 GAINED_PER_STEP, GAINED_PER_OPERATION = 4e-4, 5e-12
-"""Seconds that a step gains over autograd, and what it gains for each floating-point operation: 0.7 ms of 0.8 for a
-table of 16 columns, 1.2 of 1.8 for S1, 3.3 of 8.1 for S6 (processor time on one busy core, so less is reckoned with)."""
+"""Seconds that a step gains over autograd, and what it gains for each floating-point operation. Of processor time on a
+busy core, where more is gained: 0.8 of 0.8 ms for a table of 16 columns, 1.2 of 1.8 for S1, 3.3 of 8.1 for S6."""
 MOST_OPERATIONS = 1e10
 """Floating-point operations in a step from which libraries of matrix products, which pack what they multiply so that it
 stays in the cache, are faster: 3000–2000–500 on batches of 256 take 1.2 s by one and 1.5 s compiled."""
@@ -68,8 +67,6 @@ def _against_members(objective: Objective) -> str | None:
         return f"the loss {type(choices.loss).__name__} has no formula of single numbers"
     if formula is None and code.drawn() is None:
         return f"the code {type(code).__name__} has no formula with these parameters"
-    if isinstance(code, Gaussian) and code.n_samples > 1:
-        return f"the code draws {code.n_samples} samples of each row"
     if ends[1] is not None or (ends[0] is not None and formula is not IDENTITY):
         return "an activation of the network stands where the code's or the loss's own belongs"
     return None if choices.penalty is None else _against_penalty(choices.penalty, objective)
