@@ -97,7 +97,7 @@ class Useless(Callback):
     """Sets all weights to zero, so that the model restores nothing."""
 
     def on_epoch_end(self, run: Any) -> None:
-        run.do_step.flat.values.data.zero_()
+        run.engine.flat.values.data.zero_()
         run.best.weights = None
 
 
