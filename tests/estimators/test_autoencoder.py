@@ -278,7 +278,7 @@ class Spoil(Callback):
         if run.epoch == self.epoch and self.interrupt:
             raise KeyboardInterrupt
         if run.epoch == self.epoch:
-            run.do_step.flat.values.data.fill_(float("nan"))
+            run.engine.flat.values.data.fill_(float("nan"))
 
 
 def test_a_loss_that_is_not_finite_goes_back_to_the_best_weights_and_says_so(digits: np.ndarray) -> None:

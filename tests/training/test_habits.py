@@ -97,7 +97,7 @@ class Useless(Callback):
     """Sets all weights to zero, so that the model restores nothing."""
 
     def on_epoch_end(self, run: Any) -> None:
-        run.do_step.flat.values.data.zero_()
+        run.engine.flat.values.data.zero_()
         run.best.weights = None
 
 
@@ -193,7 +193,7 @@ class Steers(Callback):
 def test_callbacks_write_columns_and_set_the_rate(
     compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isthmus.training.compiled.engine.WORTH", -1.0 if compiled else math.inf)
+    monkeypatch.setattr("isthmus.training.engines.compiled.refusals.WORTH", -1.0 if compiled else math.inf)
     settings: dict[str, Any] = {"schedule": "constant", "learning_rate": 0.01, "max_epochs": 5}
     path = tmp_path / "run.safetensors"
     model = small(**settings, callbacks=[Steers(), Checkpoint(path)]).fit(X)

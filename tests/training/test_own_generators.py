@@ -135,7 +135,7 @@ def test_fits_in_threads_give_the_same_models_as_alone(
     kind: str, compiled: bool, n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if compiled:
-        monkeypatch.setattr("isthmus.training.compiled.engine.WORTH", -1.0)
+        monkeypatch.setattr("isthmus.training.engines.compiled.refusals.WORTH", -1.0)
     else:
         monkeypatch.setenv("ISTHMUS_COMPILE", "0")
 

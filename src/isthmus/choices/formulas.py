@@ -9,7 +9,7 @@ compiled engine, or `Dual` numbers of either, which carry their derivatives::
             ──▶ Dual(vectors)   compiled code of both
 
 So nothing is differentiated by hand. A new function needs three things: what torch calls it, its rule (a line below),
-and a method of its name in `isthmus.training.compiled.vectors.Vector`.
+and a method of its name in `isthmus.training.engines.compiled.vectors.Vector`.
 """
 
 from __future__ import annotations
@@ -356,22 +356,6 @@ def _deferred_softplus(x: Numbers) -> tuple[Deferred, Numbers]:
     """``softplus(x) = max(x, 0) - log max(s, 1 - s)`` and its slope s, the sigmoid of x."""
     s = sigmoid(x)
     return Deferred(maximum(x, 0.0), maximum(s, 1.0 - s)), s
-
-
-def sums(values: Numbers) -> Tensor:
-    """Sums of tensors of numbers over all dimensions but the first: (k, …) → (k,)."""
-    if isinstance(values, Deferred):
-        return sums(values.plain) - _sums_of_logs(values.certain.flatten(1))
-    total: Tensor = values.flatten(1).sum(1)
-    return total
-
-
-def _sums_of_logs(values: Tensor) -> Tensor:
-    """Sums along rows of the logarithms of numbers in [1/2, 1]: of their products by 16, which stay far from zero."""
-    rest = values.shape[1] % 16
-    if rest:
-        return _sums_of_logs(values[:, rest:].contiguous()) + values[:, :rest].log().sum(1)
-    return values.view(len(values), 16, -1).prod(1).log_().sum(1)
 
 
 # -- formulas of members -----------------------------------------------------------------------------------------------

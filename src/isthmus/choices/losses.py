@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
@@ -14,7 +14,6 @@ from isthmus.choices.formulas import (
     Formula,
     Numbers,
     absolute,
-    as_numbers,
     exp,
     inherits,
     log,
@@ -22,8 +21,6 @@ from isthmus.choices.formulas import (
     minimum,
     softplus,
     square,
-    summed,
-    sums,
 )
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.registry import Choice, Context, Registry
@@ -122,45 +119,6 @@ class Loss(Choice):
             return None
         return (Part(Formula.of(self, self.formula), n_features, self.n_outputs),)
 
-    @property
-    def is_formula(self) -> bool:
-        """Whether one formula is the loss of every number, and their mean that of a batch."""
-        return self.formula is not None and inherits(self, Loss, "formulas", "counted", *DERIVED)
-
-    @property
-    def separable(self) -> bool:
-        """Whether `gradients` takes outputs and targets of any one shape, because each number counts by itself."""
-        return self.is_formula and self.n_outputs == 1
-
-    def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of a batch and its gradient by the output, (n, output_width); `output` may be overwritten."""
-        means, gradients = self.gradients(output[None], target[None])
-        return means[0], gradients[0]
-
-    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-        """The same for the outputs of several models, (models, n, output_width), with a loss for each."""
-        if self.is_formula:
-            return self._by_formula(outputs, targets)
-        pairs = [self._by_autograd(output, target) for output, target in zip(outputs, targets, strict=True)]
-        return [mean for mean, _ in pairs], torch.stack([gradient for _, gradient in pairs])
-
-    def _by_formula(self, outputs: Tensor, targets: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-        """Gradients lie where the outputs did."""
-        assert self.formula is not None
-        share = 1.0 / targets[0].numel()
-        each = (outputs,) if self.n_outputs == 1 else outputs.chunk(self.n_outputs, dim=-1)
-        loss = summed(self.formula, *each, given=[targets])
-        means = sums(loss.value).mul_(share)
-        for output, slope in zip(each, loss.slopes, strict=True):
-            torch.mul(as_numbers(slope, output), share, out=output)
-        return means.unbind(), outputs
-
-    def _by_autograd(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            leaf = output.detach().requires_grad_()
-            mean = self.mean(leaf, target)
-        return mean.detach(), torch.autograd.grad(mean, leaf)[0]
-
     def per_row(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, mean over its features, (n,)."""
         return self.per_feature(output, target).mean(dim=1)
@@ -187,7 +145,7 @@ def in_unit_interval(target: Tensor) -> Tensor:
     return (target >= -ROUNDING) & (target <= 1.0 + ROUNDING)
 
 
-DERIVED = ("per_feature", "mean", "per_row", "gradient", "gradients", "output_width")
+DERIVED = ("per_feature", "mean", "per_row", "output_width")
 """What derives from the formula of a loss."""
 LOSSES: Registry[Loss] = Registry("loss", Loss)
 

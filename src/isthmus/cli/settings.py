@@ -149,7 +149,7 @@ def to_toml(kind: str, described: Mapping[str, Any]) -> str:
     """An estimator's description as TOML that ``--config`` reads again."""
     lines = [f"kind = {_literal(kind)}"]
     choices = {name: value for name, value in described.items() if _is_choice(value)}
-    plain = {name: value for name, value in described.items() if name not in (*choices, *NOT_SETTABLE)}
+    plain = {name: value for name, value in described.items() if name not in (*choices, *NOT_SETTABLE, "engine")}
     lines += [f"{name} = {_literal(value)}" for name, value in plain.items()]
     for name, value in choices.items():
         members = _listed(value["params"].get("members"))

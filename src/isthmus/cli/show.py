@@ -131,6 +131,7 @@ def model_facts(model: Any) -> dict[str, Any]:
         "parameters": model.n_parameters_,
         "epochs": model.n_epochs_,
         "stopped": model.stop_reason_,
+        "engine": str(getattr(model, "engine_", "")),
         "kept": dict(kept_epoch(model) or {}),
         "history": list(model.history_.rows),
         "layers": [vars(layer) for layer in model.layers()],
@@ -145,6 +146,7 @@ def fit_facts(model: Any) -> dict[str, str]:
         "parameters": f"{model.n_parameters_:,}",
     }
     facts |= {"note": model.summary().note} if model.summary().note else {}
+    facts |= {"engine": str(model.engine_)} if hasattr(model, "engine_") else {}
     kept = kept_epoch(model)
     if kept is None:
         return facts | {"epochs": f"0 ({model.stop_reason_})"}
@@ -185,7 +187,8 @@ def print_model(model: Any, path: Path) -> None:
         ),
     )
     note("")
-    print_facts({name: _short(value) for name, value in model.describe().items() if name not in NOT_SETTABLE})
+    hidden = (*NOT_SETTABLE, "engine")  # which stands above
+    print_facts({name: _short(value) for name, value in model.describe().items() if name not in hidden})
 
 
 def _params(model: Any) -> list[tuple[str, Any]]:

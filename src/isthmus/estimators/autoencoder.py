@@ -39,6 +39,7 @@ from isthmus.files.model_file import State, write_state
 from isthmus.seeds import seed_from
 from isthmus.training import History, Objective, train
 from isthmus.training.checkpoint import resume as resume_run
+from isthmus.training.engines import EngineChoice
 from isthmus.training.loop import optimizer_state
 from isthmus.training.objective import count_parameters
 
@@ -134,6 +135,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         that share a unit, 0 where it does not vary.
     objective_, scaling_, device_
         The trained network with its choices, the learned scaling, the device in use.
+    engine_ : EngineChoice
+        Which engine trained the model last, and why the quicker ones did not; files of 0.1.0 do not know it.
 
     Examples
     --------
@@ -257,6 +260,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         self.n_epochs_, self.stop_reason_ = run.epoch, run.stop_reason
         self.n_parameters_ = count_parameters(prepared.objective)
         self.device_ = str(run.device)
+        self.engine_: EngineChoice = run.engine_choice
         self.settled_ = {name: getattr(run.settings, name) for name in ("batch_size", "learning_rate", "max_epochs")}
 
     # -- using ---------------------------------------------------------------------------------------------------
@@ -427,9 +431,10 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         decoder  Dense  5       gelu        15
         decoder  Dense  6       sigmoid     36
         98 parameters
+        Trained by the general engine (compiled: a run of 1 steps gains less than compiling takes).
         """
         check_is_fitted(self, "objective_")
-        return summarise_layers(type(self).__name__, self.objective_)
+        return summarise_layers(type(self).__name__, self.objective_, engine=str(getattr(self, "engine_", "")))
 
     def output_of(self, layer: int | str) -> LayerOutput:
         """The output of any layer as a model of its own, a transformer with ``transform(X)``.
@@ -454,7 +459,10 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return LayerOutput(self, place)
 
     def describe(self) -> dict[str, Any]:
-        """All parameters as plain data; choices as their class and parameters, resolved where the model is fitted."""
+        """All parameters as plain data; choices as their class and parameters, resolved where the model is fitted.
+
+        Of a fitted model also ``"engine"``: which engine trained it last, and why the quicker ones did not.
+        """
         params = self.get_params(deep=False)
         made, _ = resolve_choices(self)
         fitted = self.objective_.choices if hasattr(self, "objective_") else None
@@ -463,7 +471,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
             params[name] = params[name] if member is None else member
         params |= getattr(self, "settled_", {})
         plain: dict[str, Any] = params_json.encode(params)
-        return plain
+        return plain | ({"engine": str(self.engine_)} if hasattr(self, "engine_") else {})
 
     @property
     def _n_features_out(self) -> int:

@@ -12,6 +12,7 @@ from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Count, Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
 from isthmus.training import History, choose_device
+from isthmus.training.engines import EngineChoice
 from isthmus.training.objective import count_parameters
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ class Settled(Record, frozen=True):
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
+class EngineValues(Record, frozen=True):
+    """Which engine trained a model, and the reason of each that refused, by name."""
+
+    name: str
+    refused: dict[str, str]
+
+
 class AutoencoderValues(Record, frozen=True):
     """What a file of an autoencoder holds besides arrays."""
 
@@ -46,6 +54,7 @@ class AutoencoderValues(Record, frozen=True):
     stop_reason: str
     settled: Settled
     fitted: Json | None = None
+    engine: EngineValues | None = None
 
     def check(self, context: Context) -> None:
         """Refuse lists whose lengths do not fit."""
@@ -68,10 +77,10 @@ def declared(cls: type[Autoencoder]) -> dict[str, Numbers]:
 
 def to_state(model: Autoencoder) -> State:
     """All that is needed to make a fitted model again; what it answers does not depend on parameters set since."""
-    named = hasattr(model, "feature_names_in_")
+    named, engine = hasattr(model, "feature_names_in_"), getattr(model, "engine_", None)
     values = AutoencoderValues(
         params=params_json.params_to_json(model.get_params(deep=False)),
-        choices=model.describe(),
+        choices={name: value for name, value in model.describe().items() if name != "engine"},
         fitted=persistence.fitted_choices(model.objective_),
         context=persistence.context_values(model.objective_.context),
         classes=persistence.labels_to_json(model.classes_) if model.objective_.context.n_conditions else None,
@@ -81,6 +90,7 @@ def to_state(model: Autoencoder) -> State:
         n_epochs=model.n_epochs_,
         stop_reason=model.stop_reason_,
         settled=Settled(**model.settled_),
+        engine=engine and EngineValues(name=engine.name, refused=dict(engine.refused)),
     )
     learned = {name: getattr(model, name) for name in model.learned_arrays if hasattr(model, name)}
     probed = torch_modules.probe(model.objective_)
@@ -122,5 +132,7 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
         model.feature_names_in_ = np.asarray(values.feature_names, dtype=object)
     model.n_epochs_, model.stop_reason_ = values.n_epochs, values.stop_reason
     model.settled_ = values.settled.as_dict()
+    if values.engine is not None:  # not in files of 0.1.0
+        model.engine_ = EngineChoice(values.engine.name, values.engine.refused)
     model.n_parameters_, model.device_ = count_parameters(model.objective_), str(used)
     return model

@@ -64,6 +64,8 @@ class Summary:
         The way of a row, such as ``"64 → 128 → 16 → 128 → 64"``.
     note
         What to think of, such as more code units than columns; empty for nothing.
+    engine
+        Which engine trained the model, and why the quicker ones did not; empty where that is not known.
     """
 
     kind: str
@@ -72,6 +74,7 @@ class Summary:
     n_frozen: int
     path: str
     note: str
+    engine: str = ""
 
     def __str__(self) -> str:
         head = ("part", "layer", "output", "activation", "parameters")
@@ -83,13 +86,15 @@ class Summary:
         lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in (head, *rows)]
         frozen = f", {self.n_frozen:,} of them frozen" if self.n_frozen else ""
         total = f"{self.n_parameters:,} parameters{frozen}"
-        parts = [f"{self.kind}: {self.path}", *map(str.rstrip, lines), total, self.note]
+        name, _, reasons = self.engine.partition(" ")
+        trained = f"Trained by the {name} engine{reasons and ' ' + reasons}." if self.engine else ""
+        parts = [f"{self.kind}: {self.path}", *map(str.rstrip, lines), total, trained, self.note]
         return "\n".join(part for part in parts if part)
 
     __repr__ = __str__
 
 
-def summarise_layers(kind: str, objective: Objective) -> Summary:
+def summarise_layers(kind: str, objective: Objective, *, engine: str = "") -> Summary:
     """The layers with their totals."""
     layers, context = tuple(list_layers(objective)), objective.context
     names = [layer.part for layer in layers]
@@ -105,7 +110,7 @@ def summarise_layers(kind: str, objective: Objective) -> Summary:
     )
     frozen = sum(parameter.numel() for parameter in objective.parameters() if not parameter.requires_grad)
     path = " → ".join(_shape(shape) for shape in way)
-    return Summary(kind, layers, count_parameters(objective), frozen, path, note if too_many else "")
+    return Summary(kind, layers, count_parameters(objective), frozen, path, note if too_many else "", engine)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -28,10 +28,8 @@ def fit_many(
     """Fit one model for every point of a grid, together where they can be.
 
     Models whose steps are compiled (most dense ones, if the run is long enough), on batches of one size, take their
-    steps at the same time, each on a thread of its own, and end bit for bit as `fit` would end them alone. Other dense
-    networks that differ in nothing but their seed, code and its size, corruption, penalty, loss, learning rate,
-    schedule, optimiser or number of epochs take theirs together: all their products are one, and each ends as alone up
-    to the rounding of sums (a relative 1e-4 in the loss). The rest is fitted one after the other.
+    steps at the same time, each on a thread of its own. The rest is fitted one after the other. Each model ends bit for
+    bit as `fit` would end it alone.
 
     Parameters
     ----------

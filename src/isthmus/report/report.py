@@ -208,6 +208,7 @@ def _summary(model: Autoencoder, n_rows: int, undone: Restoration | None) -> str
         f"{type(model).__name__} with {model.n_parameters_:,} parameters",
         f"{model.n_features_in_:,} numbers a row in, {model.objective_.context.code_size} in the code",
         f"{model.n_epochs_} epochs in {seconds:.1f} s on {model.device_} ({model.stop_reason_})",
+        *([f"trained by the {model.engine_.name} engine"] if hasattr(model, "engine_") else []),
         f"measured here on {n_rows:,} rows" + ("" if undone is None else _undone(undone)),
     ]
     return "; ".join(parts) + "."
