@@ -36,8 +36,8 @@ INTENT = (
     "Model files of all kinds, in the present format and in format 1, are damaged: bits, lengths, values of the "
     "header, arrays. A damaged file is refused with a `ModelFileError` (*refused*), or gives the exact model "
     "(*exact*). Files that were edited and signed again, and files of format 1, which have no digest, may also load "
-    "as what was written "
-    "into them (*loads*). Loading takes at most twice the memory of a clean load (and 32 MB), and 20 s."
+    "as what was written into them (*loads*). Loading takes at most twice the memory of a clean load (and 32 MB), and "
+    "20 s."
 )
 GOLDEN = Path(__file__).parents[2] / "tests" / "files" / "golden" / "0.1.0"
 N_FILES, SEED = 10_000, 0

@@ -39,7 +39,7 @@ def rows_of(seed: int = 0, n_rows: int = N_ROWS) -> np.ndarray:
 def model(**changes: Any) -> isthmus.Autoencoder:
     """The model that is trained: small, with epochs of a few milliseconds, so that many kills meet a writing."""
     settings: dict[str, Any] = {"network": (24,), "max_epochs": 20, "batch_size": 50, "random_state": 3, "verbose": 0}
-    return isthmus.Autoencoder(3, **settings, **changes)
+    return isthmus.Autoencoder(3, **{**settings, **changes})
 
 
 def fit(checkpoint: Path, out: Path) -> None:

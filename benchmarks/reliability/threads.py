@@ -75,13 +75,15 @@ def measure(scale: float, seed: int) -> list[Row]:
         warnings.simplefilter("ignore")
         alone = {job: numbers(*job, Path(folder) / f"alone-{i}.safetensors") for i, job in enumerate(sorted(set(jobs)))}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = pool.map(lambda numbered: _compared(*numbered, alone, Path(folder)), enumerate(jobs))
+            found = pool.map(lambda number: _compared(number, jobs[number], alone, Path(folder)), range(len(jobs)))
             wrong = Counter(name for (name, _), right in zip(jobs, found, strict=True) if not right)
     tried = Counter(name for name, _ in jobs)
     return [Row(name, tried[name], wrong[name]) for name in KINDS]
 
 
-def _compared(number: int, job: tuple[str, int], alone: Mapping[tuple[str, int], Any], folder: Path) -> bool:
+def _compared(
+    number: int, job: tuple[str, int], alone: Mapping[tuple[str, int], dict[str, bytes]], folder: Path
+) -> bool:
     try:
         right = numbers(*job, folder / f"{number}.safetensors") == alone[job]
     except Exception as error:  # noqa: BLE001  # whatever a thread meets is an outcome

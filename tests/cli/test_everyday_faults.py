@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 import isthmus
-from isthmus import AnomalyDetector, Autoencoder, atomic
+from isthmus import AnomalyDetector, Autoencoder
+from isthmus.atomic import atomic
 from isthmus.cli import main, show
 
 X = np.random.default_rng(0).normal(size=(80, 3))
@@ -65,8 +66,8 @@ def test_an_interrupt_while_a_temporary_file_is_made_leaves_none(
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(atomic.os, "close", interrupted)
-    with pytest.raises(KeyboardInterrupt), atomic.atomic(tmp_path / "x.npy"):
+    monkeypatch.setattr(os, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic(tmp_path / "x.npy"):
         pass
     monkeypatch.undo()
     assert not list(tmp_path.iterdir())

@@ -138,10 +138,11 @@ class Interrupting(Callback):
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_interrupt_ends_all_members_of_an_imputer(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = []
+    trained: list[Run] = []
 
-    def make_run(*given: Any) -> Run:
-        trained.append(Run(*given[:-1], [Interrupting(number, 3)] if len(trained) == 1 else []))
+    def make_run(objective: Any, settings: Any, train: Any, validation: Any, _: Any) -> Run:
+        callbacks = [Interrupting(number, 3)] if len(trained) == 1 else []
+        trained.append(Run(objective, settings, train, validation, callbacks))
         return trained[-1]
 
     monkeypatch.setattr(imputer_fit, "Run", make_run)

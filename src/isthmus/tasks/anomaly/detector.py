@@ -185,8 +185,8 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
             detector_fit.fit(self, X, self._share(threshold))
             self._apply(threshold)
         except BaseException:  # Ctrl-C too: the old scorer behind the new scaling would answer, and wrongly
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
         return self
 
