@@ -35,8 +35,9 @@ def atomic(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     check_writable(path, overwrite=overwrite)
     target = _target(Path(path))
     _sweep(target.parent)
-    temporary = _create_beside(target)
-    try:
+    temporary = _name_beside(target)
+    try:  # from before the file is there: an interrupt between making it and this line would leave it behind
+        _create(temporary, target)
         yield temporary
         _commit(temporary, target)
     except OutputError:
@@ -55,20 +56,22 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
-def _create_beside(target: Path) -> Path:
-    """An empty file in the same folder, so that renaming it is one step.
-
-    The name holds the host and the process, by which `_sweep` knows its like. ``os.open`` lets the system apply the
-    umask; `tempfile.mkstemp` makes files that nobody else can read, and asking for the umask means to set it, which
-    other threads would see.
-    """
+def _name_beside(target: Path) -> Path:
+    """A path in the same folder, so that renaming is one step; it holds host and process, for `_sweep`."""
     name = f".{target.stem[:80]}.isthmus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}"
-    temporary = target.with_name(name)
+    return target.with_name(name)
+
+
+def _create(temporary: Path, target: Path) -> None:
+    """Make an empty file for `target`.
+
+    ``os.open`` lets the system apply the umask; `tempfile.mkstemp` makes files that nobody else can read, and asking
+    for the umask means to set it, which other threads would see.
+    """
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise OutputError(f"'{target}' cannot be written: {error.strerror or error}.") from None
-    return temporary
 
 
 def _commit(temporary: Path, target: Path) -> None:

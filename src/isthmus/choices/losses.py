@@ -350,7 +350,7 @@ loss."""
 class Poisson(Loss):
     """The negative log-likelihood of a Poisson whose log-rate the decoder gives, in nats per feature: for counts.
 
-    Use it with ``scaling="none"``.
+    ``scaling="auto"`` leaves counts as they are.
 
     Examples
     --------

@@ -294,11 +294,11 @@ def score(
 
     Example: `isthmus score digits.safetensors digits --out scores.csv`
     """
-    from isthmus.cli.model_commands import Use, print_scores, write_scores  # noqa: PLC0415
+    from isthmus.cli.model_commands import Reading, Use, print_scores, write_scores  # noqa: PLC0415
 
     text = TextFlags(header, encoding, delimiter)
     if out is None:
-        print_scores(model, data, skip_bad, device, tuple(keep or ()), text)
+        print_scores(model, data, device, Reading(skip_bad, tuple(keep or ()), text))
     else:
         write_scores(Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
 
@@ -310,14 +310,19 @@ def report(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("report.html"),
     force: Force = False,
     skip_bad: SkipBad = False,
+    keep: Keep = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
     """Write a self-contained page: pictures and figures of a model on data.
 
     Example: `isthmus report digits.safetensors digits --out report.html`
     """
-    from isthmus.cli.model_commands import write_page  # noqa: PLC0415
+    from isthmus.cli.model_commands import Use, write_page  # noqa: PLC0415
 
-    write_page(model, data, out, force=force, skip_bad=skip_bad)
+    text = TextFlags(header, encoding, delimiter)
+    write_page(Use(model, data, out, force, skip_bad, "auto", tuple(keep or ()), text))
 
 
 @app.command()
@@ -356,14 +361,19 @@ def diagnose(
     ] = None,
     as_json: Json = False,
     skip_bad: SkipBad = False,
+    keep: Keep = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
     """Say what is wrong with a model, in words and numbers, and what to do about it.
 
     Example: `isthmus diagnose digits.safetensors new-digits.csv --train digits.csv`
     """
-    from isthmus.cli.model_commands import diagnosis_of  # noqa: PLC0415
+    from isthmus.cli.model_commands import Reading, diagnosis_of  # noqa: PLC0415
 
-    found = diagnosis_of(model, data, train, skip_bad)
+    reading = Reading(skip_bad, tuple(keep or ()), TextFlags(header, encoding, delimiter))
+    found = diagnosis_of(model, data, train, reading)
     echo(show.to_json(found.to_dict()) if as_json else str(found))
 
 

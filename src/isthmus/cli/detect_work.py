@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,15 +250,28 @@ class _Oddest:
 
 
 def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:
-    for first_row, rows in _pieces(asked):
+    for first_row, piece in _pieces(asked):
+        rows = _as_learned(detector, piece)
         scores = -detector.score_samples(rows)
         anomalies = scores > detector.threshold_ + detector.rounding_
         calibration = getattr(detector, "calibration_scores_", None)
         p_values = None if calibration is None else isthmus.conformal_p_values(calibration, scores)
         odd = np.flatnonzero(anomalies)
         told = asked.explain and len(odd) and len(getattr(detector, "feature_shape_", (1,))) == 1
-        found = detector.explain(_chosen(rows, odd), n_columns=asked.explain) if told else []
-        yield Scored(rows, first_row, scores, anomalies, p_values, dict(zip(odd.tolist(), found, strict=False)))
+        chosen = _as_learned(detector, _chosen(piece, odd)) if told else None
+        found = detector.explain(chosen, n_columns=asked.explain) if told else []
+        yield Scored(piece, first_row, scores, anomalies, p_values, dict(zip(odd.tolist(), found, strict=False)))
+
+
+def _as_learned(detector: Any, piece: Any) -> Any:
+    """Rows as a detector knows them: a table by its schema, and for one that learned from numbers alone, numbers."""
+    if not isinstance(piece, tables.TablePiece) or hasattr(detector, "schema_"):
+        return piece
+    if not hasattr(detector, "feature_names_in_"):
+        return piece.numbers()
+    import pandas as pd  # noqa: PLC0415  # slow to import
+
+    return pd.DataFrame(piece.numbers(), columns=piece.names)
 
 
 def _shown(parts: Iterator[Scored]) -> Iterator[Scored]:
@@ -323,7 +335,7 @@ def _print(parts: Iterator[Scored], *, as_json: bool) -> None:
     try:
         for part in parts:
             for place in np.flatnonzero(part.anomalies).tolist():
-                show.note(json.dumps(_facts(part, place)) if as_json else _line(part, place))
+                show.note(show.to_json(_facts(part, place), indent=None) if as_json else _line(part, place))
     except KeyboardInterrupt:
         return  # how one stops following
 

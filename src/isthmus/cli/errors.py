@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +17,8 @@ import isthmus
 from isthmus.cli.terminal import echo
 
 FAILURE, USAGE = 1, 2
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C in a command: an exit code without a word."""
 NOISE = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 """Warnings that programmers of libraries send to each other."""
 
@@ -47,11 +51,11 @@ class WrongUsageError(Exception):
 def run(command: Callable[[], object], *, debug: bool) -> int:
     """Run a command and give its exit code; what went wrong is told on stderr, with a traceback only when debugging."""
     try:
-        with plain_warnings():
+        with plain_warnings(), ending_at_sigterm():
             command()
             sys.stdout.flush()
     except typer.Exit as stop:
-        return stop.exit_code
+        return tell("interrupted.", FAILURE) if stop.exit_code == INTERRUPTED else stop.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; nobody is left to tell
         return FAILURE
@@ -62,6 +66,19 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
             echo(traceback.format_exc().rstrip(), err=True)
         return tell(text_of(error), code_of(error))
     return 0
+
+
+@contextmanager
+def ending_at_sigterm() -> Iterator[None]:
+    """A block that SIGTERM ends as Ctrl-C does: by default it ends a process at once, and temporary files stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def text_of(error: Exception) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +10,7 @@ import typer
 
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError
+from isthmus.cli.table_options import Delimiter, Encoding, Header, TextFlags
 from isthmus.cli.terminal import echo
 
 app = typer.Typer(
@@ -57,6 +56,9 @@ def fit(
     seed: Seed = None,
     force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Replace a file that exists.")] = False,
     quiet: Quiet = False,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
     """Learn from a log of who had what and save the recommender.
 
@@ -67,9 +69,10 @@ def fit(
     if out.suffix != ".safetensors":
         raise WrongUsageError(f"--out '{out}' has the ending {out.suffix!r}; a model file ends in .safetensors.")
     isthmus.files.check_writable(out, overwrite=force)
-    titles = read_titles(items) if items is not None else None
+    text = TextFlags(header, encoding, delimiter)
+    titles = read_titles(items, text) if items is not None else None
     model = make(explicit, positive_from, epochs, seed, quiet)
-    model.fit(isthmus.read(ratings).X, titles=titles)
+    model.fit(isthmus.read(ratings, **text.known()).X, titles=titles)
     model.set_params(verbose=0).save(out)
     facts = {
         "users": f"{len(model.users_):,}",
@@ -158,6 +161,9 @@ def evaluate(
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
     """Hold out a fifth of the interactions (of a tenth of the users, or of all), train on the rest, and measure.
 
@@ -165,21 +171,22 @@ def evaluate(
     """
     import isthmus  # noqa: PLC0415
 
-    log = isthmus.read_interactions(isthmus.read(ratings).X)
+    text = TextFlags(header, encoding, delimiter)
+    log = isthmus.read_interactions(isthmus.read(ratings, **text.known()).X)
     known, split = hold_out(log, protocol, seed)
     if not split.held.matrix.nnz:
-        text = (
+        told = (
             f"Nothing is held out by --protocol {protocol}: none of {len(log.users):,} users has two interactions that "
             "could be parted; give a log with more of them, or another protocol."
         )
         if as_json:
-            echo(as_json_text({"error": text}))
-        raise isthmus.DataError(text)
+            echo(show.to_json({"error": told}))
+        raise isthmus.DataError(told)
     model = make(explicit, positive_from, epochs, seed, quiet).fit(known)
     ranked = ("ndcg@100", "ndcg@10", "recall@20", "recall@50", "map@10", "hit-rate@10", "coverage@10", "novelty@10")
     found = isthmus.evaluate_recommender(model, split, (*ranked, "rmse") if explicit else ranked)
     if as_json:
-        echo(as_json_text(found.to_dict()))
+        echo(show.to_json(found.to_dict()))
     else:
         show.print_facts({name: f"{value:.4f}" for name, value in found.to_dict().items()})
 
@@ -229,13 +236,13 @@ def counting(model: Any) -> dict[str, str]:
     return {"liked": f"{words} ({facts['values are']}: {facts['counts as having']})"}
 
 
-def read_titles(path: Path) -> dict[Any, str]:
+def read_titles(path: Path, text: TextFlags = TextFlags()) -> dict[Any, str]:
     """The title of each item of a table."""
     import isthmus  # noqa: PLC0415
     from isthmus.tasks.recommendation.names import title_pairs  # noqa: PLC0415
 
     try:
-        return dict(title_pairs(isthmus.read(path).X))
+        return dict(title_pairs(isthmus.read(path, **text.known()).X))
     except isthmus.DataError as error:
         raise error if str(path) in str(error) else isthmus.DataError(f"'{path}': {error}") from None
 
@@ -256,19 +263,11 @@ def titled(model: Any, item: Any) -> str:
     return str(model.titles_.get(item, item))
 
 
-def as_json_text(value: Any) -> str:
-    """JSON in which what is not a number is null: NaN is no JSON."""
-    if isinstance(value, dict):
-        value = {name: None if isinstance(part, float) and not math.isfinite(part) else part
-                 for name, part in value.items()}  # fmt: skip
-    return json.dumps(value, indent=2, default=str, allow_nan=False)
-
-
 def tell(model: Any, answer: Any, as_json: bool, score: str, words: str) -> None:
     """Print items as a table, or as JSON."""
     rows = [{"item": item, "title": titled(model, item), score: value} for item, value in answer]
     if as_json:
-        echo(as_json_text({"by_popularity": answer.by_popularity, "items": rows}))
+        echo(show.to_json({"by_popularity": answer.by_popularity, "items": rows}))
         return
     why = ": nothing is known, so this is what most others have" if answer.by_popularity else ""
     show.note(f"{len(rows)} items {words}{why}")

@@ -90,9 +90,15 @@ def exit_if_interrupted(model: Any) -> None:
 # -- models ------------------------------------------------------------------------------------------------------------
 
 
-def to_json(facts: Any) -> str:
-    """Facts as JSON that every reader takes: numbers that are not finite become null."""
-    return json.dumps(_finite(facts), indent=2, allow_nan=False, default=str)
+def to_json(facts: Any, *, indent: int | None = 2) -> str:
+    """Facts as JSON that every reader takes: numbers that are not finite become null; on one line without `indent`."""
+    return json.dumps(_finite(facts), indent=indent, allow_nan=False, default=_readable)
+
+
+def _readable(value: Any) -> Any:
+    """What JSON does not know: numpy's numbers as numbers, all else as text."""
+    plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else str(value)
+    return _finite(plain) if isinstance(plain, bool | int | float | str) else str(plain)
 
 
 def _finite(facts: Any) -> Any:

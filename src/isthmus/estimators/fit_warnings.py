@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.choices import Gaussian, Plain
+from isthmus.choices import Gaussian, Multinomial, Plain
 from isthmus.choices.codes import standard_divergence
 from isthmus.exceptions import DivergenceError, DivergenceWarning, FitWarning, InterruptedWarning
 from isthmus.training import Objective, Run
@@ -94,7 +94,8 @@ def _faults(objective: Objective, rows: Tensor, target: Tensor, squares: Tensor)
                 "which has no activation, or a lower learning_rate."
             )
     variance = (target - target.nanmean(0)).square().nanmean()
-    if not faults and float(squares.nanmean()) > 0.995 * float(variance) > 0:
+    in_units = not isinstance(objective.choices.loss, Multinomial)  # which restores shares of counts
+    if in_units and not faults and float(squares.nanmean()) > 0.995 * float(variance) > 0:
         faults["useless"] = (
             "The model restores rows no better than their mean does. Use a lower learning_rate, more epochs, or look "
             "whether the loss suits the data."

@@ -14,7 +14,20 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
-from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Modules, Network, Plain
+from isthmus.choices import (
+    CODES,
+    CORRUPTIONS,
+    LOSSES,
+    NETWORKS,
+    PENALTIES,
+    ByColumn,
+    Gaussian,
+    Loss,
+    Modules,
+    Network,
+    Plain,
+)
+from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, refuse_huge, summarise
@@ -234,6 +247,11 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     name = _scaling_name(estimator, network, given, statistics)
     scaling = learn_scaling(name, statistics, dtype, kept, network.row_shape(given.source.feature_shape))
     context = make_context(given, statistics, scaling, estimator.code_size)
+    if estimator.scaling == "auto" and scaling.name == "standard" and _spoils(loss, context):
+        unscaled = learn_scaling("none", statistics, given.source.dtype)
+        as_given = make_context(given, statistics, unscaled, estimator.code_size)
+        if not _spoils(loss, as_given):  # counts for a Poisson, say: standardised they would be refused
+            scaling, context = unscaled, as_given
     choices = choose(sound(resolved), context)
     mistakes += choices.mistakes(context)
     mistakes += resolved["pretraining"].conflicts(choices) if resolved["pretraining"] is not None else []
@@ -255,6 +273,13 @@ def _scaling_name(estimator: Any, network: Network, given: Given, statistics: St
     if low < 0.0 or not high <= (255.0 if dtype == np.uint8 else 1.0):
         return name
     return "pixels" if dtype == np.uint8 else "none"
+
+
+def _spoils(loss: Loss | None, context: Context) -> bool:
+    """Whether a loss that needs its data in a range does not find them there under this scaling."""
+    if loss is None or loss.mistakes() or isinstance(loss, ByColumn):
+        return False
+    return all(loss.kept_unscaled(context.n_features)) and bool(loss.mistakes(context))
 
 
 def sound(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,7 +341,8 @@ def build_objective(made: Mapping[str, Any], context: Context, seed: int, mean: 
 
     With the mean of the scaled rows, (d,), bounded codes and deep networks begin at it; see `begin_at_mean`.
     """
-    objective = Objective(choose(made, context), context, generator=torch.Generator().manual_seed(seed))
+    with single_precision():
+        objective = Objective(choose(made, context), context, generator=torch.Generator().manual_seed(seed))
     choices = objective.choices
     plain_output = choices.loss.output_width(context.n_features) == context.n_features
     if mean is None or not plain_output or isinstance(choices.network, Modules):

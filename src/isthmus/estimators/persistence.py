@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from isthmus import training
 from isthmus.choices.networks import NETWORKS, Modules
+from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Context
 from isthmus.data import Scaling
 from isthmus.estimators import params_json
@@ -273,7 +274,8 @@ def load_module(make: Callable[[], M], arrays: Arrays, *, own_modules: bool = Fa
     if not own_modules:
         with _WithoutNumbers(64 + 8 * len(arrays)):
             _compare(_unshared(make()), arrays)
-    module = make()
+    with single_precision():
+        module = make()
     put_weights(module, arrays)
     return module
 

@@ -83,7 +83,8 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
         estimator.feature_names_in_ = np.asarray(source.feature_names, dtype=object)
     if not isinstance(X, Source) and source.fits_in_memory:
         names = getattr(estimator, "feature_names_in_", None)
-        refuse_non_finite(source, names, missing_allowed=observed is not None)
+        allowed = observed is not None or (not fitting and getattr(estimator, "missing_allowed_", False))
+        refuse_non_finite(source, names, missing_allowed=allowed)
     if observed is not None and observed.missing is not None:
         source = MissingSource(source, observed.missing)
     labels = take_labels(estimator, y, source.n_rows, fitting=fitting)
@@ -123,7 +124,13 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
     return np.searchsorted(estimator.classes_, given)
 
 
-def refuse_targets(estimator: Any, y: Any) -> None:
+USUAL_REMEDY = (
+    "Models learn to restore X itself. To learn to undo damage, give the clean rows as X and name the damage, such as "
+    "DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
+)
+
+
+def refuse_targets(estimator: Any, y: Any, remedy: str = USUAL_REMEDY) -> None:
     """Refuse a y that is no list of labels where y is ignored: ``fit(noisy, clean)`` would learn the noise.
 
     Labels of one dimension pass, as everywhere in scikit-learn.
@@ -140,8 +147,7 @@ def refuse_targets(estimator: Any, y: Any) -> None:
     if len(shape) >= 2:
         raise ValueError(
             f"y has shape {tuple(shape)}, but {type(estimator).__name__} takes no targets: labels (n,) are ignored. "
-            "Models learn to restore X itself. To learn to undo damage, give the clean rows as X and name "
-            "the damage, such as DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
+            f"{remedy}"
         )
 
 

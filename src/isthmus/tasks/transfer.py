@@ -20,6 +20,7 @@ from torch.nn import functional
 from isthmus.choices import CORRUPTIONS, Corruption
 from isthmus.choices.layers import activation_name, blank
 from isthmus.choices.parameters import Parameters
+from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import LabelledSource
@@ -354,7 +355,8 @@ class Classified(Objective):
         nn.Module.__init__(self)
         self.choices, self.context, self._double = trained.choices, trained.context, []
         self.encoder, self.code = copy.deepcopy(trained.encoder), copy.deepcopy(trained.code)
-        head = blank(nn.Linear, trained.context.code_size, n_classes)
+        with single_precision():
+            head = blank(nn.Linear, trained.context.code_size, n_classes)
         assert isinstance(head, nn.Linear)
         self.head = head
         nn.init.zeros_(head.weight)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from isthmus.choices.draws import drawn_from
+from isthmus.choices.precision import single_precision
 from isthmus.files.model_file import State
 from isthmus.training.batches import Feed
 from isthmus.training.callbacks import Callback, overrides
@@ -255,6 +256,7 @@ def train(run: Run, *, started: bool = False) -> Run:
     try:
         work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
         with (
+            single_precision(),
             threads_for(work),
             precision_for(run.settings.precision, run.device),
             stopping_at_signals(lambda: run.stop("interrupted")),

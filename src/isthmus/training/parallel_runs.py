@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from isthmus.choices.precision import single_precision
 from isthmus.training.batches import ResidentFeed
 from isthmus.training.devices import precision_for, threads_for, use_threads
 from isthmus.training.engines import StepChunk
@@ -44,6 +45,7 @@ def _train_together(runs: Sequence[Run]) -> None:
     alive = [run for run in runs if not run.is_over]
     try:
         with (
+            single_precision(),
             threads_for(work),
             precision_for(runs[0].settings.precision, runs[0].device),
             stopping_at_signals(lambda: _stop_all(runs)),

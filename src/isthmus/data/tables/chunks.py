@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.data.tables.cells import Cells
+from isthmus.data.tables.cells import numbers as as_numbers
 from isthmus.data.tables.columns import Column
 from isthmus.data.tables.dialect import FOUND_OUT, Dialect, TextFormat
 from isthmus.data.tables.errors import Mistakes, told_at_once
@@ -49,6 +50,22 @@ class TablePiece(MemoryTable):
     def chosen(self, rows: np.ndarray) -> TablePiece:
         """Some of the rows, by their places in this piece."""
         return TablePiece(self.arrow.take(pa.array(rows)), self.first_row, untyped=self.untyped)
+
+    def numbers(self) -> np.ndarray:
+        """All columns as numbers, (n, d) float64, NaN where a cell is missing.
+
+        Raises
+        ------
+        DataError
+            Cells that are no numbers, with column and row.
+        """
+        told = range(self.first_row, self.first_row + self.n_rows)
+        with told_at_once() as mistakes:
+            columns = [
+                as_numbers(Cells(name, self.arrow.column(place).combine_chunks(), told, mistakes))
+                for place, name in enumerate(self.names)
+            ]
+        return np.stack(columns, axis=1)
 
     def typed(self, schema: Schema) -> pa.Table:
         """The rows with numbers as such where the schema reads text as numbers; text that is none is missing.

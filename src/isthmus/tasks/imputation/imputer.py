@@ -18,6 +18,7 @@ from isthmus.data.numeric import as_numeric
 from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
 from isthmus.estimators import params_json, persistence
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import DataError, ModelFileError
 from isthmus.files.model_file import State, write_state
 from isthmus.files.records import (
@@ -125,13 +126,16 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         X
             A frame, an Arrow table, a mapping of columns, the path of a .csv or .parquet file, or numbers (n, d).
         y
-            Ignored.
+            Labels, which are ignored; targets of two dimensions are refused.
 
         Raises
         ------
         DataError
             Cells cannot be used; all are told at once, with column and row.
+        ValueError
+            A parameter is wrong, or y has two dimensions: a table of targets.
         """
+        refuse_targets(self, y, "It learns from the cells that are there; give the table with its holes as X alone.")
         refuse(broken_rules(self, self.rules))
         X = self._taken(X, fitting=True)
         learned = learn_schema(X, self.kinds, tame=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.choices.precision import single_precision
 from isthmus.data.tables import Schema
+from isthmus.exceptions import InterruptedWarning
 from isthmus.tasks.imputation.linear_base import LinearFill, learn_linear
 from isthmus.tasks.imputation.masked_objective import Restoring, as_given, hidden_copies
 from isthmus.training import OPTIMIZERS, SCHEDULES, ProgressBar, Run, Settings, train
@@ -88,7 +91,14 @@ def learn(schema: Schema, x: Tensor, plan: Plan) -> Model:
     left, hidden = hidden_copies(x, owners, n_copies=n_copies, most=plan.most_hidden, generator=generator)
     rows = torch.cat([as_given(left, starts, linear), hidden], dim=1)
     fold = (torch.randperm(len(x), generator=generator) % max(2, n_members)).repeat(n_copies)
-    members = [_member(schema, rows, fold == number, plan, number) for number in range(n_members)]
+    members = list[Restoring]()
+    for number in range(n_members):
+        member, stopped = _member(schema, rows, fold == number, plan, number)
+        members.append(member)
+        if stopped:  # one Ctrl-C ends them all; the share that is taken of them is measured, however far they came
+            told = f"Training was interrupted in member {number + 1} of {n_members}; the best weights so far are kept."
+            warnings.warn(told, InterruptedWarning, stacklevel=3)
+            break
     share = _best_share(schema, [(member, rows[fold == number]) for number, member in enumerate(members)])
     for member in members:
         member.share.copy_(share)
@@ -109,11 +119,12 @@ def linear_base(schema: Schema) -> Restoring:
 
 def fresh_member(schema: Schema, hidden_sizes: Sequence[int], code_size: int, *, seed: int) -> Restoring:
     """An autoencoder that has not learned yet."""
-    return Restoring(schema, hidden_sizes, code_size, torch.Generator().manual_seed(seed)).eval()
+    with single_precision():
+        return Restoring(schema, hidden_sizes, code_size, torch.Generator().manual_seed(seed)).eval()
 
 
-def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: int) -> Restoring:
-    """An autoencoder that learned from some rows and stopped by the others."""
+def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: int) -> tuple[Restoring, bool]:
+    """An autoencoder that learned from some rows and stopped by the others; and whether an interrupt stopped it."""
     settings = Settings(
         max_epochs=plan.max_epochs,
         batch_size=plan.batch_size,
@@ -125,8 +136,8 @@ def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: 
     )
     objective = fresh_member(schema, plan.hidden_sizes, plan.code_size, seed=plan.seed + number)
     feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
-    train(Run(objective, settings, *feeds, [ProgressBar()] if plan.verbose else []))
-    return objective.eval()
+    run = train(Run(objective, settings, *feeds, [ProgressBar()] if plan.verbose else []))
+    return objective.eval(), run.stop_reason == "interrupted"
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ from isthmus.choices.registry import Choice, Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import AUTO, CHOICES, refuse
+from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import DataError, FitWarning
 from isthmus.files.model_file import State, write_state
 from isthmus.tasks.recommendation import persistence
@@ -38,6 +39,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 32, 512
 PATH_BESIDE_LOGITS, PATH_BESIDE_RATINGS = 12.0, 2.0
 RATINGS_RIDGE = 2_000.0
 """The path's ridge where it learns what biases leave of ratings."""
+RATINGS = "Ratings and weights belong in the interactions: a column rating of a frame, or the numbers of the matrix."
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -149,7 +151,7 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
             matrix (users, items); or `Interactions`. Where a user meets an item twice, the latest counts. They are
             copied, and never changed.
         y
-            Ignored.
+            Labels, which are ignored; what has two dimensions is refused.
         users, items
             Names of the rows and columns of a matrix; None: 0, 1, ….
         titles
@@ -162,6 +164,7 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         ValueError, TypeError
             Parameters or the log cannot be used; all wrong parameters are named at once.
         """
+        refuse_targets(self, y, RATINGS)
         refuse([*broken_rules(self, self.rules), *_range_mistakes(self.rating_range)])
         log = read_interactions(interactions, users=users, items=items)
         named = read_titles(titles, log.item_index)
@@ -197,7 +200,7 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         interactions, users, items
             As for `fit`, which the first call is.
         y
-            Ignored.
+            Labels, which are ignored; what has two dimensions is refused.
         unknown
             ``"ignore"``: leave out interactions with items that were not there at `fit`.
 
@@ -206,6 +209,7 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         DataError
             There is an item that was not there at `fit`: the networks have no place for it.
         """
+        refuse_targets(self, y, RATINGS)
         if not hasattr(self, "model_"):
             return self.fit(interactions, users=users, items=items)
         log = read_interactions(interactions, users=users, items=items)
@@ -266,13 +270,14 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         interactions
             As for `fit`.
         y
-            Ignored.
+            Labels, which are ignored; what has two dimensions is refused.
 
         Returns
         -------
         float
             The mean NDCG@10, in [0, 1]; with ``feedback="explicit"`` minus the RMSE, in rating units.
         """
+        refuse_targets(self, y, RATINGS)
         check_is_fitted(self, "model_")
         return score_of(self, interactions)
 
