@@ -80,7 +80,7 @@ def test_an_unknown_parameter_names_the_nearest() -> None:
 
 
 def test_values_outside_the_unit_interval_are_refused_with_binary_cross_entropy(table: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], but reach from"):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], but range from"):
         small(loss="binary-cross-entropy").fit(table)
     small(loss="binary-cross-entropy", scaling="minmax").fit(table)
 

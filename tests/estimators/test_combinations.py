@@ -146,9 +146,9 @@ def test_all_illegal_combinations_are_told_in_one_error() -> None:
         "conditional=True needs labels",
         "tied=True needs a decoder that mirrors",
         "k=3 must be at most the code size, 2",
-        "does not vary smoothly",
+        "is not differentiable",
         "activations must lie in (0, 1)",
-        "must lie in [0, 1], but reach from -1 to 4",
+        "must lie in [0, 1], but range from -1 to 4",
     )
     for reason in reasons:
         assert reason in text
