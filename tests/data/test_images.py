@@ -74,7 +74,7 @@ def test_ragged_and_unreadable_images_are_named_and_can_be_skipped(tmp_path: Pat
 
 
 def test_a_folder_without_images_and_no_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="has no images"):
         ImageFolder(tmp_path)
     with pytest.raises(DataError, match="There is no folder"):
         ImageFolder(tmp_path / "none")
@@ -290,7 +290,9 @@ def test_sub_folders_are_labels(tmp_path: Path) -> None:
 def test_images_beside_sub_folders_of_images_have_to_be_decided_on(tmp_path: Path) -> None:
     for name in ("a.png", "cat/b.png"):
         save_image(tmp_path / name, (4, 4))
-    with pytest.raises(DataError, match=r"holds 1 images itself and 1 in sub-folders.*subfolders='labels', 'all' or"):
+    with pytest.raises(
+        DataError, match=r"contains 1 images itself and 1 in sub-folders.*subfolders='labels', 'all' or"
+    ):
         ImageFolder(tmp_path)
     counts = {kind: ImageFolder(tmp_path, subfolders=kind).n_rows for kind in ("labels", "all", "ignore")}
     assert counts == {"labels": 1, "all": 2, "ignore": 1}

@@ -106,7 +106,7 @@ def test_dicts_mappings_and_arrow_tables_go_by_names() -> None:
         (X[:, 0], ValueError, r"got 1D array instead: X has shape \(40,\)\. Reshape your data"),
         (np.float64(3.0), ValueError, r"got scalar array instead: X has shape \(\)"),
         (X.astype(str), ValueError, r"X has dtype <U32, but numbers are needed; convert it, text that holds numbers"),
-        (X.astype(str).astype(object), ValueError, "holds text such as '0.13', but numbers are needed"),
+        (X.astype(str).astype(object), ValueError, "object array with text such as '0.13', but numbers are needed"),
         ([[1.0, 2.0], [3.0]], ValueError, "rows have different lengths"),
         (np.zeros(3, [("a", float)]), ValueError, r"array of records \(a\); give pandas.DataFrame"),
         ((row for row in X), TypeError, "X is a generator, which gives its rows once.*extend isthmus.Source"),

@@ -195,7 +195,7 @@ def test_columns_are_kept_beside_the_features(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no column 'nr' to keep, only 'id', 'a'; check the name"):
         isthmus.read(path, keep=["nr"])
     np.save(tmp_path / "x.npy", np.ones((2, 2)))
-    with pytest.raises(DataError, match="holds an array, whose columns have no names"):
+    with pytest.raises(DataError, match="contains an array without column names"):
         isthmus.read(tmp_path / "x.npy", keep=["id"])
 
 
@@ -248,7 +248,7 @@ def test_a_later_file_with_another_decimal_mark_is_an_error(tmp_path: Path) -> N
 
 def test_numbers_in_different_units_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "v;w\n$5;1\n€6;2\n$7;3\n")
-    with pytest.raises(DataError, match=r"Column 'v' holds numbers in different units \(\$ and €\); convert them"):
+    with pytest.raises(DataError, match=r"Column 'v' has numbers in different units \(\$ and €\); convert them"):
         learn_schema(path)
     assert frame_of(path)["v"].tolist() == ["$5", "€6", "$7"]
 

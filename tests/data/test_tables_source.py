@@ -112,7 +112,7 @@ def test_arrays_of_numbers_are_tables_without_names() -> None:
 
 @pytest.mark.parametrize("nothing", [np.zeros(3), np.array([["a"]]), 5, None, object()])
 def test_what_is_no_table_is_refused(nothing: Any) -> None:
-    with pytest.raises(TypeError, match=r"is no table; give a pandas or polars frame"):
+    with pytest.raises(TypeError, match=r"is not a table; pass a pandas or polars frame"):
         learn_schema(nothing)
 
 
@@ -129,7 +129,7 @@ def test_names_given_twice_are_refused(tmp_path: Path) -> None:
 
 
 def test_columns_of_different_length_are_refused() -> None:
-    with pytest.raises(DataError, match="must be of one length, but they have: 'a' 2, 'b' 1"):
+    with pytest.raises(DataError, match="must have equal lengths, but they have: 'a' 2, 'b' 1"):
         learn_schema({"a": [1, 2], "b": [1]})
 
 
