@@ -390,7 +390,7 @@ def test_a_file_knows_modules_of_another_forward(tmp_path: Path) -> None:
     path = model.save(tmp_path / "m.safetensors")
     assert np.array_equal(isthmus.load(path, network=pair(3)).transform(LINE), model.transform(LINE))
     other = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 2)), nn.Linear(2, 6)
-    with pytest.raises(isthmus.ModelFileError, match="compute something else than those that were saved"):
+    with pytest.raises(isthmus.ModelFileError, match="compute other results than those that were saved"):
         isthmus.load(path, network=other)
     with torch.no_grad():
         next(model.objective_.encoder.parameters()).mul_(2.0)  # a model that was changed after fit can be kept, too

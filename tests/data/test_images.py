@@ -125,7 +125,7 @@ def test_eight_bits_among_sixteen_keep_black_and_white(tmp_path: Path) -> None:
 def test_kinds_without_a_common_scale_are_refused(tmp_path: Path) -> None:
     Image.fromarray(RAMP.astype(np.float32)).save(tmp_path / "a.tif")
     save_image(tmp_path / "b.png", (6, 8))
-    with pytest.raises(DataError, match=r"float32 \(such as a\.tif\), uint8 \(such as b\.png\).*no scale in common"):
+    with pytest.raises(DataError, match=r"float32 \(such as a\.tif\), uint8 \(such as b\.png\).*no common scale"):
         ImageFolder(tmp_path)
 
 
@@ -162,7 +162,7 @@ def test_rotation_of_the_camera_is_applied(tmp_path: Path, name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by 90 degrees
     Image.fromarray(pixels).save(tmp_path / name, exif=exif)
-    with pytest.warns(ConversionWarning, match="1 rotated as their EXIF data say"):
+    with pytest.warns(ConversionWarning, match="1 rotated according to their EXIF data"):
         folder = ImageFolder(tmp_path)
     assert folder.feature_shape == (32, 16)
     read = whole(folder)[0].astype(int)

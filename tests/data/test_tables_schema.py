@@ -313,7 +313,7 @@ def test_all_mistakes_of_a_table_are_told_at_once_with_column_and_row() -> None:
 def test_a_type_that_changes_between_pieces_is_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching_module, "BATCH_ROWS", 10)
     with pytest.raises(
-        DataError, match=r"Column 'x' mixes numbers and text; make its cells .* \(5 cells, the first at row 10"
+        DataError, match=r"Column 'x' mixes numbers and text; convert its cells .* \(5 cells, the first at row 10"
     ):
         learn_schema({"x": [1.5] * 10 + ["a"] * 5})
 
@@ -335,10 +335,10 @@ def test_cells_that_no_kind_can_take_are_named() -> None:
             r"was requested as numeric, which needs numbers, but contains text such as 'a' \(row 0\)",
         ),
         (["a", "b", "c"], "datetime", r"needs dates such as 2024-12-31 23:59:59, but contains text such as 'a'"),
-        ([1.5, 2.5, 4.5], "datetime", "needs dates such as 2024-12-31 23:59:59, but holds numbers"),
+        ([1.5, 2.5, 4.5], "datetime", "needs dates such as 2024-12-31 23:59:59, but contains numbers"),
         (["a", "b", "c"], "binary", "was requested as binary, but has 3 different values"),
         (["a", "b", "c"], "ordinal", r"contains text; pass its values in order: kinds=\{'x': \['low', 'high'\]\}"),
-        (["a", "b", "c"], ["a", "b"], "has values that are not in its order, such as 'c'"),
+        (["a", "b", "c"], ["a", "b"], "has values that are not among its levels, such as 'c'"),
         ([dt.date(2024, 1, 1), dt.date(2024, 1, 2)], "categorical", "contains dates, which cannot be categories"),
     ],
 )

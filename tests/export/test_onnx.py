@@ -134,7 +134,7 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
         export_onnx(Autoencoder(2), path)
     with pytest.raises(TypeError, match="A SignalDetector cannot be exported; give an AnomalyDetector or an"):
         export_onnx(isthmus.SignalDetector(5), path)
-    with pytest.raises(OutputError, match=r"has the ending '.pb'; the file of a graph ends in .onnx"):
+    with pytest.raises(OutputError, match=r"has the suffix '.pb'; the file of a graph ends in .onnx"):
         export_onnx(Autoencoder(2), tmp_path / "m.pb")
     model = Autoencoder(2, network=(5,), **BRIEF).fit(SMALL)
     with pytest.raises(ValueError, match=r"'transfrom'.*'transform'"):

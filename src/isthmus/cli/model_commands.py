@@ -1,4 +1,4 @@
-"""Commands that use a model: encode, reconstruct, score, report."""
+"""Commands that use a model: encode, reconstruct, score, report, diagnose."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isthmus.files.table_writer import escaped
 
 @dataclass(frozen=True)
 class Use:
-    """A model, rows, and where the answer goes."""
+    """The arguments of a command: a model, rows, and the output."""
 
     model: Path
     data: str
@@ -30,7 +30,7 @@ class Use:
     escape_formulas: bool = False
 
     def open(self, command: str) -> tuple[Any, Any]:
-        """The model and the rows, after the output was found writable."""
+        """Load the model and the rows, after checking that the output is writable."""
         if self.keep:
             isthmus.files.check_table_format(self.out)
         isthmus.files.check_format(self.out)
@@ -39,7 +39,7 @@ class Use:
         return model, isthmus.read(self.data, skip_bad=self.skip_bad, keep=self.keep, **self.text.known())
 
     def write(self, chunks: Iterator[np.ndarray], columns: Sequence[str], kept: Any) -> None:
-        """Write rows, beside the columns that are kept; both are in the order of the data."""
+        """Write result rows next to the kept columns, in the order of the data."""
         if self.keep:
             tables = beside(kept, chunks, [str(name) for name in columns])
             n_rows = isthmus.files.write_tables(
@@ -52,7 +52,7 @@ class Use:
 
 
 def write_verb(verb: str, use: Use) -> None:
-    """Write codes or reconstructions chunk by chunk."""
+    """Write codes or reconstructions in chunks."""
     model, rows = use.open("encode" if verb == "transform" else verb)
     columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
     use.write(model.stream(rows.X, verb, y=rows.y), columns, rows.kept)
@@ -73,7 +73,7 @@ def write_scores(use: Use) -> None:
 def print_scores(
     model_path: Path, data: str, skip_bad: bool, device: str, keep: tuple[str, ...], text: TextFlags
 ) -> None:
-    """Print the mean score and the spread of the errors."""
+    """Print the score, and mean and quantiles of the errors."""
     model = show.load_autoencoder(model_path, "score", device)
     rows = isthmus.read(data, skip_bad=skip_bad, keep=keep, **text.known())
     errors = model.reconstruction_error(rows.X, rows.y)
@@ -82,7 +82,7 @@ def print_scores(
         "rows": f"{len(errors):,}",
         "score (higher is better)": f"{model.score(rows.X, rows.y):.6g}",
         "squared error (mean)": f"{errors.mean():.6g}",
-        "root of mean squared error": f"{errors.mean() ** 0.5:.6g}",
+        "root mean squared error": f"{errors.mean() ** 0.5:.6g}",
         "absolute error (mean)": f"{absolute.mean():.6g}",
     }
     facts |= {f"squared error ({q:.0%} of rows below)": f"{np.quantile(errors, q):.6g}" for q in (0.5, 0.9, 0.99)}
@@ -90,7 +90,7 @@ def print_scores(
 
 
 def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad: bool) -> None:
-    """Write the report page, on held-out rows where the set has some."""
+    """Write the report, on held-out rows if the data set has some."""
     isthmus.files.check_writable(out, overwrite=force)
     model = show.load_autoencoder(model_path, "report")
     rows = isthmus.read(data, skip_bad=skip_bad)
@@ -100,7 +100,7 @@ def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad:
 
 
 def diagnosis_of(model_path: Path, data: str, train: str | None, skip_bad: bool) -> Any:
-    """Diagnose a model on held-out rows where the set has some, with its training rows where they are known."""
+    """Diagnose a model on held-out rows if the data set has some, with its training rows if they are known."""
     model = show.load_autoencoder(model_path, "diagnose")
     rows = isthmus.read(data, skip_bad=skip_bad)
     measured, labels = (rows.X, rows.y) if rows.X_test is None else (rows.X_test, rows.y_test)

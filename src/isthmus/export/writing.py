@@ -78,7 +78,7 @@ def export_onnx(model: Any, path: str | Path, *, what: str = "auto", overwrite: 
     """
     path = Path(path)
     if path.suffix != ".onnx":
-        raise OutputError(f"'{path}' has the ending {path.suffix!r}; the file of a graph ends in .onnx.")
+        raise OutputError(f"'{path}' has the suffix {path.suffix!r}; the file of a graph ends in .onnx.")
     check_writable(path, overwrite=overwrite)
     if not isinstance(model, AnomalyDetector | Autoencoder):
         raise TypeError(

@@ -37,7 +37,7 @@ def open_stored(path: Path, text: TextFormat = FOUND_OUT) -> FileTable:
     check_regular_file(path)
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
-        raise DataError(f"'{path}' has the ending {path.suffix!r}, but one of {', '.join(SUFFIXES)} is needed.")
+        raise DataError(f"'{path}' has the suffix {path.suffix!r}, but one of {', '.join(SUFFIXES)} is needed.")
     try:
         if name.endswith(PARQUET_SUFFIXES):
             return _ParquetTable(path)
