@@ -20,30 +20,26 @@ def write_rows(
 ) -> int:
     """Write rows to a file; its suffix sets the format. Only one chunk is in memory at a time.
 
-        Parameters
-        ----------
-        path
-            A path with the suffix .npy, .csv or .parquet.
-        chunks
-            Arrays of rows, (k,) or (k, ...), all of the same row shape and dtype. Rows of tables are flattened.
-        columns
-    <<<<<<< HEAD
-            Names of the columns of a table; None: ``"x0"``, ``"x1"``, … (plain numbers could be read as a row of data).
-    =======
-            Column names of a table; None: ``"0"``, ``"1"``, ….
-    >>>>>>> 7fd2e2f (Docstrings, help and messages of estimators, files and the command line use plain technical English)
-        overwrite
-            Whether to replace an existing file.
+    Parameters
+    ----------
+    path
+        A path with the suffix .npy, .csv or .parquet.
+    chunks
+        Arrays of rows, (k,) or (k, ...), all of the same row shape and dtype. Rows of tables are flattened.
+    columns
+        Column names of a table; None: ``"x0"``, ``"x1"``, … (a header of plain numbers could be read as data).
+    overwrite
+        Whether to replace an existing file.
 
-        Returns
-        -------
-        int
-            Number of rows written.
+    Returns
+    -------
+    int
+        Number of rows written.
 
-        Raises
-        ------
-        OutputError
-            The suffix is unknown, the file exists or cannot be written, or there are no rows.
+    Raises
+    ------
+    OutputError
+        The suffix is unknown, the file exists or cannot be written, or there are no rows.
     """
     path = Path(path)
     check_format(path)
