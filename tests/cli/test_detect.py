@@ -106,7 +106,7 @@ def test_a_page_lists_the_oddest_rows_with_their_reasons(run, fitted: Path) -> N
     assert run(*words).code == 0
     page = Path("page.html").read_text(encoding="utf-8")
     assert "Anomalies of new.csv" in page
-    assert page.index("amount = 98,000, expected about ") > page.index("The oddest rows")
+    assert page.index("amount = 98,000, expected about ") > page.index("Most anomalous rows")
     assert "http://" not in page.replace("http://www.w3.org", "")
     again = run(*words)
     assert again.code == 1

@@ -43,7 +43,7 @@ def header(**changes: Any) -> dict[str, str]:
     ("metadata", "text"),
     [
         (header(format=99), f"has format 99, but this isthmus .* reads up to {FORMAT_VERSION}; install isthmus 9.9"),
-        ({"other": "x"}, "not one of isthmus"),
+        ({"other": "x"}, "not a model file of isthmus"),
         ({"isthmus": "{"}, "header of .* is damaged"),
         ({"isthmus": "{}"}, "header of .* is damaged"),
         (header(kind="Forest"), "it contains a 'Forest', which this isthmus"),
