@@ -178,7 +178,7 @@ class Answering(LogKeeping):
     def _shown(self, values: np.ndarray, row: np.ndarray) -> np.ndarray:
         """Scores for users: predicted ratings, or a softmax over the whole catalogue.
 
-        The normalisation ignores filters and seen items, so that `predict` and `recommend` give equal scores for a pair.
+        The normalisation ignores filters and seen items, so `predict` and `recommend` give equal scores for a pair.
         """
         if self._rates:
             return values.astype(np.float64)
