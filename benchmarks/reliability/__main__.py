@@ -7,11 +7,11 @@ import importlib
 import sys
 
 PARTS = {"damaged-files": "benchmarks.reliability.damaged_files"}
-"""The parts by name; each is a module whose ``main()`` prints a table and returns the number of wrong outcomes."""
+"""The parts by name; each is a module whose ``main()`` prints a table and returns the number of failures."""
 
 
 def main() -> int:
-    """Run parts one after the other; gives the number of wrong outcomes of all."""
+    """Run parts one after the other; returns the total number of failures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"some of {', '.join(PARTS)}; none: all")
     chosen = parser.parse_args().parts or list(PARTS)

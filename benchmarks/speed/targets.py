@@ -1,4 +1,4 @@
-"""What is measured, in words, and what is wanted of it."""
+"""Descriptions of the measurements, and their targets."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ RATIOS: dict[tuple[str, str, str, str], tuple[str, float]] = {
     ("device", "S1", "epoch", "PyTorch DataLoader"): ("≥", 10.0),
     ("device", "S1", "epoch", "JAX scan"): ("≥", 1.0),
 }
-"""How many times better than a peer we are to be."""
+"""Target ratios to peers."""
 
 MEASURES: dict[tuple[str, str, str], tuple[str, float]] = {
     ("start", "import", "process"): ("≤", 0.15),
     ("start", "help", "process"): ("≤", 0.5),
     ("memory", "1,000,000 × 784 float32, memory-mapped", "above the data"): ("≤", 1000.0),
 }
-"""What our own figures are to be."""
+"""Targets of isthmus's own figures."""
