@@ -1,4 +1,7 @@
-"""Losses of probabilities that add up to one: each output counts for all of its group, so they have no formula."""
+"""Losses of probabilities that sum to one.
+
+The softmax of one output depends on every output of its group, so these losses have no elementwise formula.
+"""
 
 from __future__ import annotations
 
