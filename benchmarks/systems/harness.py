@@ -210,9 +210,9 @@ def _line(figure: Figure) -> str:
 PAGE = """# The systems of the field's course texts, measured
 
 Each row is run by `python -m benchmarks.systems ID`, on the real data, through the public interface; all by `--all`.
-*As published* has the layers, activations, loss, optimiser, batch size and epochs of the text; *our default* the same
-layers and epochs, and for the rest what the library does when it is told nothing. Losses are means over the pixels of
-the 10,000 MNIST test images in [0, 1] unless the row says otherwise. Seconds are those of training.
+*As published* has the layers, activations, loss, optimiser, batch size and epochs of the text; *our default* has the
+same layers and epochs, and the library's defaults for the rest. Losses are means over the pixels of the 10,000 MNIST
+test images in [0, 1] unless the row says otherwise. Seconds are training time.
 
 """
 
