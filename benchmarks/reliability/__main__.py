@@ -21,7 +21,7 @@ PARTS = {
 
 
 def main() -> int:
-    """Run parts one after the other; gives the number of wrong outcomes of all."""
+    """Run parts one after the other; returns the total number of failures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"some of {', '.join(PARTS)}; none: all")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the trials to make, in (0, 1]")

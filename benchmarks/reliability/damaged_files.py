@@ -1,4 +1,4 @@
-"""Model files that were damaged in 10,000 ways: each is refused with a `ModelFileError`, or gives the exact model.
+"""Model files with 10,000 kinds of damage: each must raise a `ModelFileError`, or load the exact model.
 
 Two sorts of files are told apart. In files that somebody damaged, the digest is the old one: the model that comes back
 has to be the exact one. In files that were edited and signed again (and in those of format 1, which have no digest), a
@@ -43,7 +43,7 @@ GOLDEN = Path(__file__).parents[2] / "tests" / "files" / "golden" / "0.1.0"
 N_FILES, SEED = 10_000, 0
 LONGEST_SECONDS = 20
 SLACK_BYTES = 32 * 2**20
-"""What a load of a file of some kB may take besides: parts of torch that are loaded when first used."""
+"""Memory that loading a small file may take in addition: parts of torch that are loaded on first use."""
 STRANGE: tuple[Any, ...] = (
     None, True, -1, 0, 1, 7, 2**31, 2**70, -0.5, 1e308, float("nan"), float("inf"), "", "x", "Ünicode\u0000", "9" * 400,
     [], [[]], [1, "a", None], {}, {"class": ["a"], "params": {}},
@@ -73,7 +73,7 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Parts:
-    """A file taken apart."""
+    """The parts of a file."""
 
     header: Any
     arrays: dict[str, np.ndarray]
@@ -87,7 +87,7 @@ class Parts:
         return cls(json.loads(metadata[HEADER_KEY]), dict(read_state(path).arrays), metadata.get(DIGEST_KEY))
 
     def content(self, *, sign: bool) -> bytes:
-        """The bytes of the file, with its old digest or a new one."""
+        """The bytes of the file, with the old or a new digest."""
         text = json.dumps(self.header, separators=(",", ":"))
         arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in self.arrays.items()}
         signature = digest(text, arrays) if sign and self.digest else self.digest
@@ -95,7 +95,7 @@ class Parts:
 
 
 def damaged(path: Path, draw: random.Random) -> Damaged:
-    """The file at a path, damaged in one of many ways."""
+    """The file at a path with one kind of damage."""
     how = draw.choice([*BYTES, *EDITS, *EDITS])
     if how in BYTES:
         return Damaged(how, BYTES[how](bytearray(path.read_bytes()), draw), Parts.of(path).digest is None)
@@ -277,14 +277,14 @@ def _no_longer_than(seconds: int) -> Iterator[None]:
 
 
 def _memory(name: str) -> int:
-    """VmRSS or VmHWM of this process in bytes; 0 where the system does not tell."""
+    """VmRSS or VmHWM of this process in bytes; 0 if the system does not report it."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
 
 
 def load_measured(path: Path) -> tuple[Any, int]:
-    """The model of a file, and how much memory was taken at most while it was loaded."""
+    """The model of a file, and the peak memory while loading it."""
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5")  # the greatest size so far becomes the present one
@@ -320,14 +320,14 @@ def outcome(path: Path, original: State, signed_again: bool, most: int) -> str:
 
 
 def same(one: State, other: State) -> bool:
-    """Whether two states hold the same values and, bit for bit, the same arrays."""
+    """Whether two states have the same values and, bit for bit, the same arrays."""
     equal = json.dumps(one.values) == json.dumps(other.values) and one.arrays.keys() == other.arrays.keys()
     pairs = [(array, other.arrays[name]) for name, array in one.arrays.items()] if equal else []
     return equal and all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 def originals(folder: Path) -> list[Path]:
-    """One file of every kind in the present format, and the same in format 1."""
+    """One file of every kind in the current format and in format 1."""
     made = []
     for path in sorted(GOLDEN.glob("*.safetensors")):
         (folder / f"{path.stem}-1.safetensors").write_bytes(path.read_bytes())
@@ -349,7 +349,7 @@ def _checkpoint(folder: Path) -> State:
 
 
 def try_files(path: Path, n_files: int, seed: int, folder: Path) -> Counter[str]:
-    """Damage one file so many times and count the outcomes; wrong ones are printed with what repeats them."""
+    """Damage one file repeatedly and count the outcomes; failures are printed with the seed that reproduces them."""
     isthmus.load(path, device="cpu")  # what is loaded at first use is no part of it
     most = 2 * load_measured(path)[1] + SLACK_BYTES
     original, counted = read_state(path), Counter[str]()

@@ -31,7 +31,7 @@ def numbers_for(name: str) -> Tensor:
 def test_every_rule_of_differentiation_agrees_with_autograd(name: str) -> None:
     function, x = FUNCTIONS[name], numbers_for(name).double().requires_grad_()
     if function.slope is None:
-        with pytest.raises(TypeError, match=f"{name} has no rule of differentiation; use it on targets"):
+        with pytest.raises(TypeError, match=f"{name} has no derivative here; use it on targets"):
             differentiated(function, x)
         return
     (wanted,) = torch.autograd.grad(function.of_tensor(x).sum(), x)

@@ -77,9 +77,9 @@ def test_a_link_to_itself_and_a_pipe_are_refused(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(OutputError, match="a link that leads to itself"):
         check_writable(link)
-    with pytest.raises(OutputError, match="a device or pipe, not a regular file"):
+    with pytest.raises(OutputError, match="a device or pipe, but a regular file"):
         check_writable(pipe)
-    with pytest.raises(OutputError, match="a device or pipe, not a regular file"):
+    with pytest.raises(OutputError, match="a device or pipe, but a regular file"):
         write_state("/dev/null", STATE)
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_told_by_the_systems_own_words(tmp_path: Path) -> None:
             path.symlink_to("/dev/full")
             path.write_text("x" * 100_000)
 
-    with pytest.raises(OutputError, match="the disk is full; make room"):
+    with pytest.raises(OutputError, match="the disk is full; free some space"):
         write_to_full_device()
     assert list(tmp_path.iterdir()) == []
 

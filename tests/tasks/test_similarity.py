@@ -34,9 +34,9 @@ def test_fewer_rows_than_asked_for_give_all() -> None:
 def test_what_cannot_be_compared_is_told() -> None:
     with pytest.raises(isthmus.DataError, match=r"vectors have shape \(3, 3\) and queries \(1, 2\)"):
         nearest(np.eye(3), np.ones((1, 2)))
-    with pytest.raises(isthmus.DataError, match="numbers that are NaN or infinite"):
+    with pytest.raises(isthmus.DataError, match="NaN or infinite values"):
         nearest(np.eye(2), np.array([[np.nan, 1.0]]))
-    with pytest.raises(isthmus.DataError, match="The vectors from row 0 on hold numbers that are NaN or infinite"):
+    with pytest.raises(isthmus.DataError, match="The vectors from row 0 on contain NaN or infinite values"):
         nearest(np.array([[np.nan, 1.0]]), np.ones((1, 2)))
     with pytest.raises(isthmus.DataError, match="The queries are of type <U1, but numbers are needed"):
         nearest(np.eye(2), np.array([["a", "b"]]))

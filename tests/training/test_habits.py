@@ -168,7 +168,7 @@ def test_names_and_classes_of_torch_mean_the_members_here() -> None:
 
 
 def test_optimisers_that_cannot_be_used_are_refused() -> None:
-    with pytest.raises(ValueError, match="learning_rate='auto' is chosen for Adam and does not suit SGD"):
+    with pytest.raises(ValueError, match="learning_rate='auto' is tuned for Adam and does not suit SGD"):
         small(optimizer="sgd").fit(X)
     with pytest.raises(ValueError, match=r"torch.optim.NAdam refuses parameters=\{'momentum': 1\}"):
         small(optimizer=TorchOptimizer("NAdam", {"momentum": 1})).fit(X)

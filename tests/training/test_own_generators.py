@@ -227,7 +227,9 @@ def test_what_can_only_draw_globally_is_refused() -> None:
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
     with DrawnFrom(torch.Generator()):
         attention(query, query, query, 0.0)
-        with pytest.raises(ValueError, match="drops out by torch's global generator, which random_state cannot set"):
+        with pytest.raises(
+            ValueError, match="applies dropout from torch's global generator, which random_state does not control"
+        ):
             attention(query, query, query, 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Commands that use a model: encode, reconstruct, score, report."""
+"""Commands that use a model: encode, reconstruct, score, report, diagnose."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Use:
-    """A model, rows, and where the answer goes."""
+    """The arguments of a command: a model, rows, and the output."""
 
     model: Path
     data: str
@@ -48,7 +48,7 @@ class Use:
         return Reading(self.skip_bad, self.keep, self.text)
 
     def open(self, command: str) -> tuple[Any, Any]:
-        """The model and the rows, after the output was found writable."""
+        """Load the model and the rows, after checking that the output is writable."""
         if self.keep:
             isthmus.files.check_table_format(self.out)
         isthmus.files.check_format(self.out)
@@ -57,7 +57,7 @@ class Use:
         return model, self.reading.read(self.data)
 
     def write(self, chunks: Iterator[np.ndarray], columns: Sequence[str], kept: Any) -> None:
-        """Write rows, beside the columns that are kept; both are in the order of the data."""
+        """Write result rows next to the kept columns, in the order of the data."""
         if self.keep:
             tables = beside(kept, chunks, [str(name) for name in columns])
             n_rows = isthmus.files.write_tables(
@@ -70,7 +70,7 @@ class Use:
 
 
 def write_verb(verb: str, use: Use) -> None:
-    """Write codes or reconstructions chunk by chunk."""
+    """Write codes or reconstructions in chunks."""
     model, rows = use.open("encode" if verb == "transform" else verb)
     columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
     use.write(model.stream(rows.X, verb, y=rows.y), columns, rows.kept)
@@ -98,7 +98,7 @@ def print_scores(model_path: Path, data: str, device: str, reading: Reading) -> 
         "rows": f"{len(errors):,}",
         "score (higher is better)": f"{model.score(rows.X, rows.y):.6g}",
         "squared error (mean)": f"{errors.mean():.6g}",
-        "root of mean squared error": f"{errors.mean() ** 0.5:.6g}",
+        "root mean squared error": f"{errors.mean() ** 0.5:.6g}",
         "absolute error (mean)": f"{absolute.mean():.6g}",
     }
     facts |= {f"squared error ({q:.0%} of rows below)": f"{np.quantile(errors, q):.6g}" for q in (0.5, 0.9, 0.99)}

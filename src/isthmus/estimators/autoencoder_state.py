@@ -1,4 +1,4 @@
-"""The file of an autoencoder: what is declared of it, and the way there and back."""
+"""The model file of an autoencoder: its declared contents, and conversion to and from a state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ A = TypeVar("A", bound="Autoencoder")
 
 
 class Settled(Record, frozen=True):
-    """Parameters of training whose ``"auto"`` was settled at fit."""
+    """Training parameters, with the values that replaced ``"auto"`` at fit."""
 
     batch_size: Size
     learning_rate: Real
@@ -41,7 +41,7 @@ class EngineValues(Record, frozen=True):
 
 
 class AutoencoderValues(Record, frozen=True):
-    """What a file of an autoencoder holds besides arrays."""
+    """The contents of an autoencoder's file besides arrays."""
 
     params: Json
     choices: Json
@@ -57,7 +57,7 @@ class AutoencoderValues(Record, frozen=True):
     engine: EngineValues | None = None
 
     def check(self, context: Context) -> None:
-        """Refuse lists whose lengths do not fit."""
+        """Raise an error for lists of wrong length."""
         wanted = (
             ("classes", None if self.classes is None else persistence.labels_of(self.classes), context.n_conditions),
             ("feature_names", self.feature_names, context.n_features),
@@ -70,7 +70,7 @@ class AutoencoderValues(Record, frozen=True):
 
 
 def declared(cls: type[Autoencoder]) -> dict[str, Numbers]:
-    """The arrays of a file; those that were measured on training rows may be NaN, where a row missed every cell."""
+    """The arrays of a file; statistics of training rows may be NaN, if all cells of a row were missing."""
     learned = {f"learned.{name}": Numbers("f", finite=False, optional=True) for name in cls.learned_arrays}
     return {"weights.*": Numbers("fiub"), "scaling.*": Numbers("f"), **learned}
 
@@ -121,7 +121,7 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     kept = model.__dict__.pop("probe_", None)
     if kept is not None and not torch_modules.agrees(torch_modules.probe(model.objective_), kept):
         raise ModelFileError(
-            "The modules given compute something else than those that were saved, though the weights fit; give an "
+            "The given modules compute other results than those that were saved, although the weights fit; pass an "
             "encoder and a decoder with the same forward as at fit."
         )
     model.history_, model.pretraining_history_ = History(values.history), []

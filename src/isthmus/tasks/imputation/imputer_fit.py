@@ -1,4 +1,4 @@
-"""How an imputer learns: a linear path, and autoencoders of different rows that add to it what holds on the others."""
+"""Fitting of the imputer: a linear part, and autoencoders whose weight is selected on held-out rows."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from isthmus.training import OPTIMIZERS, SCHEDULES, ProgressBar, Run, Settings, 
 from isthmus.training.batches import ResidentFeed
 
 COPIES = 20_000
-"""Rows with hidden cells to train on, at least: so many copies of the rows are made."""
+"""Minimum number of training rows with hidden cells; small tables are copied until they reach it."""
 PATIENCE = 3
 SHARES = np.linspace(0.0, 1.0, 11)
-"""What may be taken of the autoencoders' part; none where they do not help on rows they did not learn from."""
+"""Candidate weights of the autoencoders' part; 0 is selected if it does not help on held-out rows."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train.
+    """Training settings.
 
     Attributes
     ----------
     hidden_sizes, code_size, most_hidden, n_members, max_epochs, batch_size, learning_rate
         As for `Imputer`.
     seed
-        Of all draws.
+        Seed of all random draws.
     verbose
         Whether progress is shown.
     """
@@ -52,18 +52,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Model:
-    """What was learned: encoded rows in, the same without holes out.
+    """The fitted model: maps encoded rows with missing cells to complete rows.
 
     Attributes
     ----------
     base
-        The linear path as an objective whose autoencoder has no part.
+        The linear part as an objective whose autoencoder has weight 0.
     starts
-        The first number of each column.
+        Position of the first feature of each column.
     linear
-        The normal distribution; None where there are too many numbers for it.
+        The Gaussian distribution; None if there are too many features.
     members
-        Autoencoders beside it, whose predictions are averaged; there are none where there is one row.
+        Autoencoders, whose predictions are averaged; empty if there is only one row.
     """
 
     base: Restoring
@@ -73,13 +73,13 @@ class Model:
 
     @torch.inference_mode()
     def restore(self, x: Tensor) -> Tensor:
-        """Every cell as the others lead one to expect it, levels as probabilities: (n, d) with NaN → (n, d)."""
+        """Predictions of all cells, with levels as probabilities: (n, d) with NaN → (n, d)."""
         given = as_given(x, self.starts, self.linear)
         return torch.stack([member.restored(given) for member in self.members or [self.base]]).mean(0)
 
 
 def learn(schema: Schema, x: Tensor, plan: Plan) -> Model:
-    """Learn from encoded rows, (n, d) with NaN."""
+    """Fit to encoded rows, (n, d) with NaN."""
     generator = torch.Generator().manual_seed(plan.seed)
     linear, starts = learn_linear(x.double(), generator), column_starts(schema)
     if len(x) == 1:
@@ -106,12 +106,12 @@ def learn(schema: Schema, x: Tensor, plan: Plan) -> Model:
 
 
 def column_starts(schema: Schema) -> list[int]:
-    """The first number of each column."""
+    """Position of the first feature of each column."""
     return [places[0] for places in schema.groups.values()]
 
 
 def linear_base(schema: Schema) -> Restoring:
-    """The linear path as an objective whose autoencoder, of the smallest size, has no part."""
+    """The linear part as an objective whose autoencoder, of minimal size, has weight 0."""
     base = fresh_member(schema, (), 1, seed=0)
     base.share.zero_()
     return base
@@ -142,7 +142,7 @@ def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: 
 
 @torch.inference_mode()
 def _best_share(schema: Schema, pairs: Sequence[tuple[Restoring, Tensor]]) -> Tensor:
-    """How much to take of the autoencoders' part, (d,): for numbers and for levels what is best on held-out rows."""
+    """The weight of the autoencoders' part with the lowest loss on held-out rows, (d,), for numbers and for levels."""
     each = [torch.stack([_losses(*pair, share) for pair in pairs]).sum(0) for share in SHARES.tolist()]
     losses = torch.stack(each)  # (shares, d)
     best = torch.empty(schema.width)
@@ -153,7 +153,7 @@ def _best_share(schema: Schema, pairs: Sequence[tuple[Restoring, Tensor]]) -> Te
 
 
 def _losses(member: Restoring, rows: Tensor, share: float) -> Tensor:
-    """The summed loss of each number, (d,), where that share is taken."""
+    """The summed loss of each feature, (d,), for a weight of the autoencoders' part."""
     member.share.fill_(share)
     given, target = rows.split([rows.shape[1] - len(member.share), len(member.share)], dim=1)
     return member.loss.per_feature(member.predict(given), target).sum(0)

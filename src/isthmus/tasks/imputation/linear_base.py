@@ -1,4 +1,4 @@
-"""The linear path of imputation: what a normal distribution of the rows leads one to expect, in closed form."""
+"""The linear part of imputation: conditional expectations under a Gaussian distribution, in closed form."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
-"""What is added to the variances, to choose from; numbers are standardised."""
+"""Candidates for the ridge that is added to the variances of standardised features."""
 HIDDEN = 0.1
-"""Share of the cells that are hidden to choose by."""
+"""Fraction of cells that are hidden to select the ridge."""
 N_ITERATIONS, MOST_ROWS, WIDEST = 12, 2_000, 200
 CHUNK_NUMBERS = 2**22
 
 
 @dataclass(frozen=True)
 class LinearFill:
-    """A normal distribution of rows, (d,) and (d, d): missing numbers are expected from those that are there.
+    """A Gaussian distribution of rows, (d,) and (d, d), that predicts missing features from observed ones.
 
-    ``E[x_m | x_o] = μ_m + Σ_mo (Σ_oo + λ)⁻¹ (x_o - μ_o)``; the best linear prediction of each from any others.
+    ``E[x_m | x_o] = μ_m + Σ_mo (Σ_oo + λ)⁻¹ (x_o - μ_o)``, the best linear prediction from any set of observed
+    features.
     """
 
     mean: Tensor
@@ -28,14 +29,14 @@ class LinearFill:
     ridge: float = 1e-3
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Rows with numbers in place of NaN, (n, d)."""
+        """Rows with NaN replaced by predictions, (n, d)."""
         return torch.cat([self._filled(part)[0] for part in x.split(self._chunk_rows(x.shape[1]))])
 
     def _chunk_rows(self, width: int) -> int:
         return max(1, CHUNK_NUMBERS // (width * width))
 
     def _filled(self, x: Tensor, *, spread: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Filled rows, and with `spread` the sum of the covariances of what was missing, (d, d)."""
+        """Filled rows, and with `spread` the sum of the conditional covariances of missing features, (d, d)."""
         seen = ~torch.isnan(x)
         o = seen.to(x.dtype)
         ridge = self.ridge * torch.eye(x.shape[1], dtype=x.dtype)
@@ -50,7 +51,7 @@ class LinearFill:
         return filled, left.sum(0)
 
     def improved(self, x: Tensor) -> LinearFill:
-        """One step of expectation and maximisation (Little & Rubin 2019, chapter 11)."""
+        """One step of expectation-maximisation (Little & Rubin 2019, chapter 11)."""
         parts = [self._filled(part, spread=True) for part in x.split(self._chunk_rows(x.shape[1]))]
         filled = torch.cat([rows for rows, _ in parts])
         centred = filled - filled.mean(0)
@@ -59,9 +60,9 @@ class LinearFill:
 
 
 def learn_linear(x: Tensor, generator: torch.Generator) -> LinearFill | None:
-    """The normal distribution of rows with holes, (n, d) float64 with NaN; None where there are too many numbers.
+    """Fit a Gaussian to rows with missing values, (n, d) float64 with NaN; None if there are too many features.
 
-    How much is added to the variances is chosen by cells that are hidden for it.
+    The ridge is selected by the error on cells that are hidden for this purpose.
     """
     if x.shape[1] > WIDEST:
         return None
@@ -74,7 +75,7 @@ def learn_linear(x: Tensor, generator: torch.Generator) -> LinearFill | None:
 
 
 def _each_ridge(given: Tensor, x: Tensor, hidden: Tensor) -> Iterator[tuple[float, float]]:
-    """Each ridge with its mean squared error in the hidden cells."""
+    """Each ridge with its mean squared error on the hidden cells."""
     for ridge in RIDGES:
         error = (_fitted(given, ridge)(given) - x)[hidden]
         yield ridge, float(error.square().mean())

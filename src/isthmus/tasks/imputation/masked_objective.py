@@ -1,4 +1,4 @@
-"""What an imputer trains: an autoencoder of rows some of whose cells are hidden, beside the linear path."""
+"""The training objective of the imputer: an autoencoder on rows with hidden cells, added to the linear prediction."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from isthmus.tasks.imputation.linear_base import LinearFill
 from isthmus.training import LossParts, Objective
 
 FARTHEST = 8.0
-"""Deviations beyond which the autoencoder does not look."""
+"""Inputs of the autoencoder are clipped to this many standard deviations."""
 LOGIT_GAIN = 4.0
-"""Logits of a level for one unit of its linear estimate: 0.9 against 0.1 is then 25 to 1."""
+"""Factor from linear estimates of levels to logits: estimates of 0.9 and 0.1 give odds of 25 to 1."""
 
 
 class Restoring(Objective):
-    """Predicts hidden cells from the others: the linear path's prediction plus what an autoencoder adds to it.
+    """Predicts hidden cells from the others: the linear prediction plus the output of an autoencoder.
 
     ::
 
         linear path's row, seen cells ─▶ encoder ─▶ code ─▶ decoder ─▶ + ─▶ prediction
                        └────────────────────────────────────────────────┘
 
-    A row of a batch is three blocks: the row as the linear path fills it, (d,); which columns are seen, (columns,); and
-    the target, NaN where a cell is not to be predicted, (d,).
+    A row of a batch has three blocks: the row filled by the linear part, (d,); flags of observed columns, (columns,);
+    and the target, NaN for cells that are not predicted, (d,).
 
     Parameters
     ----------
     schema
-        Of the table.
+        Schema of the table.
     hidden_sizes, code_size
-        Widths of the encoder's hidden layers, which the decoder has in reverse, and of the code.
+        Widths of the encoder's hidden layers (mirrored in the decoder), and of the code.
     generator
-        Where the first weights come from.
+        Generator of the initial weights.
     """
 
     gain: Tensor
@@ -54,7 +54,7 @@ class Restoring(Objective):
         with drawn_from(generator):
             self.encoder = _chain(sizes)
             self.decoder = _chain([code_size, *reversed(hidden_sizes), schema.width], first=nn.GELU())
-        nn.init.zeros_(self.decoder[-1].weight)  # type: ignore[arg-type]  # training begins at the linear path
+        nn.init.zeros_(self.decoder[-1].weight)  # type: ignore[arg-type]  # training starts at the linear prediction
         one_hot = torch.zeros(schema.width)
         for name, places in schema.groups.items():
             one_hot[list(places)] = float(schema[name].one_hot)
@@ -66,7 +66,7 @@ class Restoring(Objective):
         return 2 * self.context.n_features + self.n_columns
 
     def predict(self, given: Tensor) -> Tensor:
-        """Raw predictions from rows as the linear path fills them and the columns seen: (n, d + columns) → (n, d)."""
+        """Raw predictions from linearly filled rows and flags of observed columns: (n, d + columns) → (n, d)."""
         linear: Tensor = given[:, : self.context.n_features] * self.gain
         deep: Tensor = self.decoder(self.encoder(given.clamp(-FARTHEST, FARTHEST)))
         return linear + self.share * deep
@@ -93,20 +93,20 @@ def _chain(sizes: Sequence[int], first: nn.Module | None = None) -> nn.Sequentia
 def hidden_copies(
     x: Tensor, owners: Tensor, *, n_copies: int, most: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Copies of rows, each with other cells hidden: the rows left, NaN elsewhere, and the hidden cells, NaN elsewhere.
+    """Copies of rows with random cells hidden: the visible cells, and the hidden cells, each with NaN elsewhere.
 
     Parameters
     ----------
     x
-        Encoded rows, (n, d), NaN where a cell is missing.
+        Encoded rows, (n, d), NaN for missing cells.
     owners
-        The column of each number, (d,).
+        The column of each feature, (d,).
     n_copies
-        Copies of each row.
+        Number of copies of each row.
     most
-        The greatest share of a row's cells to hide; each copy draws its own, from 0, and hides one cell at least.
+        Largest fraction of hidden cells per row; each copy draws a fraction in [0, most] and hides at least one cell.
     generator
-        Of the draws.
+        Generator of the draws.
     """
     n_columns = int(owners.max()) + 1
     repeated = x.repeat(n_copies, 1)
@@ -118,7 +118,7 @@ def hidden_copies(
 
 
 def as_given(x: Tensor, starts: Sequence[int], fill: LinearFill | None) -> Tensor:
-    """Rows with holes as the network takes them: as the linear path fills them, and the columns seen."""
+    """The network's input for rows with missing cells: linearly filled rows, and flags of observed columns."""
     seen = ~torch.isnan(x[:, list(starts)])
     filled = x.nan_to_num() if fill is None else fill(x.double()).to(x.dtype)
     return torch.cat([filled, seen.to(x.dtype)], dim=1)
