@@ -430,7 +430,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         decoder  Dense  5       gelu        15
         decoder  Dense  6       sigmoid     36
         98 parameters
-        Trained by the general engine (compiled: a run of 1 steps gains less than compiling takes).
+        Trained by the general engine (compiled: a run of 4 steps gains less than compiling takes).
         """
         check_is_fitted(self, "objective_")
         return summarise_layers(type(self).__name__, self.objective_, engine=str(getattr(self, "engine_", "")))
