@@ -52,7 +52,7 @@ def test_commands_for_autoencoders_refuse_other_models(
     ):
         code, _, told = run(capsys, *words)
         assert code == 1
-        assert f"holds a model of the kind {kind}, but `isthmus {words[0]}` needs an autoencoder" in told
+        assert f"contains a model of the kind {kind}, but `isthmus {words[0]}` needs an autoencoder" in told
         assert "attribute" not in told
     assert not out.exists()
 
