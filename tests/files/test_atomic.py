@@ -101,7 +101,7 @@ for name, write in {
     try:
         write(f"{sys.argv[1]}/{name}")
     except OutputError as error:
-        assert "larger than this process may write; raise the file-size limit" in str(error), error
+        assert "the file exceeds the size limit of this process; raise the limit (ulimit -f)" in str(error), error
     else:
         raise SystemExit(f"{name} was written")
 """

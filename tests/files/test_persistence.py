@@ -258,7 +258,7 @@ def test_an_own_member_is_never_taken_for_one_of_the_library(tmp_path: Path) -> 
     path = autoencoder(corruption=Mine(0.9)).fit(X).save(tmp_path / "m.safetensors")
     assert type(load(path).corruption) is Mine
     del CORRUPTIONS.members["my-masking"]
-    with pytest.raises(ModelFileError, match=r"Unknown corruption in the model file 'Masking'\. If it is a"):
+    with pytest.raises(ModelFileError, match=r"Unknown corruption in the model file 'Masking'\. If it is your own"):
         load(path)
 
 

@@ -248,8 +248,8 @@ def test_a_filter_is_a_mask_where_it_is_boolean(numbered: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda m, X: m.recommend(X), "user is a ndarray, but the name of one user is needed"),
-        (lambda m, X: m.recommend(scipy.sparse.csr_array(X)), "user is a csr_array, but the name of one"),
+        (lambda m, X: m.recommend(X), "user is a ndarray, but the identifier of one user is needed"),
+        (lambda m, X: m.recommend(scipy.sparse.csr_array(X)), "user is a csr_array, but the identifier of one"),
         (lambda m, X: m.recommend([0, 1]), "pass several to recommend_batch"),
         (lambda m, X: m.recommend_batch(users=0), r"users is 0, but a list of users is needed; for one: \[user\]"),
         (lambda m, X: m.recommend_batch("ab"), "users is 'ab', but a list of users"),
@@ -355,7 +355,7 @@ def test_zones_are_compared_as_moments() -> None:
         ([DAYS[0], pd.NaT, DAYS[1], DAYS[2]], "'time' has 1 times that are missing or infinite, the first at row 1"),
         (["2020-01-01", None, "2020-01-02", "2020-01-02"], "1 times that are missing"),
         (np.array([1577836800, None, 3, 4], object), "1 times that are missing or infinite, the first at row 1"),
-        (["01/02/2020"] * 4, "neither numbers nor dates: row 0 holds '01/02/2020'"),
+        (["01/02/2020"] * 4, "neither numbers nor dates: row 0 is '01/02/2020'"),
         ([True] * 4, "neither numbers nor dates"),
         ([1577836800, 1577836800000, 1577836801, 1577836802], "seconds in 3 rows and milliseconds in 1"),
     ],

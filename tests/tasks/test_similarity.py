@@ -81,7 +81,7 @@ def test_few_rows_make_one_cell_and_an_exact_index() -> None:
 
 def test_without_faiss_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r"needs faiss, which is not installed; pip install 'isthmus\[search\]'"):
+    with pytest.raises(ImportError, match=r"needs faiss, which is not installed; run pip install 'isthmus\[search\]'"):
         SimilarityIndex(np.eye(3))
     with pytest.raises(ValueError, match=r"recall=2 must be a number in \(0, 1\]"):
         SimilarityIndex(np.eye(3), recall=2)
