@@ -34,10 +34,14 @@ def _run(work: Callable[..., None], given: tuple[Any, ...], ready: Event, log: P
     for stream in (1, 2):
         os.dup2(file, stream)
     ready.set()
+    code = 0
     try:
         work(*given)
     except KeyboardInterrupt:
-        os._exit(INTERRUPTED)  # at once: a second signal would come upon the printing of a traceback
+        code = INTERRUPTED
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    os._exit(code)  # at once: a later signal would meet the end of multiprocessing, and not of what is tried
 
 
 def ended(child: ForkServerProcess) -> int | None:
