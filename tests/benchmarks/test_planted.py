@@ -13,7 +13,7 @@ N_CASES = 60
 
 @pytest.fixture(scope="module")
 def detector() -> AnomalyDetector:
-    return AnomalyDetector(random_state=0, max_steps=150).fit(payments(2000, np.random.default_rng(0)))
+    return AnomalyDetector(kinds=DATES, random_state=0, max_steps=150).fit(payments(2000, np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("column", ["amount", "items", "country", "currency", "ordered"])

@@ -141,7 +141,7 @@ def _wrong_choices(model: Any) -> list[str]:
     mistakes: list[str] = []
     for name, registry in isthmus.choices_by_parameter().items():
         value = getattr(model, name)
-        if value is not None and not (name == "loss" and value == "auto"):
+        if value is not None and not (name in {"code", "loss"} and value == "auto"):
             with noting(mistakes):
                 mistakes += registry.resolve(value).mistakes()
     return mistakes
