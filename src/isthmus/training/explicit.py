@@ -24,7 +24,7 @@ from isthmus.training.products import ALONE, slope_of
 
 def is_explicit(objective: Objective) -> bool:
     """Whether the backward pass of an objective can be written out."""
-    if type(objective) is not Objective or not (is_chain(objective.encoder) and is_chain(objective.decoder)):
+    if not objective.follows_choices or not (is_chain(objective.encoder) and is_chain(objective.decoder)):
         return False
     choices, parameters = objective.choices, list(objective.parameters())
     linears = [layer for layer in objective.modules() if isinstance(layer, nn.Linear)]
@@ -83,11 +83,12 @@ class ExplicitGradient:
     def __call__(self, x: Tensor, generator: torch.Generator | None) -> LossParts:
         """As `Objective.forward`, and the gradients of all parameters."""
         encoder, decoder = self.chains_for(len(x))
+        x, target = self.objective.given_and_target(x)
         given = self.corrupted(x, generator)
         z, prior, code_backward = self.code(encoder.forward(given), generator)
         output = decoder.forward(z)
         self._share(output)
-        reconstruction, gradient = self.choices.loss.gradient(output, decoder.like_output(x))
+        reconstruction, gradient = self.choices.loss.gradient(output, decoder.like_output(target))
         of_code = decoder.backward(gradient, of_input=True)
         penalty, of_penalty = self.penalty(given, z, generator)
         of_code = of_code if of_penalty is None else of_code.add_(of_penalty)

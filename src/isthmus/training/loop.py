@@ -187,12 +187,12 @@ class Run:
         cools = settings.schedule.cooled(1.0, 0.0) is not None
         return found if found is None or cools else found._replace(n_epochs=0)
 
-    def step_chunk(self, rows: Tensor, order: Tensor, n_steps: int) -> StepChunk:
+    def step_chunk(self, given: Tensor, targets: Tensor, order: Tensor, n_steps: int) -> StepChunk:
         """The next steps as a compiled program takes them, on some rows each."""
         progress = (step / self.n_steps for step in range(self.step, self.step + n_steps))
         kl_weights = [kl_weight_of(self.objective, each) for each in progress]
         keys = fresh_keys(n_steps, self.noise)
-        return StepChunk(rows, rows, order, len(order) // n_steps, self.rates(n_steps), kl_weights, keys)
+        return StepChunk(given, targets, order, len(order) // n_steps, self.rates(n_steps), kl_weights, keys)
 
     @property
     def is_over(self) -> bool:
@@ -355,12 +355,13 @@ def step_chunks(run: Run, at_once: int) -> Iterator[tuple[int, StepChunk]]:
     """The steps of an epoch, no more than so many at once, each with the number of steps of the epoch before it."""
     done, size = 0, run.train.batch_size
     for rows, order in run.train.windows(run.order):
+        given, targets = (part.contiguous() for part in run.objective.given_and_target(rows))
         whole = len(order) // size * size
         for part in (order[:whole], order[whole:]):
             for index in part.split(min(at_once, CHECK_EVERY) * size):
                 n_steps = -(-len(index) // size)
                 if n_steps:
-                    yield done, run.step_chunk(rows, index, n_steps)
+                    yield done, run.step_chunk(given, targets, index, n_steps)
                 done += n_steps
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isthmus.choices.formulas import inherits
 from isthmus.training.batches import ResidentFeed
 from isthmus.training.devices import precision_for, threads_for
 from isthmus.training.interrupts import stopping_at_signals
 from isthmus.training.loop import Run, close_epoch, finish, step_chunks, takes_many, train
-from isthmus.training.objective import count_multiplications
+from isthmus.training.objective import Objective, count_multiplications
 from isthmus.training.stacks import StackedGradient, shape_of
 
 TEAM_WORK = 3e7
@@ -39,8 +40,10 @@ def _key(run: Run, index: int) -> Any:
     work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
     if takes_many(run) and not run.calls_every_step and isinstance(run.train, ResidentFeed):
         return ("compiled", run.settings.batch_size, run.train.n_rows)
-    if run.do_step.compiled or run.do_step.explicit is None or run.calls_every_step or work > TEAM_WORK:
+    stands_apart = run.do_step.explicit is None or not inherits(run.objective, Objective, "given_and_target")
+    if run.do_step.compiled or stands_apart or run.calls_every_step or work > TEAM_WORK:
         return ("alone", index)
+    assert run.do_step.explicit is not None
     return (shape_of(run.do_step.explicit), run.settings.batch_size, run.train.n_rows)
 
 

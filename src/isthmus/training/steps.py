@@ -203,12 +203,12 @@ class Step:
 
     @torch.no_grad()
     def _compiled(self, x: Tensor, learning_rate: float, generator: torch.Generator | None) -> LossParts:
-        x = x.contiguous()
+        x, target = (rows.contiguous() for rows in self.objective.given_and_target(x))
         is_drawn = draws_compiled(self.objective)
         given = x if is_drawn else self.objective.corrupt(self.objective.filled(x), generator).contiguous()
         charge = kl_weight_of(self.objective, self.objective.code.progress)
         keys = fresh_keys(1, generator)
-        parts = self.take(StepChunk(given, x, torch.arange(len(x)), len(x), [learning_rate], [charge], keys))[0]
+        parts = self.take(StepChunk(given, target, torch.arange(len(x)), len(x), [learning_rate], [charge], keys))[0]
         return LossParts(parts.sum(), *parts.unbind())
 
     def take(self, steps: StepChunk, most_threads: int | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -216,6 +217,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             n_members=len(members),
             hidden_sizes=None if not members else list(members[0].hidden_sizes),
             code_size=None if not members else members[0].context.code_size,
+            has_logits=any(member.has_logits for member in members),
         )
         arrays = {f"{k}.{name}": array for k, m in enumerate(members) for name, array in persistence.weights(m).items()}
         if linear is not None:
@@ -254,6 +256,8 @@ class ImputerValues(Record, frozen=True):
     n_members: Count
     hidden_sizes: list[Size] | None = None
     code_size: Size | None = None
+    has_logits: bool = True
+    """Files of isthmus 0.1 do not say so."""
 
 
 def _declared(n_members: int, linear: bool) -> dict[str, Numbers]:
@@ -275,8 +279,20 @@ def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> Mo
     code_size = params["code_size"] if values.code_size is None else values.code_size
     members = [
         persistence.load_module(
-            lambda: fresh_member(schema, params_json.decode(sizes), code_size, seed=0), group(arrays, f"{number}.")
+            lambda: fresh_member(schema, params_json.decode(sizes), code_size, seed=0, has_logits=values.has_logits),
+            _placed(group(arrays, f"{number}.")),
         )
         for number in range(values.n_members)
     ]
     return Model(linear_base(schema), column_starts(schema), linear, members)
+
+
+def _placed(weights: Arrays) -> dict[str, np.ndarray]:
+    """The weights of a member by the names that they have now: in isthmus 0.1 the decoder began with an activation."""
+    if "decoder.0.weight" in weights:
+        return dict(weights)
+    moved = {}
+    for name, array in weights.items():
+        place = re.fullmatch(r"decoder\.(\d+)\.(\w+)", name)
+        moved[f"decoder.{int(place[1]) - 1}.{place[2]}" if place else name] = array
+    return moved

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from isthmus.data.tables import Schema
+from isthmus.estimators.fit_warnings import report_trouble
 from isthmus.tasks.imputation.linear_base import LinearFill, learn_linear
-from isthmus.tasks.imputation.masked_objective import Restoring, as_given, hidden_copies
-from isthmus.training import OPTIMIZERS, SCHEDULES, ProgressBar, Run, Settings, train
+from isthmus.tasks.imputation.masked_objective import Restoring, as_given, hidden_copies, training_rows
+from isthmus.training import OPTIMIZERS, SCHEDULES, ProgressBar, Run, Settings
 from isthmus.training.batches import ResidentFeed
+from isthmus.training.parallel_runs import train_many
 
 COPIES = 20_000
 """Rows with hidden cells to train on, at least: so many copies of the rows are made."""
@@ -86,9 +88,9 @@ def learn(schema: Schema, x: Tensor, plan: Plan) -> Model:
     for column, places in enumerate(schema.groups.values()):
         owners[list(places)] = column
     left, hidden = hidden_copies(x, owners, n_copies=n_copies, most=plan.most_hidden, generator=generator)
-    rows = torch.cat([as_given(left, starts, linear), hidden], dim=1)
+    rows = training_rows(as_given(left, starts, linear), hidden)
     fold = (torch.randperm(len(x), generator=generator) % max(2, n_members)).repeat(n_copies)
-    members = [_member(schema, rows, fold == number, plan, number) for number in range(n_members)]
+    members = _trained(schema, rows, [fold == number for number in range(n_members)], plan)
     share = _best_share(schema, [(member, rows[fold == number]) for number, member in enumerate(members)])
     for member in members:
         member.share.copy_(share)
@@ -107,13 +109,16 @@ def linear_base(schema: Schema) -> Restoring:
     return base
 
 
-def fresh_member(schema: Schema, hidden_sizes: Sequence[int], code_size: int, *, seed: int) -> Restoring:
+def fresh_member(
+    schema: Schema, hidden_sizes: Sequence[int], code_size: int, *, seed: int, has_logits: bool = False
+) -> Restoring:
     """An autoencoder that has not learned yet."""
-    return Restoring(schema, hidden_sizes, code_size, torch.Generator().manual_seed(seed)).eval()
+    generator = torch.Generator().manual_seed(seed)
+    return Restoring(schema, hidden_sizes, code_size, generator, has_logits=has_logits).eval()
 
 
-def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: int) -> Restoring:
-    """An autoencoder that learned from some rows and stopped by the others."""
+def _trained(schema: Schema, rows: Tensor, folds: Sequence[Tensor], plan: Plan) -> list[Restoring]:
+    """Autoencoders that learned together, each from all rows but those of its fold, by which it stopped."""
     settings = Settings(
         max_epochs=plan.max_epochs,
         batch_size=plan.batch_size,
@@ -121,19 +126,23 @@ def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: 
         schedule=SCHEDULES.resolve("one-cycle"),
         optimizer=OPTIMIZERS.resolve("adamw"),
         patience=PATIENCE,
-        seed=plan.seed + number,
     )
-    objective = fresh_member(schema, plan.hidden_sizes, plan.code_size, seed=plan.seed + number)
-    feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
-    train(Run(objective, settings, *feeds, [ProgressBar()] if plan.verbose else []))
-    return objective.eval()
+    runs = []
+    for number, held_out in enumerate(folds):
+        seed = plan.seed + number
+        objective = fresh_member(schema, plan.hidden_sizes, plan.code_size, seed=seed)
+        feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
+        runs.append(Run(objective, replace(settings, seed=seed), *feeds, [ProgressBar()] if plan.verbose else []))
+    train_many(runs)
+    for run in runs:
+        report_trouble(run)
+    return [run.objective.eval() for run in runs]
 
 
 @torch.inference_mode()
 def _best_share(schema: Schema, pairs: Sequence[tuple[Restoring, Tensor]]) -> Tensor:
     """How much to take of the autoencoders' part, (d,): for numbers and for levels what is best on held-out rows."""
-    each = [torch.stack([_losses(*pair, share) for pair in pairs]).sum(0) for share in SHARES.tolist()]
-    losses = torch.stack(each)  # (shares, d)
+    losses = sum(_losses(*member.given_and_target(rows), member) for member, rows in pairs)
     best = torch.empty(schema.width)
     for one_hot in (False, True):
         places = [p for name, group in schema.groups.items() if schema[name].one_hot == one_hot for p in group]
@@ -141,8 +150,7 @@ def _best_share(schema: Schema, pairs: Sequence[tuple[Restoring, Tensor]]) -> Te
     return best
 
 
-def _losses(member: Restoring, rows: Tensor, share: float) -> Tensor:
-    """The summed loss of each number, (d,), where that share is taken."""
-    member.share.fill_(share)
-    given, target = rows.split([rows.shape[1] - len(member.share), len(member.share)], dim=1)
-    return member.loss.per_feature(member.predict(given), target).sum(0)
+def _losses(given: Tensor, target: Tensor, member: Restoring) -> Tensor:
+    """The summed squared error of each number with each share taken, (shares, d)."""
+    deep = member.added(given)
+    return torch.stack([(share * deep - target).square().nansum(0) for share in SHARES.tolist()])
