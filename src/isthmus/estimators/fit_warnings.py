@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Collection
 
@@ -14,13 +15,16 @@ from isthmus.choices.codes import standard_divergence
 from isthmus.exceptions import DivergenceError, DivergenceWarning, FitWarning, InterruptedWarning
 from isthmus.training import Objective, Run
 from isthmus.training.batches import Feed
-from isthmus.training.loop import first_bad_step
+from isthmus.training.loop import evaluate, first_bad_step
 
 LOOKED_AT = 1_000
 LOOKED_AT_BYTES = 2**25
 """Training rows that are looked at after training, at most, and what they may take."""
 FEWEST_STEPS = 200
 """Steps before which a model is not judged."""
+BLOWN_UP, LEAST_LOSS = 10.0, 0.1
+"""How many times its first value a loss must have reached to be called diverged though it is finite, and what counts as
+that value at least."""
 
 
 def report_trouble(run: Run) -> None:
@@ -34,9 +38,25 @@ def report_trouble(run: Run) -> None:
             f"{run.learning_rate:.3g}, which is probably too high. Use a lower learning_rate than "
             f"{run.settings.learning_rate:g}, or optimizer=Adam(clip_norm=1.0)"
         )
-        if not run.best.epoch:
-            raise DivergenceError(f"{text}.")
+        if not run.best.epoch or _has_blown_up(run, evaluate(run.objective, run.train, run.settings.seed)[1]):
+            raise DivergenceError(f"{text}.")  # the loss of an epoch is measured before its last step moves the weights
         warnings.warn(f"{text}; {kept}.", DivergenceWarning, stacklevel=4)
+    elif run.history and _has_blown_up(run, run.history[-1]["reconstruction"]):
+        raise DivergenceError(
+            f"The loss rose from {run.first_loss:.3g} at the first step to {run.history[-1]['reconstruction']:.3g} in "
+            f"the last epoch: the learning rate is probably too high. Use a lower learning_rate than "
+            f"{run.settings.learning_rate:g}, or optimizer=Adam(clip_norm=1.0)."
+        )
+
+
+def _has_blown_up(run: Run, loss: float) -> bool:
+    """Whether a reconstruction loss, mean over features, is not finite or far above that before the first step.
+
+    Ten times as much is no noise of batches. A floor keeps losses that begin at nearly zero from being compared.
+    """
+    first = run.first_loss
+    limit = math.inf if math.isnan(first) else first + BLOWN_UP * max(abs(first), LEAST_LOSS)  # nan: no step was taken
+    return not (math.isfinite(loss) and loss <= limit)
 
 
 @torch.inference_mode()
