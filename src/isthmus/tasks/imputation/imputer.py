@@ -36,7 +36,14 @@ from isthmus.files.records import (
 )
 from isthmus.seeds import seed_from
 from isthmus.tasks.imputation.filling import fill_table
-from isthmus.tasks.imputation.imputer_fit import Model, Plan, column_starts, fresh_member, learn, linear_base
+from isthmus.tasks.imputation.imputer_fit import (
+    FittedImputer,
+    Plan,
+    column_starts,
+    fit_imputer,
+    fresh_member,
+    linear_base,
+)
 from isthmus.tasks.imputation.linear_base import LinearFill
 
 ROWS_PER_CHUNK = 2**13
@@ -142,7 +149,9 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             self.feature_names_in_ = np.asarray(self.schema_.names, dtype=object)
         seed = seed_from(self.random_state)
         rows = torch.from_numpy(self._sample(TableSource(X, self.schema_), seed))
-        self.model_: Model | None = learn(self.schema_, rows, self._plan(seed)) if self.schema_.width else None
+        self.model_: FittedImputer | None = (
+            fit_imputer(self.schema_, rows, self._plan(seed)) if self.schema_.width else None
+        )
         return self
 
     def _sample(self, source: TableSource, seed: int) -> np.ndarray:
@@ -269,7 +278,7 @@ def _declared(n_members: int, linear: bool) -> dict[str, Numbers]:
     return declared
 
 
-def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> Model:
+def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> FittedImputer:
     linear = None
     if values.ridge is not None:
         mean, covariance = (torch.from_numpy(np.array(arrays[f"linear.{name}"])) for name in ("mean", "covariance"))
@@ -284,7 +293,7 @@ def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> Mo
         )
         for number in range(values.n_members)
     ]
-    return Model(linear_base(schema), column_starts(schema), linear, members)
+    return FittedImputer(linear_base(schema), column_starts(schema), linear, members)
 
 
 def _placed(weights: Arrays) -> dict[str, np.ndarray]:

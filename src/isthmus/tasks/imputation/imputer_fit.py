@@ -52,7 +52,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Model:
+class FittedImputer:
     """What was learned: encoded rows in, the same without holes out.
 
     Attributes
@@ -79,12 +79,12 @@ class Model:
         return torch.stack([member.restored(given) for member in self.members or [self.base]]).mean(0)
 
 
-def learn(schema: Schema, x: Tensor, plan: Plan) -> Model:
+def fit_imputer(schema: Schema, x: Tensor, plan: Plan) -> FittedImputer:
     """Learn from encoded rows, (n, d) with NaN."""
     generator = torch.Generator().manual_seed(plan.seed)
     linear, starts = learn_linear(x.double(), generator), column_starts(schema)
     if len(x) == 1:
-        return Model(linear_base(schema), starts, linear, [])
+        return FittedImputer(linear_base(schema), starts, linear, [])
     n_members = min(plan.n_members, len(x))
     n_copies = -(-min(COPIES, max(FEWEST_COPIES, COPIES_OF_A_ROW * len(x))) // len(x))
     owners = torch.zeros(schema.width, dtype=torch.long)
@@ -97,7 +97,7 @@ def learn(schema: Schema, x: Tensor, plan: Plan) -> Model:
     share = _best_share(schema, [(member, rows[fold == number]) for number, member in enumerate(members)])
     for member in members:
         member.share.copy_(share)
-    return Model(linear_base(schema), starts, linear, members)
+    return FittedImputer(linear_base(schema), starts, linear, members)
 
 
 def column_starts(schema: Schema) -> list[int]:
@@ -130,22 +130,23 @@ def _trained(schema: Schema, rows: Tensor, folds: Sequence[Tensor], plan: Plan) 
         optimizer=OPTIMIZERS.resolve("adamw"),
         patience=PATIENCE,
     )
-    runs = []
+    members, runs = [], []
     for number, held_out in enumerate(folds):
         seed = plan.seed + number
         objective = fresh_member(schema, plan.hidden_sizes, plan.code_size, seed=seed)
+        members.append(objective)
         feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
         runs.append(Run(objective, replace(settings, seed=seed), *feeds, [ProgressBar()] if plan.verbose else []))
     train_many(runs)
     for run in runs:
         report_trouble(run)
-    return [run.objective.eval() for run in runs]
+    return [member.eval() for member in members]
 
 
 @torch.inference_mode()
 def _best_share(schema: Schema, pairs: Sequence[tuple[Restoring, Tensor]]) -> Tensor:
     """How much to take of the autoencoders' part, (d,): for numbers and for levels what is best on held-out rows."""
-    losses = sum(_losses(*member.given_and_target(rows), member) for member, rows in pairs)
+    losses = torch.stack([_losses(*member.given_and_target(rows), member) for member, rows in pairs]).sum(0)
     best = torch.empty(schema.width)
     for one_hot in (False, True):
         places = [p for name, group in schema.groups.items() if schema[name].one_hot == one_hot for p in group]

@@ -29,8 +29,8 @@ class Restoring(Objective):
 
     Training looks at the autoencoder alone. Its target is what the linear path leaves of the hidden cells, and its loss
     the squared error: numbers in deviations, levels as zeros and ones (Brier 1950). With a softmax of levels, whose
-    logits would need the linear path inside the loss, no engine but autograd could train it; squares fill no fewer
-    words right (docs/imputation.md) and take a fifth of the time.
+    logits would need the linear path inside the loss, no engine but autograd could train it. On six tables the share of
+    wrong words was 0.117 with a softmax and is 0.120 with squares, a cell or two in each.
 
     A row of a batch is two blocks: what the network is given, (d + columns,), see `as_given`; and the target, (d,), NaN
     where a cell is not to be predicted.
@@ -60,14 +60,15 @@ class Restoring(Objective):
         has_logits: bool = False,
     ) -> None:
         width, n_given = schema.width, schema.width + len(schema.groups)
-        network = Dense(tuple(map(int, hidden_sizes)))
+        sizes = tuple(map(int, hidden_sizes))
+        network = Dense(sizes)
         networks = network.build(
             Context((n_given,), code_size), code_width=code_size, output_width=width, generator=generator
         )
         choices = Choices(network, Plain("gelu"), Observed(MeanSquaredError(activation=None)))
         super().__init__(choices, Context((width,), code_size), networks=networks)
         nn.init.zeros_(list(self.decoder.children())[-1].weight)  # type: ignore[arg-type]  # begins at the linear path
-        self.n_given, self.has_logits, self.hidden_sizes = n_given, has_logits, network.hidden_sizes
+        self.n_given, self.has_logits, self.hidden_sizes = n_given, has_logits, sizes
         self._link = schema.loss().resolve(self.context).link if has_logits else nn.Identity()
         gain = torch.ones(width)
         for name, places in schema.groups.items():
