@@ -1,1 +1,1 @@
-"""What is measured, by scripts that anyone can rerun."""
+"""Benchmarks: reproducible scripts for all figures in the docs."""

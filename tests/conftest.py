@@ -6,9 +6,14 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; child processes inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -163,9 +163,9 @@ def test_a_model_that_learned_nothing_is_named() -> None:
 
 def test_answers_come_as_words_and_as_data(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found = diagnose(healthy(), TEST)
-    assert str(found).startswith(f"0 of {len(found.findings)} possible faults found.\nok     nothing-learned:")
+    assert str(found).startswith(f"0 of {len(found.findings)} checks found a fault.\nok     nothing-learned:")
     assert json.loads(json.dumps(found.to_dict()))["faults"] == []
-    with pytest.raises(KeyError, match="was not looked for"):
+    with pytest.raises(KeyError, match="was not checked"):
         found["rust"]
     with pytest.raises(ValueError, match="needs at least 20"):
         diagnose(healthy(), TEST[:5])

@@ -1,1 +1,1 @@
-"""Filling holes in mixed tables, beside scikit-learn's imputers."""
+"""Imputation of mixed tables, compared with scikit-learn's imputers."""

@@ -1,4 +1,4 @@
-"""Errors of filled cells on mixed tables, beside scikit-learn's imputers.
+"""Errors of imputed cells on mixed tables, compared with scikit-learn's imputers.
 
     python -m benchmarks.imputation [NAME ...] [--share 0.2] [--seeds 2] [--out FILE]
 
@@ -25,7 +25,7 @@ Results = dict[str, dict[str, tuple[float, float, float]]]
 
 
 def measure(wanted: list[str], share: float, n_seeds: int, out: Path | None) -> Results:
-    """For each table and imputer: error of numbers, error of words and seconds; means over seeds."""
+    """For each table and imputer: error of numbers, error of categories and seconds; means over seeds."""
     results: Results = {}
     for name, frame in mixed_tables():
         if wanted and name not in wanted:
@@ -51,7 +51,7 @@ def _cell(found: tuple[float, ...]) -> str:
 
 
 def main() -> None:
-    """Measure and print, with means and the number of tables on which each is best."""
+    """Measure and print the results, with means and the number of tables on which each imputer is best."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--share", type=float, default=0.2)

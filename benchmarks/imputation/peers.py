@@ -1,4 +1,4 @@
-"""scikit-learn's imputers on mixed tables: numbers standardised, words one-hot without their first level."""
+"""scikit-learn's imputers on mixed tables: standardised numbers, one-hot categories without their first level."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PEERS: dict[str, Callable[[], Any]] = {
 
 
 def fill(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The table without holes, by a peer or by isthmus, each with its defaults."""
+    """The completed table, by a peer or by isthmus, each with its defaults."""
     if name == "isthmus":
         filled: pd.DataFrame = Imputer(random_state=0).fit_transform(frame)
         return filled

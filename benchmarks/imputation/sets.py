@@ -21,7 +21,7 @@ BUNDLED: dict[str, Callable[..., Any]] = {
 
 
 def mixed_tables() -> Iterator[tuple[str, pd.DataFrame]]:
-    """Every table with its name; words where there are two values, numbers elsewhere."""
+    """All tables with their names; columns with two values are categories, all others numbers."""
     for name, load in BUNDLED.items():
         yield name, _bundled(load(as_frame=True))
     for path in sorted(Path(os.environ.get("ISTHMUS_DATA", "nowhere")).glob("adbench/*.npz")):
@@ -29,7 +29,7 @@ def mixed_tables() -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _bundled(bunch: Any) -> pd.DataFrame:
-    """Features with the class as a word, or with the target as a number."""
+    """Features with the class as a category, or with the target as a number."""
     frame: pd.DataFrame = bunch.data.copy()
     if hasattr(bunch, "target_names"):
         return frame.assign(**{"class": np.asarray(bunch.target_names)[bunch.target].astype(str)})
@@ -50,13 +50,13 @@ def _anomalies(path: Path) -> pd.DataFrame:
 
 
 def knocked_out(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """The table with a share of its cells missing at random, and which they are, (n, columns)."""
+    """The table with a fraction of its cells missing at random, and their mask, (n, columns)."""
     gone = np.random.default_rng(seed).random(frame.shape) < share
     return frame.mask(gone), gone
 
 
 def errors(true: pd.DataFrame, gone: np.ndarray, filled: pd.DataFrame) -> tuple[float, float]:
-    """Root of the mean squared error of numbers, in deviations of their column, and share of wrong words."""
+    """RMSE of numbers, in standard deviations of their column, and fraction of wrong categories."""
     of_numbers, of_words = [], []
     for place, name in enumerate(true):
         rows = gone[:, place]

@@ -1,1 +1,1 @@
-"""How well `isthmus.Recommender` recommends, beside others, on the same users."""
+"""`isthmus.Recommender` compared with other recommenders on the same users."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.recommend``: NDCG, recall, time and memory beside others, on the same users."""
+"""``python -m benchmarks.recommend``: NDCG, recall, time and memory, compared with others on the same users."""
 
 from __future__ import annotations
 

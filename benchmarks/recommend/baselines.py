@@ -1,4 +1,4 @@
-"""What to beat: popularity, nearest neighbours of items, and EASE; settings chosen on validation users."""
+"""Baselines: popularity, item-based nearest neighbours, and EASE; settings are selected on validation users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Scores = Callable[[Any], np.ndarray]
 
 
 def popularity(split: StrongSplit) -> tuple[str, Scores]:
-    """The items that most have."""
+    """The most popular items."""
     counts = np.bincount(split.train.matrix.indices, minlength=len(split.train.items)).astype(np.float32)
     return "", lambda given: np.tile(counts, (given.shape[0], 1))
 
@@ -36,7 +36,7 @@ def ease(split: StrongSplit) -> tuple[str, Scores]:
 
 
 def inverse_gram(X: Any, ridge: float) -> np.ndarray:
-    """``(Xᵀ X + ridge · I)⁻¹``; where there are fewer users than items, by the smaller matrix (Woodbury)."""
+    """``(Xᵀ X + ridge · I)⁻¹``; with fewer users than items, through the smaller matrix (Woodbury)."""
     n_users, n_items = X.shape
     if n_users >= n_items:
         gram = (X.T @ X).toarray().astype(np.float64) + ridge * np.eye(n_items)
@@ -47,7 +47,7 @@ def inverse_gram(X: Any, ridge: float) -> np.ndarray:
 
 
 def item_knn(split: StrongSplit) -> tuple[str, Scores]:
-    """The k most similar items of each by shrunk cosine."""
+    """The k most similar items of each item by shrunk cosine."""
     X = split.train.matrix
     counts = np.sqrt(np.bincount(X.indices, minlength=X.shape[1]).clip(min=1))
     cosines = (X.T @ X).toarray() / (counts[:, None] * counts + 10.0)

@@ -1,4 +1,4 @@
-"""The logs: positives of MovieLens, as the field evaluates on them."""
+"""The logs: positive ratings of MovieLens, as commonly used in evaluations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from isthmus import Interactions, read_interactions
 
 LEAST_RATING, FEWEST = 4.0, 5
-"""Ratings from here count; users with fewer of them are left out."""
+"""The lowest positive rating, and the minimum number of positive ratings per user."""
 
 
 def movielens() -> Path:
@@ -29,7 +29,7 @@ def ratings(name: str) -> pd.DataFrame:
 
 
 def positives(name: str) -> Interactions:
-    """Who liked what: ratings from 4, users with at least 5 of them."""
+    """Positive interactions: ratings of at least 4, users with at least 5 of them."""
     frame = ratings(name)
     frame = frame[frame["rating"] >= LEAST_RATING]
     counts = frame.groupby("user")["item"].transform("size")
@@ -37,4 +37,4 @@ def positives(name: str) -> Interactions:
 
 
 HELD_OUT_USERS = {"ml-1m": 600, "ml-2016": 100}
-"""Users for test, and as many for validation."""
+"""Number of users for test; as many are used for validation."""

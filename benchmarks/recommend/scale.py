@@ -15,12 +15,12 @@ from isthmus import Recommender, nearest
 
 
 def gigabytes() -> float:
-    """The most that this process has held so far."""
+    """Peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def answers() -> None:
-    """Recommendations a second for 1,000 users of MovieLens 1M."""
+    """Recommendations per second for 1,000 users of MovieLens 1M."""
     log = positives("ml-1m")
     model = Recommender(max_epochs=1, random_state=0).fit(log)
     users = model.users_[:1000].tolist()
@@ -32,7 +32,7 @@ def answers() -> None:
 
 
 def directions(n_rows: int = 1_000_000, width: int = 128) -> np.ndarray:
-    """Vectors as recommenders have them: a few dozen things that matter, and noise."""
+    """Vectors like those of recommenders: a few dozen factors plus noise."""
     draw = np.random.default_rng(0)
     tastes = draw.standard_normal((32, width), dtype=np.float32)
     made = np.empty((n_rows, width), np.float32)
@@ -58,7 +58,7 @@ def similar() -> None:
 
 
 def index() -> None:
-    """The index: time to build and to ask, and the share of the exact neighbours found."""
+    """The index: build time, query time and recall."""
     vectors = directions()
     exact = nearest(vectors, vectors[:200], 11)[0]
     began = time.perf_counter()
@@ -87,7 +87,7 @@ def epoch(n_users: int = 200_000, n_items: int = 50_000, each: int = 100) -> Non
 
 
 def synthetic(n_users: int, n_items: int, each: int) -> scipy.sparse.csr_array:
-    """Users with `each` different items, popular ones more often."""
+    """Users with `each` distinct items, drawn by popularity."""
     draw = np.random.default_rng(0)
     indices = np.empty((n_users, each), np.int32)
     strides = draw.integers(1, 300, n_users)[:, None]

@@ -1,4 +1,4 @@
-"""One run of every recommender on every seed, and the table of it."""
+"""One run of every recommender on every seed, and the table of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OURS = "isthmus"
 
 @dataclass
 class Line:
-    """What one recommender reached on one seed."""
+    """The result of one recommender on one seed."""
 
     log: str
     seed: int
@@ -80,7 +80,7 @@ def _line(split: StrongSplit, recommended: np.ndarray, line: Line) -> Line:
 
 
 def write(lines: list[Line], folder: Path) -> None:
-    """Keep the figures; those of other logs, seeds and recommenders stay."""
+    """Store the figures; those of other logs, seeds and recommenders are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recommend.json"
     old = [Line(**row) for row in json.loads(path.read_text())] if path.exists() else []
@@ -90,7 +90,7 @@ def write(lines: list[Line], folder: Path) -> None:
 
 
 def markdown(lines: list[Line]) -> str:
-    """Means over the seeds, and ours less theirs with the standard error of the difference over the seeds."""
+    """Means over seeds, and the difference to isthmus with its standard error over seeds."""
     rows = []
     for log in dict.fromkeys(line.log for line in lines):
         header = ("recommender", "seeds", *METRICS, "ours less theirs, NDCG@100", "fit, CPU s", "GB")

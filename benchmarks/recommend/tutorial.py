@@ -14,7 +14,7 @@ from isthmus import MeanSquaredError, Recommender, nearest
 from isthmus.cli.recommend import read_titles
 
 THEIRS = (1391, 104, 1760, 1608, 3033, 1407, 1461, 1020)
-"""What the text prints next to Liar Liar, with cosines of 0.830 to 0.807."""
+"""The published films similar to Liar Liar, with cosines of 0.830 to 0.807."""
 
 
 def as_published(seed: int = 0) -> tuple[float, list[tuple[str, float]]]:
@@ -35,7 +35,7 @@ def as_published(seed: int = 0) -> tuple[float, list[tuple[str, float]]]:
 
 
 def by_recommender(seed: int = 0) -> list[tuple[str, float]]:
-    """The same question to a `Recommender`, which learns from who liked what."""
+    """The same list from a `Recommender`, fitted to positive ratings."""
     titles = read_titles(movielens() / "ml-2016" / "movies.csv")
     model = Recommender(random_state=seed).fit(ratings("ml-2016"), titles=titles)
     return [(titles[film], cosine) for film, cosine in model.similar_items(model.find("liar liar"), 10)]

@@ -1,1 +1,1 @@
-"""Does it hold? Damaged files, kills, interrupts and threads, counted."""
+"""Reliability tests: damaged files, kills, interrupts and threads."""

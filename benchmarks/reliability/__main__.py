@@ -5,20 +5,51 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import time
+from pathlib import Path
 
-PARTS = {"damaged-files": "benchmarks.reliability.damaged_files"}
-"""The parts by name; each is a module whose ``main()`` prints a table and returns the number of wrong outcomes."""
+from benchmarks.reliability.results import Part, lines, this_run, write
+
+PARTS = {
+    "damaged-files": "benchmarks.reliability.damaged_files",
+    "kills": "benchmarks.reliability.kills",
+    "threads": "benchmarks.reliability.threads",
+    "interrupts": "benchmarks.reliability.interrupts",
+    "bad-files": "benchmarks.reliability.bad_files",
+}
+"""The parts by name: modules with ``measure(scale, seed)``, ``SEED``, and ``INTENT``, which says what is clean."""
 
 
 def main() -> int:
-    """Run parts one after the other; gives the number of wrong outcomes of all."""
+    """Run parts one after the other; returns the total number of failures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"some of {', '.join(PARTS)}; none: all")
-    chosen = parser.parse_args().parts or list(PARTS)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the trials to make, in (0, 1]")
+    parser.add_argument("--seed", type=int, help="of all draws; without it each part's own")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write reliability.md and .json there")
+    given = parser.parse_args()
+    chosen = given.parts or list(PARTS)
     unknown = [part for part in chosen if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    return sum(importlib.import_module(PARTS[part]).main() for part in chosen)
+    if not 0 < given.scale <= 1:
+        parser.error(f"--scale {given.scale} must lie in (0, 1]")
+    wrong = 0
+    for name in chosen:
+        part = measured(name, given.scale, given.seed)
+        print("\n".join(lines(part)), flush=True)
+        wrong += part.total.wrong
+        if given.out is not None:
+            write([part], given.out)
+    return wrong
+
+
+def measured(name: str, scale: float, seed: int | None) -> Part:
+    """One part, run."""
+    module, began = importlib.import_module(PARTS[name]), time.perf_counter()
+    used = module.SEED if seed is None else seed
+    rows = module.measure(scale, used)
+    return Part(name, module.INTENT, rows, used, time.perf_counter() - began, this_run())
 
 
 if __name__ == "__main__":

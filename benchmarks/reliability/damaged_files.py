@@ -1,4 +1,4 @@
-"""Model files that were damaged in 10,000 ways: each is refused with a `ModelFileError`, or gives the exact model.
+"""Model files with 10,000 kinds of damage: each must raise a `ModelFileError`, or load the exact model.
 
 Two sorts of files are told apart. In files that somebody damaged, the digest is the old one: the model that comes back
 has to be the exact one. In files that were edited and signed again (and in those of format 1, which have no digest), a
@@ -15,7 +15,6 @@ import signal
 import struct
 import sys
 import tempfile
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -28,15 +27,23 @@ import numpy as np
 from safetensors.numpy import save
 
 import isthmus
+from benchmarks.reliability.results import Row
 from isthmus.exceptions import ModelFileError
 from isthmus.files import State, read_state, write_state
 from isthmus.files.model_file import DIGEST_KEY, HEADER_KEY, digest
 
+INTENT = (
+    "Model files of all kinds, in the present format and in format 1, are damaged: bits, lengths, values of the "
+    "header, arrays. A damaged file is refused with a `ModelFileError` (*refused*), or gives the exact model "
+    "(*exact*). Files that were edited and signed again, and files of format 1, which have no digest, may also load "
+    "as what was written into them (*loads*). Loading takes at most twice the memory of a clean load (and 32 MB), and "
+    "20 s."
+)
 GOLDEN = Path(__file__).parents[2] / "tests" / "files" / "golden" / "0.1.0"
 N_FILES, SEED = 10_000, 0
 LONGEST_SECONDS = 20
 SLACK_BYTES = 32 * 2**20
-"""What a load of a file of some kB may take besides: parts of torch that are loaded when first used."""
+"""Memory that loading a small file may take in addition: parts of torch that are loaded on first use."""
 STRANGE: tuple[Any, ...] = (
     None, True, -1, 0, 1, 7, 2**31, 2**70, -0.5, 1e308, float("nan"), float("inf"), "", "x", "Ünicode\u0000", "9" * 400,
     [], [[]], [1, "a", None], {}, {"class": ["a"], "params": {}},
@@ -66,7 +73,7 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Parts:
-    """A file taken apart."""
+    """The parts of a file."""
 
     header: Any
     arrays: dict[str, np.ndarray]
@@ -80,7 +87,7 @@ class Parts:
         return cls(json.loads(metadata[HEADER_KEY]), dict(read_state(path).arrays), metadata.get(DIGEST_KEY))
 
     def content(self, *, sign: bool) -> bytes:
-        """The bytes of the file, with its old digest or a new one."""
+        """The bytes of the file, with the old or a new digest."""
         text = json.dumps(self.header, separators=(",", ":"))
         arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in self.arrays.items()}
         signature = digest(text, arrays) if sign and self.digest else self.digest
@@ -88,7 +95,7 @@ class Parts:
 
 
 def damaged(path: Path, draw: random.Random) -> Damaged:
-    """The file at a path, damaged in one of many ways."""
+    """The file at a path with one kind of damage."""
     how = draw.choice([*BYTES, *EDITS, *EDITS])
     if how in BYTES:
         return Damaged(how, BYTES[how](bytearray(path.read_bytes()), draw), Parts.of(path).digest is None)
@@ -270,14 +277,14 @@ def _no_longer_than(seconds: int) -> Iterator[None]:
 
 
 def _memory(name: str) -> int:
-    """VmRSS or VmHWM of this process in bytes; 0 where the system does not tell."""
+    """VmRSS or VmHWM of this process in bytes; 0 if the system does not report it."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
 
 
 def load_measured(path: Path) -> tuple[Any, int]:
-    """The model of a file, and how much memory was taken at most while it was loaded."""
+    """The model of a file, and the peak memory while loading it."""
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5")  # the greatest size so far becomes the present one
@@ -313,14 +320,14 @@ def outcome(path: Path, original: State, signed_again: bool, most: int) -> str:
 
 
 def same(one: State, other: State) -> bool:
-    """Whether two states hold the same values and, bit for bit, the same arrays."""
+    """Whether two states have the same values and, bit for bit, the same arrays."""
     equal = json.dumps(one.values) == json.dumps(other.values) and one.arrays.keys() == other.arrays.keys()
     pairs = [(array, other.arrays[name]) for name, array in one.arrays.items()] if equal else []
     return equal and all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 def originals(folder: Path) -> list[Path]:
-    """One file of every kind in the present format, and the same in format 1."""
+    """One file of every kind in the current format and in format 1."""
     made = []
     for path in sorted(GOLDEN.glob("*.safetensors")):
         (folder / f"{path.stem}-1.safetensors").write_bytes(path.read_bytes())
@@ -342,7 +349,7 @@ def _checkpoint(folder: Path) -> State:
 
 
 def try_files(path: Path, n_files: int, seed: int, folder: Path) -> Counter[str]:
-    """Damage one file so many times and count the outcomes; wrong ones are printed with what repeats them."""
+    """Damage one file repeatedly and count the outcomes; failures are printed with the seed that reproduces them."""
     isthmus.load(path, device="cpu")  # what is loaded at first use is no part of it
     most = 2 * load_measured(path)[1] + SLACK_BYTES
     original, counted = read_state(path), Counter[str]()
@@ -358,29 +365,17 @@ def try_files(path: Path, n_files: int, seed: int, folder: Path) -> Counter[str]
     return counted
 
 
-def main(n_files: int = N_FILES, seed: int = SEED) -> int:
-    """Damage files of all kinds and print what came of them; gives the number of wrong outcomes."""
-    warnings.simplefilter("ignore")
-    total, began = Counter[str](), time.perf_counter()
-    print(f"{'damaged files':32}{'tried':>8}{'clean':>8}{'refused':>9}{'exact':>7}{'loads':>7}{'wrong':>7}")
-    with tempfile.TemporaryDirectory() as name:
+def measure(scale: float, seed: int) -> list[Row]:
+    """Damage files of all kinds, the same number of each."""
+    n_files = max(1, round(N_FILES * scale))
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         folder = Path(name)
         paths = originals(folder)
-        for place, path in enumerate(paths):
-            share = n_files * (place + 1) // len(paths) - n_files * place // len(paths)
-            counted = try_files(path, share, seed, folder)
-            total += counted
-            _print_row(path.stem, counted)
-    _print_row("all", total)
-    print(f"seed {seed}, {time.perf_counter() - began:.0f} s")
-    return total["wrong"]
+        shares = [n_files * (i + 1) // len(paths) - n_files * i // len(paths) for i in range(len(paths))]
+        return [_row(path.stem, try_files(path, n, seed, folder)) for path, n in zip(paths, shares, strict=True)]
 
 
-def _print_row(name: str, counted: Counter[str]) -> None:
-    refused, exact, loads, wrong = (counted[key] for key in ("refused", "exact", "loads", "wrong"))
-    clean = refused + exact + loads
-    print(f"{name:32}{clean + wrong:>8}{clean:>8}{refused:>9}{exact:>7}{loads:>7}{wrong:>7}")
-
-
-if __name__ == "__main__":
-    sys.exit(min(main(), 1))
+def _row(name: str, counted: Counter[str]) -> Row:
+    note = ", ".join(f"{counted[key]} {key}" for key in ("refused", "exact", "loads") if counted[key])
+    return Row(name, sum(counted.values()), counted["wrong"], note)

@@ -1,1 +1,1 @@
-"""How fast models train, beside other libraries and beside the matrix products alone, in one run on one machine."""
+"""Training speed compared with other libraries and with the matrix products alone, in one run on one machine."""

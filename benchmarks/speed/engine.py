@@ -20,12 +20,13 @@ from llvmlite import ir
 
 from benchmarks.systems.harness import mnist
 from isthmus import Adam, Autoencoder, Dense
-from isthmus.training.compiled import engine
-from isthmus.training.compiled.emitter import I64, POINTER, Emitter
-from isthmus.training.compiled.matrix_products import Matrix, Span, rows_by_columns, rows_by_rows
-from isthmus.training.compiled.program import Program
-from isthmus.training.compiled.target import Library, machine
-from isthmus.training.steps import Step
+from isthmus.training.engines import Job
+from isthmus.training.engines.compiled import refusals
+from isthmus.training.engines.compiled.emitter import I64, POINTER, Emitter
+from isthmus.training.engines.compiled.engine import CompiledEngine
+from isthmus.training.engines.compiled.matrix_products import Matrix, Span, rows_by_columns, rows_by_rows
+from isthmus.training.engines.compiled.program import Program
+from isthmus.training.engines.compiled.target import Library, machine
 
 ROUNDS, BUSY = 20, "while True: pass"
 
@@ -74,9 +75,7 @@ def epoch(X: np.ndarray, sizes: tuple[int, ...], batch_size: int) -> float:
 def compiling(X: np.ndarray) -> None:
     """Seconds to write and compile the program of S1's layers, the quickest and the slowest of five."""
     model = Autoencoder(32, network=(128,), max_epochs=1, random_state=0).fit(X)
-    step = Step(model.objective_.train(), Adam(), n_rows=32, n_steps=10**9)
-    assert step.compiled is not None
-    plan, taken = step.compiled.program.plan, []
+    plan, taken = CompiledEngine.of(Job(model.objective_.train(), Adam(), n_rows=32)).program.plan, []
     for _ in range(5):
         began = time.perf_counter()
         Program(plan)
@@ -94,7 +93,7 @@ def main() -> None:
     print(f"torch.randn of (256, 784): {1e3 * seconds(lambda: torch.randn(256, 784)):.2f} ms")
     X = np.random.default_rng(0).random((5_120, 3_000), dtype=np.float32)
     large = (2_000, 500)
-    with mock.patch.object(engine, "MOST_OPERATIONS", 1e12):
+    with mock.patch.object(refusals, "MOST_OPERATIONS", 1e12):
         compiled = epoch(X, large, 256)
     print(
         f"3000-2000-500, batches of 256: {compiled:.2f} s an epoch compiled, {epoch(X, large, 256):.2f} s by libraries"

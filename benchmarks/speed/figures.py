@@ -69,7 +69,7 @@ class Line:
 
     @property
     def ratio(self) -> float:
-        """How many times better than the peer we are: above one is in our favour."""
+        """Factor by which isthmus is better than the peer; above one, isthmus is better."""
         if self.ours is None or self.figure.who == US or not (self.ours.values and self.figure.values):
             return math.nan
         theirs, own = self.figure.median, self.ours.median
@@ -99,7 +99,7 @@ class Line:
         return f"| {' | '.join((*cells, self._ratio_text(self.ratio), self._wanted_text(), note.replace('|', '/')))} |"
 
     def _ratio_text(self, ratio: float) -> str:
-        """The floor's ratio is told as how many times longer than the floor we take."""
+        """The ratio to the floor is printed as 1/x, where isthmus takes x times as long as the floor."""
         if math.isnan(ratio):
             return "–"
         return f"1/{1 / ratio:.2f}" if self.figure.who == FLOOR else f"{ratio:.2f}"
@@ -193,8 +193,8 @@ def page(runs: Runs, figures: list[Figure]) -> str:
         "# Speed",
         "",
         "Measured by `python -m benchmarks.speed`, in which isthmus and its peers do the same work in turn, round by",
-        "round, each in a process and an environment of its own. The column ÷ isthmus is how many times longer a peer",
-        "takes: above one is in favour of isthmus. Targets that are not reached are marked.",
+        "round, each in a separate process and environment. The column ÷ isthmus is the factor by which isthmus",
+        "is faster, or needs less memory, than the peer. Missed targets are marked.",
         "",
         f"{len(short)} targets are missed." if short else "No target is missed.",
         "",

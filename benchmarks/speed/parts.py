@@ -1,4 +1,4 @@
-"""The parts of the benchmark: each gives its figures."""
+"""The parts of the benchmark; each returns its figures."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ Part = Callable[[Bench, Sequence[str]], Iterator[list[Figure]]]
 
 
 def training(bench: Bench, workloads: Sequence[str]) -> Iterator[list[Figure]]:
-    """Seconds an epoch."""
+    """Seconds per epoch."""
     for name in workloads:
         yield interleaved(bench, TRAINING, WORKLOADS[name], [Question("training", name, "epoch", "epoch")])
 
 
 def device(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
-    """The same on a GPU; a line with the reason where there is none."""
+    """The same on a GPU; without one, a line with the reason."""
     if not torch.cuda.is_available():
         print(f"device: not run, as torch {torch.__version__} finds no CUDA device on this machine.")
         return
@@ -63,7 +63,7 @@ def device(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
 
 
 def many(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
-    """Seconds of many models at once."""
+    """Seconds to fit many models at once."""
     for name in ("small", "S1"):
         yield interleaved(bench, MANY, WORKLOADS[name], [_fits("many", name, 8)])
 
@@ -86,7 +86,7 @@ def detector(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
 
 
 def inference(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
-    """Rows a second of a fitted model."""
+    """Rows per second of a fitted model."""
     for name in ("S1", "S6"):
         verbs = ("transform", "reconstruct", "reconstruction_error")
         questions = [
@@ -158,7 +158,7 @@ def mapped(bench: Bench, n_rows: int) -> Iterator[Path]:
 
 
 def memory(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
-    """The greatest memory of a fit and a pass, each in a process of its own."""
+    """Peak memory of a fit and of a pass, each in a separate process."""
     with mapped(bench, 1_000_000) as path:
         tasks: dict[str, tuple[str, dict[str, Any]]] = {
             "1,000,000 × 784 float32, memory-mapped": ("mapped", {"path": str(path), "n_steps": 300}),
@@ -201,7 +201,7 @@ N_STEPS = 200
 
 
 def scaling(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
-    """What a step and a row cost as rows, features and codes grow."""
+    """Time per step and per row for growing numbers of rows, features and latent dimensions."""
     worker = Worker(bench, Peer("isthmus_scaling.py"), WORKLOADS["S1"])
 
     def growth(case: str, task: str, code_size: int = 32, **more: Any) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""What is measured, in words, and what is wanted of it."""
+"""Descriptions of the measurements, and their targets."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ PARTS = {
 _WORKLOADS = "\n".join(f"* {workload}" for workload in WORKLOADS.values())
 TEXTS = {
     "training": f"""
-Seconds of one epoch on MNIST in a training that goes on, after one epoch that does not count, with Adam at 0.001;
-every peer as its own documentation trains. The loss is that of the last epoch measured, the same for all who do the
-same work (it holds penalty and divergence).
+Seconds per epoch on MNIST during training with Adam at 0.001. The first epoch is a warm-up and is not counted. Each
+peer trains as its own documentation shows. The loss is that of the last measured epoch and includes penalty and
+divergence; it agrees between all that do the same work.
 
 {_WORKLOADS}""",
     "quality": f"""
 Seconds of training until S6's loss on the test images is at most {LOSS}, the published figure after 29 epochs. isthmus
-is told the layers and the number of epochs, the fewest that suffice, and nothing else: a whole fit as a user calls it.
-Keras, and isthmus for comparison, train as published (ReLU, Adam at 0.001, batch 256) and are measured after every
-epoch; the seconds of measuring do not count. Another seed each round.""",
+runs a whole fit as a user calls it, given only the layers and the smallest sufficient number of epochs. Keras, and
+isthmus for comparison, train as published (ReLU, Adam at 0.001, batch 256) and are measured after every epoch; the time
+of measuring is not counted. Each round has a different seed.""",
     "detector": f"""
 A whole fit of a detector with the network 784–128–32–128–784, {EPOCHS} epochs of 60,000 rows, batch 32, squared error
 on standardised rows, scores of the training rows included; no batch normalisation, no dropout.""",
     "many": """
-Seconds to fit models for an epoch each that differ in seed and learning rate: all of them by `fit_many`, one after the
-other by `fit`, and a single one.""",
+Seconds to fit models that differ in seed and learning rate, for one epoch each: all by `fit_many`, all in sequence by
+`fit`, and a single model by `fit`.""",
     "inference": """
-Rows a second of 60,000 images in memory, results in memory. Keras' `predict` as the tutorials call it, and with larger
-batches; PyTorch with a DataLoader of batches of 1,000; JAX as one compiled call.""",
+Rows per second for 60,000 images in memory, with results in memory. Keras' `predict` as the tutorials call it, and with
+larger batches; PyTorch with a DataLoader of batches of 1,000; JAX as one compiled call.""",
     "start": """
-Seconds of a whole process: one that imports, one that shows the help, one that imports and trains one step.""",
+Seconds of a whole process that imports, that shows the help, or that imports and trains one step.""",
     "memory": """
-The greatest resident memory of a fit and a pass of `stream`, above what the process held before it, libraries and data
-loaded in memory included; pages of mapped files count. The mapped file is sparse but for 60,000 rows.""",
+Peak resident memory of a fit and of a pass of `stream`, minus the memory of the process before it, which includes
+libraries and data loaded in memory. Pages of mapped files count. The mapped file is sparse except for 60,000 rows.""",
     "scaling": """
-A network of one hidden layer of 128 at batch 256. Rows: 784 features in a sparse memory-mapped file, which is read in
-pieces where it is large; what comes before the second step holds the look at the data. Features: 1,000 to 20,000 rows.
+A network of one hidden layer of 128 at batch size 256. Rows: 784 features in a sparse memory-mapped file, which is read
+in chunks if it is large; the time before the second step includes the scan of the data. Features: 1,000 to 20,000 rows.
 Code: 784 features. At most 200 steps, and five seconds of steps and of rows.""",
     "device": """
 Seconds of one epoch on the GPU, as under *An epoch*.""",
@@ -90,11 +90,11 @@ RATIOS: dict[tuple[str, str, str, str], tuple[str, float]] = {
     ("device", "S1", "epoch", "PyTorch DataLoader"): ("≥", 10.0),
     ("device", "S1", "epoch", "JAX scan"): ("≥", 1.0),
 }
-"""How many times better than a peer we are to be."""
+"""Target ratios to peers."""
 
 MEASURES: dict[tuple[str, str, str], tuple[str, float]] = {
     ("start", "import", "process"): ("≤", 0.15),
     ("start", "help", "process"): ("≤", 0.5),
     ("memory", "1,000,000 × 784 float32, memory-mapped", "above the data"): ("≤", 1000.0),
 }
-"""What our own figures are to be."""
+"""Targets of isthmus's own figures."""

@@ -1,1 +1,1 @@
-"""Each system of the field's course texts, as published and by default, with its figure beside the target."""
+"""Systems of common course texts, as published and with defaults, with their figures and targets."""

@@ -1,4 +1,4 @@
-"""What all rows share: the data, the settings of the tutorials, figures with their targets, and the table."""
+"""Shared parts of all rows: data, settings of the tutorials, figures with targets, and the table."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from isthmus import Adam, Autoencoder, Dense, Plain
 
 Row = Callable[["Sheet"], None]
 ROWS: dict[str, Row] = {}
-"""The rows by system; each puts the figures of one system on a sheet."""
+"""The rows by system; each records the figures of one system."""
 MINUTES: dict[str, float] = {}
-"""About how long a row takes on two cores."""
+"""Approximate duration of a row on two cores."""
 PUBLISHED, DEFAULT = "as published", "our default"
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "≤": float.__le__,
@@ -35,7 +35,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass
 class Figure:
-    """One measured number beside its target.
+    """One measured figure with its target.
 
     Attributes
     ----------
@@ -61,13 +61,13 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None where there is none."""
+        """Whether the target is reached; None without a target."""
         return None if self.target is None else COMPARE[self.relation](float(self.value), float(self.target))
 
 
 @dataclass
 class Measured:
-    """A fitted model and the seconds that fitting took."""
+    """A fitted model and the training time in seconds."""
 
     model: Autoencoder
     seconds: float
@@ -97,7 +97,7 @@ class Sheet:
         *,
         column: str = DEFAULT,
     ) -> None:
-        """Note what was measured of a model."""
+        """Record a figure of a model."""
         epochs, seconds = measured.model.n_epochs_, round(measured.seconds, 1)
         goal = None if target is None else float(target)
         self.figures.append(
@@ -106,7 +106,7 @@ class Sheet:
 
 
 def row(system: str, minutes: float = 2.0) -> Callable[[Row], Row]:
-    """Register a row under the name of its system."""
+    """Decorator: register a row under the name of its system."""
 
     def add(function: Row) -> Row:
         ROWS[system], MINUTES[system] = function, minutes
@@ -117,7 +117,7 @@ def row(system: str, minutes: float = 2.0) -> Callable[[Row], Row]:
 
 @functools.cache
 def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images and labels to learn from and to test on, images as float32 rows in [0, 1]."""
+    """Training and test images with labels; images are float32 rows in [0, 1]."""
     data = isthmus.datasets.load_mnist()
     assert data.y is not None
     assert data.y_test is not None
@@ -126,7 +126,7 @@ def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def published(sizes: tuple[int, ...], code_size: int, *, epochs: int, batch_size: int = 32, **more: Any) -> Autoencoder:
-    """The settings of the tutorials: ReLU everywhere, Glorot weights, Adam at 0.001 as Keras has it."""
+    """The settings of the tutorials: ReLU, Glorot weights, Adam at 0.001 with the defaults of Keras."""
     settings: dict[str, Any] = {
         "network": Dense(sizes, activation="relu", initialization="glorot-uniform"),
         "code": Plain("relu"),
@@ -140,12 +140,12 @@ def published(sizes: tuple[int, ...], code_size: int, *, epochs: int, batch_size
 
 
 def default(sizes: tuple[int, ...], code_size: int, *, epochs: int, **more: Any) -> Autoencoder:
-    """The same layer sizes and epochs; all else is what the library does when it is told nothing."""
+    """The same layer sizes and epochs; all other settings are the library's defaults."""
     return Autoencoder(code_size, network=sizes, max_epochs=epochs, random_state=0, **more)
 
 
 def fit(model: Autoencoder, seed: int) -> Measured:
-    """Train on MNIST, measured on its test images after every epoch."""
+    """Train on MNIST, with its test images as validation set."""
     X, _, X_test, _ = mnist()
     began = time.perf_counter()
     model.set_params(random_state=seed).fit(X, X_val=X_test)
@@ -171,7 +171,7 @@ def psnr(X: np.ndarray, X_hat: np.ndarray) -> float:
 
 
 def versions() -> dict[str, str]:
-    """What the figures were measured with."""
+    """Versions and machine of the measurement."""
     return {
         "isthmus": isthmus.__version__,
         "torch": torch.__version__,
@@ -210,15 +210,15 @@ def _line(figure: Figure) -> str:
 PAGE = """# The systems of the field's course texts, measured
 
 Each row is run by `python -m benchmarks.systems ID`, on the real data, through the public interface; all by `--all`.
-*As published* has the layers, activations, loss, optimiser, batch size and epochs of the text; *our default* the same
-layers and epochs, and for the rest what the library does when it is told nothing. Losses are means over the pixels of
-the 10,000 MNIST test images in [0, 1] unless the row says otherwise. Seconds are those of training.
+*As published* has the layers, activations, loss, optimiser, batch size and epochs of the text; *our default* has the
+same layers and epochs, and the library's defaults for the rest. Losses are means over the pixels of the 10,000 MNIST
+test images in [0, 1] unless the row says otherwise. Seconds are training time.
 
 """
 
 
 def merged(figures: list[Figure], folder: Path) -> list[Figure]:
-    """These figures and the older ones in a folder of systems and seeds that were not measured again, in order."""
+    """The new figures, merged with older ones in a folder for systems and seeds that were not measured again."""
     path = folder / "systems.json"
     known = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else []
     fields = Figure.__dataclass_fields__
@@ -240,6 +240,6 @@ def write(figures: list[Figure], folder: Path) -> None:
 
 @contextmanager
 def timed() -> Iterator[Callable[[], float]]:
-    """Gives a function that tells the seconds since the block began."""
+    """Context manager: yields a function that returns the seconds since the start of the block."""
     began = time.perf_counter()
     yield lambda: time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""S12 to S23: what each kind of autoencoder is held to, against mathematics or against another kind."""
+"""S12 to S23: each kind of autoencoder compared with a closed form or with another kind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from isthmus import (
 
 @row("S12")
 def s12(sheet: Sheet) -> None:
-    """A linear autoencoder of 32 numbers against principal component analysis; training alone, and put in order."""
+    """A linear autoencoder of code size 32 compared with PCA, after training alone and after alignment."""
     X, _, X_test, _ = mnist()
     pca = PCA(32, random_state=0).fit(X)
     theirs = np.square(pca.inverse_transform(pca.transform(X_test)) - X_test).mean()
@@ -62,7 +62,7 @@ def s12(sheet: Sheet) -> None:
 
 @row("S13")
 def s13(sheet: Sheet) -> None:
-    """Whether a model has learned to copy: one that has is named, one that has not is cleared."""
+    """Whether the diagnosis detects copying in a model that copies, and not in one that does not."""
     X, X_test = mnist()[0], mnist()[2]
     small = fit_on(Autoencoder(32, network=(128,), max_epochs=5, random_state=sheet.seed), X)
     copier = overcomplete(sheet.seed)
@@ -77,13 +77,13 @@ def s13(sheet: Sheet) -> None:
 
 @lru_cache(maxsize=1)
 def overcomplete(seed: int) -> Measured:
-    """A code larger than the input and nothing that keeps it from copying; for two rows."""
+    """A code larger than the input without regularisation; used by two rows."""
     return fit_on(Autoencoder(1000, network=(), max_epochs=10, random_state=seed), mnist()[0])
 
 
 @row("S14", minutes=4)
 def s14(sheet: Sheet) -> None:
-    """A code larger than the input, kept useful by each of three regularisers."""
+    """A code larger than the input with each of three regularisers."""
     X, X_test = mnist()[0], mnist()[2]
     kinds: dict[str, dict[str, Any]] = {
         "no regulariser": {},
@@ -120,7 +120,7 @@ def s15(sheet: Sheet) -> None:
 
 @row("S16")
 def s16(sheet: Sheet) -> None:
-    """All but the 16 largest of 256 units are zero."""
+    """A TopK code keeps the 16 largest of 256 units."""
     measured = fit_on(Autoencoder(256, network=(), code=TopK(16), max_epochs=10, random_state=sheet.seed), mnist()[0])
     used = measured.model.transform(mnist()[2]) != 0
     sheet.add(measured, "fewest units that are not zero in a code", used.sum(1).min(), "≥", 16)
@@ -130,7 +130,7 @@ def s16(sheet: Sheet) -> None:
 
 @row("S17")
 def s17(sheet: Sheet) -> None:
-    """L1 against L2 on a rectified code: exact zeros counted at about the same mean activation."""
+    """L1 compared with L2 on a ReLU code: exact zeros at about the same mean activation."""
     share, measured = {}, {}
     for name, penalty in (("L1", L1(1e-3)), ("L2", L2(1e-3))):
         model = Autoencoder(64, network=(), code="relu", penalty=penalty, max_epochs=10, random_state=sheet.seed)
@@ -155,7 +155,7 @@ def s18(sheet: Sheet) -> None:
 
 @row("S19")
 def s19(sheet: Sheet) -> None:
-    """The contractive penalty against an independent Jacobian, and what it does to a code's sensitivity."""
+    """The contractive penalty compared with an independent Jacobian, and its effect on the sensitivity of codes."""
     X, X_test = mnist()[0], mnist()[2]
     settings: dict[str, Any] = {"network": (128,), "max_epochs": 5, "random_state": sheet.seed}
     plain = fit_on(Autoencoder(32, **settings), X)
@@ -170,7 +170,7 @@ def s19(sheet: Sheet) -> None:
 
 @row("S19-cost")
 def s19_cost(sheet: Sheet) -> None:
-    """What a contractive step costs beside a plain one: medians of interleaved rounds."""
+    """Time of a contractive step relative to a plain step: medians of interleaved rounds."""
     X = mnist()[0][:12_000]
     cases: dict[str, tuple[dict[str, Any], str, float]] = {
         "closed form, 784-128": ({"network": (), "code": "sigmoid", "batch_size": 32}, "exact", 2.0),
@@ -197,7 +197,7 @@ def _jacobian_gap(model: Autoencoder, X: np.ndarray) -> float:
 
 
 def _sensitivity(model: Autoencoder, X: np.ndarray) -> float:
-    """Squared movement of the codes when pixels move by 0.05, in shares of the codes' variance."""
+    """Squared change of the codes for pixel changes of 0.05, as a fraction of the codes' variance."""
     moved = X + np.random.default_rng(0).normal(0, 0.05, X.shape).astype(np.float32)
     codes = model.transform(X)
     return float(np.square(model.transform(moved) - codes).sum(1).mean() / codes.var(0).sum())
@@ -205,7 +205,7 @@ def _sensitivity(model: Autoencoder, X: np.ndarray) -> float:
 
 @row("S20")
 def s20(sheet: Sheet) -> None:
-    """The bound and the importance-sampled likelihood of a linear Gaussian model against the exact one."""
+    """The bound and the importance-sampled likelihood of a linear Gaussian model compared with the exact likelihood."""
     draw = np.random.default_rng(sheet.seed)
     X = (draw.normal(size=(4000, 3)) @ draw.normal(size=(3, 8)) + 0.3 * draw.normal(size=(4000, 8))).astype(np.float32)
     model = VariationalAutoencoder(
@@ -225,7 +225,7 @@ def s20(sheet: Sheet) -> None:
 
 @row("S21", minutes=6)
 def s21(sheet: Sheet) -> None:
-    """Convolutional against dense at a code of 32: squared error on held-out images and on shifted ones."""
+    """Convolutional compared with dense at code size 32: squared error on held-out and on shifted images."""
     X, X_test = (rows.reshape(-1, 28, 28) for rows in (mnist()[0][:20_000], mnist()[2]))
     dense = fit_on(Autoencoder(32, max_epochs=8, random_state=sheet.seed), X)
     conv = fit_on(ConvolutionalAutoencoder(32, max_epochs=8, random_state=sheet.seed), X)

@@ -1,4 +1,4 @@
-"""S1 to S11: the tutorials' own systems, as published and by default."""
+"""S1 to S11: the systems of the tutorials, as published and with defaults."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from isthmus.diagnosis import code_statistics
 
 
 def both(sheet: Sheet, models: tuple[Measured, Measured], targets: tuple[float, float]) -> None:
-    """The validation losses of the published and the default model beside their targets."""
+    """The validation losses of the published and the default model, with their targets."""
     for column, measured, target in zip((PUBLISHED, DEFAULT), models, targets, strict=True):
         sheet.add(measured, "test loss", measured.val_loss, "≤", target, column=column)
 
@@ -209,7 +209,7 @@ def movielens_2016() -> tuple[scipy.sparse.csr_array, np.ndarray, dict[int, str]
 
 
 def neighbours(codes: np.ndarray, names: np.ndarray, name: int) -> tuple[np.ndarray, np.ndarray]:
-    """The names of all other rows by falling cosine to one, and the cosines."""
+    """The names of all other rows by decreasing cosine to one row, and the cosines."""
     unit = codes / np.linalg.norm(codes, axis=1, keepdims=True).clip(min=1e-12)
     cosines = unit @ unit[int(np.flatnonzero(names == name)[0])]
     order = np.argsort(-cosines)

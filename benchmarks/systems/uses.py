@@ -1,4 +1,4 @@
-"""S27, S37, S39, S40: stacking, pictures, data of another kind, and any layer as a model."""
+"""S27, S37, S39, S40: stacking, plots, out-of-distribution data, and the output of any layer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def s27(sheet: Sheet) -> None:
 
 @row("S37")
 def s37(sheet: Sheet) -> None:
-    """Each picture is one public function."""
+    """Each plot is one public function."""
     X, _, X_test, y_test = mnist()
     models = {
         "default": default((128,), 32, epochs=2).set_params(random_state=sheet.seed),
@@ -73,7 +73,7 @@ def s37(sheet: Sheet) -> None:
 
 @row("S39")
 def s39(sheet: Sheet) -> None:
-    """A model of digits, asked about digits and about photographs."""
+    """A model of digits, applied to digits and to photographs."""
     X_test = mnist()[2]
     measured = fit(default((128,), 32, epochs=5), sheet.seed)
     photographs = isthmus.datasets.load_cifar10().X_test[:2000, 2:30, 2:30].mean(axis=3).reshape(-1, 784) / 255
@@ -89,7 +89,7 @@ def s39(sheet: Sheet) -> None:
 
 @row("S40")
 def s40(sheet: Sheet) -> None:
-    """The output of the second layer as a model, against the same by hand."""
+    """The output of the second layer, compared with a direct computation."""
     measured = fit(default((128, 64), 32, epochs=1), sheet.seed)
     X_test, model = mnist()[2], measured.model
     first = list(model.objective_.encoder.children())[:4]

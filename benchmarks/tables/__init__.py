@@ -1,1 +1,1 @@
-"""Tables larger than memory: what they cost."""
+"""Time and memory of tables larger than memory."""

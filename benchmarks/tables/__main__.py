@@ -22,17 +22,17 @@ from isthmus.data.tables import TableSource, learn_schema
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held, in GB."""
+    """Peak memory of this process, in GB."""
     return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[0]) / 1e6
 
 
 def forget_peak() -> None:
-    """Count the peak anew from what is held now."""
+    """Reset the peak to the current memory."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def measured(name: str, n_rows: int, work: Callable[[], Any], ground: float) -> Any:
-    """Do something with all rows and print what it cost."""
+    """Process all rows and print time and memory."""
     start = time.perf_counter()
     answer = work()
     seconds = time.perf_counter() - start
@@ -42,7 +42,7 @@ def measured(name: str, n_rows: int, work: Callable[[], Any], ground: float) -> 
 
 
 def started(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Path, float]:
-    """What was asked for, the file, made if it is not there, and the memory held so far; from here on one thread."""
+    """The arguments, the file (created if it does not exist), and the current memory; sets one thread."""
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--folder", type=Path, default=Path("/tmp"))
     given = parser.parse_args()
@@ -55,7 +55,7 @@ def started(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Path, 
 
 
 def main() -> None:
-    """Make the file if it is not there, then measure."""
+    """Create the file if it does not exist, then measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=1)
     given, path, ground = started(parser)

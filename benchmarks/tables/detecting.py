@@ -20,7 +20,7 @@ from isthmus.cli import main as isthmus
 
 
 def main() -> None:
-    """Make the file if it is not there, then measure."""
+    """Create the file if it does not exist, then measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--by", nargs="*", choices=("python", "command"), default=["python", "command"])
     told, path, ground = started(parser)
@@ -45,7 +45,7 @@ def by_python(path: Path, n_rows: int, ground: float) -> None:
 
 
 def by_command(path: Path, n_rows: int, ground: float) -> None:
-    """The same by ``isthmus detect``, with the reasons of odd rows."""
+    """The same with ``isthmus detect``, including explanations of anomalies."""
     model, out = path.with_name("detector.safetensors"), path.with_name("scored.parquet")
     fit = ["detect", "fit", str(path), "--out", str(model), "--threshold", "0.001", "--seed", "0", "--force"]
     score = ["detect", "score", str(model), str(path), "--out", str(out), "--force"]

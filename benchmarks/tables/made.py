@@ -1,4 +1,4 @@
-"""A mixed table of any number of rows: thirty columns of every kind that depend on each other."""
+"""A synthetic mixed table of any length: thirty dependent columns of all kinds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROW_GROUP = 250_000
 
 
 def rows(n: int, draw: np.random.Generator) -> pa.Table:
-    """So many rows of normal and heavy-tailed numbers, counts, words, truth values, moments and numbers with holes."""
+    """Rows of Gaussian and heavy-tailed numbers, counts, categories, booleans, timestamps and missing cells."""
     group, factor = draw.integers(0, 4, n), draw.normal(size=n)
 
     def near(scale: float) -> np.ndarray:
@@ -39,7 +39,7 @@ def _moments(microseconds: np.ndarray) -> pa.Array:
 
 
 def write(path: Path, n_rows: int, seed: int = 0) -> None:
-    """Write such a table to a Parquet file, part by part."""
+    """Write such a table to a Parquet file in chunks."""
     draw = np.random.default_rng(seed)
     with parquet.ParquetWriter(path, rows(1, np.random.default_rng(0)).schema) as file:
         for start in range(0, n_rows, PART):

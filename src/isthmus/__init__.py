@@ -1,11 +1,11 @@
-"""Autoencoders for people who have data without labels and a job to do.
+"""Autoencoders for practical work with unlabelled data.
 
 >>> import isthmus, numpy
 >>> X = numpy.random.default_rng(0).random((100, 8))
 >>> isthmus.Autoencoder(code_size=3, max_epochs=2, random_state=0).fit(X).transform(X).shape
 (100, 3)
 
-The public names stand in ``__init__.pyi``. They are loaded when they are first used, so that ``import isthmus`` and
+The public names are listed in ``__init__.pyi``. They are loaded on first use, so that ``import isthmus`` and
 ``isthmus --help`` import neither torch nor scikit-learn.
 """
 

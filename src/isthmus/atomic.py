@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from pathlib import Path
 from isthmus.exceptions import OutputError
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How libraries written in Rust, such as safetensors, tell the number of a system error in their own exceptions."""
+"""The error number in exceptions of Rust libraries such as safetensors."""
 
 
 @contextmanager
 def atomic(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well the file there takes the name of `path`.
+    """Context manager: yields a temporary path in the folder of `path`, and renames it to `path` on success.
 
-    When the block raises, the temporary file goes and an old file at `path` stays as it was. A file that is replaced
-    keeps its permissions, a new one gets the usual ones. Where `path` is a symbolic link, the file it points to is
-    replaced and the link stays.
+    If the block raises, the temporary file is deleted and an existing file at `path` is not changed. A replaced file
+    keeps its permissions; a new file gets the default ones. If `path` is a symbolic link, its target is replaced and
+    the link is kept.
 
     Raises
     ------
     OutputError
-        The file is there and may not be replaced, the folder is missing or cannot be written, the disk is full, or the
-        file is larger than the process may write.
+        The file exists and `overwrite` is False, the folder is missing or not writable, the disk is full, or the file
+        exceeds the size limit of the process.
     """
     check_writable(path, overwrite=overwrite)
     target = _target(Path(path))
     _sweep(target.parent)
-    temporary = _create_beside(target)
-    try:
+    temporary = _name_beside(target)
+    try:  # from before the file is there: an interrupt between making it and this line would leave it behind
+        _create(temporary, target)
         yield temporary
         _commit(temporary, target)
     except OutputError:
@@ -51,24 +52,26 @@ def atomic(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 def _target(path: Path) -> Path:
-    """The file that is written: `path`, or what it points to."""
+    """The file that is written: `path`, or the target of the link."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
-def _create_beside(target: Path) -> Path:
-    """An empty file in the same folder, so that renaming it is one step.
-
-    The name holds the host and the process, by which `_sweep` knows its like. ``os.open`` lets the system apply the
-    umask; `tempfile.mkstemp` makes files that nobody else can read, and asking for the umask means to set it, which
-    other threads would see.
-    """
+def _name_beside(target: Path) -> Path:
+    """A path in the same folder, so that renaming is one step; it holds host and process, for `_sweep`."""
     name = f".{target.stem[:80]}.isthmus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}"
-    temporary = target.with_name(name)
+    return target.with_name(name)
+
+
+def _create(temporary: Path, target: Path) -> None:
+    """Make an empty file for `target`.
+
+    ``os.open`` lets the system apply the umask; `tempfile.mkstemp` makes files that nobody else can read, and asking
+    for the umask means to set it, which other threads would see.
+    """
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise OutputError(f"'{target}' cannot be written: {error.strerror or error}.") from None
-    return temporary
 
 
 def _commit(temporary: Path, target: Path) -> None:
@@ -87,13 +90,13 @@ def _host() -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete temporary files that processes of this host left in a folder when they were killed.
+    """Delete temporary files in a folder that killed processes of this host left behind.
 
-    A file of another host stays, because its process cannot be looked up here; so does one whose process number is in
-    use again.
+    Files of other hosts are kept, because their processes cannot be checked here, and so are files whose process number
+    is in use again.
     """
     if os.name != "posix":
-        return  # elsewhere there is no harmless way to ask whether a process lives
+        return  # on other systems there is no harmless test whether a process exists
     with suppress(OSError), os.scandir(folder) as entries:
         left = [(entry.path, _TEMPORARY.fullmatch(entry.name)) for entry in entries if entry.name.startswith(".")]
         for path, match in left:
@@ -112,36 +115,39 @@ def _lives(process: int) -> bool:
 
 
 def check_writable(path: str | Path, *, overwrite: bool = True) -> None:
-    """Raise an `OutputError` if a file cannot be made at `path`; makes nothing."""
+    """Raise an `OutputError` if a file cannot be created at `path`; creates nothing."""
     path = Path(path)
     target = _target(path)
     if target.is_symlink():
         raise OutputError(f"'{path}' is a link that leads to itself; remove it or choose another path.")
     if target.is_dir():
-        raise OutputError(f"'{path}' is a folder; give the name of a file in it.")
+        raise OutputError(f"'{path}' is a folder; use the name of a file in it.")
     if target.exists() and not target.is_file():
-        raise OutputError(f"'{path}' is a device or pipe, not a regular file; give the path of a file.")
+        raise OutputError(f"'{path}' is a device or pipe, but a regular file is needed; use the path of a file.")
     if target.exists() and not overwrite:
         raise OutputError(
             f"'{path}' exists; choose another name, or allow it to be replaced (overwrite=True, --force)."
         )
     if not target.parent.is_dir():
-        raise OutputError(f"'{path}' cannot be written: there is no folder '{target.parent}'; make it first.")
+        raise OutputError(f"'{path}' cannot be written: there is no folder '{target.parent}'; create it first.")
     if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"'{path}' cannot be written: the folder '{target.parent}' is not writable.")
+        raise OutputError(
+            f"'{path}' cannot be written: the folder '{target.parent}' is not writable; choose another folder or "
+            "change its permissions."
+        )
 
 
 _REASONS = {
-    errno.ENOSPC: "the disk is full; make room or choose another path",
-    errno.EDQUOT: "the disk quota is used up; make room or choose another path",
-    errno.EFBIG: "it is larger than this process may write; raise the file-size limit (ulimit -f)",
+    errno.ENOSPC: "the disk is full; free some space or choose another path",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another path",
+    errno.EFBIG: "the file exceeds the size limit of this process; raise the limit (ulimit -f)",
     errno.EROFS: "the file system is read-only; choose another path",
     errno.EIO: "the disk reports an error; choose another path",
 }
 
 
 def _reason(error: Exception, temporary: Path) -> str | None:
-    """Why writing failed, where the system was the cause; None for errors of other kinds, such as in the data."""
+    """The reason of a system error; None for other errors, such as errors in the data."""
     numbered = _OS_ERROR.search(str(error))
     number = error.errno if isinstance(error, OSError) else int(numbered[1]) if numbered else None
     if number in _REASONS:

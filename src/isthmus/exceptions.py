@@ -1,31 +1,33 @@
-"""What can go wrong, as types.
+"""The exceptions and warnings of the library.
 
-    IsthmusError                     everything this library raises on its own account
-    ├── DataError (ValueError)       the data cannot be used as they are
-    ├── ModelFileError (ValueError)  a file is missing, truncated, foreign or too new
-    ├── OutputError (OSError)        a result cannot be written where it was asked for
-    └── DivergenceError (RuntimeError)  training left the finite numbers before anything was learned
-    IsthmusWarning (UserWarning)
-    ├── InterruptedWarning           training was stopped by the user; the best weights so far are kept
-    ├── DivergenceWarning            the loss became NaN or infinite; the best weights so far are kept
-    └── ConversionWarning            images were converted to be read; the text says which and how
+    IsthmusError                        base class of all errors of this library
+    ├── DataError (ValueError)          the data are invalid
+    ├── ModelFileError (ValueError)     a model file is missing, truncated, from another program or too new
+    ├── OutputError (OSError)           a result cannot be written to its path
+    └── DivergenceError (RuntimeError)  the loss became NaN or infinite in the first epoch
+    IsthmusWarning (UserWarning)        base class of all warnings of this library
+    ├── FitWarning                      the model was trained, but is useless
+    ├── UnitsWarning                    most rows lie far outside the range at fit
+    ├── InterruptedWarning              training was stopped by the user; the best weights so far are kept
+    ├── DivergenceWarning               the loss became NaN or infinite; the best weights so far are kept
+    └── ConversionWarning               images were converted while reading
 
-Wrong parameters are plain ``ValueError`` and ``TypeError``, an unfitted estimator is scikit-learn's ``NotFittedError``.
+Invalid parameters raise ``ValueError`` or ``TypeError``; unfitted estimators raise scikit-learn's ``NotFittedError``.
 """
 
 from __future__ import annotations
 
 
 class IsthmusError(Exception):
-    """The base of every error that is this library's own."""
+    """Base class of all errors of this library."""
 
 
 class DataError(IsthmusError, ValueError):
-    """The data cannot be used as they are; the text says where and what to do."""
+    """The data are invalid; the message says where and what to do."""
 
 
 class ModelFileError(IsthmusError, ValueError):
-    """A model or checkpoint file is missing, truncated, foreign or from a newer format."""
+    """A model or checkpoint file is missing, truncated, from another program, or of a newer format."""
 
 
 class OutputError(IsthmusError, OSError):
@@ -33,19 +35,19 @@ class OutputError(IsthmusError, OSError):
 
 
 class DivergenceError(IsthmusError, RuntimeError):
-    """The loss left the finite numbers before a single epoch was finished."""
+    """The loss became NaN or infinite before the first epoch was finished."""
 
 
 class IsthmusWarning(UserWarning):
-    """The base of every warning that is this library's own."""
+    """Base class of all warnings of this library."""
 
 
 class FitWarning(IsthmusWarning):
-    """The model was trained, but is useless; the text says why."""
+    """The model was trained, but is useless; the message says why."""
 
 
 class UnitsWarning(IsthmusWarning):
-    """Most rows lie far outside the range that the model saw at fit."""
+    """Most rows lie far outside the feature ranges at fit."""
 
 
 class InterruptedWarning(IsthmusWarning):
@@ -57,4 +59,4 @@ class DivergenceWarning(IsthmusWarning):
 
 
 class ConversionWarning(IsthmusWarning):
-    """Images were converted to be read as people see them; the text says how many and how."""
+    """Images were converted while reading; the message says how many and how."""

@@ -1,4 +1,4 @@
-"""The seed of a run from whatever a user gives as `random_state`."""
+"""Conversion of `random_state` to a seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 
 
 def seed_from(random_state: Any) -> int:
-    """A seed, 0 to 2³¹ - 2: the same for the same number; the next one drawn from a generator; a fresh one for None.
+    """A seed in [0, 2³¹ - 2]: fixed for an integer, drawn from a generator, and random for None.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def seed_from(random_state: Any) -> int:
     Raises
     ------
     ValueError
-        It is something else.
+        `random_state` has another type.
 
     Examples
     --------

@@ -79,7 +79,7 @@ def test_the_code_may_be_a_picture_itself() -> None:
     network = Convolutional((4, 8), head="convolutional")
     assert built(network, (28, 28), code_size=49)[0].shape == (2, 49)
     (found,) = network.mistakes(Context((28, 28), code_size=50))
-    assert "a code of 49 places, but code_size=50 is no multiple of 49" in found
+    assert "a code of 49 positions, but code_size=50 is not a multiple of 49" in found
 
 
 def test_twenty_layers_are_a_setting() -> None:
@@ -108,7 +108,7 @@ def test_twenty_layers_are_a_setting() -> None:
         (
             Convolutional(image_shape=(8, 9)),
             (64,),
-            r"image_shape=\(8, 9\) has 72 numbers, but rows have",
+            r"image_shape=\(8, 9\) has 72 values, but rows have",
         ),
         (Convolutional(image_shape=(4, 16)), (8, 8), "the image in a flat row"),
         (Convolutional(channels_first=True, dimensions=2), (8, 8), "needs rows with channels"),
@@ -122,7 +122,7 @@ def test_what_cannot_be_built_is_refused(network: Convolutional, shape: tuple[in
 @pytest.mark.parametrize(
     ("shape", "readings"),
     [
-        ((784,), r"rows of 784 numbers may be images or signals.*image_shape=\(28, 28\).*dimensions=1"),
+        ((784,), r"rows of 784 values may be images or signals.*image_shape=\(28, 28\).*dimensions=1"),
         ((600,), r"image_shape=\(height, width\)"),
         (
             (1, 28, 28),

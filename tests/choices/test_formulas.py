@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from isthmus.choices import formulas
-from isthmus.choices.formulas import Dual, Formula, Function, Numbers, differentiated, settled, summed, sums
+from isthmus.choices.formulas import Dual, Formula, Function, Numbers, differentiated, settled, summed
 from isthmus.choices.layers import ACTIVATIONS, activation_of
 
 FUNCTIONS = {name: each for name, each in vars(formulas).items() if isinstance(each, Function)}
@@ -31,7 +31,7 @@ def numbers_for(name: str) -> Tensor:
 def test_every_rule_of_differentiation_agrees_with_autograd(name: str) -> None:
     function, x = FUNCTIONS[name], numbers_for(name).double().requires_grad_()
     if function.slope is None:
-        with pytest.raises(TypeError, match=f"{name} has no rule of differentiation; use it on targets"):
+        with pytest.raises(TypeError, match=f"{name} has no derivative here; use it on targets"):
             differentiated(function, x)
         return
     (wanted,) = torch.autograd.grad(function.of_tensor(x).sum(), x)
@@ -83,7 +83,7 @@ def test_a_logarithm_may_wait_for_the_sum(size: int) -> None:
     found = summed(bernoulli, output, given=[target])
     assert isinstance(found.value, formulas.Deferred)
     wanted = bernoulli(output.double(), target.double())
-    torch.testing.assert_close(sums(found.value).double(), wanted.sum(1), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(settled(found.value).double().sum(1), wanted.sum(1), rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(settled(found.value).double(), wanted, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.slopes[0], output.sigmoid() - target)
 
@@ -92,7 +92,7 @@ def test_a_logarithm_may_wait_for_the_sum(size: int) -> None:
 
     both = summed(twice, output, given=[target])
     torch.testing.assert_close(
-        sums(both.value).double(), twice(output.double(), target.double()).sum(1), rtol=1e-5, atol=1e-4
+        settled(both.value).double().sum(1), twice(output.double(), target.double()).sum(1), rtol=1e-5, atol=1e-4
     )
 
 
@@ -101,8 +101,8 @@ def compiled(formula: Callable[..., Any], x: Tensor) -> tuple[Tensor, Tensor]:
     pytest.importorskip("llvmlite")
     from llvmlite import ir  # noqa: PLC0415  # optional
 
-    from isthmus.training.compiled.emitter import POINTER, Emitter  # noqa: PLC0415
-    from isthmus.training.compiled.target import Library, machine  # noqa: PLC0415
+    from isthmus.training.engines.compiled.emitter import POINTER, Emitter  # noqa: PLC0415
+    from isthmus.training.engines.compiled.target import Library, machine  # noqa: PLC0415
 
     module = ir.Module()
     module.triple = machine().triple

@@ -146,7 +146,7 @@ def test_wrong_parts_are_refused_together() -> None:
     X, _ = mixed_table()
     with pytest.raises(ValueError, match="the parts take 4 features, but there are 6"):
         Autoencoder(2, loss=ByColumn((("mean-squared-error", 4),))).fit(X)
-    with pytest.raises(ValueError, match="no pair of a loss and a number of features"):
+    with pytest.raises(ValueError, match="not a pair of a loss and a number of features"):
         Autoencoder(2, loss=ByColumn((("mean-squared-error", 0),))).fit(X)
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         Autoencoder(2, loss=ByColumn((("binary-cross-entropy", 6),)), scaling="none").fit(X)

@@ -154,7 +154,7 @@ def test_modules_are_copied_with_their_weights() -> None:
 
 
 def test_modules_of_the_wrong_width_are_refused() -> None:
-    text = r"The encoder turns rows of shape \(n, 16\) into \(n, 5\);.*, but must give \(n, 3\)"
+    text = r"The encoder maps rows of shape \(n, 16\) to \(n, 5\);.*, but must return \(n, 3\)"
     with pytest.raises(ValueError, match=text):
         Modules(nn.Linear(16, 5), nn.Linear(3, 16)).build(UNIT, code_width=3, output_width=16)
 
@@ -178,5 +178,5 @@ def test_wrong_parameters_are_told_in_a_sentence(choice: Choice, text: str) -> N
 
 def test_binary_cross_entropy_refuses_data_outside_the_unit_interval() -> None:
     (found,) = BinaryCrossEntropy().mistakes(WIDE)
-    assert "must lie in [0, 1], but reach from -5 to 9" in found
+    assert "must lie in [0, 1], but range from -5 to 9" in found
     assert BinaryCrossEntropy().mistakes(UNIT) == []

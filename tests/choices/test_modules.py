@@ -86,7 +86,7 @@ def test_batch_statistics_and_dropout_of_a_frozen_part_stay_too() -> None:
 
 def test_modules_that_cannot_learn_are_refused() -> None:
     own = [module.requires_grad_(requires_grad=False) for module in pair()]
-    with pytest.raises(ValueError, match="Nothing in the encoder and the decoder can learn"):
+    with pytest.raises(ValueError, match="The encoder and the decoder have no trainable parameters"):
         Autoencoder(2, network=tuple(own), **BRIEF).fit(LINE)
 
 
@@ -219,7 +219,10 @@ def test_two_numbers_for_each_pixel_come_as_groups_of_channels() -> None:
 
 
 def test_flat_rows_for_a_module_that_wants_images_are_explained() -> None:
-    text = r"The encoder cannot take \(n, 16\) \(RuntimeError: .*\); cannot take \(n, 1, 16\).*, but must give \(n, 2\)"
+    text = (
+        r"The encoder does not accept \(n, 16\) \(RuntimeError: .*\); does not accept \(n, 1, 16\).*, "
+        r"but must return \(n, 2\)"
+    )
     with pytest.raises(ValueError, match=text):
         Modules(nn.Conv2d(1, 2, 3), nn.Linear(2, 16)).build(Context((16,), 2), code_width=2, output_width=16)
 
@@ -227,14 +230,14 @@ def test_flat_rows_for_a_module_that_wants_images_are_explained() -> None:
 @pytest.mark.parametrize(
     ("own", "text"),
     [
-        ((nn.Linear(6, 5), nn.Linear(2, 6)), "The encoder turns rows of shape (n, 6) into (n, 5)"),
+        ((nn.Linear(6, 5), nn.Linear(2, 6)), "The encoder maps rows of shape (n, 6) to (n, 5)"),
         (
             (nn.Linear(6, 2), nn.Linear(2, 7)),
-            "The decoder turns rows of shape (n, 2) into (n, 7), but must give (n, 6).",
+            "The decoder maps rows of shape (n, 2) to (n, 7), but must return (n, 6).",
         ),
         (
             (nn.Linear(6, 2), nn.LSTM(2, 3)),
-            "The decoder cannot take (n, 2) (it gives a tensor of shape (2, 3) and a tuple)",
+            "The decoder does not accept (n, 2) (it returns a tensor of shape (2, 3) and a tuple)",
         ),
     ],
 )
@@ -244,7 +247,7 @@ def test_wrong_shapes_are_told(own: tuple[nn.Module, nn.Module], text: str) -> N
 
 
 def test_one_module_is_no_network() -> None:
-    with pytest.raises(ValueError, match=re.escape("A single Linear is no network; give encoder and decoder")):
+    with pytest.raises(ValueError, match=re.escape("A single Linear is not a network; give encoder and decoder")):
         Autoencoder(2, network=nn.Linear(6, 6)).fit(LINE)
 
 
@@ -338,9 +341,9 @@ def test_a_softmax_at_the_end_is_not_repeated() -> None:
             LINE,
             "auto",
             "auto",
-            r"lie in \[0, 1\] \(it ends in Sigmoid\), but the scaled data reach from ",
+            r"lie in \[0, 1\] \(it ends in Sigmoid\), but the scaled data range from ",
         ),
-        (nn.Tanh(), LINE * 3, "auto", "auto", r"lie in \[-1, 1\] \(it ends in Tanh\), but the scaled data reach from "),
+        (nn.Tanh(), LINE * 3, "auto", "auto", r"lie in \[-1, 1\] \(it ends in Tanh\), but the scaled data range from "),
         (
             nn.ReLU(),
             UNIT,
@@ -354,7 +357,7 @@ def test_a_decoder_that_cannot_reach_the_data_is_refused(
     end: nn.Module, X: np.ndarray, scaling: str, loss: str, text: str
 ) -> None:
     own = pair()[0], nn.Sequential(nn.Linear(2, 6), end)
-    with pytest.raises(ValueError, match=text + ".*Drop its last activation"):
+    with pytest.raises(ValueError, match=text + ".*Remove its last activation"):
         Autoencoder(2, network=own, loss=loss, scaling=scaling, **BRIEF).fit(X)
 
 
@@ -387,7 +390,7 @@ def test_a_file_knows_modules_of_another_forward(tmp_path: Path) -> None:
     path = model.save(tmp_path / "m.safetensors")
     assert np.array_equal(isthmus.load(path, network=pair(3)).transform(LINE), model.transform(LINE))
     other = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 2)), nn.Linear(2, 6)
-    with pytest.raises(isthmus.ModelFileError, match="compute something else than those that were saved"):
+    with pytest.raises(isthmus.ModelFileError, match="compute other results than those that were saved"):
         isthmus.load(path, network=other)
     with torch.no_grad():
         next(model.objective_.encoder.parameters()).mul_(2.0)  # a model that was changed after fit can be kept, too

@@ -82,6 +82,6 @@ def test_kl_sparsity_agrees_with_the_divergence_of_bernoullis() -> None:
 def test_penalties_that_do_not_fit_the_code_are_refused_with_the_remedy(digits: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"activations must lie in \(0, 1\).*use code='sigmoid'"):
         Autoencoder(4, penalty="kl-sparsity", max_epochs=1).fit(digits)
-    with pytest.raises(ValueError, match="does not vary smoothly with the input; use code='plain'"):
+    with pytest.raises(ValueError, match="is not differentiable with respect to the input; use 'plain' or 'gaussian'"):
         Autoencoder(4, code=TopK(2), penalty=["l1", "contractive"], max_epochs=1).fit(digits)
     Autoencoder(4, code=Gaussian(), penalty="contractive", max_epochs=1).fit(digits)

@@ -47,7 +47,7 @@ def test_a_wrong_name_lists_the_right_ones_and_the_nearest() -> None:
 
 
 def test_a_value_that_stands_for_nothing_is_refused() -> None:
-    with pytest.raises(TypeError, match="3 is no corruption; use one of drop-entries, gaussian-noise, masking"):
+    with pytest.raises(TypeError, match="3 is not a corruption; use one of drop-entries, gaussian-noise, masking"):
         CORRUPTIONS.resolve(3)
 
 

@@ -105,8 +105,8 @@ def test_a_page_lists_the_oddest_rows_with_their_reasons(run, fitted: Path) -> N
     words = ("score", fitted / "d.safetensors", fitted / "new.csv", "--report", "page.html")
     assert run(*words).code == 0
     page = Path("page.html").read_text(encoding="utf-8")
-    assert "Odd rows of new.csv" in page
-    assert page.index("amount = 98,000, expected about ") > page.index("The oddest rows")
+    assert "Anomalies of new.csv" in page
+    assert page.index("amount = 98,000, expected about ") > page.index("Most anomalous rows")
     assert "http://" not in page.replace("http://www.w3.org", "")
     again = run(*words)
     assert again.code == 1
@@ -117,7 +117,7 @@ def test_a_page_lists_the_oddest_rows_with_their_reasons(run, fitted: Path) -> N
 def test_nothing_odd_gives_exit_code_0(run, fitted: Path) -> None:  # type: ignore[no-untyped-def]
     payments(400, 0)[:20].to_csv("same.csv", index=False)
     answer = run("score", fitted / "d.safetensors", "same.csv", "--threshold", "0", "--exit-code")
-    assert (answer.code, answer.out) == (0, "20 rows, 0 odd\n")
+    assert (answer.code, answer.out) == (0, "20 rows, 0 anomalies\n")
 
 
 def test_a_growing_file_is_followed_until_it_is_idle(run, fitted: Path) -> None:  # type: ignore[no-untyped-def]
@@ -140,13 +140,17 @@ def test_arrays_are_scored_too(run) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (("fit", "x.csv", "--out", "d.onnx"), 2, "a detector's file ends in .safetensors"),
-        (("fit", "x.csv", "--threshold", "0.1", "--false-alarm-rate", "0.1"), 2, "exclude each other; give one"),
-        (("fit", "x.csv", "--kind", "ignore"), 2, "--kind 'ignore' names no kind; write COLUMN=KIND"),
+        (("fit", "x.csv", "--out", "d.onnx"), 2, "a detector file needs the suffix .safetensors"),
+        (("fit", "x.csv", "--threshold", "0.1", "--false-alarm-rate", "0.1"), 2, "cannot be combined; use one"),
+        (("fit", "x.csv", "--kind", "ignore"), 2, "--kind 'ignore' has no kind; write COLUMN=KIND"),
         (("fit", "x.csv", "--set", "trimm=0"), 2, "trimm"),
         (("fit", "none.csv"), 1, "There is no file 'none.csv'"),
-        (("score", "d.safetensors", "x.csv", "--idle", "3"), 2, "--idle belongs to --follow"),
-        (("score", "d.safetensors", "x.csv", "--follow", "--out", "s.csv"), 2, "--follow prints what it finds"),
+        (("score", "d.safetensors", "x.csv", "--idle", "3"), 2, "--idle needs --follow"),
+        (
+            ("score", "d.safetensors", "x.csv", "--follow", "--out", "s.csv"),
+            2,
+            "--follow prints anomalies and never ends",
+        ),
         (("score", "d.safetensors", "x.csv", "--out", "s.npy"), 1, "use one of .csv, .parquet"),
         (("score", "d.safetensors", "x.csv"), 1, "There is no model file at 'd.safetensors'"),
     ],
@@ -163,7 +167,7 @@ def test_a_file_of_another_kind_is_no_detector(run) -> None:  # type: ignore[no-
     isthmus.Autoencoder(2, max_epochs=1).fit(np.eye(5)).save("m.safetensors")
     answer = run("score", "m.safetensors", "x.csv")
     assert answer.code == 1
-    assert "holds a Autoencoder, which is no detector" in answer.err
+    assert "contains a Autoencoder, but a detector is needed" in answer.err
 
 
 def test_a_column_that_the_result_would_hide_is_refused(run, fitted: Path) -> None:  # type: ignore[no-untyped-def]

@@ -69,7 +69,7 @@ def test_recommendations_for_users_and_for_histories(run: Run) -> None:
     assert out.splitlines()[0] == "1 items for somebody who has Heat (1995), Casino (1995)"
     assert "Usual Suspects, The (1995)" in out
     code, out, _ = run("for", "r.safetensors", "--history", "")
-    assert "nothing is known, so this is what most others have" in out
+    assert "no known history, so these are the most popular items" in out
 
 
 @pytest.mark.parametrize("protocol", ["users", "random", "time", "after", "one"])
@@ -89,12 +89,16 @@ def test_ratings_are_measured_by_their_error(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["fit", "ratings.csv", "--out", "r.txt"], 2, "a model file ends in .safetensors"),
+        (["fit", "ratings.csv", "--out", "r.txt"], 2, "a model file needs the suffix .safetensors"),
         (["fit", "ratings.csv", "--items", "bare.csv"], 1, "no column for title, only 'movieid'"),
         (["fit", "bare.csv"], 1, "no column for user"),
         (["fit", "none.csv"], 1, "There is no file"),
-        (["evaluate", "ratings.csv", "--protocol", "place"], 2, "'place' is none of users, random, time, after, one"),
-        (["for", "none.safetensors", "--user", "1", "--history", "a"], 2, "either --user or --history"),
+        (
+            ["evaluate", "ratings.csv", "--protocol", "place"],
+            2,
+            "'place' is unknown; use one of users, random, time, after, one",
+        ),
+        (["for", "none.safetensors", "--user", "1", "--history", "a"], 2, "Exactly one of --user and --history"),
         (["similar", "none.safetensors", "Heat"], 1, "There is no model file at"),
     ],
 )
@@ -109,7 +113,7 @@ def test_wrong_use_is_one_line(run: Run, words: list[str], code: int, text: str)
 def test_what_is_not_known_is_one_line(run: Run) -> None:
     fit(run)
     assert (
-        "The user '99' was never seen; say what the user has instead, with --history"
+        "The user '99' is not in the log; pass a history instead, with --history"
         in run("for", "r.safetensors", "--user", "99")[2]
     )
     assert "did you mean 'Casino (1995)'" in run("similar", "r.safetensors", "Cassino")[2]

@@ -51,7 +51,7 @@ def test_a_kept_column_with_the_name_of_a_result_is_refused(
     assert run("fit", "t.csv", "--keep", "id", "--code-size", 2, "--epochs", 1, "-q") == 0
     table.rename(columns={"id": "score"}).to_csv("s.csv", index=False)
     assert run("score", "model.safetensors", "s.csv", "--keep", "score", "--out", "o.csv") == 2
-    assert "--keep score has the name of a column of the result; rename it" in capsys.readouterr().err
+    assert "--keep score has the same name as a column of the result; rename it" in capsys.readouterr().err
 
 
 def test_files_without_names_have_as_many_codes_as_rows(table: pd.DataFrame) -> None:

@@ -52,7 +52,7 @@ def test_commands_for_autoencoders_refuse_other_models(
     ):
         code, _, told = run(capsys, *words)
         assert code == 1
-        assert f"holds a model of the kind {kind}, but `isthmus {words[0]}` takes an autoencoder" in told
+        assert f"contains a model of the kind {kind}, but `isthmus {words[0]}` needs an autoencoder" in told
         assert "attribute" not in told
     assert not out.exists()
 
@@ -94,11 +94,11 @@ def test_words_of_other_tools_are_named_as_they_are_here(
 
 
 def test_python_refuses_other_models_too(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"diagnose takes a fitted autoencoder, but was given AnomalyDetector"):
+    with pytest.raises(TypeError, match=r"diagnose needs a fitted autoencoder, but got AnomalyDetector"):
         isthmus.diagnose(OTHERS["AnomalyDetector"], X)
-    with pytest.raises(TypeError, match=r"write_report takes .* was given EncoderClassifier; .* model.encoder_"):
+    with pytest.raises(TypeError, match=r"write_report needs .* got EncoderClassifier; .* model.encoder_"):
         isthmus.write_report(OTHERS["EncoderClassifier"], X, tmp_path / "r.html")
-    with pytest.raises(TypeError, match="was given the class Autoencoder, which has to be made and fitted first"):
+    with pytest.raises(TypeError, match="got the class Autoencoder instead of a fitted object"):
         isthmus.diagnose(Autoencoder, X)  # type: ignore[arg-type]
     with pytest.raises(NotFittedError):
         isthmus.diagnose(Autoencoder(2), X)
@@ -121,6 +121,6 @@ def test_the_summary_has_the_way_of_a_row_and_the_totals() -> None:
 
 def test_more_code_units_than_columns_get_a_word() -> None:
     wide = Autoencoder(9, network=(8,), max_epochs=1, random_state=0)
-    assert "The code has 9 numbers and a row 4, so that the model can copy" in str(wide.fit(X).summary())
+    assert "The code has 9 units and a row has 4 features, so the model can copy" in str(wide.fit(X).summary())
     for more in ({"corruption": "masking"}, {"penalty": "l1"}, {"code": "top-k"}):
         assert wide.set_params(**{"corruption": None, "penalty": None, **more}).fit(X).summary().note == ""

@@ -105,18 +105,26 @@ def test_dicts_mappings_and_arrow_tables_go_by_names() -> None:
         (X + 1j, ValueError, "Complex data not supported: X has dtype complex128"),
         (X[:, 0], ValueError, r"got 1D array instead: X has shape \(40,\)\. Reshape your data"),
         (np.float64(3.0), ValueError, r"got scalar array instead: X has shape \(\)"),
-        (X.astype(str), ValueError, r"X has dtype <U32, but numbers are needed; convert it, text that holds numbers"),
-        (X.astype(str).astype(object), ValueError, "holds text such as '0.13', but numbers are needed"),
+        (
+            X.astype(str),
+            ValueError,
+            r"X has dtype <U32, but numbers are needed; convert it, for numbers written as text",
+        ),
+        (X.astype(str).astype(object), ValueError, "object array with text such as '0.13', but numbers are needed"),
         ([[1.0, 2.0], [3.0]], ValueError, "rows have different lengths"),
-        (np.zeros(3, [("a", float)]), ValueError, r"array of records \(a\); give pandas.DataFrame"),
-        ((row for row in X), TypeError, "X is a generator, which gives its rows once.*extend isthmus.Source"),
+        (
+            np.zeros(3, [("a", float)]),
+            ValueError,
+            r"structured array \(a\), but columns are needed; pass pandas.DataFrame",
+        ),
+        ((row for row in X), TypeError, "X is a generator, which yields its rows once.*subclass isthmus.Source"),
         (
             torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(X))),
             TypeError,
-            "X is a DataLoader of torch, but rows are needed",
+            "X is a torch DataLoader, but rows are needed",
         ),
         ("rows.csv", TypeError, r"X is a path or text \('rows.csv'\).*isthmus.read\(path\).X"),
-        ({"a": [1.0], "b": [1.0, 2.0]}, ValueError, "a mapping of columns that make no table"),
+        ({"a": [1.0], "b": [1.0, 2.0]}, ValueError, "a mapping of columns that do not form a table"),
     ],
 )
 def test_what_holds_no_rows_of_numbers_is_one_short_sentence(given: Any, kind: type[Exception], text: str) -> None:
@@ -154,7 +162,7 @@ def test_columns_in_another_order_go_by_their_names(package: str) -> None:
     np.testing.assert_array_equal(np.asarray(fitted.transform(given)), fitted.transform(frame))
     restored = fitted.reconstruct(given)
     np.testing.assert_array_equal(np.asarray(restored["a"]), fitted.reconstruct(frame)["a"])
-    with pytest.raises(DataError, match=r"X lacks 'b'; Autoencoder was not fitted with 'd'. Give the same columns"):
+    with pytest.raises(DataError, match=r"X lacks 'b'; Autoencoder was not fitted with 'd'. Pass the same columns"):
         fitted.transform(frame.rename(columns={"b": "d"}))
 
 

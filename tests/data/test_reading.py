@@ -151,7 +151,7 @@ def test_a_folder_is_read_as_images(tmp_path: Path) -> None:
         ("a.npy", b"nonsense", r"cannot be read as a \.npy file"),
         ("a.npz", b"nonsense", r"cannot be read as a \.npz file"),
         ("a.gz", b"nonsense", "cannot be read as an idx file"),
-        ("a.doc", b"nonsense", "has the ending '.doc', but one of"),
+        ("a.doc", b"nonsense", "has the suffix '.doc', but one of"),
     ],
 )
 def test_spoilt_and_foreign_files_are_one_clear_error(name: str, content: bytes, text: str, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_spoilt_and_foreign_files_are_one_clear_error(name: str, content: bytes,
 
 def test_an_archive_without_X_lists_what_it_holds(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", one=[1], two=[2])
-    with pytest.raises(DataError, match="holds the arrays one, two; name one of them X"):
+    with pytest.raises(DataError, match="contains the arrays one, two; name one of them X"):
         isthmus.read(tmp_path / "a.npz")
 
 

@@ -106,9 +106,9 @@ def test_another_script_is_refused_with_the_remedy_and_read_when_named(tmp_path:
     with pytest.raises(DataError, match=r"neither UTF-8 nor Western European.*--encoding cp1251"):
         isthmus.read(path)
     assert frame_of(path, encoding="cp1251")["город"].tolist() == ["Москва", "Казань"]
-    with pytest.raises(DataError, match="cannot be decoded as utf-8; give the encoding that it was written in"):
+    with pytest.raises(DataError, match="cannot be decoded as utf-8; pass the encoding it was written in"):
         isthmus.read(path, encoding="utf-8")
-    with pytest.raises(DataError, match=r"holds bytes that no text has \(0x00\)"):
+    with pytest.raises(DataError, match=r"contains null bytes \(0x00\)"):
         isthmus.read(write(tmp_path, b"a,b\n1,2\n\x00\x01\x00\n", "b.csv"))
 
 
@@ -125,7 +125,9 @@ def test_excels_first_line_empty_lines_and_separators_at_the_end_are_no_data(tmp
 
 
 def test_a_title_above_the_names_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"first line of .* has one cell, but most others have 2 .*remove the lines"):
+    with pytest.raises(
+        DataError, match=r"first line of .* has one cell, but most other lines have 2 .*remove the lines"
+    ):
         isthmus.read(write(tmp_path, "Report of May\na,b\nx,2\ny,4\n"))
 
 
@@ -136,7 +138,7 @@ def test_a_file_without_names_keeps_its_first_row_and_says_so(tmp_path: Path) ->
     X = np.random.default_rng(0).normal(size=(300, 3)).round(4)
     path = tmp_path / "t.csv"
     pd.DataFrame(X).to_csv(path, index=False, header=False)
-    with pytest.warns(IsthmusWarning, match=r"its first line \(.*\) is read as a row and not as names"):
+    with pytest.warns(IsthmusWarning, match=r"its first line \(.*\) is read as a row, not as column names"):
         frame = frame_of(path)
     np.testing.assert_array_equal(frame.to_numpy(), X)
     assert list(frame.columns) == ["x0", "x1", "x2"]
@@ -195,7 +197,7 @@ def test_columns_are_kept_beside_the_features(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no column 'nr' to keep, only 'id', 'a'; check the name"):
         isthmus.read(path, keep=["nr"])
     np.save(tmp_path / "x.npy", np.ones((2, 2)))
-    with pytest.raises(DataError, match="holds an array, whose columns have no names"):
+    with pytest.raises(DataError, match="contains an array without column names"):
         isthmus.read(tmp_path / "x.npy", keep=["id"])
 
 
@@ -248,7 +250,7 @@ def test_a_later_file_with_another_decimal_mark_is_an_error(tmp_path: Path) -> N
 
 def test_numbers_in_different_units_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "v;w\n$5;1\n€6;2\n$7;3\n")
-    with pytest.raises(DataError, match=r"Column 'v' holds numbers in different units \(\$ and €\); convert them"):
+    with pytest.raises(DataError, match=r"Column 'v' has numbers in different units \(\$ and €\); convert them"):
         learn_schema(path)
     assert frame_of(path)["v"].tolist() == ["$5", "€6", "$7"]
 

@@ -70,8 +70,8 @@ def test_what_contributes_nothing_is_said() -> None:
     notes = learn_schema(people()).notes
     told = {note.split("'")[1]: note for note in notes}
     assert set(told) == {"name", "row", "planet", "empty"}
-    assert told["planet"] == "Column 'planet' is constant ('Earth'); it contributes nothing."
-    assert told["empty"] == "Column 'empty' holds missing cells only; it contributes nothing."
+    assert told["planet"] == "Column 'planet' is constant ('Earth'); it is not used."
+    assert told["empty"] == "Column 'empty' has only missing cells; it is not used."
     assert "differs in nearly every row" in told["name"]
     assert "counts the rows" in told["row"]
 
@@ -270,7 +270,7 @@ def test_truth_values_are_read_from_words_and_numbers() -> None:
 def test_numbers_written_as_text_are_read_as_numbers_and_said_to_be() -> None:
     text, plain = {"x": ["1.5", " 20", "3e2", ""]}, {"x": [1.5, 20.0, 300.0, None]}
     schema = learn_schema(text)
-    assert schema.notes == ("Column 'x' holds numbers written as text, which are read as numbers.",)
+    assert schema.notes == ("Column 'x' contains numbers written as text, which are read as numbers.",)
     np.testing.assert_array_equal(schema.encode(text), schema.encode(plain))
     assert schema.feature_names == ["x", "x=missing"]
 
@@ -284,9 +284,11 @@ def test_dates_written_as_text_come_back_as_text() -> None:
 
 def test_few_words_among_codes_are_categories_and_among_numbers_mistakes() -> None:
     assert learn_schema({"x": ["0", "1", "2", "3+"] * 50})["x"].kind == "categorical"
-    with pytest.raises(DataError, match=r"Column 'x' is numbers but for text such as 'abc'; mend these .* \(row 99\)"):
+    with pytest.raises(
+        DataError, match=r"Column 'x' contains numbers, but also text such as 'abc'; correct these .* \(row 99\)"
+    ):
         learn_schema({"x": [f"{place}.5" for place in range(99)] + ["abc"]})
-    with pytest.raises(DataError, match=r"Column 'd' is dates but for text such as '2024-13-01'.* \(row 60\)"):
+    with pytest.raises(DataError, match=r"Column 'd' contains dates, but also text such as '2024-13-01'.* \(row 60\)"):
         learn_schema({"d": [f"2024-01-{1 + place % 28:02}T00:{place:02}" for place in range(60)] + ["2024-13-01"]})
 
 
@@ -301,7 +303,7 @@ def test_all_mistakes_of_a_table_are_told_at_once_with_column_and_row() -> None:
     with pytest.raises(DataError) as caught:
         learn_schema(frame)
     text = str(caught.value)
-    assert text.startswith("3 things are wrong with the table:\n")
+    assert text.startswith("The table has 3 errors:\n")
     assert "Column 'age' has infinite values (2 cells, the first at row 5)." in text
     assert "Column 'mixed' mixes numbers and text: most cells are numbers, but one is 'three'" in text
     assert "kinds={'mixed': 'ignore'} (row 2)." in text
@@ -311,7 +313,7 @@ def test_all_mistakes_of_a_table_are_told_at_once_with_column_and_row() -> None:
 def test_a_type_that_changes_between_pieces_is_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching_module, "BATCH_ROWS", 10)
     with pytest.raises(
-        DataError, match=r"Column 'x' mixes numbers and text; make its cells .* \(5 cells, the first at row 10"
+        DataError, match=r"Column 'x' mixes numbers and text; convert its cells .* \(5 cells, the first at row 10"
     ):
         learn_schema({"x": [1.5] * 10 + ["a"] * 5})
 
@@ -327,13 +329,17 @@ def test_cells_that_no_kind_can_take_are_named() -> None:
 @pytest.mark.parametrize(
     ("column", "kind", "text"),
     [
-        (["a", "b", "c"], "numeric", r"is to be numeric, which needs numbers, but holds text such as 'a' \(row 0\)"),
-        (["a", "b", "c"], "datetime", r"needs dates such as 2024-12-31 23:59:59, but holds text such as 'a'"),
-        ([1.5, 2.5, 4.5], "datetime", "needs dates such as 2024-12-31 23:59:59, but holds numbers"),
-        (["a", "b", "c"], "binary", "is to be binary, but has 3 different values"),
-        (["a", "b", "c"], "ordinal", r"holds text; give its values in order: kinds=\{'x': \['low', 'high'\]\}"),
-        (["a", "b", "c"], ["a", "b"], "has values that are not in its order, such as 'c'"),
-        ([dt.date(2024, 1, 1), dt.date(2024, 1, 2)], "categorical", "holds dates, which cannot be categories"),
+        (
+            ["a", "b", "c"],
+            "numeric",
+            r"was requested as numeric, which needs numbers, but contains text such as 'a' \(row 0\)",
+        ),
+        (["a", "b", "c"], "datetime", r"needs dates such as 2024-12-31 23:59:59, but contains text such as 'a'"),
+        ([1.5, 2.5, 4.5], "datetime", "needs dates such as 2024-12-31 23:59:59, but contains numbers"),
+        (["a", "b", "c"], "binary", "was requested as binary, but has 3 different values"),
+        (["a", "b", "c"], "ordinal", r"contains text; pass its values in order: kinds=\{'x': \['low', 'high'\]\}"),
+        (["a", "b", "c"], ["a", "b"], "has values that are not among its levels, such as 'c'"),
+        ([dt.date(2024, 1, 1), dt.date(2024, 1, 2)], "categorical", "contains dates, which cannot be categories"),
     ],
 )
 def test_a_kind_that_does_not_fit_is_refused(column: list[Any], kind: Any, text: str) -> None:
@@ -386,10 +392,10 @@ def test_renamed_missing_new_and_retyped_columns_are_told_at_once() -> None:
     with pytest.raises(DataError) as caught:
         schema.check(pa.Table.from_pandas(spoilt))
     text = str(caught.value)
-    assert "5 things are wrong" in text
+    assert "The table has 5 errors" in text
     assert "Column 'age' is missing; add it." in text
     assert "Column 'amount' is missing; is it now called 'Amount'? Rename it back." in text
-    assert "Columns 'Amount', 'new' were not there when the schema was learned; drop them, or allow extra" in text
+    assert "Columns 'Amount', 'new' were not present when the schema was learned; drop them, or allow extra" in text
     assert "Column 'since' holds numbers, but dates when the schema was learned; convert it." in text
     assert "Column 'country' holds numbers, but text when the schema was learned; convert it." in text
 
@@ -429,7 +435,7 @@ def test_text_where_dates_were_is_read_or_named() -> None:
 
 def test_matrices_of_another_width_are_refused() -> None:
     schema = learn_schema(people())
-    with pytest.raises(ValueError, match=rf"shape \(2, 3\), but rows of this schema are \(n, {schema.width}\)"):
+    with pytest.raises(ValueError, match=rf"shape \(2, 3\), but this schema needs \(n, {schema.width}\)"):
         schema.decode(np.zeros((2, 3)))
     with pytest.raises(KeyError, match="did you mean 'age'"):
         schema["agee"]

@@ -112,7 +112,7 @@ def test_arrays_of_numbers_are_tables_without_names() -> None:
 
 @pytest.mark.parametrize("nothing", [np.zeros(3), np.array([["a"]]), 5, None, object()])
 def test_what_is_no_table_is_refused(nothing: Any) -> None:
-    with pytest.raises(TypeError, match=r"is no table; give a pandas or polars frame"):
+    with pytest.raises(TypeError, match=r"is not a table; pass a pandas or polars frame"):
         learn_schema(nothing)
 
 
@@ -129,7 +129,7 @@ def test_names_given_twice_are_refused(tmp_path: Path) -> None:
 
 
 def test_columns_of_different_length_are_refused() -> None:
-    with pytest.raises(DataError, match="must be of one length, but they have: 'a' 2, 'b' 1"):
+    with pytest.raises(DataError, match="must have equal lengths, but they have: 'a' 2, 'b' 1"):
         learn_schema({"a": [1, 2], "b": [1]})
 
 
@@ -137,7 +137,7 @@ def test_columns_of_different_length_are_refused() -> None:
     ("name", "content", "text"),
     [
         ("no.csv", None, "There is no file '.*no.csv'; check the path"),
-        ("a.doc", b"a\n1\n", r"has the ending '.doc', but one of \.csv"),
+        ("a.doc", b"a\n1\n", r"has the suffix '.doc', but one of \.csv"),
         ("a.parquet", b"nonsense", r"a\.parquet' cannot be read as parquet \("),
         ("a.csv", b"a,b\n1,2\n3\n", r"a\.csv' cannot be read as csv \(.*Expected 2 columns, got 1"),
         ("a.csv", b"", "has 0 rows and 0 columns|has 0 rows and 1 columns"),
@@ -180,7 +180,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused(ending: str, folder: Pa
     chunks = source.chunks(32)
     next(chunks)
     os.utime(path, (0, 0))
-    with pytest.raises(DataError, match=rf"trips\.{ending}' changed while it was being read; let its writer finish"):
+    with pytest.raises(
+        DataError, match=rf"trips\.{ending}' changed while it was being read; wait for its writer to finish"
+    ):
         list(chunks)
     path.unlink()
     with pytest.raises(DataError, match="changed while it was being read"):
@@ -224,7 +226,9 @@ def test_rows_of_a_file_are_written_to_disk_once_where_they_are_read_in_any_orde
 def test_a_full_disk_is_told_before_anything_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     source = TableSource(folder / "trips.parquet", learn_schema(trips()))
-    with pytest.raises(DataError, match=r"The encoded rows take 0.0 GB in .*; make room, or give TableSource another"):
+    with pytest.raises(
+        DataError, match=r"The encoded rows take 0.0 GB in .*; free some space, or pass another folder to TableSource"
+    ):
         source.read(slice(0, 1))
 
 

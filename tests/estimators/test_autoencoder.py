@@ -56,7 +56,7 @@ def test_it_beats_pca_of_the_same_size_on_held_out_digits(digits: np.ndarray) ->
 
 def test_all_mistakes_are_told_at_once(digits: np.ndarray) -> None:
     model = small(code_size=0, max_epochs=2.5, corruption=Masking(7), penalty="l3", early_stopping="yes")
-    with pytest.raises(ValueError, match="5 parameters cannot be used") as raised:
+    with pytest.raises(ValueError, match="5 parameters are invalid") as raised:
         model.fit(digits)
     for part in (
         "code_size=0 must be an integer >= 1",
@@ -80,7 +80,7 @@ def test_an_unknown_parameter_names_the_nearest() -> None:
 
 
 def test_values_outside_the_unit_interval_are_refused_with_binary_cross_entropy(table: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], but reach from"):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], but range from"):
         small(loss="binary-cross-entropy").fit(table)
     small(loss="binary-cross-entropy", scaling="minmax").fit(table)
 
@@ -95,7 +95,7 @@ def test_a_device_that_is_not_there_is_refused(digits: np.ndarray) -> None:
 
 
 def test_callbacks_must_be_callbacks(digits: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"callbacks holds 'print', which is no isthmus\.Callback"):
+    with pytest.raises(ValueError, match=r"callbacks contains 'print', which is not an isthmus\.Callback"):
         small(callbacks=("print",)).fit(digits)
 
 
@@ -182,7 +182,7 @@ def test_stream_gives_the_same_as_the_verbs(digits: np.ndarray) -> None:
     chunks = list(model.stream(digits, "reconstruct", rows_per_chunk=70))
     assert [len(chunk) for chunk in chunks] == [70, 70, 70, 70, 20]
     np.testing.assert_allclose(np.concatenate(chunks), model.reconstruct(digits))
-    with pytest.raises(ValueError, match="verb='predict' is no verb of a model; use one of transform"):
+    with pytest.raises(ValueError, match="verb='predict' is not a result of a model; use one of transform"):
         model.stream(digits, "predict")
 
 
@@ -278,7 +278,7 @@ class Spoil(Callback):
         if run.epoch == self.epoch and self.interrupt:
             raise KeyboardInterrupt
         if run.epoch == self.epoch:
-            run.do_step.flat.values.data.fill_(float("nan"))
+            run.engine.flat.values.data.fill_(float("nan"))
 
 
 def test_a_loss_that_is_not_finite_goes_back_to_the_best_weights_and_says_so(digits: np.ndarray) -> None:

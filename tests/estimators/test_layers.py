@@ -77,7 +77,7 @@ def test_encoder_and_decoder_take_bytes_and_labels() -> None:
     rows = model.decoder_(codes, places).detach()
     assert rows.shape == (40, 4, 4)
     np.testing.assert_array_equal(rows.round().clamp(0, 255).to(torch.uint8), model.reconstruct(images, y))
-    with pytest.raises(ValueError, match="The model is conditional and needs the place of each row's label"):
+    with pytest.raises(ValueError, match="The model is conditional and needs the index of each row's label"):
         model.encoder_(torch.from_numpy(images))
 
 
@@ -130,7 +130,7 @@ def test_weights_go_out_and_in(digits: np.ndarray) -> None:
     state = one.state_dict()
     state["encoder.0.weight"].zero_()
     assert one.state_dict()["encoder.0.weight"].any()
-    with pytest.raises(ValueError, match=r"encoder.0.bias is missing; middle is unknown.*Give what state_dict\(\)"):
+    with pytest.raises(ValueError, match=r"encoder.0.bias is missing; middle is unknown.*Pass the state_dict\(\)"):
         one.load_state_dict(
             {name: t for name, t in state.items() if name != "encoder.0.bias"} | {"middle": state["encoder.0.bias"]}
         )

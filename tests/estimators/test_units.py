@@ -39,9 +39,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8)
 @pytest.mark.parametrize("verb", ["transform", "reconstruct", "score", "score_samples", "reconstruction_error"])
 def test_shares_for_a_model_of_bytes_are_refused_and_the_other_way_round(verb: str) -> None:
     of_bytes, of_shares = small(max_epochs=1).fit(IMAGES), small(max_epochs=1).fit(IMAGES / 255)
-    with pytest.raises(DataError, match=r"X holds numbers from 0 to 1, but .* fitted on bytes from 0 to 255; give X"):
+    with pytest.raises(DataError, match=r"X has values from 0 to 1, but .* fitted on bytes from 0 to 255; pass X"):
         getattr(of_bytes, verb)((IMAGES / 255).astype(np.float32))
-    with pytest.raises(DataError, match=r"X holds bytes up to 255, but .* numbers from 0 to 1; divide X by 255"):
+    with pytest.raises(DataError, match=r"X has bytes up to 255, but .* values from 0 to 1; divide X by 255"):
         getattr(of_shares, verb)(IMAGES)
 
 
@@ -53,7 +53,9 @@ def test_a_black_image_is_in_any_unit() -> None:
 def test_rows_far_outside_are_warned_of_once(factor: float) -> None:
     X = latent(200, 5) + 10
     model = small(max_epochs=2).fit(X)
-    with pytest.warns(UnitsWarning, match=r"\d+ of \d+ rows .* far outside the range that Autoencoder saw") as seen:
+    with pytest.warns(
+        UnitsWarning, match=r"\d+ of \d+ checked rows .* far outside the range of the training rows of this Autoencoder"
+    ) as seen:
         list(model.stream(X * factor, rows_per_chunk=10))
     assert len(seen) == 1
 

@@ -132,9 +132,9 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     with pytest.raises(NotFittedError):
         export_onnx(Autoencoder(2), path)
-    with pytest.raises(TypeError, match="A SignalDetector cannot be exported; give an AnomalyDetector or an"):
+    with pytest.raises(TypeError, match="A SignalDetector cannot be exported; pass an AnomalyDetector or an"):
         export_onnx(isthmus.SignalDetector(5), path)
-    with pytest.raises(OutputError, match=r"has the ending '.pb'; the file of a graph ends in .onnx"):
+    with pytest.raises(OutputError, match=r"has the suffix '.pb'; a graph needs the suffix .onnx"):
         export_onnx(Autoencoder(2), tmp_path / "m.pb")
     model = Autoencoder(2, network=(5,), **BRIEF).fit(SMALL)
     with pytest.raises(ValueError, match=r"'transfrom'.*'transform'"):
@@ -142,7 +142,7 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
     detector = AnomalyDetector(**SHORT).fit(SMALL)
     with pytest.raises(ValueError, match="what='transform' must be 'auto' for a detector"):
         export_onnx(detector, path, what="transform")
-    with pytest.raises(isthmus.DataError, match="No column of the detector's table counts"):
+    with pytest.raises(isthmus.DataError, match="All columns of the detector's table are constant"):
         export_onnx(AnomalyDetector(**SHORT).fit({"x": ["a", "a"]}), path)
     with pytest.raises(isthmus.DataError, match="Column 'predict' has the name of an output"):
         export_onnx(AnomalyDetector(**SHORT).fit({"predict": ["a", "b", "a"]}), path)

@@ -77,9 +77,9 @@ def test_a_link_to_itself_and_a_pipe_are_refused(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(OutputError, match="a link that leads to itself"):
         check_writable(link)
-    with pytest.raises(OutputError, match="a device or pipe, not a regular file"):
+    with pytest.raises(OutputError, match="a device or pipe, but a regular file"):
         check_writable(pipe)
-    with pytest.raises(OutputError, match="a device or pipe, not a regular file"):
+    with pytest.raises(OutputError, match="a device or pipe, but a regular file"):
         write_state("/dev/null", STATE)
 
 
@@ -101,7 +101,7 @@ for name, write in {
     try:
         write(f"{sys.argv[1]}/{name}")
     except OutputError as error:
-        assert "larger than this process may write; raise the file-size limit" in str(error), error
+        assert "the file exceeds the size limit of this process; raise the limit (ulimit -f)" in str(error), error
     else:
         raise SystemExit(f"{name} was written")
 """
@@ -125,7 +125,7 @@ def test_a_full_disk_is_told_by_the_systems_own_words(tmp_path: Path) -> None:
             path.symlink_to("/dev/full")
             path.write_text("x" * 100_000)
 
-    with pytest.raises(OutputError, match="the disk is full; make room"):
+    with pytest.raises(OutputError, match="the disk is full; free some space"):
         write_to_full_device()
     assert list(tmp_path.iterdir()) == []
 

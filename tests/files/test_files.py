@@ -43,11 +43,11 @@ def header(**changes: Any) -> dict[str, str]:
     ("metadata", "text"),
     [
         (header(format=99), f"has format 99, but this isthmus .* reads up to {FORMAT_VERSION}; install isthmus 9.9"),
-        ({"other": "x"}, "not one of isthmus"),
+        ({"other": "x"}, "not a model file of isthmus"),
         ({"isthmus": "{"}, "header of .* is damaged"),
         ({"isthmus": "{}"}, "header of .* is damaged"),
-        (header(kind="Forest"), "it holds a 'Forest', which this isthmus"),
-        (header(kind="GaussianNoise"), "holds a 'GaussianNoise', which this isthmus"),
+        (header(kind="Forest"), "it contains a 'Forest', which this isthmus"),
+        (header(kind="GaussianNoise"), "contains a 'GaussianNoise', which this isthmus"),
     ],
 )
 def test_foreign_and_newer_files_are_refused(metadata: dict[str, str], text: str, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_modules_of_the_user_must_be_given_again(digits: np.ndarray, tmp_path: P
     network = (nn.Linear(64, 3), nn.Linear(3, 64))
     fitted = Autoencoder(3, network=network, max_epochs=1, random_state=0).fit(digits)
     path = fitted.save(tmp_path / "m.safetensors")
-    with pytest.raises(ModelFileError, match=r"give them again: isthmus\.load\(path, network="):
+    with pytest.raises(ModelFileError, match=r"pass them again: isthmus\.load\(path, network="):
         isthmus.load(path)
     assert np.array_equal(isthmus.load(path, network=network).transform(digits), fitted.transform(digits))
 
@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(
     path = model.save(tmp_path / "m.safetensors")
     before = path.read_bytes()
     monkeypatch.setattr("isthmus.files.model_file.save_file", full)
-    with pytest.raises(OutputError, match="the disk is full; make room or choose another path"):
+    with pytest.raises(OutputError, match="the disk is full; free some space or choose another path"):
         model.save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
     assert path.read_bytes() == before
@@ -137,7 +137,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(
 def test_a_path_that_cannot_be_written_is_refused(model: Autoencoder, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="there is no folder"):
         model.save(tmp_path / "none" / "m.safetensors")
-    with pytest.raises(OutputError, match="is a folder; give the name of a file in it"):
+    with pytest.raises(OutputError, match="is a folder; use the name of a file in it"):
         model.save(tmp_path)
     (tmp_path / "there.npy").write_bytes(b"old")
     with pytest.raises(OutputError, match=r"exists; choose another name.*--force"):
@@ -189,7 +189,7 @@ def test_rows_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
             write_rows(tmp_path / f"a.{ending}", breaks())
     with pytest.raises(OutputError, match="There are no rows to write"):
         write_rows(tmp_path / "a.npy", [])
-    with pytest.raises(OutputError, match=r"has the ending '\.txt'; use one of \.npy, \.csv, \.parquet"):
+    with pytest.raises(OutputError, match=r"has the suffix '\.txt'; use one of \.npy, \.csv, \.parquet"):
         write_rows(tmp_path / "a.txt", [np.zeros((2, 2))])
     with pytest.raises(OutputError, match="The rows have 2 columns, but 3 names were given"):
         write_rows(tmp_path / "a.csv", [np.zeros((2, 2))], columns=list("abc"))

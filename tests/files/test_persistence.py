@@ -186,7 +186,7 @@ def test_estimators_with_modules_of_ones_own_load_when_these_are_given(tmp_path:
         (EncoderClassifier(autoencoder(network=network).fit(X), max_epochs=1).fit(X, Y), "predict_proba"),
     ):
         fitted.save(path)
-        with pytest.raises(ModelFileError, match=r"give them again: isthmus\.load\(path, network="):
+        with pytest.raises(ModelFileError, match=r"pass them again: isthmus\.load\(path, network="):
             load(path)
         loaded = load(path, network=network)
         np.testing.assert_array_equal(getattr(loaded, verb)(X), getattr(fitted, verb)(X))
@@ -258,7 +258,7 @@ def test_an_own_member_is_never_taken_for_one_of_the_library(tmp_path: Path) -> 
     path = autoencoder(corruption=Mine(0.9)).fit(X).save(tmp_path / "m.safetensors")
     assert type(load(path).corruption) is Mine
     del CORRUPTIONS.members["my-masking"]
-    with pytest.raises(ModelFileError, match=r"Unknown corruption in the model file 'Masking'\. If it is a"):
+    with pytest.raises(ModelFileError, match=r"Unknown corruption in the model file 'Masking'\. If it is your own"):
         load(path)
 
 
@@ -291,7 +291,7 @@ def test_an_own_member_loads_in_another_process_once_its_module_is_imported(tmp_
     refused = "import isthmus\ntry: isthmus.load('m.st')\nexcept isthmus.ModelFileError as error: print(error)"
     said = run(refused)
     assert "Unknown corruption in the model file 'Half'" in said
-    assert "import the module 'mine', where @register makes it known, before isthmus.load(path)" in said
+    assert "import the module 'mine', which registers it with @register, before isthmus.load(path)" in said
     assert "did you mean" not in said
     assert run("import mine, isthmus; print(isthmus.load('m.st').corruption)").strip() == "Half(share=0.25)"
 

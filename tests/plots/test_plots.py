@@ -208,7 +208,7 @@ def test_colours_outside_the_unit_interval_fill_the_range_of_the_originals() -> 
         (np.ones((0, 4)), np.ones((0, 4)), {}, r"X has shape \(0, 4\)"),
         (np.ones(4), np.ones(4), {}, r"X has shape \(4,\), but \(n, features\)"),
         (np.ones((3, 4)), np.ones((3, 4)), {"n": 0}, "n=0 must be >= 1"),
-        (np.ones((3, 4)), np.ones((3, 4)), {"names": ["a"]}, "names holds 1 names, but 2 are needed"),
+        (np.ones((3, 4)), np.ones((3, 4)), {"names": ["a"]}, "names has 1 names, but 2 are needed"),
         (np.ones((3, 4)), np.ones((3, 4)), {"image_shape": (3, 3)}, "does not fit rows of shape"),
     ],
 )
@@ -220,7 +220,7 @@ def test_rows_that_do_not_go_together_are_refused(X: Any, X_hat: Any, options: d
 def test_text_is_no_picture() -> None:
     with pytest.raises(TypeError, match="X has dtype <U1, but numbers are needed"):
         plot_reconstructions(np.array([["a"]]), np.array([["a"]]))
-    with pytest.raises(TypeError, match="X holds values that are not numbers"):
+    with pytest.raises(TypeError, match="X contains values that are not numbers"):
         plot_reconstructions(np.array([["a"]], dtype=object), np.array([["a"]]))
 
 
@@ -255,7 +255,7 @@ def test_codes_of_one_number_and_single_rows_are_drawn(n_rows: int) -> None:
     codes = np.arange(float(n_rows))[:, None]
     ax = plot_code_map(torch.from_numpy(codes), ["a"] * n_rows)
     rendered(ax)
-    assert ax.get_ylabel() == "(one number in a code)"
+    assert ax.get_ylabel() == "(one-dimensional code)"
     np.testing.assert_array_equal(np.asarray(ax.collections[0].get_offsets())[:, 0], codes[:, 0])
     np.testing.assert_array_equal(code_map(np.ones((n_rows, 4))), np.ones((n_rows, 2)))
 
@@ -326,7 +326,7 @@ def test_numbers_that_are_not_finite_are_refused_in_words() -> None:
         plot_error_histogram([0.0, np.nan])
     with pytest.raises(ValueError, match=r"errors has shape \(2, 2\), but \(n,\)"):
         plot_error_histogram(np.ones((2, 2)))
-    with pytest.raises(ValueError, match="The codes hold 1 values that are not finite"):
+    with pytest.raises(ValueError, match="The codes have 1 values that are not finite"):
         densities_of({"a": np.array([[np.nan, 1.0]])})
     with pytest.raises(ValueError, match="finite codes of shape"):
         code_map(np.array([[np.nan, 1.0]]))
@@ -334,7 +334,7 @@ def test_numbers_that_are_not_finite_are_refused_in_words() -> None:
 
 
 def test_other_objects_are_refused_in_words() -> None:
-    with pytest.raises(TypeError, match="A ndarray has no losses; give a fitted autoencoder or its history_"):
+    with pytest.raises(TypeError, match="A ndarray has no losses; pass a fitted autoencoder or its history_"):
         plot_training_curves(np.ones(3))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="The history has no epochs"):
         plot_training_curves(History(()))
@@ -363,5 +363,5 @@ def test_a_restoration_measures_damaged_and_restored_rows_against_the_clean_ones
 
 
 def test_a_model_without_a_corruption_restores_no_damage(model: Autoencoder, digits: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="has no corruption, and so no damage to undo"):
+    with pytest.raises(ValueError, match="has no corruption, but one is needed"):
         restoration(model, digits)

@@ -38,7 +38,7 @@ def test_a_table_names_the_columns_that_are_furthest_off(table: np.ndarray, tmp_
     page = page_of(Autoencoder(2, max_epochs=1, random_state=0).fit(frame), frame, tmp_path)
     assert "a&lt;b&gt;" in page
     assert "a<b>" not in page
-    assert "seen → restored" in page
+    assert "input → restored" in page
 
 
 def test_images_signals_and_sparse_rows_have_pages(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_denoiser_is_judged_by_damaged_rows(digits: np.ndarray, tmp_path: Path
     for figure in (f"<b>{found.psnr_before:.1f} dB</b>", f"<b>{found.psnr:.1f} dB</b>", f"{found.error.mean():.4g}"):
         assert figure in page
     assert f"PSNR {found.psnr_before:.1f} dB → {found.psnr:.1f} dB" in page
-    assert "Each was damaged, restored, and compared with the clean row." in page
+    assert "Each row was corrupted, restored, and compared with the clean row." in page
 
 
 def test_a_denoiser_of_a_table_shows_damaged_restored_and_clean_cells(table: np.ndarray, tmp_path: Path) -> None:

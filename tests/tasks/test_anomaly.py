@@ -186,7 +186,7 @@ def test_nothing_works_before_fit(tmp_path: Path) -> None:
 
 def test_all_mistakes_are_told_at_once() -> None:
     detector = make("sometimes", parts=("all",), trim=1.0, corruption="maskin", code_sizes=(2,), scaling="log")
-    with pytest.raises(ValueError, match="6 parameters cannot be used") as caught:
+    with pytest.raises(ValueError, match="6 parameters are invalid") as caught:
         detector.fit(TRAIN)
     told = str(caught.value)
     assert "trim=1.0 must be a number in [0, 1)." in told

@@ -169,7 +169,7 @@ def test_wide_tables_do_without_the_linear_path() -> None:
 def test_what_cannot_be_used_is_refused(fitted: Imputer) -> None:
     with pytest.raises(ValueError, match=r"(?s)2 parameters.*n_members=0 must be.*most_hidden=0 must be"):
         Imputer(n_members=0, most_hidden=0).fit(holed())
-    with pytest.raises(DataError, match="learned from a table with names; give a table, not an array"):
+    with pytest.raises(DataError, match="X is an array, but this Imputer was fitted on a table with names"):
         fitted.transform(np.zeros((2, 7)))
     with pytest.raises(DataError, match="Column 'x' is missing; add it"):
         fitted.transform(holed().drop(columns="x"))

@@ -208,7 +208,7 @@ def test_partial_fit_takes_in_new_people_and_new_interactions(model: Recommender
     first = clone(model).partial_fit(frame())
     np.testing.assert_array_equal(first.recommend("u9", 5).scores, model.recommend("u9", 5).scores)
     with pytest.raises(
-        isthmus.DataError, match=r"The item 'western' was not there at fit.*unknown='ignore'.*fit again"
+        isthmus.DataError, match=r"The item 'western' did not occur at fit.*unknown='ignore'.*fit again"
     ):
         grown.partial_fit(pd.DataFrame({"user": ["u0"], "item": ["western"], "rating": [4]}))
 
@@ -248,10 +248,10 @@ def test_columns_go_by_several_names() -> None:
         (pd.DataFrame({"user": ["a", None], "item": [2, 2]}), "'user' has 1 missing names, the first at row 1"),
         (pd.DataFrame({"user": [], "item": []}), "The interactions have 0 rows"),
         (pd.DataFrame({"user": [1], "item": [2], "time": ["x"]}), "'time' is neither numbers nor dates"),
-        (scipy.sparse.csr_array((3, 3)), "has no entry; give at least one"),
+        (scipy.sparse.csr_array((3, 3)), "has no entries; at least one is needed"),
         (
             pd.DataFrame({"user": [1, 1], "item": [2, 3]}),
-            "1 users have an item with a rating that counts, but at least 2",
+            "1 users have a positive interaction, but at least 2",
         ),
     ],
 )
@@ -263,7 +263,7 @@ def test_bad_logs_are_refused(log: Any, text: str) -> None:
 def test_names_must_fit_a_matrix_and_a_frame_has_its_own() -> None:
     with pytest.raises(isthmus.DataError, match="users has 2 names, 1 of them different, but the matrix has 2 users"):
         read_interactions(scipy.sparse.eye_array(2), users=["a", "a"])
-    with pytest.raises(TypeError, match="A frame names its users and items itself"):
+    with pytest.raises(TypeError, match="A frame contains its users and items"):
         read_interactions(frame(), users=["a"])
     with pytest.raises(TypeError, match="a frame with the columns user and item or a scipy CSR matrix"):
         read_interactions([[1, 2]])
@@ -274,8 +274,8 @@ def test_names_must_fit_a_matrix_and_a_frame_has_its_own() -> None:
     [
         ({"feedback": "both"}, "feedback='both' must be 'implicit' or 'explicit'"),
         ({"shallow_weight": -1}, "shallow_weight=-1 must be a finite number >= 0"),
-        ({"rating_range": (5, 1)}, "must be 'auto' or the least and the largest rating"),
-        ({"positive_from": "all", "max_epochs": 0}, "2 parameters cannot be used"),
+        ({"rating_range": (5, 1)}, "must be 'auto' or (minimum, maximum) rating"),
+        ({"positive_from": "all", "max_epochs": 0}, "2 parameters are invalid"),
         ({"network": "dens"}, "did you mean 'dense'"),
     ],
 )
@@ -289,22 +289,22 @@ def test_ratings_out_of_range_and_missing_ratings_are_refused(rater: Recommender
         Recommender(rating_range=(1, 5)).fit(pd.DataFrame({"user": [1, 2], "item": [1, 1], "rating": [3, 9]}))
     with pytest.raises(isthmus.DataError, match="1 ratings lie outside 2 to 5, the first is 7"):
         rater.recommend(history={"crime 1": 7})
-    with pytest.raises(isthmus.DataError, match="needs the ratings of a history; give a mapping"):
+    with pytest.raises(isthmus.DataError, match="needs the ratings of a history; pass a mapping"):
         rater.recommend(history=["crime 1"])
     with pytest.raises(isthmus.DataError, match="feedback='explicit' needs ratings, but the interactions have none"):
         Recommender(feedback="explicit").fit(frame()[["user", "item"]])
 
 
 def test_what_was_never_seen_and_wrong_calls_are_told(model: Recommender) -> None:
-    with pytest.raises(isthmus.DataError, match="The user 'nobody' was never seen; give the history instead"):
+    with pytest.raises(isthmus.DataError, match="The user 'nobody' is not in the log; pass a history instead"):
         model.recommend("nobody")
-    with pytest.raises(isthmus.DataError, match=r"The item 'crime 9' was not there at fit.*did you mean 'crime"):
+    with pytest.raises(isthmus.DataError, match=r"The item 'crime 9' did not occur at fit.*did you mean 'crime"):
         model.recommend(history=["crime 9"])
     with pytest.raises(ValueError, match="either a user or a history"):
         model.recommend()
     with pytest.raises(ValueError, match="n=0 must be an integer >= 1"):
         model.recommend("u0", 0)
-    with pytest.raises(TypeError, match="The history is the text 'crime 1'; give a list"):
+    with pytest.raises(TypeError, match="The history is the string 'crime 1'; pass a list"):
         model.recommend(history="crime 1")
     with pytest.raises(TypeError, match="filter='crime 1' must be a collection"):
         model.recommend("u0", filter="crime 1")
@@ -324,7 +324,7 @@ def test_titles_are_found_as_people_type_them() -> None:
     assert [model.find(text) for text in typed] == ["crime 0", "romance 1", "romance 0", "crime 2", "crime 0"]
     with pytest.raises(isthmus.DataError, match=r"There is no title 'usul suspect' among 5 items; did you mean 'Usual"):
         model.find("usul suspect")
-    with pytest.raises(isthmus.DataError, match="none is like it"):
+    with pytest.raises(isthmus.DataError, match="none is similar"):
         model.find("zzzz")
 
 

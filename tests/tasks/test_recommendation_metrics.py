@@ -72,7 +72,7 @@ def test_wrong_k_and_wrong_shapes_are_told() -> None:
         ranking.ndcg(LISTS, HELD, 4)
     with pytest.raises(ValueError, match="Unknown metric 'ndgc'; did you mean 'ndcg'"):
         parse_metric("ndgc@10")
-    with pytest.raises(ValueError, match="needs a number of places, such as ndcg@10"):
+    with pytest.raises(ValueError, match="needs a list length, such as ndcg@10"):
         parse_metric("ndcg")
 
 
@@ -106,7 +106,7 @@ def test_the_latest_are_left_out_by_time() -> None:
     held = leave_latest(frame, 0.5).held
     assert [held.items[column] for column in held.matrix.indices] == [1, 3]
     assert held.times is not None
-    with pytest.raises(isthmus.DataError, match="have no times; give a frame with a column time"):
+    with pytest.raises(isthmus.DataError, match="have no times; pass a frame with a column time"):
         leave_latest(log(), 0.5)
 
 
@@ -121,7 +121,7 @@ def test_strong_generalisation_shares_no_user() -> None:
 
 
 def test_wrong_sizes_and_shares_are_told() -> None:
-    with pytest.raises(ValueError, match="must be integers >= 1 that leave some of the 30 users to learn from"):
+    with pytest.raises(ValueError, match="must be integers >= 1 that leave some of the 30 users for training"):
         strong_generalization(log(), n_validation=10, n_test=20)
     with pytest.raises(ValueError, match=r"The share 1.0 must be a number in \(0, 1\)"):
         leave_out(log(), 1.0)

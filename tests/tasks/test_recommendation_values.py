@@ -133,7 +133,7 @@ def test_implicit_feedback_refuses_no_number() -> None:
 def test_ones_for_a_model_of_ratings_are_refused_as_ambiguous_and_booleans_taken() -> None:
     model = Recommender(**TINY).fit(answers(1, 5))
     rows = np.eye(1, 12)
-    with pytest.raises(DataError, match=r"All values of the histories are 1, but ratings from 5 count as liking"):
+    with pytest.raises(DataError, match=r"All values of the histories are 1, but only ratings from 5 are positive"):
         model.recommend_batch(histories=rows)
     wanted = model.recommend(history=["A"]).items.tolist()
     assert model.recommend_batch(histories=rows > 0)[0].items.tolist() == wanted
@@ -187,7 +187,7 @@ def test_similar_items_in_batches_and_with_a_filter() -> None:
     assert "B" not in model.similar_items("A", 12, exclude=["B"]).items
     with pytest.raises(DataError, match="give one item, or several to similar_items_batch"):
         model.similar_items(["A", "U"])  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="items='A' is one item; give a list"):
+    with pytest.raises(DataError, match="items='A' is one item; pass a list"):
         model.similar_items_batch("A")
 
 
@@ -248,37 +248,43 @@ def test_a_filter_is_a_mask_where_it_is_boolean(numbered: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda m, X: m.recommend(X), "user is a ndarray, but the name of one user is needed"),
-        (lambda m, X: m.recommend(scipy.sparse.csr_array(X)), "user is a csr_array, but the name of one"),
-        (lambda m, X: m.recommend([0, 1]), "give several to recommend_batch"),
+        (lambda m, X: m.recommend(X), "user is a ndarray, but the identifier of one user is needed"),
+        (lambda m, X: m.recommend(scipy.sparse.csr_array(X)), "user is a csr_array, but the identifier of one"),
+        (lambda m, X: m.recommend([0, 1]), "pass several to recommend_batch"),
         (lambda m, X: m.recommend_batch(users=0), r"users is 0, but a list of users is needed; for one: \[user\]"),
         (lambda m, X: m.recommend_batch("ab"), "users is 'ab', but a list of users"),
         (lambda m, X: m.recommend_batch(X), r"users has shape \(40, 12\)"),
         (lambda m, X: m.recommend_batch(X[:, 0][:9]), "users is a mask of 9 booleans, but there are 40 users"),
-        (lambda m, X: m.predict(0, 3), r"users=0 must be a list of names; for one pair: predict\(\[user\], \[item\]\)"),
-        (lambda m, X: m.recommend(history=X[0].astype(int)), "12 numbers, which may be names of items or a row"),
-        (lambda m, X: m.recommend(history=X[0].astype(float).tolist()), "12 numbers, which may be names"),
-        (lambda m, X: m.recommend(history=np.array([1.0, 3.0])), "2 numbers, which may be names"),
+        (
+            lambda m, X: m.predict(0, 3),
+            r"users=0 must be a list of identifiers; for one pair: predict\(\[user\], \[item\]\)",
+        ),
+        (lambda m, X: m.recommend(history=X[0].astype(int)), "12 numbers, which may be identifiers of items or a row"),
+        (lambda m, X: m.recommend(history=X[0].astype(float).tolist()), "12 numbers, which may be identifiers"),
+        (lambda m, X: m.recommend(history=np.array([1.0, 3.0])), "2 numbers, which may be identifiers"),
         (lambda m, X: m.recommend(history=X[0, :5]), "an array of shape .1, 5., but a matrix needs a column for each"),
         (lambda m, X: m.recommend(history=[True, 3]), "an array of shape .1, 2., but a matrix needs a column"),
         (lambda m, X: m.recommend(history=5), r"The history 5 is not a list of items; for one item: \[5\]"),
-        (lambda m, X: m.recommend(history=X[:2]), "The history has 2 rows; give several people to recommend_batch"),
-        (lambda m, X: m.recommend(history=pd.DataFrame({"user": [1], "item": [2]})), "one person's items are needed"),
+        (lambda m, X: m.recommend(history=X[:2]), "The history has 2 rows; pass several users to recommend_batch"),
+        (lambda m, X: m.recommend(history=pd.DataFrame({"user": [1], "item": [2]})), "items of one user are needed: a"),
         (lambda m, X: m.recommend(history={3: "good"}), "The rating of 3 is 'good', but a finite number"),
         (lambda m, X: m.recommend(history={3: np.nan}), "The rating of 3 is nan, but a finite number"),
         (lambda m, X: m.recommend(history=[[1, 2]]), r"\[1, 2\] is a list, which is not a name"),
         (lambda m, X: m.recommend_batch(histories=np.arange(3)), "an array of shape .3,., but a matrix needs"),
         (lambda m, X: m.recommend_batch(histories=X[:, :5]), "an array of shape .40, 5., but a matrix needs"),
-        (lambda m, X: m.recommend_batch(histories={0: [1]}), "The histories are a dict, but a list with a history"),
+        (lambda m, X: m.recommend_batch(histories={0: [1]}), "The histories are a dict, but a list with one history"),
         (lambda m, X: m.recommend_batch(histories=pd.DataFrame(X)), "The histories are a frame"),
-        (lambda m, X: m.recommend_batch([0], histories=[[1]]), "Give either users or histories, not both"),
+        (lambda m, X: m.recommend_batch([0], histories=[[1]]), "users and histories are both given"),
         (lambda m, X: m.rank(X[:2] * np.inf), "ratings that are NaN or infinite"),
-        (lambda m, X: m.recommend(0, filter=X[0].astype(int)), "12 names that repeat, as many as there are items"),
+        (
+            lambda m, X: m.recommend(0, filter=X[0].astype(int)),
+            "12 values with repetitions, as many as there are items",
+        ),
         (lambda m, X: m.recommend(0, filter=X[0, :5]), "a mask of 5 booleans, but there are 12 items"),
         (lambda m, X: m.recommend(0, filter=X), "filter is a mask of 40 booleans|filter has shape"),
         (lambda m, X: m.recommend(0, filter=pd.Series(X[0], list("abcdefghijkl"))), "whose index lacks 12 items"),
-        (lambda m, X: m.recommend(0, exclude=pd.DataFrame(X)), "exclude is a frame; give its column of items"),
-        (lambda m, X: m.predict_held(X[:2], X[:3]), "given has 2 people and held 3"),
+        (lambda m, X: m.recommend(0, exclude=pd.DataFrame(X)), "exclude is a frame; pass its column of items"),
+        (lambda m, X: m.predict_held(X[:2], X[:3]), "given has 2 users and held 3"),
     ],
 )  # fmt: skip
 def test_what_may_mean_two_things_is_refused(numbered: Any, call: Any, text: str) -> None:
@@ -349,7 +355,7 @@ def test_zones_are_compared_as_moments() -> None:
         ([DAYS[0], pd.NaT, DAYS[1], DAYS[2]], "'time' has 1 times that are missing or infinite, the first at row 1"),
         (["2020-01-01", None, "2020-01-02", "2020-01-02"], "1 times that are missing"),
         (np.array([1577836800, None, 3, 4], object), "1 times that are missing or infinite, the first at row 1"),
-        (["01/02/2020"] * 4, "neither numbers nor dates: row 0 holds '01/02/2020'"),
+        (["01/02/2020"] * 4, "neither numbers nor dates: row 0 is '01/02/2020'"),
         ([True] * 4, "neither numbers nor dates"),
         ([1577836800, 1577836800000, 1577836801, 1577836802], "seconds in 3 rows and milliseconds in 1"),
     ],
@@ -417,7 +423,7 @@ def test_score_is_what_an_evaluation_of_new_interactions_gives() -> None:
     assert model.score(matrix) == pytest.approx(wanted)
     rater = Recommender(feedback="explicit", **TINY).fit(answers(1, 5))
     assert -4 < rater.score(answers(1, 5, share=0.9)) < 0
-    with pytest.raises(DataError, match="nothing to score on"):
+    with pytest.raises(DataError, match="has an interaction that can be held out"):
         model.score(scipy.sparse.csr_array(np.eye(12)))
 
 
@@ -436,11 +442,11 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
     model, split = Recommender(**TINY).fit(answers(0, 1)), leave_out(answers(0, 1), random_state=0)
     with pytest.raises(TypeError, match="held_out is a DataFrame, but a HeldOut is needed"):
         evaluate_recommender(model, answers(0, 1))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"metrics is the text 'ndcg@5'; give a list: \['ndcg@5'\]"):
+    with pytest.raises(TypeError, match=r"metrics is the string 'ndcg@5'; pass a list: \['ndcg@5'\]"):
         evaluate_recommender(model, split, "ndcg@5")
     with pytest.raises(NotFittedError):
         evaluate_recommender(Recommender(), split)
-    with pytest.raises(TypeError, match=r"not computed yet; give data.collect\(\)"):
+    with pytest.raises(TypeError, match=r"lazy frame, but a computed frame is needed; pass data.collect\(\)"):
         read_interactions(pl.LazyFrame({"user": [1], "item": [1]}))
 
 
@@ -449,7 +455,7 @@ def test_nothing_held_out_is_an_error_and_means_are_nan_without_a_warning() -> N
     nothing = leave_out(scipy.sparse.csr_array(np.eye(12)), random_state=0)
     named = HeldOut(read_interactions(nothing.given.matrix, items=LEFT + RIGHT), read_interactions(
         scipy.sparse.csr_array((np.zeros(1), ([0], [0])), (12, 12)), items=LEFT + RIGHT))  # fmt: skip
-    with pytest.raises(DataError, match=r"Nothing that counts as having \(above 0\) is held out of 12 users"):
+    with pytest.raises(DataError, match=r"None of 12 users has a held-out positive interaction \(above 0\)"):
         evaluate_recommender(model, named)
     empty = isthmus.Evaluation({"ndcg@5": np.array([np.nan])}, {})
     assert np.isnan(empty.mean("ndcg@5"))

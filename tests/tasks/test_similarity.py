@@ -34,9 +34,9 @@ def test_fewer_rows_than_asked_for_give_all() -> None:
 def test_what_cannot_be_compared_is_told() -> None:
     with pytest.raises(isthmus.DataError, match=r"vectors have shape \(3, 3\) and queries \(1, 2\)"):
         nearest(np.eye(3), np.ones((1, 2)))
-    with pytest.raises(isthmus.DataError, match="numbers that are NaN or infinite"):
+    with pytest.raises(isthmus.DataError, match="NaN or infinite values"):
         nearest(np.eye(2), np.array([[np.nan, 1.0]]))
-    with pytest.raises(isthmus.DataError, match="The vectors from row 0 on hold numbers that are NaN or infinite"):
+    with pytest.raises(isthmus.DataError, match="The vectors from row 0 on contain NaN or infinite values"):
         nearest(np.array([[np.nan, 1.0]]), np.ones((1, 2)))
     with pytest.raises(isthmus.DataError, match="The queries are of type <U1, but numbers are needed"):
         nearest(np.eye(2), np.array([["a", "b"]]))
@@ -81,7 +81,7 @@ def test_few_rows_make_one_cell_and_an_exact_index() -> None:
 
 def test_without_faiss_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r"needs faiss, which is not installed; pip install 'isthmus\[search\]'"):
+    with pytest.raises(ImportError, match=r"needs faiss, which is not installed; run pip install 'isthmus\[search\]'"):
         SimilarityIndex(np.eye(3))
     with pytest.raises(ValueError, match=r"recall=2 must be a number in \(0, 1\]"):
         SimilarityIndex(np.eye(3), recall=2)

@@ -163,7 +163,7 @@ def test_passes_go_on_where_the_last_one_ended() -> None:
 def test_classes_of_passes_are_known_from_the_first() -> None:
     model = EncoderClassifier(FITTED, random_state=0).partial_fit(X[:50], Y[:50], classes=range(10))
     assert model.predict_proba(X).shape[1] == 10
-    with pytest.raises(ValueError, match="y holds 11, not among the classes 0, 1"):
+    with pytest.raises(ValueError, match="y contains 11, which is not among the classes 0, 1"):
         model.partial_fit(X[:10], Y[:10] + 11 - Y[:10])
     with pytest.raises(ValueError, match="are not those of the first call"):
         model.partial_fit(X[:10], Y[:10], classes=[0, 1])

@@ -1,9 +1,8 @@
-"""Compiled steps against the general path, for every activation, loss, optimiser, size and number of threads."""
+"""Compiled steps against the general engine, for every activation, loss, optimiser, size and number of threads."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 from typing import Any
 
@@ -11,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
-from tests.training.comparing import FOREVER, LOSS, compare, objective, rows, step_chunk
+from tests.training.comparing import (
+    LOSS,
+    compare,
+    compiled_engine,
+    general_engine,
+    job,
+    objective,
+    one_step,
+    rows,
+    step_chunk,
+)
 from torch import Tensor
 
 import isthmus
@@ -41,13 +50,14 @@ from isthmus.choices import (
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.penalties import Encoding
 from isthmus.data import as_source
-from isthmus.training import Adam, AdamW, Objective
+from isthmus.training import SGD, Adam, AdamW, Objective
 from isthmus.training.batches import ResidentFeed, StreamedFeed
-from isthmus.training.compiled import engine
-from isthmus.training.steps import Step
+from isthmus.training.engines import Engine, Job, choose_engine
+from isthmus.training.engines.compiled import engine, refusals
+from isthmus.training.engines.compiled.engine import CompiledEngine
 
-program = pytest.importorskip("isthmus.training.compiled.program", reason="llvmlite is not installed")
-passes = pytest.importorskip("isthmus.training.compiled.passes")
+program = pytest.importorskip("isthmus.training.engines.compiled.program", reason="llvmlite is not installed")
+passes = pytest.importorskip("isthmus.training.engines.compiled.passes")
 
 
 class Louder(L1):
@@ -109,13 +119,13 @@ def test_missing_entries_do_not_count(loss: Any) -> None:
 def test_a_mean_over_observed_entries_is_taken_step_by_step() -> None:
     made, x = objective(loss="observed"), rows(40)
     x[torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
-    one, other = (Step(copy.deepcopy(made), Adam(), n_rows=16, n_steps=FOREVER) for _ in range(2))
+    one, other = (compiled_engine(made, n_rows=16) for _ in range(2))
     order = torch.arange(40).flip(0)[:32]
     at_once = one.take(step_chunk(x, order, [0.01, 0.02]))
     single = [
-        other(x[part], rate, None).reconstruction for part, rate in zip(order.split(16), [0.01, 0.02], strict=True)
+        one_step(other, x[part], rate).reconstruction for part, rate in zip(order.split(16), [0.01, 0.02], strict=True)
     ]
-    torch.testing.assert_close(at_once[:, 0], torch.stack(single))
+    torch.testing.assert_close(at_once[:, 1], torch.stack(single))
 
 
 @pytest.mark.parametrize("optimizer", [Adam(beta1=0.5, epsilon=1.0), AdamW(0.3, beta2=0.9, epsilon=1.0)])
@@ -154,9 +164,8 @@ def test_threads_change_nothing() -> None:
     made, ends = objective(300, (120, 40)), []
     x = rows(50, 300)
     for n_threads in (1, 2, 3, 4):
-        step = Step(copy.deepcopy(made), Adam(), n_rows=16, n_steps=FOREVER)
-        assert step.compiled is not None
-        step.compiled.operations = 1e9  # so that it is worth the threads
+        step = compiled_engine(made, n_rows=16)
+        step.operations = 1e9  # so that it is worth the threads
         before = torch.get_num_threads()
         torch.set_num_threads(n_threads)
         losses = step.take(step_chunk(x, torch.arange(48), [0.01] * 3))
@@ -168,39 +177,39 @@ def test_threads_change_nothing() -> None:
 
 
 def test_the_number_of_threads_may_change_between_steps() -> None:
-    step, x = Step(objective(), Adam(), n_rows=16, n_steps=FOREVER), rows(16)
-    assert step.compiled is not None
-    step.compiled.operations = 1e9
+    step, x = compiled_engine(objective(), n_rows=16), rows(16)
+    step.operations = 1e9
+    before = torch.get_num_threads()
     for n_threads in (1, 2, 5, 3, 9):
-        assert bool(step.take(step_chunk(x, torch.arange(16), [0.01]), n_threads).isfinite().all())
+        torch.set_num_threads(n_threads)
+        assert bool(step.take(step_chunk(x, torch.arange(16), [0.01])).isfinite().all())
+    torch.set_num_threads(before)
 
 
 def test_many_steps_at_once_are_the_same_steps() -> None:
     made, x = objective(), rows(50)
     order, rates = torch.randperm(50, generator=torch.Generator().manual_seed(0))[:48], [0.01, 0.02, 0.03]
-    one, other = (Step(copy.deepcopy(made), AdamW(), n_rows=16, n_steps=FOREVER) for _ in range(2))
+    one, other = (compiled_engine(made, AdamW(), 16) for _ in range(2))
     at_once = one.take(step_chunk(x, order, rates))
     single = [other.take(step_chunk(x, part, [rate]))[0] for part, rate in zip(order.split(16), rates, strict=True)]
     assert torch.equal(at_once, torch.stack(single))
     assert torch.equal(one.flat.values, other.flat.values)
 
 
-def room(step: Step, name: Any, n_rows: int) -> Tensor:
+def room(step: CompiledEngine, name: Any, n_rows: int) -> Tensor:
     """What lies in the first rows of a room of a program's memory."""
-    assert step.compiled is not None
-    return step.compiled._work.as_strided((n_rows, name.size), (name.stride, 1), name.place).clone()
+    return step._work.as_strided((n_rows, name.size), (name.stride, 1), name.place).clone()
 
 
-def layout(step: Step) -> Any:
+def layout(step: CompiledEngine) -> Any:
     """Where a program's memory has what."""
-    assert step.compiled is not None
-    return step.compiled.program.layout
+    return step.program.layout
 
 
 def damaged(corruption: Any, x: Tensor, seed: int = 0) -> Tensor:
     """What a program makes of rows."""
-    step = Step(objective(x.shape[1], corruption=corruption), Adam(), n_rows=len(x), n_steps=FOREVER)
-    step(x, 0.0, torch.Generator().manual_seed(seed))
+    step = compiled_engine(objective(x.shape[1], corruption=corruption), n_rows=len(x))
+    one_step(step, x, 0.0, seed)
     return room(step, layout(step).given[0], len(x))
 
 
@@ -242,29 +251,23 @@ def test_every_damage_is_what_the_choice_says() -> None:
 @pytest.mark.parametrize("code_size", [3, 70])
 def test_what_is_drawn_is_what_is_learned_from(code: Any, code_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made, x = objective(40, code_size=code_size, code=code, corruption=GaussianNoise(0.2)), rows(7, 40)
-    made.code.progress = 0.25
-    compiled, general = (Step(copy.deepcopy(made), Adam(epsilon=1.0), n_rows=7, n_steps=FOREVER) for _ in range(2))
-    general.compiled = general.explicit = None
-    one = compiled(x, 0.1, torch.Generator().manual_seed(0))
+    compiled, general = compiled_engine(made, Adam(epsilon=1.0), 7), general_engine(made, Adam(epsilon=1.0), 7)
+    one = one_step(compiled, x, 0.1, seed=0, progress=0.25)
     given = room(compiled, layout(compiled).given[0], 7)
     if isinstance(code, Gaussian):
         noise = room(compiled, layout(compiled).coding["noise"], 7)
         monkeypatch.setattr("isthmus.choices.codes.draw_noise", lambda like, generator: noise)
     monkeypatch.setattr(general.objective, "corrupt", lambda x, generator: given)
-    other = general(x, 0.1, None)
-    torch.testing.assert_close(torch.stack(one), torch.stack(other).detach(), rtol=2e-5, atol=1e-6)
-    after, wanted = (step.flat.values.detach() for step in (compiled, general))
-    way = float((wanted - made_values(made)).abs().max())
+    start = general.flat.values.detach().clone()
+    other = one_step(general, x, 0.1, progress=0.25)
+    torch.testing.assert_close(torch.stack(one), torch.stack(other), rtol=2e-5, atol=1e-6)
+    after, wanted = (step.flat.portable(step.flat.values) for step in (compiled, general))
+    way = float((wanted - start).abs().max())
     torch.testing.assert_close(after, wanted, rtol=1e-6, atol=3e-5 * way)
 
 
-def made_values(made: Objective) -> Tensor:
-    """The parameters of an objective that was not trained, as a step lays them."""
-    return Step(copy.deepcopy(made), Adam(), n_rows=1).flat.values.detach()
-
-
 def test_what_is_drawn_depends_on_no_thread_and_on_no_callback(digits: np.ndarray, monkeypatch: Any) -> None:
-    monkeypatch.setattr(engine, "WORTH", 0.0)
+    monkeypatch.setattr(refusals, "WORTH", 0.0)
     monkeypatch.setattr(engine, "OPERATIONS_PER_THREAD", 1e3)
     chosen: dict[str, Any] = {
         "code": Gaussian(warm_up=0.3),
@@ -286,57 +289,106 @@ def test_what_is_no_number_is_not_lost() -> None:
     for loss, activation in zip(LOSS, itertools.cycle(ACTIVATIONS), strict=False):
         x = rows(9)
         x[4, 7] = torch.nan
-        step = Step(objective(loss=loss, activation=activation), Adam(), n_rows=9, n_steps=FOREVER)
-        assert bool(step(x, 0.01, None).total.isnan())
+        step = compiled_engine(objective(loss=loss, activation=activation), n_rows=9)
+        assert bool(one_step(step, x, 0.01).total.isnan())
 
 
 def test_silent_units_leave_nothing_denormal() -> None:
-    step = Step(objective(), Adam(), n_rows=8, n_steps=FOREVER)
+    step = compiled_engine(objective(), n_rows=8)
     step.state["exp_avg"].fill_(2e-38)
     step.state["exp_avg_sq"].fill_(2e-38)
-    step(torch.zeros(8, 20), 0.0, None)
+    one_step(step, torch.zeros(8, 20), 0.0)
     for name in ("exp_avg", "exp_avg_sq"):
         means = step.state[name].abs()
         assert float(means[means > 0].min()) > 1e-31
 
 
+def taken_by(asked: Job) -> tuple[Engine, str]:
+    """The engine that takes a job, and why the compiled one refused, "" where it did not."""
+    taken, choice = choose_engine(asked)
+    assert choice.name == taken.name
+    return taken, choice.refused.get("compiled", "")
+
+
 @pytest.mark.parametrize(
-    "chosen",
+    ("chosen", "reason"),
     [
-        {"penalty": Contractive()},
-        {"code": Gaussian(free_bits=0.1)},
-        {"code": CODES.resolve("top-k")},
-        {"loss": "multinomial"},
-        {"network": Dense((6,), tied=True)},
-        {"penalty": Louder()},
+        ({"penalty": Contractive()}, "the penalty Contractive has no formula for this network and code"),
+        ({"penalty": Louder()}, "the penalty Louder has no formula for this network and code"),
+        ({"penalty": L1(), "code_size": 1}, "a code of one number has a penalty"),
+        ({"code": Gaussian(free_bits=0.1)}, "the code Gaussian has no formula with these parameters"),
+        ({"code": Gaussian(n_samples=5)}, "the code Gaussian has no formula with these parameters"),
+        ({"code": CODES.resolve("top-k")}, "the code TopK has no formula with these parameters"),
+        ({"loss": "multinomial"}, "the loss Multinomial has no formula of single numbers"),
+        ({"network": Dense((6,), tied=True)}, "the network is not linear layers with a bias"),
     ],
 )
-def test_the_rest_takes_the_other_paths(chosen: dict[str, Any]) -> None:
-    assert Step(objective(**chosen), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
+def test_the_general_engine_takes_the_rest_and_the_reason_is_said(chosen: dict[str, Any], reason: str) -> None:
+    taken, said = taken_by(job(objective(**chosen), n_rows=8))
+    assert taken.name == "general"
+    assert said.startswith(reason)
 
 
-def test_so_do_clipped_gradients_short_runs_and_those_who_do_not_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Step(objective(), Adam(clip_norm=1.0), n_rows=8, n_steps=FOREVER).compiled is None
-    assert Step(objective(), Adam(), n_rows=8, n_steps=10).compiled is None
-    assert Step(objective(), Adam(), precision="bf16", n_rows=8, n_steps=FOREVER).compiled is None
+def test_the_reason_may_lie_outside_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(**changed: Any) -> str:
+        return taken_by(job(objective(), n_rows=8)._replace(**changed))[1]
+
+    assert said() == ""
+    assert said(optimizer=Adam(clip_norm=1.0)) == "gradients are clipped (clip_norm)"
+    assert said(optimizer=SGD()) == "the optimizer is SGD, and Adam and AdamW are compiled"
+    assert said(n_steps=10) == "a run of 10 steps gains less than compiling takes"
+    assert said(precision="bf16") == "precision='bf16', and compiled steps compute in float32"
+    assert said(objective=Another(objective())) == "Another is an objective of its own"
+    frozen = objective()
+    frozen.encoder.requires_grad_(requires_grad=False)
+    assert said(objective=frozen) == "some weights are frozen"
     monkeypatch.setenv("ISTHMUS_COMPILE", "0")
-    assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
+    assert said() == "the environment variable ISTHMUS_COMPILE=0 turns it off"
 
 
-def test_an_llvm_that_does_not_work_is_told_once_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+class Another(Objective):
+    """What a task trains."""
+
+    def __init__(self, like: Objective) -> None:
+        super().__init__(like.choices, like.context)
+
+
+def test_forward_hooks_see_every_layer_in_training() -> None:
+    made, seen = objective(), []
+    made.encoder[0].register_forward_hook(lambda *given: seen.append(given))  # type: ignore[index]
+    taken, reason = taken_by(job(made, n_rows=8))
+    assert reason == "a layer has a hook, which wants to see it at work"
+    one_step(taken, rows(8), 0.1)
+    assert len(seen) == 1
+
+
+def test_an_llvm_that_does_not_work_is_reported_once_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     engine._works.cache_clear()
     monkeypatch.setattr(engine, "NOTHING", "this is no program")
     with pytest.warns(isthmus.IsthmusWarning, match="Steps are not compiled, .* LLVM does not work here"):
-        assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
-    assert Step(objective(), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
+        assert taken_by(job(objective(), n_rows=8))[1] == "LLVM does not work here"
+    assert taken_by(job(objective(), n_rows=8))[1] == "LLVM does not work here"
     engine._works.cache_clear()
 
 
 def test_what_is_made_from_a_member_is_not_taken_for_it() -> None:
     assert engine.draws_compiled(objective(corruption=GaussianNoise()))
     assert not engine.draws_compiled(objective(corruption=Fainter()))
-    assert engine.is_compilable(objective(penalty=L1()), Adam())
-    assert not engine.is_compilable(objective(penalty=Louder()), Adam())
+    assert CompiledEngine.refuses(job(objective(penalty=L1()))) is None
+
+
+def test_an_engine_that_refuses_is_passed_over_in_order() -> None:
+    class First(CompiledEngine):
+        name = "first"
+
+        @classmethod
+        def refuses(cls, job: Job) -> str | None:
+            return "it never works"
+
+    _, choice = choose_engine(job(objective(), n_rows=8), (First, CompiledEngine))
+    assert (choice.name, choice.refused) == ("compiled", {"first": "it never works"})
+    with pytest.raises(RuntimeError, match=r"No engine takes this run: \{'first': 'it never works'\}"):
+        choose_engine(job(objective(), n_rows=8), (First,))
 
 
 def test_compiled_steps_need_no_kernel_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,20 +396,21 @@ def test_compiled_steps_need_no_kernel_of_torch(monkeypatch: pytest.MonkeyPatch)
     ends = []
     for kernel in (Adam.kernel, "_no_such_kernel"):
         monkeypatch.setattr(Adam, "kernel", kernel)
-        step = Step(copy.deepcopy(made), Adam(), n_rows=9, n_steps=FOREVER)
-        step(x, 0.1, None)
+        step = compiled_engine(made, n_rows=9)
+        one_step(step, x, 0.1)
         ends.append((step.flat.values.detach().clone(), step.state["exp_avg"].clone()))
     assert all(torch.equal(*pair) for pair in zip(*ends, strict=True))
 
 
 def test_llvm_is_not_loaded_for_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "is_available", lambda: pytest.fail("asked whether LLVM works"))
-    assert Step(objective(loss="multinomial"), Adam(), n_rows=8, n_steps=FOREVER).compiled is None
-    assert Step(objective(), Adam(), n_rows=8, n_steps=10).compiled is None
+    monkeypatch.setattr(engine, "reason_unavailable", lambda: pytest.fail("asked whether LLVM works"))
+    assert CompiledEngine.refuses(job(objective(loss="multinomial"))) is not None
+    assert CompiledEngine.refuses(job(objective())._replace(n_steps=10)) is not None
 
 
 def test_very_large_products_are_left_to_the_libraries() -> None:
-    assert Step(objective(2000, (1000,)), Adam(), n_rows=1000, n_steps=FOREVER).compiled is None
+    reason = CompiledEngine.refuses(job(objective(2000, (1000,)), n_rows=1000))
+    assert reason == "its products are so large that libraries of matrix products are faster"
 
 
 class EveryStep(Callback):
@@ -383,7 +436,7 @@ def test_a_fit_ends_where_it_does_without(
 ) -> None:
     ends, settings = {}, {"max_epochs": 5, "random_state": 0, "batch_size": 100} | chosen
     for seconds in (0.0, float("inf")):
-        monkeypatch.setattr(engine, "WORTH", seconds)
+        monkeypatch.setattr(refusals, "WORTH", seconds)
         ends[seconds] = Autoencoder(4, **settings).fit(digits)
     compiled, general = ends.values()
     np.testing.assert_allclose(compiled.history_["loss"], general.history_["loss"], rtol=1e-4)
@@ -408,10 +461,10 @@ def test_windows_hold_the_batches(digits: np.ndarray, batch_size: int, monkeypat
 
 
 def test_streamed_rows_are_learned_from_alike(digits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WORTH", 0.0)
+    monkeypatch.setattr(refusals, "WORTH", 0.0)
     monkeypatch.setattr("isthmus.training.batches.WINDOW_BYTES", 4 * 64 * 100)
     monkeypatch.setattr("isthmus.data.ArraySource.fits_in_memory", False)
     compiled = Autoencoder(4, max_epochs=3, batch_size=30, random_state=0).fit(digits)
-    monkeypatch.setattr(engine, "WORTH", float("inf"))
+    monkeypatch.setattr(refusals, "WORTH", float("inf"))
     general = Autoencoder(4, max_epochs=3, batch_size=30, random_state=0).fit(digits)
     np.testing.assert_allclose(compiled.history_["loss"], general.history_["loss"], rtol=1e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,19 +13,24 @@ from torch import Tensor
 from isthmus import Autoencoder, GaussianNoise
 from isthmus.choices import BinaryCrossEntropy, Context, Dense, Gaussian, Plain
 from isthmus.training import Adam, Choices, LossParts, Objective
-from isthmus.training.cuda_graphs import WARM_UP, RecordedStep, recorded
 from isthmus.training.devices import precision_for
-from isthmus.training.steps import Step
+from isthmus.training.engines import Job
+from isthmus.training.engines.cuda_graphs import WARM_UP, RecordedStep
+from isthmus.training.engines.general import GeneralEngine
 
 CONTEXT = Context((6,), code_size=2, lower=0.0, upper=1.0)
 BATCHES = torch.rand(8, 5, 6, generator=torch.Generator().manual_seed(0))
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
 
-def step(**chosen: Any) -> Step:
+def engine(**chosen: Any) -> GeneralEngine:
     torch.manual_seed(0)
     parts: dict[str, Any] = {"network": Dense((4,)), "code": Plain(), "loss": BinaryCrossEntropy()}
-    return Step(Objective(Choices(**(parts | chosen)), CONTEXT), Adam())
+    return GeneralEngine.of(Job(Objective(Choices(**(parts | chosen)), CONTEXT), Adam(), n_rows=5))
+
+
+def recorded(plain: GeneralEngine, tape: Tape) -> RecordedStep:
+    return RecordedStep(plain.step, torch.empty(5, 6), tape)
 
 
 class Tape:
@@ -63,19 +67,16 @@ def train(run: Callable[..., LossParts], noise: torch.Generator) -> Tensor:
 
 
 def test_a_recorded_step_trains_as_the_step_does() -> None:
-    plain, tape = step(corruption=GaussianNoise(0.1)), Tape()
-    again = RecordedStep(copy.deepcopy(plain), 5, tape)
-    again.step = step(corruption=GaussianNoise(0.1))
-    losses = [train(run, torch.Generator().manual_seed(1)) for run in (plain, again)]
+    plain, again, tape = engine(corruption=GaussianNoise(0.1)), engine(corruption=GaussianNoise(0.1)), Tape()
+    losses = [train(run, torch.Generator().manual_seed(1)) for run in (plain.step, recorded(again, tape))]
     torch.testing.assert_close(*losses)
-    torch.testing.assert_close(plain.flat.values, again.step.flat.values)
+    torch.testing.assert_close(plain.flat.values, again.flat.values)
     assert (tape.n_recorded, tape.n_replayed) == (1, 9 - WARM_UP)
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_without() -> None:
-    plain = step()
-    refused = RecordedStep(step(), 5, Refusing())
-    expected = train(plain, torch.Generator())
+    refused = recorded(engine(), Refusing())
+    expected = train(engine().step, torch.Generator())
     with pytest.warns(
         UserWarning, match="cannot be captured as a CUDA graph and runs without: operation not permitted"
     ):
@@ -84,8 +85,8 @@ def test_a_step_that_cannot_be_recorded_is_taken_without() -> None:
 
 
 def test_only_steps_on_cuda_are_recorded() -> None:
-    made = step(code=Gaussian(warm_up=0.5))
-    assert recorded(made, 5) is made
+    made = engine(code=Gaussian(warm_up=0.5))
+    assert made._step == made.step
 
 
 @pytest.mark.parametrize(("name", "expected"), [("tf32", "tf32"), ("float32", "ieee"), ("bf16", "ieee")])
@@ -105,5 +106,5 @@ def test_a_graph_trains_as_the_eager_step_does(
     more: dict[str, Any] = {"plain": {}, "noisy": {"corruption": "gaussian-noise"}, "variational": {"code": "gaussian"}}
     model = Autoencoder(4, max_epochs=3, random_state=0, device="cuda", precision=precision, **more[kind])
     by_graph = model.fit(digits).history_["loss"]
-    monkeypatch.setattr("isthmus.training.loop.recorded", lambda step, batch_size: step)
+    monkeypatch.setattr("isthmus.training.engines.general.RecordedStep", lambda step, rows, recorder: step)
     np.testing.assert_allclose(by_graph, model.fit(digits).history_["loss"], rtol=1e-3)

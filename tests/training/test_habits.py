@@ -97,7 +97,7 @@ class Useless(Callback):
     """Sets all weights to zero, so that the model restores nothing."""
 
     def on_epoch_end(self, run: Any) -> None:
-        run.do_step.flat.values.data.zero_()
+        run.engine.flat.values.data.zero_()
         run.best.weights = None
 
 
@@ -168,7 +168,7 @@ def test_names_and_classes_of_torch_mean_the_members_here() -> None:
 
 
 def test_optimisers_that_cannot_be_used_are_refused() -> None:
-    with pytest.raises(ValueError, match="learning_rate='auto' is chosen for Adam and does not suit SGD"):
+    with pytest.raises(ValueError, match="learning_rate='auto' is tuned for Adam and does not suit SGD"):
         small(optimizer="sgd").fit(X)
     with pytest.raises(ValueError, match=r"torch.optim.NAdam refuses parameters=\{'momentum': 1\}"):
         small(optimizer=TorchOptimizer("NAdam", {"momentum": 1})).fit(X)
@@ -193,7 +193,7 @@ class Steers(Callback):
 def test_callbacks_write_columns_and_set_the_rate(
     compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isthmus.training.compiled.engine.WORTH", -1.0 if compiled else math.inf)
+    monkeypatch.setattr("isthmus.training.engines.compiled.refusals.WORTH", -1.0 if compiled else math.inf)
     settings: dict[str, Any] = {"schedule": "constant", "learning_rate": 0.01, "max_epochs": 5}
     path = tmp_path / "run.safetensors"
     model = small(**settings, callbacks=[Steers(), Checkpoint(path)]).fit(X)

@@ -19,7 +19,7 @@ import pytest
 
 from isthmus import Autoencoder, Callback
 from isthmus.exceptions import InterruptedWarning
-from isthmus.training.compiled.thread_team import Crew
+from isthmus.training.engines.compiled.thread_team import Crew
 
 X = np.random.default_rng(0).random((256, 128)).astype(np.float32)
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -95,11 +95,12 @@ def test_a_second_interrupt_leaves_a_callback_that_does_not_return() -> None:
 FITS_UNTIL_KILLED = """
     import os, sys, warnings
     import numpy as np
-    import isthmus, isthmus.training.compiled.engine as engine
+    import isthmus
+    from isthmus.training.engines.compiled import engine, refusals
     from isthmus.training.devices import use_threads
 
     warnings.simplefilter("ignore")
-    engine.WORTH = engine.OPERATIONS_PER_THREAD = -1.0
+    refusals.WORTH = -1.0
     engine.OPERATIONS_PER_THREAD = 1.0
     use_threads(2)
     X = np.random.default_rng(0).random((256, 128)).astype("f4")
@@ -158,8 +159,8 @@ def _allow_threads(monkeypatch: pytest.MonkeyPatch, n_threads: int) -> None:
 
 
 def test_where_threads_cannot_start_one_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isthmus.training.compiled.engine.WORTH", -1.0)
-    monkeypatch.setattr("isthmus.training.compiled.engine.OPERATIONS_PER_THREAD", 1.0)
+    monkeypatch.setattr("isthmus.training.engines.compiled.refusals.WORTH", -1.0)
+    monkeypatch.setattr("isthmus.training.engines.compiled.engine.OPERATIONS_PER_THREAD", 1.0)
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
     model = Autoencoder(4, network=(16,), max_epochs=2, random_state=0)
     expected = model.fit(X).transform(X)

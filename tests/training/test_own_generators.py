@@ -135,7 +135,7 @@ def test_fits_in_threads_give_the_same_models_as_alone(
     kind: str, compiled: bool, n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if compiled:
-        monkeypatch.setattr("isthmus.training.compiled.engine.WORTH", -1.0)
+        monkeypatch.setattr("isthmus.training.engines.compiled.refusals.WORTH", -1.0)
     else:
         monkeypatch.setenv("ISTHMUS_COMPILE", "0")
 
@@ -227,7 +227,9 @@ def test_what_can_only_draw_globally_is_refused() -> None:
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
     with DrawnFrom(torch.Generator()):
         attention(query, query, query, 0.0)
-        with pytest.raises(ValueError, match="drops out by torch's global generator, which random_state cannot set"):
+        with pytest.raises(
+            ValueError, match="applies dropout from torch's global generator, which random_state does not control"
+        ):
             attention(query, query, query, 0.5)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,17 +10,17 @@ import pytest
 import torch
 from scipy.stats import kstest
 from tests.training import own_members as own
-from tests.training.comparing import FOREVER, compare, objective, rows
+from tests.training.comparing import compare, compiled_engine, general_engine, job, objective, one_step, rows
 from torch import Tensor
 
 from isthmus import Autoencoder, Dense, Masking
 from isthmus.choices import CODES, PENALTIES, Plain
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.training import Adam
-from isthmus.training.compiled import engine
-from isthmus.training.steps import Step
+from isthmus.training.engines.compiled import engine, refusals
+from isthmus.training.engines.compiled.engine import CompiledEngine
 
-pytest.importorskip("isthmus.training.compiled.program", reason="llvmlite is not installed")
+pytest.importorskip("isthmus.training.engines.compiled.program", reason="llvmlite is not installed")
 
 
 @pytest.fixture
@@ -62,31 +61,29 @@ def test_codes() -> None:
 def test_corruptions(corruption: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made, x = objective(40, corruption=corruption), rows(7, 40)
     assert engine.draws_compiled(made)
-    compiled, general = (Step(copy.deepcopy(made), Adam(epsilon=1.0), n_rows=7, n_steps=FOREVER) for _ in range(2))
-    general.compiled = general.explicit = None
-    one = compiled(x, 0.1, torch.Generator().manual_seed(0))
+    compiled, general = compiled_engine(made, Adam(epsilon=1.0), 7), general_engine(made, Adam(epsilon=1.0), 7)
+    one = one_step(compiled, x, 0.1, seed=0)
     given = damaged(compiled, 7)
     monkeypatch.setattr(general.objective, "corrupt", lambda x, generator: given)
     before = general.flat.values.detach().clone()
-    other = general(x, 0.1, None)
-    torch.testing.assert_close(torch.stack(one), torch.stack(other).detach(), rtol=2e-5, atol=1e-6)
+    other = one_step(general, x, 0.1)
+    torch.testing.assert_close(torch.stack(one), torch.stack(other), rtol=2e-5, atol=1e-6)
     way = float((general.flat.portable(general.flat.values) - general.flat.portable(before)).abs().max())
     ends = [step.flat.portable(step.flat.values) for step in (compiled, general)]
     torch.testing.assert_close(*ends, rtol=1e-6, atol=2e-5 * way)
 
 
-def damaged(step: Step, n_rows: int) -> Tensor:
+def damaged(step: CompiledEngine, n_rows: int) -> Tensor:
     """What the encoder was given in the last step."""
-    assert step.compiled is not None
-    room = step.compiled.program.layout.given[0]
-    return step.compiled._work.as_strided((n_rows, room.size), (room.stride, 1), room.place).clone()
+    room = step.program.layout.given[0]
+    return step._work.as_strided((n_rows, room.size), (room.stride, 1), room.place).clone()
 
 
 def test_corruptions_do_what_they_say() -> None:
     x = torch.full((200, 333), 0.5)
     for member, wanted in ((own.Inverted(), "exact"), (own.Speckle(0.05), "norm")):
-        step = Step(objective(333, corruption=member), Adam(), n_rows=200, n_steps=FOREVER)
-        step(x, 0.0, torch.Generator().manual_seed(0))
+        step = compiled_engine(objective(333, corruption=member), n_rows=200)
+        one_step(step, x, 0.0, seed=0)
         found = damaged(step, 200)
         if wanted == "exact":
             assert torch.equal(found, 1.0 - x)
@@ -109,16 +106,12 @@ def test_a_formula_does_not_count_where_what_derives_from_it_is_overridden(
     made = type("Other", (member,), {method: does})()
     nouns: dict[type[Any], str] = {own.LogCosh: "loss", own.LogSparsity: "penalty", own.Shrunk: "code"}
     noun = nouns[member]
-    assert engine.is_compilable(objective(**{noun: member()}), Adam())
-    assert not engine.is_compilable(objective(**{noun: made}), Adam())
+    assert CompiledEngine.refuses(job(objective(**{noun: member()}))) is None
+    assert f"the {noun} Other has no formula" in str(CompiledEngine.refuses(job(objective(**{noun: made}))))
 
 
 def test_other_parameters_are_another_program() -> None:
-    steps = [
-        Step(objective(loss=own.LogCosh(scale)), Adam(), n_rows=8, n_steps=FOREVER).compiled
-        for scale in (0.5, 0.5, 0.7)
-    ]
-    programs = [step.program for step in steps if step is not None]
+    programs = [compiled_engine(objective(loss=own.LogCosh(scale)), n_rows=8).program for scale in (0.5, 0.5, 0.7)]
     assert programs[0] is programs[1]
     assert programs[0] is not programs[2]
 
@@ -136,7 +129,7 @@ def test_a_fit_with_all_of_them_ends_where_it_does_without_the_compiler(
     }
     ends = []
     for seconds in (0.0, float("inf")):
-        monkeypatch.setattr(engine, "WORTH", seconds)
+        monkeypatch.setattr(refusals, "WORTH", seconds)
         ends.append(Autoencoder(4, max_epochs=5, random_state=0, batch_size=100, **chosen).fit(digits))
     np.testing.assert_allclose(ends[0].history_["loss"], ends[1].history_["loss"], rtol=1e-4)
     np.testing.assert_allclose(ends[0].transform(digits), ends[1].transform(digits), atol=0.02)

@@ -59,7 +59,7 @@ def test_it_goes_with_any_choice(choices: dict[str, Any], digits: np.ndarray) ->
     [
         ({"network": "convolutional"}, r"needs network=Dense"),
         ({"network": Dense((8,), decoder_sizes=(9, 9))}, "mirrors the encoder"),
-        ({"conditional": True}, "cannot go with conditional=True"),
+        ({"conditional": True}, "cannot be combined with conditional=True"),
         ({"pretraining": LayerWise(max_epochs=0)}, "max_epochs=0 must be an integer >= 1 or None"),
     ],
 )

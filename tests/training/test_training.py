@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ from isthmus.choices import L1, BinaryCrossEntropy, Context, Dense, GaussianNois
 from isthmus.exceptions import ModelFileError
 from isthmus.training import SCHEDULES, Choices, Constant, Cosine, Objective, OneCycle
 from isthmus.training.devices import threads_for
-from isthmus.training.products import lies_transposed
-from isthmus.training.steps import FlatParameters
+from isthmus.training.engines.flat_parameters import FlatParameters
 
 CONTEXT = Context((6,), code_size=2, lower=0.0, upper=1.0)
 
@@ -64,18 +62,15 @@ def test_flat_parameters_share_storage_with_the_module_until_released() -> None:
     assert not layer.weight.any()
 
 
-def test_weights_keep_their_layout_and_travel_in_one_that_every_machine_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_keep_their_layout_and_travel_in_one_that_every_engine_knows() -> None:
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 6), torch.nn.Linear(6, 6))
     twin, before = copy.deepcopy(module), [parameter.detach().clone() for parameter in module.parameters()]
     plain = FlatParameters(twin)
-    monkeypatch.setattr("isthmus.training.products.prefers_onednn", lambda weight, _: weight.dim() == 2)
-    flat = FlatParameters(module, partial(lies_transposed, n_rows=4))
+    flat = FlatParameters(module, lambda weight: weight.dim() == 2 and weight.shape[0] > weight.shape[1])
     assert not torch.equal(flat.values, plain.values)
     assert torch.equal(flat.portable(flat.values), plain.values)
     assert torch.equal(flat.laid(flat.portable(flat.values)), flat.values)
-    monkeypatch.undo()  # as if fewer threads were in use now
-    flat.move_to(torch.empty_like(flat.values), torch.zeros_like(flat.values))
     for parameter, value in zip(module.parameters(), before, strict=True):
         assert torch.equal(parameter, value)
 
@@ -137,7 +132,7 @@ class Halt(isthmus.Callback):
 def test_a_run_resumed_from_its_checkpoint_ends_bit_for_bit_like_one_that_was_not_stopped(
     digits: np.ndarray, tmp_path: Path, worth: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isthmus.training.compiled.engine.WORTH", worth)
+    monkeypatch.setattr("isthmus.training.engines.compiled.refusals.WORTH", worth)
 
     def model(*callbacks: isthmus.Callback) -> DenoisingAutoencoder:
         return DenoisingAutoencoder(3, max_epochs=6, random_state=0, validation_fraction=0.1, callbacks=callbacks)

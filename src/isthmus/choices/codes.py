@@ -1,4 +1,4 @@
-"""Codes: what lies in the narrow place between encoder and decoder."""
+"""Codes: the latent representation between encoder and decoder."""
 
 from __future__ import annotations
 
@@ -20,73 +20,73 @@ from isthmus.choices.spelling import folded
 
 
 class Coded(NamedTuple):
-    """A batch of codes and what the code's prior charges for them."""
+    """A batch of codes and the cost of each under the code's prior."""
 
     z: Tensor
-    """Codes, (n, code); (samples · n, code) where the code draws several samples of each row, sample by sample."""
+    """Codes, (n, code); (samples · n, code) for several samples of each row: all rows' first samples come first."""
     prior: Tensor | None
-    """What the code itself costs, (n,) or (samples · n,); None: nothing. It is added to a row's loss summed over its
-    features: in nats where the loss is a likelihood, as for a prior, else in the unit of the loss."""
+    """Cost of each code, (n,) or (samples · n,), or None. It is added to the row's loss summed over features: in nats
+    if the loss is a likelihood, else in the unit of the loss."""
 
 
 class CodeModule(nn.Module):
-    """Turns what the encoder says into codes."""
+    """Maps the encoder's output to codes."""
 
     anneals: bool = False
-    """Whether training changes with `progress`."""
+    """Whether the training objective changes with `progress`."""
     progress: float = 1.0
-    """Share of the training steps taken, in [0, 1]."""
+    """Fraction of the training steps taken, in [0, 1]."""
 
     def forward(self, h: Tensor, generator: torch.Generator | None) -> Coded:
-        """Codes for training; random ones draw from the generator."""
+        """Codes for training; random codes draw from the generator."""
         return Coded(self.deterministic(h), None)
 
     def deterministic(self, h: Tensor) -> Tensor:
-        """Codes for use, without randomness: (n, code_width) → (n, code_size)."""
+        """Codes for inference, without randomness: (n, code_width) → (n, code_size)."""
         raise NotImplementedError
 
     def weight_at(self, progress: float) -> float:
-        """How much the prior counts in training when so much of it is done, in [0, 1]."""
+        """Weight of the prior at a progress of training in [0, 1]."""
         return 1.0
 
     @property
     def weight(self) -> float:
-        """How much the prior counts now."""
+        """Current weight of the prior."""
         return self.weight_at(self.progress if self.training else 1.0)
 
 
 class Code(Choice):
-    """What lies in the narrow place."""
+    """Base class of codes: how the encoder's output becomes a code."""
 
     differentiable: ClassVar[bool] = True
-    """Whether the codes vary smoothly with the input."""
+    """Whether the codes are a smooth function of the input."""
     formula: ClassVar[Callable[..., Numbers] | None] = None
-    """Where the code works number by number: ``formula(h)``, a number of the code of a number that the encoder gives.
+    """For elementwise codes: ``formula(h)`` maps one unit of the encoder's output to one unit of the code.
 
-    It is a method of the functions and operators of `isthmus.choices.formulas`.
+    It is a method that uses only the functions and operators of `isthmus.choices.formulas`.
     """
 
     def width(self, code_size: int) -> int:
-        """How many numbers the encoder gives for a code of this size."""
+        """Width of the encoder's output for a code of this size."""
         return code_size
 
     def build(self, context: Context) -> CodeModule:
-        """Make the module that turns the encoder's output into codes."""
+        """Build the module that maps the encoder's output to codes."""
         if self.formula is None:
             raise NotImplementedError
         return _FormulaModule(self.formula)
 
     def elementwise(self) -> Formula | None:
-        """The formula of training by this code, None where it is none of single numbers."""
+        """The formula of this code in training; None if it is not elementwise."""
         if self.formula is None or not inherits(self, Code, "build", "width"):
             return None
         return Formula.of(self, self.formula)
 
     def drawn(self) -> Formula | None:
-        """The formula of training by this code where it is drawn, None where it is not, or not number by number.
+        """The formula of a random code in training; None if the code is not random or not elementwise.
 
-        It takes what the encoder gives for a number of the code (`width` by the code's size), and a draw from N(0, 1);
-        it gives that number, and what its prior charges in nats before `CodeModule.weight`.
+        The formula takes the encoder's outputs for one latent unit (`width` divided by the code size) and a draw from
+        N(0, 1). It returns the unit and its cost under the prior in nats, before `CodeModule.weight`.
         """
         return None
 
@@ -112,13 +112,13 @@ CODES: Registry[Code] = Registry("code", Code, convert=_as_code)
 @CODES.register("plain")
 @dataclass(eq=False, repr=False)
 class Plain(Code):
-    """The encoder's output itself, through an activation or none.
+    """The encoder's output, optionally through an activation.
 
     Parameters
     ----------
     activation
-        Such as ``"relu"`` (as in most tutorials) or ``"sigmoid"``; None leaves the code free, which
-        reconstructs better: a rectified code wastes half of each unit's range and units can die.
+        Such as ``"relu"`` (as in most tutorials) or ``"sigmoid"``. None leaves the code unbounded and reconstructs
+        better: a ReLU discards half of each unit's range, and units can die.
 
     Examples
     --------
@@ -152,18 +152,17 @@ class _PlainModule(CodeModule):
 @CODES.register("top-k")
 @dataclass(eq=False, repr=False)
 class TopK(Code):
-    """Keeps the k largest numbers of a code and sets the others to zero (k-sparse, Makhzani & Frey 2014, section 2).
+    """Keeps the k largest units of a code and sets the others to zero (k-sparse, Makhzani & Frey 2014, section 2).
 
-    Units that are seldom among the k largest never learn, and die. So the encoder's output is normalised unit by unit
-    (batch normalisation without a learned scale, Ioffe & Szegedy 2015) before the k largest are chosen: every unit then
-    competes on equal terms.
+    Units that are rarely among the k largest get no gradient and die. Therefore each unit of the encoder's output is
+    normalised (batch normalisation without a learned scale, Ioffe & Szegedy 2015) before the k largest are selected.
 
     Parameters
     ----------
     k
-        How many numbers stay, 1 to the code size.
+        Number of units kept, from 1 to the code size.
     normalize
-        Whether to normalise first; False keeps the encoder's output as it is, and lets units die.
+        Whether to normalise first. With False, units can die.
 
     Examples
     --------
@@ -197,35 +196,37 @@ class _TopKModule(CodeModule):
 
     def deterministic(self, h: Tensor) -> Tensor:
         if self.norm is not None:
-            of_batch = self.training and len(h) > 1  # one row has no spread
+            of_batch = self.training and len(h) > 1  # the variance of one row is undefined
             h = functional.batch_norm(h, self.norm.running_mean, self.norm.running_var, training=of_batch)
         return h * _largest(h, self.k)
 
 
 def _largest(h: Tensor, k: int) -> Tensor:
-    """A mask of the k largest numbers of each row, (n, code)."""
+    """A mask of the k largest values of each row, (n, code)."""
     return torch.zeros_like(h, dtype=torch.bool).scatter_(1, h.topk(k, dim=1).indices, value=True)
 
 
 @CODES.register("gaussian")
 @dataclass(eq=False, repr=False)
 class Gaussian(Code):
-    """A Normal distribution over codes for each row, held near a standard Normal: the variational autoencoder.
+    """A Gaussian posterior over codes for each row, regularised towards N(0, 1): the variational autoencoder.
 
-    The encoder gives mean and log-variance; training draws z = mean + exp(log_var / 2) · ε (Kingma & Welling 2014,
-    eq. 10) and charges beta · KL(q(z|x) ‖ N(0, 1)) nats a row. In use the code is the mean.
+    The encoder gives mean and log-variance. Training draws z = mean + exp(log_var / 2) · ε (Kingma & Welling 2014,
+    eq. 10) and adds beta · KL(q(z|x) ‖ N(0, 1)) nats per row. At inference the code is the mean.
 
     Parameters
     ----------
     beta
-        Weight of the divergence (Higgins et al. 2017); 1 makes the total the negative evidence bound. >= 0.
+        Weight of the KL divergence, >= 0 (Higgins et al. 2017). With 1 the objective is the negative evidence lower
+        bound.
     free_bits
-        Nats of each unit, mean over the batch, that are not charged (Kingma et al. 2016, eq. 15); keeps units alive.
+        Nats of each unit, averaged over the batch, that cost nothing, >= 0 (Kingma et al. 2016, eq. 15); prevents
+        posterior collapse.
     warm_up
-        Share of the training steps over which beta rises from 0, in [0, 1].
+        Fraction of the training steps over which beta rises from 0, in [0, 1].
     n_samples
-        Samples of each row in training. With more than one the total is the importance-weighted bound (Burda et al.
-        2016, eq. 8), which is tighter; beta must then be 1 and free_bits 0.
+        Samples of each row in training, >= 1. With more than one the objective is the tighter importance-weighted
+        bound (Burda et al. 2016, eq. 8); it requires beta=1, free_bits=0 and warm_up=0.
 
     Examples
     --------
@@ -265,12 +266,12 @@ class Gaussian(Code):
 
     def drawn(self) -> Formula | None:
         if self.n_samples > 1 or self.free_bits > 0.0 or not inherits(self, Gaussian, "build", "width"):
-            return None  # both look at several samples, or at all rows, at once
+            return None  # both need several samples, or all rows of a batch, at once
         return Formula("gaussian", draw_normal)
 
 
 class GaussianModule(CodeModule):
-    """Draws codes and charges their divergence."""
+    """Draws codes and computes their KL divergence."""
 
     def __init__(self, code: Gaussian) -> None:
         super().__init__()
@@ -294,7 +295,7 @@ class GaussianModule(CodeModule):
         return Coded(z, 0.5 * (z.square() - noise.square() - log_var).sum(1))
 
     def weight_at(self, progress: float) -> float:
-        """What a nat of divergence is charged in training when so much of it is done, in [0, 1]."""
+        """Weight of the KL divergence at a progress of training in [0, 1]."""
         return self.beta * (min(1.0, progress / self.warm_up) if self.warm_up else 1.0)
 
     def deterministic(self, h: Tensor) -> Tensor:
@@ -302,18 +303,18 @@ class GaussianModule(CodeModule):
 
     @staticmethod
     def posterior(h: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, (n, code) each; the log-variance is kept within ±10, where exp is safe."""
+        """Mean and log-variance, (n, code) each; the log-variance lies in ±10, where exp cannot overflow."""
         mean, raw = h.chunk(2, dim=1)
         return mean, _log_variance(raw)
 
 
 def _log_variance(raw: Numbers) -> Numbers:
-    """What the encoder gives, kept within ±10."""
+    """The encoder's output, smoothly limited to ±10."""
     return tanh(raw * 0.1) * 10.0
 
 
 def draw_normal(mean: Numbers, raw: Numbers, noise: Numbers) -> tuple[Numbers, Numbers]:
-    """A code from its posterior, and its divergence from the prior in nats (Kingma & Welling 2014, section 3)."""
+    """A draw from the posterior and its KL divergence from the prior in nats (Kingma & Welling 2014, section 3)."""
     log_var = _log_variance(raw)
     return mean + noise * exp(log_var * 0.5), standard_divergence(mean, log_var)
 
@@ -333,6 +334,6 @@ def standard_divergence(mean: Numbers, log_var: Numbers) -> Numbers:
 
 
 def log_normal(x: Tensor, mean: Tensor | float, log_var: Tensor | float) -> Tensor:
-    """Log-density of a diagonal Normal in nats a row, (n, k) → (n,)."""
+    """Log-density of a diagonal Gaussian in nats per row, (n, k) → (n,)."""
     log_var = torch.as_tensor(log_var, dtype=x.dtype, device=x.device)
     return -0.5 * (math.log(2 * math.pi) + log_var + (x - mean).square() * torch.exp(-log_var)).sum(-1)

@@ -1,4 +1,4 @@
-"""Losses made of losses: only where an entry was observed, and column by column of a mixed table."""
+"""Losses composed of other losses: for observed entries only, and for each column of a mixed table."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from isthmus.choices.rules import Instance, Rule, Whole
 
 @dataclass(eq=False, repr=False)
 class _Composed(Loss):
-    """What all losses that ask other losses have in common."""
+    """Base class of losses that delegate to other losses."""
 
     def resolved_parts(self) -> list[Loss]:
-        """The losses inside, made from their names."""
+        """The inner losses; names are converted to members."""
         raise NotImplementedError
 
     @property
@@ -48,17 +48,17 @@ def _inner_mistakes(owner: str, value: Any) -> list[str]:
 @LOSSES.register("observed")
 @dataclass(eq=False, repr=False)
 class Observed(_Composed):
-    """Another loss, counted only where an entry was observed: for tables with holes and for ratings.
+    """Another loss, restricted to observed entries: for tables with missing cells and for ratings.
 
-    The mean runs over the observed entries. The encoder is given zero (in scaled units; the mean, where columns are
-    standardised) in place of what is missing; reconstructions fill it in.
+    The mean is taken over the observed entries. Missing entries enter the encoder as zero in scaled units (the mean of
+    a standardised column); reconstructions predict them.
 
     Parameters
     ----------
     loss
-        What is counted: a member or a name.
+        The inner loss, a member or a name.
     missing
-        The value that stands for a missing entry besides NaN, such as 0 in a matrix of ratings; None: only NaN.
+        A value that marks a missing entry besides NaN, such as 0 in a rating matrix; None: only NaN.
 
     Examples
     --------
@@ -142,14 +142,14 @@ def _observed(formula: Callable[..., Numbers], *numbers: Numbers) -> Numbers:
 @LOSSES.register("by-column")
 @dataclass(eq=False, repr=False)
 class ByColumn(_Composed):
-    """Each column of a mixed table by its own loss, every column weighing the same.
+    """A separate loss for each column of a mixed table; all columns have the same weight.
 
     Parameters
     ----------
     parts
-        Pairs of a loss (a member or a name) and the number of neighbouring features that it takes, from left to right,
-        which add up to all features. A categorical column is one part of as many features as it has categories, and
-        weighs as much as one number.
+        Pairs of a loss (a member or a name) and its number of adjacent features, from left to right; the numbers must
+        add up to all features. A categorical column is one part with one feature per category, and has the weight of
+        one numeric column.
 
     Examples
     --------
@@ -183,7 +183,7 @@ class ByColumn(_Composed):
         wrong = [pair for pair in self.parts if not (isinstance(pair, tuple | list) and len(pair) == 2)]
         wrong = wrong or [pair for pair in self.parts if not Whole(1).admits(pair[1])]
         if wrong:
-            return [f"ByColumn: {pair!r} is no pair of a loss and a number of features >= 1." for pair in wrong]
+            return [f"ByColumn: {pair!r} is not a pair of a loss and a number of features >= 1." for pair in wrong]
         return [text for part, _ in self.parts for text in _inner_mistakes("ByColumn", part)]
 
     def resolve(self, context: Context) -> ByColumn:

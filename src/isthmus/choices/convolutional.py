@@ -25,23 +25,23 @@ LAYER_SETTINGS = (
     "initialization",
 )
 MOST_CHANNELS = 4
-"""Channels of everyday images; where the last axis is longer, the layout of the rows has to be stated."""
+"""Most channels of ordinary images; if the last axis is longer, the user must state the layout of the rows."""
 FLAT_IMAGE = 25
-"""Numbers from which flat rows may be images (5×5); shorter ones are signals."""
+"""Length from which a flat row may be an image (5×5); shorter rows are signals."""
 SERIES_WIDTH, SERIES_RATIO = 32, 3
-"""Rows of two axes, the shorter of at most 32 and a third of the longer, may be series of several features."""
+"""Two-axis rows whose shorter side is at most 32 and at most a third of the longer may be multivariate series."""
 
 
 @NETWORKS.register("convolutional")
 @dataclass(eq=False, repr=False)
 class Convolutional(Network):
-    """Convolutions that halve the picture level by level, and mirrored ones that double it again.
+    """Convolutions that halve the size level by level, and a mirrored decoder that doubles it again.
 
-    Signals (l,) or (l, c), images (h, w) or (h, w, c) and volumes (d, h, w) or (d, h, w, c) of any size: inside, they
-    are padded with zeros to a multiple of 2^levels, and the result is cropped.
+    Takes signals (l,) or (l, c), images (h, w) or (h, w, c) and volumes (d, h, w) or (d, h, w, c) of any size. They are
+    padded with zeros to a multiple of 2^levels, and the output is cropped.
 
-    A shape that can be read in several ways is never guessed: `fit` raises an error that names the readings and the
-    parameter for each.
+    An ambiguous shape is never guessed: `fit` raises an error that names the possible readings and the parameter for
+    each.
 
     ::
 
@@ -51,31 +51,31 @@ class Convolutional(Network):
     Parameters
     ----------
     channels
-        One entry a level: the number of filters of its convolution, or a tuple of several. ``"auto"``: 32, 64, 128, …,
-        by the size of the image.
+        One entry per level: the number of filters of its convolution, or a tuple for several convolutions.
+        ``"auto"``: 32, 64, 128, …, with 1 to 4 levels by the size of the image.
     kernel_size
-        Width of all convolutions, odd.
+        Kernel width of all convolutions, odd.
     activation
         After every convolution; None for a linear network.
     downsampling
-        ``"strided"``: the last convolution of a level takes every second place; ``"pooled"``: 2×2 maxima after it.
+        ``"strided"``: the last convolution of a level has stride 2; ``"pooled"``: max pooling of width 2 after it.
     upsampling
-        ``"transposed"`` convolutions, or ``"nearest"``: repeated pixels before an ordinary convolution.
+        ``"transposed"`` convolutions, or ``"nearest"``: nearest-neighbour upsampling before an ordinary convolution.
     n_residual_blocks
         Residual blocks (He et al. 2016) at the end of every level, >= 0.
     head
         ``"dense"``: a linear layer between the last level and a code of any size. ``"convolutional"``: the code is a
-        small picture itself; its size must be a multiple of the number of places of the last level.
+        small image; its size must be a multiple of the number of positions of the last level.
     hidden_sizes
-        Widths of dense layers between the last level and the code, and mirrored after it, with ``head="dense"``.
+        Widths of further dense layers before the code, mirrored after it; only with ``head="dense"``.
     dimensions
-        1 for signals, 2 for images, 3 for volumes; ``"auto"``: by the shape of a row, 1 for (l,), 2 for (h, w) and
-        (h, w, c) with c <= 4, 3 for (d, h, w, c).
+        1 for signals, 2 for images, 3 for volumes. ``"auto"`` follows the shape of a row: 1 for (l,), 2 for (h, w)
+        and (h, w, c) with c <= 4, 3 for (d, h, w, c).
     image_shape
         The shape of the image in a flat row, such as ``(28, 28)`` or ``(32, 32, 3)``.
     channels_first
-        Whether rows are (c, l), (c, h, w) or (c, d, h, w), as in PyTorch. ``"auto"``: channels go last, and a shape
-        that looks like channels first is an error. Reconstructions have the layout of the rows.
+        Whether rows are (c, l), (c, h, w) or (c, d, h, w), as in PyTorch. ``"auto"``: channels come last, and a shape
+        that looks like channels first raises an error. Reconstructions have the layout of the rows.
     initialization
         As for `Dense`.
 
@@ -120,7 +120,7 @@ class Convolutional(Network):
     def mistakes(self, context: Context | None = None) -> list[str]:
         found = super().mistakes(context)
         if not found and self.kernel_size % 2 == 0:
-            found.append(f"Convolutional: kernel_size={self.kernel_size} must be odd, so that a place has a middle.")
+            found.append(f"Convolutional: kernel_size={self.kernel_size} must be odd, so that the kernel has a centre.")
         if not found and not _are_levels(self.channels):
             found.append(f"Convolutional: channels={self.channels!r} must be {self.rules['channels']}.")
         return found if found or context is None else self._misfits(context)
@@ -131,17 +131,17 @@ class Convolutional(Network):
             return [f"Convolutional: {wrong}"]
         places = self._frame(context).places
         if self.head == "convolutional" and context.code_size % places:
-            text = f"head='convolutional' gives a code of {places} places, but code_size={context.code_size} is no "
-            return [f"Convolutional: {text}multiple of {places}; change it, or use head='dense'."]
+            text = f"head='convolutional' gives a code of {places} positions, but code_size={context.code_size} is "
+            return [f"Convolutional: {text}not a multiple of {places}; change it, or use head='dense'."]
         return []
 
     def _wrong_shape(self, context: Context) -> str:
-        """What does not go together, or ""."""
+        """The mismatch between the settings and the shape of the rows, or ""."""
         shape, rows = self._shape(context), context.feature_shape
         flat = len(rows) == 1 and math.prod(shape) == context.n_features
         if self.image_shape is not None and not flat and rows != shape:
             return (
-                f"image_shape={shape} has {math.prod(shape)} numbers, but rows have the shape {rows}; give the height "
+                f"image_shape={shape} has {math.prod(shape)} values, but rows have the shape {rows}; give the height "
                 "and width (and channels) of the image in a flat row."
             )
         n_dimensions, names = (
@@ -158,13 +158,13 @@ class Convolutional(Network):
         return ""
 
     def _ambiguous(self, context: Context) -> str:
-        """A question where the shape of the rows has several readings, or ""."""
+        """The message for a shape that can be read in more than one way, or ""."""
         shape, automatic = self._shape(context), self.dimensions == "auto"
         if len(shape) == 1 and automatic and self.image_shape is None and shape[0] >= FLAT_IMAGE:
             side = math.isqrt(shape[0])
             example = (side, side) if side * side == shape[0] else "(height, width)"
             return (
-                f"rows of {shape[0]} numbers may be images or signals. For images give network=Convolutional("
+                f"rows of {shape[0]} values may be images or signals. For images give network=Convolutional("
                 f"image_shape={example}), with channels (height, width, channels); for signals "
                 "Convolutional(dimensions=1)."
             )
@@ -185,13 +185,15 @@ class Convolutional(Network):
                 "for volumes, or Convolutional(dimensions=2) for images of so many channels."
             )
         short, long = min(shape), max(shape)
-        narrow = 1 < short <= SERIES_WIDTH and long >= SERIES_RATIO * short  # one column is the same either way
+        narrow = (
+            1 < short <= SERIES_WIDTH and long >= SERIES_RATIO * short
+        )  # one column gives the same network either way
         stated = self.image_shape is not None or self.channels_first is True
         if automatic and len(shape) == 2 and narrow and not stated:
             first = ", channels_first=True" if shape[0] < shape[1] else ""
             return (
                 f"rows of shape {shape} may be images of {shape[0]}×{shape[1]} pixels or series of {long} steps with "
-                f"{short} features. Give network=Convolutional(dimensions=2) for images, or "
+                f"{short} features each. Give network=Convolutional(dimensions=2) for images, or "
                 f"Convolutional(dimensions=1{first}) for series."
             )
         return ""
@@ -200,15 +202,13 @@ class Convolutional(Network):
         return feature_shape if self.image_shape is None else tuple(map(int, self.image_shape))
 
     def _shape(self, context: Context) -> tuple[int, ...]:
-        """The shape of what lies in a row."""
+        """The shape of the signal, image or volume in a row."""
         return self.row_shape(context.feature_shape)
 
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
         if output_width % context.n_features == 0:
             return []
-        return [
-            "Convolutional: needs a loss that takes the same number of outputs for each feature; use network='dense'."
-        ]
+        return ["Convolutional: needs a loss with the same number of outputs for each feature; use network='dense'."]
 
     def resolve(self, context: Context) -> Convolutional:
         if self.channels != "auto":
@@ -232,7 +232,7 @@ class Convolutional(Network):
             given, taken = layers.dense_heads(last.outer, frame, code_width, context.code_size, self.hidden_sizes)
         else:
             given, taken = layers.convolutional_heads(last.outer, frame, code_width, context.code_size)
-        open_ended = len(up) if self.activation is None else -1  # the loss has the activation of the output
+        open_ended = len(up) if self.activation is None else -1  # the loss applies the output activation
         return nn.Sequential(ToPicture(frame), *down, *given), nn.Sequential(*taken, *up[:open_ended], ToRow(frame))
 
     def _frame(self, context: Context) -> Frame:
@@ -241,7 +241,7 @@ class Convolutional(Network):
         return Frame(size, n_channels, n_levels, context.n_conditions, self.channels_first is True)
 
     def _size(self, context: Context) -> tuple[tuple[int, ...], int]:
-        """Length, or height and width, or depth, height and width, of a row; and its channels."""
+        """Spatial size, (l,), (h, w) or (d, h, w), and the number of channels."""
         shape = self._shape(context)
         n_dimensions = _n_dimensions(self, shape)
         if self.channels_first is True:
@@ -258,7 +258,7 @@ def _n_dimensions(network: Convolutional, shape: tuple[int, ...]) -> int:
 
 
 def _looks_channels_first(shape: tuple[int, ...], n_dimensions: int) -> bool:
-    """Whether a first axis as short as channels stands before longer ones, where the last is read as channels."""
+    """Whether the first axis is short enough to be channels, while the last, longer one would be read as channels."""
     return len(shape) == n_dimensions + 1 and shape[0] <= MOST_CHANNELS < shape[-1]
 
 
@@ -268,7 +268,7 @@ def _reading(shape: tuple[int, ...]) -> str:
 
 
 def _are_levels(channels: object) -> bool:
-    """Whether these are filters for one level or more."""
+    """Whether the value lists the filters of at least one level."""
     if not isinstance(channels, list | tuple):
         return channels == "auto"
     levels = [level if isinstance(level, list | tuple) else (level,) for level in channels]

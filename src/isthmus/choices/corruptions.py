@@ -1,4 +1,4 @@
-"""Corruptions: what is done to the input but not to the target."""
+"""Corruptions: damage to the encoder's input; the target stays clean."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ FRACTION = Number(0.0, 1.0)
 
 
 DRAWS: Mapping[str, Callable[..., Tensor]] = {"normal": torch.randn, "uniform": torch.rand}
-"""What a formula may draw for every number: from N(0, 1), or evenly from [0, 1)."""
+"""The random draws that a formula may use: from N(0, 1), or uniform on [0, 1)."""
 
 
 class Damage(NamedTuple):
-    """A corruption that is a formula of single numbers."""
+    """An elementwise corruption, as a formula."""
 
     formula: Formula
-    """Takes a number and what is drawn for it; gives the damaged number."""
+    """Maps a value and its draw to the damaged value."""
     draws: str | None
-    """What is drawn, a key of `DRAWS`; None: nothing."""
+    """The kind of draw, a key of `DRAWS`; None: no draw."""
 
 
 class Corruption(Choice):
-    """Damage done to a batch of scaled data; the network learns to undo it."""
+    """Base class of corruptions: damage to a batch of scaled data, which the network learns to undo."""
 
     formula: ClassVar[Callable[..., Numbers] | None] = None
-    """Where the corruption works number by number: ``formula(x, draw)``, of single numbers.
+    """For elementwise corruptions: ``formula(x, draw)`` is the damaged value.
 
-    It is a method of the functions and operators of `isthmus.choices.formulas`.
+    It is a method that uses only the functions and operators of `isthmus.choices.formulas`.
     """
     draws: ClassVar[str | None] = None
-    """What the formula is given as `draw` for every number: ``"normal"`` from N(0, 1), ``"uniform"`` from [0, 1), or
-    None."""
+    """The argument `draw` of the formula, independent for every value: ``"normal"`` from N(0, 1), ``"uniform"`` from
+    [0, 1), or None."""
 
     def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A damaged copy of x, (n, *feature_shape); `x` stays whole. Random draws come from the generator."""
+        """A damaged copy of a batch, (n, d); `x` is not changed. Random draws come from the generator."""
         if self.formula is None:
             raise NotImplementedError
         made = DRAWS[self.draws] if self.draws is not None else None
@@ -51,7 +51,7 @@ class Corruption(Choice):
         return damaged
 
     def damages(self) -> tuple[Damage, ...] | None:
-        """The formulas that one after the other are this corruption; None where it is none of single numbers."""
+        """Formulas whose composition, in order, is this corruption; None if it is not elementwise."""
         if self.formula is None or not inherits(self, Corruption, "corrupt"):
             return None
         return (Damage(Formula.of(self, self.formula), self.draws),)
@@ -59,7 +59,7 @@ class Corruption(Choice):
 
 @dataclass(eq=False, repr=False)
 class Chain(Corruption):
-    """Several corruptions, one after the other; a list of corruptions means this."""
+    """Corruptions applied one after the other; a list of corruptions is converted to it."""
 
     members: tuple[Corruption, ...]
 
@@ -89,14 +89,14 @@ CORRUPTIONS: Registry[Corruption] = Registry("corruption", Corruption, join=lamb
 @CORRUPTIONS.register("gaussian-noise")
 @dataclass(eq=False, repr=False)
 class GaussianNoise(Corruption):
-    """Adds to each number a draw from N(0, scale²).
+    """Adds Gaussian noise, N(0, scale²), to each value.
 
     Parameters
     ----------
     scale
         Standard deviation, in units of the scaled data (pixels in [0, 1], standardised columns).
     clip
-        Cut the noisy values to [0, 1]. ``"auto"``: when the data lie in [0, 1].
+        Whether noisy values are clipped to [0, 1]. ``"auto"``: if the data lie in [0, 1].
 
     Examples
     --------
@@ -123,14 +123,14 @@ class GaussianNoise(Corruption):
 @CORRUPTIONS.register("masking")
 @dataclass(eq=False, repr=False)
 class Masking(Corruption):
-    """Sets each number to zero with probability `fraction` (Vincent et al. 2008, section 2.3).
+    """Sets each value to zero with probability `fraction` (Vincent et al. 2008, section 2.3).
 
-    Zero is black for pixels and the mean for standardised columns.
+    Zero means black for pixels and the mean for standardised columns.
 
     Parameters
     ----------
     fraction
-        Expected share of numbers set to zero, 0 to 1.
+        Expected fraction of values set to zero, in [0, 1].
 
     Examples
     --------
@@ -150,16 +150,16 @@ class Masking(Corruption):
 @CORRUPTIONS.register("drop-entries")
 @dataclass(eq=False, repr=False)
 class DropEntries(Corruption):
-    """Drops each number with probability `fraction` and divides the rest by ``1 - fraction`` (Srivastava et al. 2014).
+    """Drops each value with probability `fraction` and divides the rest by ``1 - fraction`` (Srivastava et al. 2014).
 
-    For rows that are almost all zero, such as the items a user has: the model learns to tell the rest of a history
-    from a part of it, and in use is given whole ones, whose sum is what it was in training. (`Masking` leaves what
-    stays as it is.)
+    Intended for sparse rows, such as the items of a user: the model learns to predict the rest of a history from a part
+    of it. At inference it receives complete histories, whose sum equals the expected sum in training. (`Masking` does
+    not rescale the remaining values.)
 
     Parameters
     ----------
     fraction
-        Expected share of entries dropped, in [0, 1).
+        Expected fraction of values dropped, in [0, 1).
 
     Examples
     --------
@@ -180,14 +180,14 @@ class DropEntries(Corruption):
 @CORRUPTIONS.register("salt-and-pepper")
 @dataclass(eq=False, repr=False)
 class SaltAndPepper(Corruption):
-    """Sets each number, with probability `fraction`, to the least or the largest value, a coin deciding which.
+    """Sets each value, with probability `fraction`, to `low` or `high`, with equal probability.
 
     Parameters
     ----------
     fraction
-        Expected share of numbers replaced, 0 to 1.
+        Expected fraction of values replaced, in [0, 1].
     low, high
-        The two values. ``"auto"``: the least and the largest value of the scaled data.
+        The two values. ``"auto"``: the minimum and the maximum of the scaled data.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Random numbers of code that knows no generator: a user's modules draw from ours, not from torch's global one."""
+"""Seeding of code that takes no generator: random layers of user modules draw from the generator of the fit."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ _RANDOM_LAYERS = (
 
 
 class DrawnFrom(TorchDispatchMode):
-    """In this block, and in this thread only, every random operation of torch draws from one generator.
+    """Context manager: every random operation of torch in this thread draws from one generator.
 
-    Operations that name a generator of their own keep it. Torch tags each operation that draws
-    (``nondeterministic_seeded``), so that dropout, ``torch.rand`` and ``tensor.normal_`` are found wherever a forward
-    pass calls them, compiled TorchScript included. Python's ``random`` and numpy's generators are not torch's, and stay
-    as they are.
+    Operations that are called with a generator keep it. Torch tags every random operation
+    (``nondeterministic_seeded``), so dropout, ``torch.rand`` and ``tensor.normal_`` are found wherever a forward pass
+    calls them, including compiled TorchScript. Python's ``random`` and numpy's generators are not covered.
 
     Parameters
     ----------
     generator
-        Where numbers come from.
+        The source of random numbers.
 
     Examples
     --------
@@ -51,7 +50,8 @@ class DrawnFrom(TorchDispatchMode):
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        shapes_only = any(isinstance(value, Tensor) and value.is_meta for value in args)  # files are compared by these
+        # A model file is checked by a forward pass of meta tensors, which have shapes but no values.
+        shapes_only = any(isinstance(value, Tensor) and value.is_meta for value in args)
         return self._draw(func, args, named) if _SEEDED in func.tags and not shapes_only else func(*args, **named)
 
     def _draw(self, func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -67,7 +67,7 @@ class DrawnFrom(TorchDispatchMode):
         return taking(*args, **{**named, "generator": named.get("generator") or generator})
 
     def _generator_for(self, args: tuple[Any, ...], named: dict[str, Any]) -> torch.Generator:
-        """The generator of the device that is drawn on; another device than the first gets one seeded from it."""
+        """The generator of the device of the operation; each further device gets one seeded from the first."""
         tensors = [value.device for value in (*args, *named.values()) if isinstance(value, Tensor)]
         device = torch.device(named.get("device") or (tensors[0] if tensors else "cpu"))
         if device.type not in self._generators:
@@ -79,21 +79,22 @@ class DrawnFrom(TorchDispatchMode):
 
 
 def _refusing_dropout(func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """Fused attention and cuDNN's recurrent layers, which take no generator: without dropout they draw nothing."""
+    """Run fused attention and cuDNN's recurrent layers, which take no generator; refuse them if they use dropout."""
     names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001
     given = dict(zip(names, args, strict=False)) | named
     if any(given.get(name) for name in ("dropout_p", "dropout")):
         raise ValueError(
-            f"{func} in a module of the network drops out by torch's global generator, which random_state cannot set "
-            "and other threads share. Set its dropout to 0 and put an nn.Dropout behind the layer, or, for attention, "
-            "use torch.nn.attention.sdpa_kernel(SDPBackend.MATH)."
+            f"{func} in a module of the network applies dropout from torch's global generator, which random_state "
+            "does not control and other threads share. Set its dropout to 0 and add an nn.Dropout after it, or, for "
+            "attention, use "
+            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH)."
         )
     return func(*args, **named)
 
 
 def _with_generator(func: Any) -> Any:
-    """The operation itself if it takes a generator, else its namesake that does; None if there is none."""
-    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001  # torch has no public way
+    """The operation itself if it takes a generator, else its overload that does; None if there is none."""
+    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001  # torch has no public function for this
     if "generator" in names:
         return func
     packet = func.overloadpacket
@@ -105,7 +106,7 @@ def _with_generator(func: Any) -> Any:
 
 
 def _dropout(x: Tensor, p: float, train: bool | None, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """``aten::native_dropout``: what is kept is scaled up, and which that is."""
+    """``aten::native_dropout``: the scaled result, and the mask of the kept entries."""
     if train is False or p == 0.0:
         return x.clone(), torch.ones_like(x, dtype=torch.bool)
     kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1.0 - p, generator=generator)
@@ -113,7 +114,7 @@ def _dropout(x: Tensor, p: float, train: bool | None, *, generator: torch.Genera
 
 
 def may_draw(modules: Iterable[nn.Module]) -> bool:
-    """Whether a forward pass may draw without saying so: layers of others, or torch's own that are random.
+    """Whether a forward pass may draw random numbers: torch's random layers, hooks, and all layers from elsewhere.
 
     >>> may_draw([nn.Linear(2, 2), nn.ReLU()]), may_draw([nn.Dropout(0.5)])
     (False, True)
@@ -128,7 +129,7 @@ def may_draw(modules: Iterable[nn.Module]) -> bool:
 
 @contextmanager
 def drawn_from(generator: torch.Generator | None) -> Iterator[None]:
-    """A block in which torch draws from the generator; with None it is left as it is."""
+    """Context manager: torch draws from the generator; None changes nothing."""
     if generator is None:
         yield
     else:

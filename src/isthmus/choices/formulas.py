@@ -1,15 +1,15 @@
-"""The arithmetic of formulas, and the rules of differentiation.
+"""The arithmetic of formulas, and forward-mode differentiation.
 
-A member that works number by number (activation, loss, penalty, corruption, code) states its formula once, as a Python
-function of numbers: ``+ - * /``, comparisons, and the functions below. The numbers are torch tensors, vectors of the
-compiled engine, or `Dual` numbers of either, which carry their derivatives::
+An elementwise member (activation, loss, penalty, corruption, code) states its formula once, as a Python function that
+uses ``+ - * /``, comparisons, and the functions below. Its arguments are torch tensors, vectors of the compiled engine,
+or `Dual` numbers of either, which carry their derivatives::
 
     formula ──▶ tensors         value, and the gradient by autograd
             ──▶ Dual(tensors)   value and gradient without a graph
             ──▶ Dual(vectors)   compiled code of both
 
 So nothing is differentiated by hand. A new function needs three things: what torch calls it, its rule (a line below),
-and a method of its name in `isthmus.training.compiled.vectors.Vector`.
+and a method of its name in `isthmus.training.engines.compiled.vectors.Vector`.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from torch import Tensor
 from torch.nn import functional
 
 Numbers: TypeAlias = Any
-"""Tensors, vectors of the compiler, `Dual` numbers of either, or plain floats. They have operators in common and no
-class; a Protocol of operators that take and give each other is not one that a type checker can follow."""
+"""Tensors, vectors of the compiler, `Dual` numbers of either, or floats. They share operators but no base class, and
+type checkers cannot resolve a Protocol whose operators take and return one another."""
 
 SOFTPLUS_IS_LINEAR = 40.0
-"""From where torch takes softplus(x) for x. Its own 20 would be wrong by 2·10⁻⁹, which double precision shows."""
+"""Above this, softplus(x) returns x. torch's default of 20 has an error of 2·10⁻⁹, visible in double precision."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function of one number with its derivative.
+    """A function of one variable with its derivative.
 
     Parameters
     ----------
     name
-        The method of the compiler's vectors.
+        The name of the method of the compiler's vectors.
     of_tensor
-        The function of torch.
+        The torch function.
     slope
-        The derivative by x, given x and the value y; None: the function cannot be differentiated.
+        The derivative with respect to x, given x and the value y; None: the function is not differentiable.
     by_value
-        Whether `slope` needs y only, so that x need not be kept.
+        Whether `slope` depends only on y, so that x need not be stored.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Function:
         if x.is_constant:
             return x.with_value(self(x.value), x.slopes)
         if self.slope is None:
-            raise TypeError(f"{self.name} has no rule of differentiation; use it on targets, not on outputs or codes.")
+            raise TypeError(f"{self.name} has no derivative here; use it on targets, not on outputs or codes.")
         value = settled(x.value)
         if self is softplus and x.is_summed:
             y, slope = _deferred_softplus(value)
@@ -103,7 +103,7 @@ log_gamma = Function("log_gamma", torch.lgamma, None)
 
 
 def where(condition: Any, one: Numbers, other: Numbers) -> Numbers:
-    """`one` where a condition such as ``x < 0`` holds, `other` elsewhere.
+    """Select `one` where a condition such as ``x < 0`` is true, else `other`.
 
     >>> where(torch.tensor([-2.0, 3.0]) < 0, 0.0, 1.0)
     tensor([0., 1.])
@@ -128,7 +128,7 @@ def where(condition: Any, one: Numbers, other: Numbers) -> Numbers:
 
 
 def maximum(one: Numbers, other: Numbers) -> Numbers:
-    """The larger number; where `one` is NaN, that."""
+    """Elementwise maximum; NaN where `one` is NaN."""
     if isinstance(one, Tensor) and isinstance(other, float):
         return one.clamp_min(other)
     if isinstance(one, Tensor) and isinstance(other, Tensor):
@@ -137,7 +137,7 @@ def maximum(one: Numbers, other: Numbers) -> Numbers:
 
 
 def minimum(one: Numbers, other: Numbers) -> Numbers:
-    """The smaller number; where `one` is NaN, that."""
+    """Elementwise minimum; NaN where `one` is NaN."""
     if isinstance(one, Tensor) and isinstance(other, float):
         return one.clamp_max(other)
     if isinstance(one, Tensor) and isinstance(other, Tensor):
@@ -156,16 +156,16 @@ def is_number(x: Numbers) -> Any:
 
 
 class Dual:
-    """A number with its derivatives by one or more variables; all rules but those of functions stand here.
+    """A value with its derivatives with respect to one or more variables; implements the rules of all operators.
 
     Parameters
     ----------
     value
-        Numbers of a back end.
+        A tensor, a vector of the compiler, or a float.
     slopes
-        The derivative by each variable; the floats 0 and 1 cost nothing.
+        The derivative with respect to each variable; the floats 0 and 1 generate no operations.
     is_summed
-        Whether only the sum of many such numbers is wanted: logarithms may then wait (`Deferred`).
+        Whether only the sum of many values is needed; logarithms may then be deferred (`Deferred`).
 
     Examples
     --------
@@ -179,15 +179,15 @@ class Dual:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it depends on no variable."""
+        """Whether all derivatives are zero."""
         return all(_is(slope, 0.0) for slope in self.slopes)
 
     def with_value(self, value: Numbers, slopes: Any) -> Dual:
-        """Another number of the same variables."""
+        """A dual number with respect to the same variables."""
         return Dual(value, tuple(slopes), self.is_summed)
 
     def lifted(self, other: Numbers) -> Dual:
-        """Another number as a function of the same variables: constant, unless it is one already."""
+        """Convert to a dual number of the same variables; a plain value becomes a constant."""
         if isinstance(other, Dual):
             return other
         return self.with_value(other, [0.0] * len(self.slopes))
@@ -253,7 +253,7 @@ def _is(slope: Numbers, value: float) -> bool:
 
 
 def _plus(one: Numbers, other: Numbers) -> Numbers:
-    """A sum of slopes: what is zero is not added."""
+    """A sum of derivatives without additions of zero."""
     if _is(one, 0.0):
         return other
     return one if _is(other, 0.0) else one + other
@@ -266,7 +266,7 @@ def _minus(one: Numbers, other: Numbers) -> Numbers:
 
 
 def _times(slope: Numbers, factor: Numbers) -> Numbers:
-    """A slope times a factor: zero stays zero, and one is not multiplied by."""
+    """A derivative times a factor, without multiplications by zero and one."""
     if _is(slope, 0.0) or _is(factor, 0.0):
         return 0.0
     if _is(slope, 1.0):
@@ -279,22 +279,22 @@ def _over(slope: Numbers, divisor: Numbers) -> Numbers:
 
 
 def differentiated(formula: Callable[..., Numbers], *variables: Numbers, given: Sequence[Numbers] = ()) -> Numbers:
-    """What a formula gives for variables and other numbers, as `Dual` numbers by the variables.
+    """Evaluate a formula with its derivatives: the result is one `Dual` number, or a tuple of them.
 
     Parameters
     ----------
     formula
-        Takes the variables, then what is `given`; gives a number or a tuple of numbers.
+        Takes the variables, then the `given` values; returns one value or a tuple of values.
     variables
-        By which it is differentiated.
+        Arguments with respect to which it is differentiated.
     given
-        What else it takes.
+        Further arguments, treated as constants.
     """
     return _evaluated(formula, variables, given, is_summed=False)
 
 
 def summed(formula: Callable[..., Numbers], *variables: Numbers, given: Sequence[Numbers] = ()) -> Dual:
-    """As `differentiated`, for a formula of which only the sum of the values is wanted; they may be `Deferred`."""
+    """As `differentiated`, for a formula of which only the sum over values is needed; values may be `Deferred`."""
     result: Dual = _evaluated(formula, variables, given, is_summed=True)
     return result
 
@@ -304,7 +304,8 @@ def _evaluated(
 ) -> Any:
     n = len(variables)
     seeds = [Dual(x, [float(i == j) for j in range(n)], is_summed) for i, x in enumerate(variables)]
-    # as dual numbers they stand on either side of an operator: to refuse one, a tensor on its left takes 100 µs
+    # Given values are lifted to dual numbers: with a raw tensor on the left of an operator, torch first raises and
+    # catches an error inside, which takes 100 µs each time.
     result = formula(*seeds, *map(seeds[0].lifted, given))
     if isinstance(result, tuple):
         return tuple(seeds[0].lifted(part) for part in result)
@@ -316,10 +317,10 @@ def _evaluated(
 
 @dataclass(frozen=True)
 class Deferred:
-    """``plain - log(certain)`` with certain in [1/2, 1], whose logarithm waits.
+    """``plain - log(certain)`` with certain in [1/2, 1] and the logarithm not yet computed.
 
-    A sum of such numbers takes one logarithm of a product, not one each: BCE takes an exponential a number that way,
-    where softplus by itself takes an exponential and a logarithm.
+    The sum of many such values needs one logarithm of a product instead of one per value: BCE then takes one
+    exponential per value, where softplus by itself takes an exponential and a logarithm.
     """
 
     plain: Numbers
@@ -327,14 +328,14 @@ class Deferred:
 
     @staticmethod
     def of(x: Numbers) -> Deferred:
-        """Any number as one of these."""
+        """Convert any value to a deferred one."""
         return x if isinstance(x, Deferred) else Deferred(x, 1.0)
 
     def settled(self) -> Numbers:
-        """The number itself."""
+        """The value, with its logarithm computed."""
         return self.plain - log(self.certain)
 
-    def __add__(self, other: Numbers) -> Deferred:  # a second logarithm does not wait: products stay above 2⁻¹²⁶
+    def __add__(self, other: Numbers) -> Deferred:  # a second one is computed: products stay above 2⁻¹²⁶
         return Deferred(self.plain + settled(other), self.certain)
 
     def __sub__(self, other: Numbers) -> Deferred:
@@ -348,30 +349,14 @@ class Deferred:
 
 
 def settled(x: Numbers) -> Numbers:
-    """A number whose logarithm no longer waits."""
+    """A value with its deferred logarithm, if any, computed."""
     return x.settled() if isinstance(x, Deferred) else x
 
 
 def _deferred_softplus(x: Numbers) -> tuple[Deferred, Numbers]:
-    """``softplus(x) = max(x, 0) - log max(s, 1 - s)`` and its slope s, the sigmoid of x."""
+    """``softplus(x) = max(x, 0) - log max(s, 1 - s)`` and its derivative s, the sigmoid of x."""
     s = sigmoid(x)
     return Deferred(maximum(x, 0.0), maximum(s, 1.0 - s)), s
-
-
-def sums(values: Numbers) -> Tensor:
-    """Sums of tensors of numbers over all dimensions but the first: (k, …) → (k,)."""
-    if isinstance(values, Deferred):
-        return sums(values.plain) - _sums_of_logs(values.certain.flatten(1))
-    total: Tensor = values.flatten(1).sum(1)
-    return total
-
-
-def _sums_of_logs(values: Tensor) -> Tensor:
-    """Sums along rows of the logarithms of numbers in [1/2, 1]: of their products by 16, which stay far from zero."""
-    rest = values.shape[1] % 16
-    if rest:
-        return _sums_of_logs(values[:, rest:].contiguous()) + values[:, :rest].log().sum(1)
-    return values.view(len(values), 16, -1).prod(1).log_().sum(1)
 
 
 # -- formulas of members -----------------------------------------------------------------------------------------------
@@ -379,12 +364,12 @@ def _sums_of_logs(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Formula:
-    """The formula of a member. Two are equal, and share compiled code, if their keys are.
+    """The formula of a member. Two formulas are equal, and share compiled code, if their keys are equal.
 
     Parameters
     ----------
     key
-        What makes the formula what it is: the member's class and parameters.
+        Identifies the formula: the member's class and parameters.
     function
         The formula.
     """
@@ -394,12 +379,12 @@ class Formula:
 
     @classmethod
     def of(cls, member: BaseEstimator, function: Callable[..., Numbers]) -> Formula:
-        """A method of a member."""
+        """The formula that is a method of a member."""
         return cls((function.__name__, key_of(member)), function)
 
     @property
     def slope_by_value(self) -> Callable[[Numbers], Numbers] | None:
-        """The derivative as a function of the value, where it does not take the argument to know it."""
+        """The derivative as a function of the value; None if it depends on the argument."""
         made = self.function
         if not isinstance(made, Function) or not made.by_value or made.slope is None:
             return None
@@ -408,7 +393,7 @@ class Formula:
 
 
 class _Itself:
-    """An object that is equal to itself only, and is kept so that no other takes its place."""
+    """Compares an object by identity, and keeps a reference so that its id is not reused."""
 
     def __init__(self, value: object) -> None:
         self.value = value
@@ -421,9 +406,9 @@ class _Itself:
 
 
 def key_of(value: object) -> object:
-    """What members that compute the same have in common: class and parameters.
+    """A key that is equal for members that compute the same: class and parameters.
 
-    Parameters that are neither numbers, words, members nor tuples of these are compared by identity.
+    Parameters other than numbers, strings, members and tuples of these are compared by identity.
     """
     if isinstance(value, BaseEstimator):
         return (type(value), *((name, key_of(part)) for name, part in sorted(value.get_params(deep=False).items())))
@@ -435,16 +420,16 @@ def key_of(value: object) -> object:
 
 
 def inherits(member: object, base: type, *names: str) -> bool:
-    """Whether a member leaves methods as a base class has them.
+    """Whether a member inherits all of these methods unchanged from a base class.
 
-    What derives from a formula is in these methods: a member that overrides one of them means something else, and its
-    formula, which it may have inherited, is not to be taken for it.
+    These methods derive their results from the formula. A subclass that overrides one of them computes something else,
+    so the formula that it inherits must not be used in its place.
     """
     return all(getattr(type(member), name) is getattr(base, name) for name in names)
 
 
 def as_numbers(slope: Numbers, like: Tensor) -> Tensor:
-    """A slope as a tensor: a float stands for the same number everywhere."""
+    """A derivative as a tensor of the shape of `like`; a float is broadcast."""
     if not isinstance(slope, Tensor):
         return torch.full_like(like, slope)
     return slope if slope.shape == like.shape else slope.to(like.dtype).expand_as(like)

@@ -1,4 +1,4 @@
-"""Building blocks of networks: initial weights, and the layers between flat rows and pictures."""
+"""Building blocks of networks: activations, initial weights, and the layers between flat rows and images."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from isthmus.choices.formulas import Formula, Numbers, key_of
 
 @dataclass(frozen=True)
 class Activation(Formula):
-    """A function of single numbers between layers.
+    """An elementwise function between layers.
 
     Parameters
     ----------
     name
-        As which it is known.
+        The registered name.
     kind
-        torch's layer, which computes the same with a kernel of its own; None: an `Elementwise` layer.
+        The torch layer that computes the same function with its own kernel; None: an `Elementwise` layer.
     """
 
     name: str = ""
@@ -38,7 +38,7 @@ class Activation(Formula):
 
     @cached_property
     def settings(self) -> dict[str, object]:
-        """What its layers are made with."""
+        """The settings of its torch layer."""
         return _settings(self())
 
 
@@ -73,7 +73,7 @@ class Activations(dict[str, Activation]):
     def register(
         self, name: str, kind: type[nn.Module] | None = None
     ) -> Callable[[Callable[[Numbers], Numbers]], Callable[[Numbers], Numbers]]:
-        """Decorator: make a formula known under a name."""
+        """Decorator: register a formula under a name."""
 
         def add(function: Callable[[Numbers], Numbers]) -> Callable[[Numbers], Numbers]:
             if name in self:
@@ -123,7 +123,7 @@ IDENTITY = Activation(None, lambda x: x, "identity", nn.Identity)
 
 
 def activation_of(layer: nn.Module) -> Activation | None:
-    """The activation that a layer computes, None where there is none, or with other settings than the usual ones."""
+    """The activation that a layer computes; None for other layers and for non-default settings."""
     if isinstance(layer, Elementwise):
         return layer.activation
     for known in ACTIVATIONS.values():
@@ -133,14 +133,14 @@ def activation_of(layer: nn.Module) -> Activation | None:
 
 
 def activation_name(layer: nn.Module) -> str | None:
-    """The name of an activation, whatever its settings; None for other layers."""
+    """The name of an activation layer, with any settings; None for other layers."""
     if isinstance(layer, Elementwise):
         return layer.activation.name
     return next((name for name, known in ACTIVATIONS.items() if known.kind is type(layer)), None)
 
 
 def _settings(layer: nn.Module) -> dict[str, object]:
-    """What a layer was made with; whether it works in place does not change what it computes."""
+    """The settings of a layer, without `inplace`, which does not change the result."""
     return {
         name: value for name, value in vars(layer).items() if name not in {"training", "inplace"} and name[0] != "_"
     }
@@ -154,10 +154,10 @@ INITIALIZATIONS: dict[str, Callable[..., Tensor]] = {
 
 
 def blank(kind: Callable[..., nn.Module], *arguments: Any, **named: Any) -> nn.Module:
-    """A layer whose parameters are still to be drawn; the global generator is left alone.
+    """A layer with uninitialized parameters; torch's global generator is not used.
 
-    As ``nn.utils.skip_init``, which loads libraries of torch that nothing else here needs. The device is an argument,
-    because the block of a device writes a variable of torch that all threads share.
+    Replaces ``nn.utils.skip_init``, which imports sympy on the first fit of a process. The device is passed as an
+    argument, because ``with torch.device("meta")`` writes a variable that all threads share.
     """
     layer = kind(*arguments, device="meta", **named)
     for name, parameter in list(layer.named_parameters(recurse=False)):
@@ -166,7 +166,7 @@ def blank(kind: Callable[..., nn.Module], *arguments: Any, **named: Any) -> nn.M
 
 
 def initialized(layer: nn.Module, initialization: str, generator: torch.Generator | None) -> nn.Module:
-    """The layer with fresh weights, drawn from the generator, and biases of zero."""
+    """Draw the weights of a layer from the generator, set its bias to zero, and return it."""
     with torch.no_grad():
         INITIALIZATIONS[initialization](layer.weight, generator=generator)
         layer.bias.zero_()  # type: ignore[operator, union-attr]
@@ -174,19 +174,19 @@ def initialized(layer: nn.Module, initialization: str, generator: torch.Generato
 
 
 class Stage(NamedTuple):
-    """One convolution on the way in, and its mirror image on the way out."""
+    """One convolution of the encoder and its mirror in the decoder."""
 
     inner: int
-    """Channels on the side of the picture."""
+    """Channels on the side of the image."""
     outer: int
     """Channels on the side of the code."""
     scales: bool
-    """Whether the picture is halved, or doubled, here."""
+    """Whether the size is halved (encoder) or doubled (decoder) here."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The sizes of a picture on its way: as it is, padded, and after the last level."""
+    """The sizes of an image in the network: as given, padded, and after the last level."""
 
     size: tuple[int, ...]
     n_channels: int
@@ -201,18 +201,18 @@ class Frame:
 
     @property
     def places(self) -> int:
-        """Places after the last level."""
+        """Number of positions after the last level."""
         return math.prod(self.coarse)
 
     @property
     def padding(self) -> list[int]:
-        """What is added at each side, last dimension first, as torch wants it."""
+        """Zeros added at each side, last dimension first, as `torch.nn.functional.pad` expects them."""
         missing = [short * 2**self.n_levels - long for short, long in zip(self.coarse, self.size, strict=True)]
         return [side for total in missing[::-1] for side in (total // 2, total - total // 2)]
 
 
 class ToPicture(nn.Module):
-    """Flat rows as padded pictures, channels first; what they are conditioned on as channels of one value each.
+    """Reshapes flat rows to padded images, channels first; each condition becomes a channel of one constant value.
 
     >>> ToPicture(Frame((3, 5), 2, 1))(torch.zeros(4, 30)).shape
     torch.Size([4, 2, 4, 6])
@@ -233,7 +233,7 @@ class ToPicture(nn.Module):
 
 
 class ToRow(nn.Module):
-    """The inverse: cropped, and flat in the layout of the row; several groups of channels one after the other."""
+    """The inverse of `ToPicture`: crops and flattens to the layout of the row; groups of channels stay in order."""
 
     def __init__(self, frame: Frame) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ class ToRow(nn.Module):
 
 
 class ToPlaces(nn.Module):
-    """A flat code as a small picture of so many channels, with its conditions as channels of one value each."""
+    """Reshapes a flat code to a small image of `n_channels`; each condition becomes a channel of one constant value."""
 
     def __init__(self, n_channels: int, size: tuple[int, ...]) -> None:
         super().__init__()
@@ -267,7 +267,7 @@ def _with_planes(picture: Tensor, conditions: Tensor) -> Tensor:
 
 
 class Residual(nn.Module):
-    """``x + f(x)`` with f two convolutions (He et al. 2016, eq. 1)."""
+    """``x + f(x)``, where f is two convolutions (He et al. 2016, eq. 1)."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -280,7 +280,7 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes the layers of a convolutional network, for one, two or three dimensions."""
+    """Builds the layers of a convolutional network in one, two or three dimensions."""
 
     n_dimensions: int
     kernel_size: int
@@ -292,7 +292,7 @@ class Layers:
     generator: torch.Generator | None = None
 
     def down(self, stage: Stage) -> list[nn.Module]:
-        """One stage on the way in: a convolution, and half the size where the stage scales."""
+        """One stage of the encoder: a convolution, which halves the size if the stage scales."""
         strided = stage.scales and self.downsampling == "strided"
         layers = self._convolution(stage.inner, stage.outer, halving=strided)
         if stage.scales and not strided:
@@ -300,7 +300,7 @@ class Layers:
         return layers + (self._residual(stage.outer) if stage.scales else [])
 
     def up(self, stage: Stage) -> list[nn.Module]:
-        """The same stage on the way out: twice the size where the stage scales, and a convolution."""
+        """The mirrored stage of the decoder: a convolution, after doubling the size if the stage scales."""
         if not stage.scales:
             return self._convolution(stage.outer, stage.inner)
         if self.upsampling == "nearest":
@@ -312,10 +312,10 @@ class Layers:
     def dense_heads(
         self, n_channels: int, frame: Frame, code_width: int, code_size: int, hidden_sizes: Sequence[int]
     ) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Dense layers between the last level and a code of any size, before it and after it."""
+        """Dense layers between the last level and a code of any size, for the encoder and the decoder."""
         wide, hidden = n_channels * frame.places, [int(size) for size in hidden_sizes]
         given = self._dense([wide, *hidden, code_width])
-        given = given[:-1] if self.activation else given  # the code has an activation of its own, or none
+        given = given[:-1] if self.activation else given  # the code applies its own activation, or none
         taken = self._dense([code_size + frame.n_conditions, *hidden[::-1], wide])
         return [nn.Flatten(), *given], [*taken, ToPlaces(n_channels, frame.coarse)]
 
@@ -326,7 +326,7 @@ class Layers:
     def convolutional_heads(
         self, n_channels: int, frame: Frame, code_width: int, code_size: int
     ) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Convolutions between the last level and a code that is a small picture, before it and after it."""
+        """Convolutions between the last level and a code that is a small image, for the encoder and the decoder."""
         codes = code_size // frame.places
         given = self._convolution(n_channels, code_width // frame.places)[0]
         taken = self._convolution(codes + frame.n_conditions, n_channels)

@@ -1,9 +1,9 @@
-"""Losses: how far the reconstruction is from the target, and with it the output activation."""
+"""Losses: the distance between reconstruction and target, and the output activation that belongs to it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
@@ -14,7 +14,6 @@ from isthmus.choices.formulas import (
     Formula,
     Numbers,
     absolute,
-    as_numbers,
     exp,
     inherits,
     log,
@@ -22,75 +21,73 @@ from isthmus.choices.formulas import (
     minimum,
     softplus,
     square,
-    summed,
-    sums,
 )
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule
 
 LINKS = (None, "sigmoid", "tanh")
-"""The activations of outputs, whose ranges are those of scaled data."""
+"""Output activations whose ranges match scaled data."""
 
 
 class Part(NamedTuple):
-    """Some neighbouring features whose loss is a formula of single numbers."""
+    """Adjacent features that share one elementwise loss formula."""
 
     formula: Formula
-    """Takes the outputs of a feature, then its target; gives its loss."""
+    """Maps the outputs of a feature and its target to the loss."""
     n_features: int
     n_outputs: int
-    """Outputs of a feature. The first of all features come first, then the second of all."""
+    """Outputs per feature. The first outputs of all features come first, then the second outputs of all."""
 
 
 class Loss(Choice):
-    """A distance between the decoder's output and the target, where possible a negative log-likelihood.
+    """Base class of losses: a distance between output and target, a negative log-likelihood where possible.
 
-    Everything here takes the decoder's raw output; `link` turns that into a reconstruction.
+    All methods take the decoder's raw output; `link` converts it to a reconstruction.
     """
 
     unit: ClassVar[str]
-    """What one number of the loss is measured in."""
+    """Unit of the loss."""
     likelihood: ClassVar[bool] = False
-    """Whether the loss is a whole negative log-likelihood in nats, constants included."""
+    """Whether the loss is a complete negative log-likelihood in nats, constants included."""
     continuous: ClassVar[bool] = False
-    """Whether that is of a density, which has the inverse unit of the data."""
+    """Whether the likelihood is a density, so that its value depends on the unit of the data."""
 
     admits_missing: ClassVar[bool] = False
-    """Whether targets may be NaN, which stands for a missing entry."""
+    """Whether targets may be NaN, which marks a missing entry."""
     bounded: ClassVar[bool] = False
-    """Whether the data must lie in a range, and so are not standardised."""
+    """Whether the data must lie in a fixed range and are therefore not standardised."""
     normaliser: ClassVar[float] = 0.0
-    """What makes each number of a loss that is no `likelihood` the negative logarithm of a density, in nats."""
+    """Constant that completes a loss that is not a `likelihood` to a negative log-density, in nats per feature."""
     formula: ClassVar[Callable[..., Numbers] | None] = None
-    """Where the loss works number by number: ``formula(output, target)``, the loss of one feature, of single numbers.
+    """For elementwise losses: ``formula(output, target)`` is the loss of one feature.
 
-    It is a method of the functions and operators of `isthmus.choices.formulas`. With `n_outputs` above one it takes so
-    many outputs before the target.
+    It is a method that uses only the functions and operators of `isthmus.choices.formulas`. With `n_outputs` above one
+    it takes that many outputs before the target.
     """
 
     n_outputs: ClassVar[int] = 1
-    """How many numbers the decoder gives for a feature."""
+    """Number of decoder outputs per feature."""
 
     @property
     def output_activation(self) -> str | None:
-        """What `link` applies to the decoder's output, such as ``"sigmoid"``; None for nothing."""
+        """The activation that `link` applies to the decoder's output, such as ``"sigmoid"``; None for none."""
         return None
 
     def output_width(self, n_features: int) -> int:
-        """How many numbers the decoder gives for a row."""
+        """Number of decoder outputs per row."""
         return n_features * self.n_outputs
 
     def n_terms(self, n_features: int) -> int:
-        """By how many the sum over a row's features is divided: their number, or that of a table's columns."""
+        """Divisor of the sum over a row's features: the number of features, or of columns of a table."""
         return n_features
 
     def n_columns(self, n_features: int) -> int:
-        """How many columns of a table so many features are."""
+        """Number of table columns that these features encode."""
         return n_features
 
     def kept_unscaled(self, n_features: int) -> list[bool]:
-        """For each feature, whether standardising would spoil it."""
+        """For each feature, whether it must not be standardised."""
         return [self.bounded] * n_features
 
     def link(self, output: Tensor) -> Tensor:
@@ -98,88 +95,51 @@ class Loss(Choice):
         raise NotImplementedError
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of every number, (n, d)."""
+        """The loss of each feature of each row, (n, d)."""
         if self.formula is None:
             raise NotImplementedError
-        output = output.to(torch.promote_types(output.dtype, target.dtype))  # half precision would spoil exp and log
+        output = output.to(
+            torch.promote_types(output.dtype, target.dtype)
+        )  # half precision is too coarse for exp and log
         loss: Tensor = self.formula(*output.chunk(self.n_outputs, dim=1), target)
         return loss
 
     def mean(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of a batch: a scalar, the mean over rows and features."""
+        """The loss of a batch, a scalar: the mean over rows and features."""
         return self.per_feature(output, target).mean()
 
     def counted(self, target: Tensor) -> Tensor:
-        """How many terms of each row count in the mean, (n,)."""
+        """Number of terms of each row in the mean, (n,)."""
         return target.new_full((len(target),), float(self.n_terms(target.shape[1])))
 
     def formulas(self, n_features: int) -> tuple[Part, ...] | None:
-        """The features in parts that have a formula each, from left to right; None where some have none.
+        """The features as parts with one formula each, from left to right; None if a feature has no formula.
 
-        The loss of a batch is then the sum of all, divided by the sum of `counted` or by 1 if that is 0.
+        The loss of a batch is then the sum of all terms, divided by the sum of `counted`, or by 1 if that sum is 0.
         """
         if self.formula is None or not inherits(self, Loss, *DERIVED):
             return None
         return (Part(Formula.of(self, self.formula), n_features, self.n_outputs),)
 
-    @property
-    def is_formula(self) -> bool:
-        """Whether one formula is the loss of every number, and their mean that of a batch."""
-        return self.formula is not None and inherits(self, Loss, "formulas", "counted", *DERIVED)
-
-    @property
-    def separable(self) -> bool:
-        """Whether `gradients` takes outputs and targets of any one shape, because each number counts by itself."""
-        return self.is_formula and self.n_outputs == 1
-
-    def gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of a batch and its gradient by the output, (n, output_width); `output` may be overwritten."""
-        means, gradients = self.gradients(output[None], target[None])
-        return means[0], gradients[0]
-
-    def gradients(self, outputs: Tensor, targets: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-        """The same for the outputs of several models, (models, n, output_width), with a loss for each."""
-        if self.is_formula:
-            return self._by_formula(outputs, targets)
-        pairs = [self._by_autograd(output, target) for output, target in zip(outputs, targets, strict=True)]
-        return [mean for mean, _ in pairs], torch.stack([gradient for _, gradient in pairs])
-
-    def _by_formula(self, outputs: Tensor, targets: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-        """Gradients lie where the outputs did."""
-        assert self.formula is not None
-        share = 1.0 / targets[0].numel()
-        each = (outputs,) if self.n_outputs == 1 else outputs.chunk(self.n_outputs, dim=-1)
-        loss = summed(self.formula, *each, given=[targets])
-        means = sums(loss.value).mul_(share)
-        for output, slope in zip(each, loss.slopes, strict=True):
-            torch.mul(as_numbers(slope, output), share, out=output)
-        return means.unbind(), outputs
-
-    def _by_autograd(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            leaf = output.detach().requires_grad_()
-            mean = self.mean(leaf, target)
-        return mean.detach(), torch.autograd.grad(mean, leaf)[0]
-
     def per_row(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of each row, mean over its features, (n,)."""
+        """The loss of each row, averaged over its features, (n,)."""
         return self.per_feature(output, target).mean(dim=1)
 
     def supports(self, target: Tensor) -> Tensor:
-        """Whether each number lies in the support of the likelihood, (n, d); elsewhere the formula means nothing."""
+        """Whether each value lies in the support of the likelihood, (n, d); elsewhere the loss is meaningless."""
         return torch.ones_like(target, dtype=torch.bool)
 
     def needs(self, context: Context | None, holds: Callable[[Context], bool], words: str) -> list[str]:
-        """A sentence where the data are not what the loss needs."""
+        """The error text if the data violate a requirement of the loss; else an empty list."""
         if context is None or holds(context):
             return []
-        reach = f"reach from {context.lower:.6g} to {context.upper:.6g}"
+        reach = f"range from {context.lower:.6g} to {context.upper:.6g}"
         remedy = "use another scaling (such as scaling='minmax' or 'none') or loss='mean-squared-error'"
         return [f"{type(self).__name__}: the scaled data must {words}, but {reach}; {remedy}."]
 
 
 ROUNDING = 1e-6
-"""How far a number may be outside its support: what scaling in single precision costs."""
+"""Tolerance of the support: the rounding error of scaling in single precision."""
 
 
 def in_unit_interval(target: Tensor) -> Tensor:
@@ -187,14 +147,14 @@ def in_unit_interval(target: Tensor) -> Tensor:
     return (target >= -ROUNDING) & (target <= 1.0 + ROUNDING)
 
 
-DERIVED = ("per_feature", "mean", "per_row", "gradient", "gradients", "output_width")
+DERIVED = ("per_feature", "mean", "per_row", "output_width")
 """What derives from the formula of a loss."""
 LOSSES: Registry[Loss] = Registry("loss", Loss)
 
 
 @dataclass(eq=False, repr=False)
 class _Distance(Loss):
-    """A loss that compares the linked output with the target, number by number."""
+    """Base class of elementwise losses of the difference between reconstruction and target."""
 
     _: KW_ONLY
     activation: str | None = "auto"
@@ -202,7 +162,7 @@ class _Distance(Loss):
     rules: ClassVar[Mapping[str, Rule]] = {"activation": OneOf(("auto", *LINKS))}
 
     def distance(self, difference: Numbers) -> Numbers:
-        """The loss of a difference between reconstruction and target."""
+        """The loss as a function of reconstruction minus target."""
         raise NotImplementedError
 
     def formula(self, output: Numbers, target: Numbers) -> Numbers:
@@ -228,13 +188,13 @@ class _Distance(Loss):
 @LOSSES.register("mean-squared-error", "mse")
 @dataclass(eq=False, repr=False)
 class MeanSquaredError(_Distance):
-    """``(x^ - x)²``, mean over features: up to constants the negative log-likelihood of a Normal of fixed scale.
+    """``(x^ - x)²``, averaged over features: a Gaussian negative log-likelihood of fixed variance, up to constants.
 
     Parameters
     ----------
     activation
-        Of the output: ``"sigmoid"`` for targets in [0, 1], ``"tanh"`` for [-1, 1], None for any.
-        ``"auto"``: sigmoid when the scaled data lie in [0, 1], else none.
+        Output activation: ``"sigmoid"`` for targets in [0, 1], ``"tanh"`` for [-1, 1], None for any targets.
+        ``"auto"``: sigmoid if the scaled data lie in [0, 1], else None.
 
     Examples
     --------
@@ -243,7 +203,7 @@ class MeanSquaredError(_Distance):
     """
 
     unit: ClassVar[str] = "squared scaled units per feature"
-    normaliser: ClassVar[float] = 0.5 * math.log(math.pi)  # of a Normal of variance 1/2
+    normaliser: ClassVar[float] = 0.5 * math.log(math.pi)  # of a Gaussian of variance 1/2
 
     def distance(self, difference: Numbers) -> Numbers:
         return square(difference)
@@ -252,7 +212,7 @@ class MeanSquaredError(_Distance):
 @LOSSES.register("mean-absolute-error", "mae")
 @dataclass(eq=False, repr=False)
 class MeanAbsoluteError(_Distance):
-    """``|x^ - x|``, mean over features: a Laplace likelihood up to constants; far values pull less than with squares.
+    """``|x^ - x|``, averaged over features: a Laplace likelihood up to constants; less sensitive to outliers than MSE.
 
     Parameters
     ----------
@@ -275,12 +235,12 @@ class MeanAbsoluteError(_Distance):
 @LOSSES.register("huber")
 @dataclass(eq=False, repr=False)
 class Huber(_Distance):
-    """``e²/2`` for errors below delta, ``delta · (|e| - delta/2)`` beyond (Huber 1964): squares that tame far values.
+    """``e²/2`` for errors up to delta, ``delta · (|e| - delta/2)`` beyond (Huber 1964): limits the effect of outliers.
 
     Parameters
     ----------
     delta
-        Where the square ends, in scaled units; > 0.
+        Error at which the loss changes from quadratic to linear, in scaled units; > 0.
     activation
         As for `MeanSquaredError`.
 
@@ -306,8 +266,8 @@ class Huber(_Distance):
 class BinaryCrossEntropy(Loss):
     """``-x log x^ - (1 - x) log(1 - x^)``: the negative log-likelihood of a Bernoulli, in nats per feature.
 
-    The output goes through a sigmoid; the loss is computed from the logits, which stays exact far from zero. For grey
-    values between 0 and 1 its least value is their binary entropy, not zero.
+    The output passes through a sigmoid; the loss is computed from the logits, which is accurate for large logits too.
+    For grey values between 0 and 1 the minimum of the loss is their binary entropy, not zero.
 
     Examples
     --------
@@ -339,12 +299,12 @@ class BinaryCrossEntropy(Loss):
 @LOSSES.register("normal")
 @dataclass(eq=False, repr=False)
 class Normal(Loss):
-    """The negative log-likelihood of a Normal whose mean and scale the decoder gives for each number, in nats.
+    """Gaussian negative log-likelihood in nats; the decoder outputs mean and standard deviation of each feature.
 
     Parameters
     ----------
     scale
-        A fixed standard deviation in scaled units, > 0; None: learned for each number of each row, at least 0.01.
+        A fixed standard deviation in scaled units, > 0; None: predicted for each feature of each row, at least 0.01.
 
     Examples
     --------
@@ -366,7 +326,7 @@ class Normal(Loss):
         return found
 
     @property
-    def n_outputs(self) -> int:  # type: ignore[override]  # as the scale is given or learned
+    def n_outputs(self) -> int:  # type: ignore[override]  # depends on the scale
         return 1 if self.scale is not None else 2
 
     @property
@@ -383,16 +343,16 @@ class Normal(Loss):
 
 
 LEAST_SCALE = 0.01
-"""The least standard deviation that is learned, in scaled units: without one a column that is constant has no least
-loss."""
+"""Lower bound of the predicted standard deviation, in scaled units: without it the loss of a constant column is
+unbounded below."""
 
 
 @LOSSES.register("poisson")
 @dataclass(eq=False, repr=False)
 class Poisson(Loss):
-    """The negative log-likelihood of a Poisson whose log-rate the decoder gives, in nats per feature: for counts.
+    """Poisson negative log-likelihood in nats per feature, for counts; the decoder outputs the log-rate.
 
-    Use it with ``scaling="none"``.
+    ``scaling="auto"`` leaves counts as they are.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Encoders and decoders of the user's own: copied with their weights, and made to take and give flat rows."""
+"""Adapts a user's encoder and decoder: copies them with their weights and wraps them to map flat rows."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from isthmus.choices.losses import LINKS, Loss
 from isthmus.choices.registry import Context
 
 PROBED = (2, 3)
-"""Rows of the batches that a module is tried on: two sizes, so that rows are not taken for channels by chance."""
+"""Batch sizes of the probes of a module: two sizes show which axis of the output is the batch."""
 PROBED_CODES, CODE_SCALES = 64, (1.0, 30.0, 1000.0)
-"""Codes a decoder is given to find the range of its outputs; what no scale drives out of [0, 1] stays."""
+"""Random codes, at three scales, that probe the range of a decoder's outputs."""
 CLOSE_TO_BOUND = 1e-6
-"""How close an output comes to the end of its range before its inverse is taken: float32 resolves 6e-8 at 1."""
+"""Outputs are clipped this far inside their range before the inverse activation: float32 resolves 6e-8 at 1."""
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------
 
 
 def copied(*modules: nn.Module) -> tuple[nn.Module, ...]:
-    """A copy of modules with their weights in single precision; what they share stays shared.
+    """Copies of modules in single precision; parameters that they share stay shared.
 
-    Weights that are computed before every call (``torch.nn.utils.weight_norm``) cannot be copied by torch itself, and
-    copies of scripted modules forget which parameters are frozen. Both are set right here.
+    ``copy.deepcopy`` fails for weights that are recomputed before every call (``torch.nn.utils.weight_norm``), and
+    copies of scripted modules lose ``requires_grad=False``. This function handles both.
     """
     computed = {
         id(value): value.detach().clone()
@@ -49,13 +49,13 @@ def copied(*modules: nn.Module) -> tuple[nn.Module, ...]:
 
 
 def is_lazy(module: nn.Module) -> bool:
-    """Whether the shape of some parameter is still to be seen from the first batch."""
+    """Whether some parameter gets its shape from the first batch."""
     uninitialized = nn.UninitializedParameter | nn.UninitializedBuffer
     return any(isinstance(tensor, uninitialized) for tensor in (*module.parameters(), *module.buffers()))
 
 
 def is_scripted(module: nn.Module) -> bool:
-    """Whether a module, or a part of it, is compiled by ``torch.jit``; such parts take no hooks."""
+    """Whether a module, or a part of it, is compiled by ``torch.jit``; such parts do not support hooks."""
     return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
@@ -64,15 +64,15 @@ def is_scripted(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a module wants, or gives, rows that are flat for everybody else, row-major over `shape`.
+    """The layout in which a module takes or returns rows, which are flat and row-major over `shape` elsewhere.
 
     Attributes
     ----------
     name
-        ``"flat"``: (n, d). ``"as is"``: (n, *shape). ``"added"``: (n, 1, *shape). ``"moved"``: the last axis of the
-        shape, the channels, comes first, as torch wants images.
+        ``"flat"``: (n, d). ``"as is"``: (n, *shape). ``"added"``: (n, 1, *shape). ``"moved"``: the last axis, the
+        channels, comes first, as torch expects images.
     shape
-        Of a row.
+        Shape of a row.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Layout:
         return shapes[self.name]
 
     def given(self, x: Tensor) -> Tensor:
-        """Flat rows as the module wants them."""
+        """Flat rows in the layout of the module."""
         if self.name == "flat":
             return x
         if self.name == "moved":
@@ -98,23 +98,23 @@ class Layout:
         return x.reshape(len(x), *self.inner)
 
     def taken(self, y: Tensor) -> Tensor:
-        """What the module gives as flat rows; several numbers for each feature come as groups of channels."""
+        """The module's output as flat rows; several outputs per feature come as groups of channels."""
         if self.name != "moved":
             return y.reshape(len(y), -1)
         return y.reshape(len(y), -1, *self.inner).movedim(2, -1).reshape(len(y), -1)
 
     def fits(self, shape: tuple[int, ...], n_groups: int) -> bool:
-        """Whether a row of this shape from the module is a row of features, each with so many numbers."""
+        """Whether a row of this shape from the module holds `n_groups` outputs for each feature."""
         first, *rest = self.inner
         grouped = (first * n_groups, *rest)
         return shape == (grouped if n_groups == 1 or self.name != "as is" else None)
 
 
 def layouts(shape: tuple[int, ...]) -> list[Layout]:
-    """The layouts that rows of a shape may be wanted in, the likeliest first.
+    """The layouts to try for rows of a shape, the most likely first.
 
-    Images with channels go channels first to a module that takes them so, also where it flattens them, since torch's
-    order is the one that given weights have learned. Flat rows come first elsewhere: they are the same in any order.
+    Images with channels are tried channels first, even for modules that flatten them, because pretrained weights
+    learned torch's order. For other shapes flat rows come first: their order of values is the same in any layout.
     """
     names = {1: ("flat", "added"), 2: ("flat", "added", "as is", "moved")}.get(
         len(shape), ("moved", "as is", "added", "flat")
@@ -123,23 +123,22 @@ def layouts(shape: tuple[int, ...]) -> list[Layout]:
 
 
 class Adapted(nn.Module):
-    """A module of the user's own between flat rows: (n, wide) → (n, narrow).
+    """Wraps a user's module to map flat rows to flat rows.
 
     Parameters
     ----------
     inner
         The module.
     before, after
-        Layouts of what it takes and gives.
+        Layouts of its input and output.
     undone
-        The activation that the loss applies and the module has already: its inverse is taken here, so that both
-        together change nothing.
+        An activation that both the module and the loss apply. Its inverse is applied here, so that it acts only once.
     """
 
     def __init__(self, inner: nn.Module, before: Layout, after: Layout, undone: str | None = None) -> None:
         super().__init__()
         self.inner, self.before, self.after, self.undone = inner, before, after, undone
-        # a plain list, which torch does not take for parts of this module
+        # a plain list, so that torch does not register the layers twice
         self._norms = [part for part in inner.modules() if isinstance(part, nn.modules.batchnorm._NormBase)]  # noqa: SLF001  # torch has no public base
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +151,7 @@ class Adapted(nn.Module):
         return joined if self.undone is None else _INVERSES[self.undone](joined)
 
     def _of_one_row(self, given: Tensor) -> Any:
-        """One row has no spread to normalise by: the last batch of 201 rows by 100 is normalised as in use."""
+        """Normalise with the running statistics: the variance of one row is undefined (201 rows in batches of 100)."""
         learning = [norm for norm in self._norms if norm.training]
         for norm in learning:
             norm.eval()
@@ -163,7 +162,7 @@ class Adapted(nn.Module):
                 norm.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or use; frozen parts work as in use always, so that batch statistics stay too."""
+        """Set the mode; frozen parts stay in evaluation mode, so that their batch statistics do not change."""
         super().train(mode)
         for part in self.inner.modules():
             parameters = list(part.parameters())
@@ -173,7 +172,7 @@ class Adapted(nn.Module):
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """The user's own module within an adapted one; others are themselves."""
+    """The user's module inside an `Adapted` module; other modules are returned as they are."""
     return module.inner if isinstance(module, Adapted) else module
 
 
@@ -181,14 +180,14 @@ def plain(module: nn.Module) -> nn.Module:
 
 
 class Tried(NamedTuple):
-    """What came of giving a module some rows: the shape of a row of its answer, or of each of several, or an error."""
+    """The result of probing a module: the row shapes of its outputs, or an error."""
 
     shapes: tuple[tuple[int, ...], ...] = ()
     error: str = ""
 
 
 def adapt_encoder(module: nn.Module, context: Context, width: int) -> tuple[nn.Module, tuple[int, ...]]:
-    """An encoder from flat rows to ``width`` numbers, and the shape of a code as the module gives it."""
+    """An encoder that maps flat rows to (n, width), and the shape of a code as the module returns it."""
     candidates = (
         layouts(context.feature_shape) if not context.n_conditions else [Layout("flat", (context.encoder_width,))]
     )
@@ -202,7 +201,7 @@ def adapt_encoder(module: nn.Module, context: Context, width: int) -> tuple[nn.M
 
 
 def adapt_decoder(module: nn.Module, context: Context, width: int, code_shape: tuple[int, ...]) -> nn.Module:
-    """A decoder from flat codes to ``width`` numbers; also one that takes codes in the shape the encoder gives."""
+    """A decoder that maps flat codes to (n, width); it may take codes in the shape that the encoder returns."""
     candidates = [Layout("flat", (context.decoder_width,))]
     if len(code_shape) > 1 and math.prod(code_shape) == context.decoder_width:
         candidates.append(Layout("as is", code_shape))
@@ -225,19 +224,23 @@ def _total(found: Tried) -> int:
 
 @torch.no_grad()
 def _try(module: nn.Module, layout: Layout, wide: int) -> Tried:
-    """Give a copy of a module rows of zeros; lazy parameters of the module itself stay open."""
+    """Call a copy of a module with rows of zeros, so that its own lazy parameters stay uninitialized."""
     (trial,) = copied(module)
     shapes = []
     for n_rows in PROBED:
         try:
             answer = trial.eval()(layout.given(torch.zeros(n_rows, wide)))
-        except Exception as error:  # noqa: BLE001  # whatever a module of somebody's own may raise
+        except Exception as error:  # noqa: BLE001  # a user's module may raise anything
             return Tried(error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         parts = answer if isinstance(answer, tuple | list) else (answer,)
         if not all(isinstance(part, Tensor) and part.ndim >= 2 and len(part) == n_rows for part in parts):
-            return Tried(error=f"it gives {_words(parts)}")
+            return Tried(error=f"it returns {_words(parts)}")
         shapes.append(tuple(tuple(part.shape[1:]) for part in parts))
-    return Tried(shapes[0]) if shapes[0] == shapes[1] else Tried(error="its answer changes with the number of rows")
+    return (
+        Tried(shapes[0])
+        if shapes[0] == shapes[1]
+        else Tried(error="the shape of its output depends on the number of rows")
+    )
 
 
 def _words(parts: Any) -> str:
@@ -248,7 +251,7 @@ def _words(parts: Any) -> str:
 
 
 def _settled(module: nn.Module, before: Layout, after: Layout, found: Tried) -> nn.Module:
-    """The module itself where it takes and gives flat rows and has nothing to watch; such are compiled, too."""
+    """The module itself if it maps flat rows without special handling (it may then be compiled), else wrapped."""
     if is_lazy(module):
         with torch.no_grad():
             module.eval()(before.given(torch.zeros(PROBED[0], math.prod(before.shape))))
@@ -264,15 +267,16 @@ def _encoder_mistake(tried: list[tuple[Layout, Tried]], width: int, n_parts: int
     several = next((found for _, found in tried if len(found.shapes) == 2 and n_parts == 1), None)
     if several is not None and _total(several) == 2 * width:
         return (
-            f"The encoder gives a pair of ({width},) for each row, such as mean and log-variance, but the code takes "
-            f"{width} numbers. Use code='gaussian' (VariationalAutoencoder), or let the encoder give one tensor."
+            f"The encoder returns a pair of ({width},) for each row, such as mean and log-variance, but the code "
+            f"takes {width} values. Use code='gaussian' (VariationalAutoencoder), or return one tensor from the "
+            "encoder."
         )
-    return f"The encoder {_told(tried)}, but must give (n, {width})."
+    return f"The encoder {_told(tried)}, but must return (n, {width})."
 
 
 def _decoder_mistake(tried: list[tuple[Layout, Tried]], context: Context, width: int) -> str:
     shape = "" if width != context.n_features or len(context.feature_shape) == 1 else f", or (n, {_csv(context)})"
-    return f"The decoder {_told(tried)}, but must give (n, {width}){shape}."
+    return f"The decoder {_told(tried)}, but must return (n, {width}){shape}."
 
 
 def _csv(context: Context) -> str:
@@ -281,12 +285,14 @@ def _csv(context: Context) -> str:
 
 
 def _told(tried: list[tuple[Layout, Tried]]) -> str:
-    """What a module made of each layout."""
+    """The output of a module for each layout, in words."""
     texts = []
     for layout, found in tried:
         given = f"({', '.join(map(str, ('n', *layout.inner)))})"
         shapes = " and ".join(f"({', '.join(map(str, ('n', *shape)))})" for shape in found.shapes)
-        texts.append(f"turns rows of shape {given} into {shapes}" if shapes else f"cannot take {given} ({found.error})")
+        texts.append(
+            f"maps rows of shape {given} to {shapes}" if shapes else f"does not accept {given} ({found.error})"
+        )
     return "; ".join(texts)
 
 
@@ -294,7 +300,7 @@ def _told(tried: list[tuple[Layout, Tried]]) -> str:
 
 
 class Range(NamedTuple):
-    """Where all outputs of a decoder lie, and how that is known."""
+    """The range of a decoder's outputs, and how it was found."""
 
     low: float
     high: float
@@ -321,7 +327,7 @@ _LINKED: dict[str | None, tuple[float, float]] = {
 
 
 def _within(y: Tensor, low: float, high: float) -> Tensor:
-    """Kept off the ends of a range, with the gradient of y inside."""
+    """Clip y to the inside of a range; the gradient of y is kept there."""
     return y.clamp(low + CLOSE_TO_BOUND, high - CLOSE_TO_BOUND)
 
 
@@ -340,10 +346,10 @@ _INVERSES: dict[str, Callable[[Tensor], Tensor]] = {
 
 @torch.no_grad()
 def output_range(decoder: nn.Module, wide: int) -> Range | None:
-    """The range that a decoder ends in: by its last layer, else by what it makes of codes of all sizes.
+    """The range of a decoder's outputs, by its last layer, else by its outputs for random codes of several scales.
 
-    An activation that is a function, such as ``torch.sigmoid`` in ``forward``, is seen by the second. A decoder that
-    ends in a linear layer leaves any range when its codes grow.
+    The second test finds activations that are functions, such as ``torch.sigmoid`` in ``forward``. The outputs of a
+    decoder that ends in a linear layer leave every range as the codes grow.
     """
     last = _last_leaf(decoder, wide)
     if last in _ENDS:
@@ -357,12 +363,12 @@ def output_range(decoder: nn.Module, wide: int) -> Range | None:
         return None
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
         if float(outputs.min()) >= low and float(outputs.max()) <= high:
-            return Range(low, high, f"no code of {len(outputs)} gives any other")
+            return Range(low, high, f"so do all its outputs for {len(outputs)} random codes")
     return None
 
 
 def _last_leaf(decoder: nn.Module, wide: int) -> type[nn.Module]:
-    """The kind of the layer whose output is the decoder's; of scripted ones the decoder's own."""
+    """The class of the last layer that runs, shape-only layers aside; for scripted modules the decoder's class."""
     if is_scripted(decoder):
         return type(decoder)
     seen: list[nn.Module] = [decoder]
@@ -377,15 +383,15 @@ def _last_leaf(decoder: nn.Module, wide: int) -> type[nn.Module]:
 
 
 def match_end(decoder: nn.Module, loss: Loss, context: Context, width: int) -> nn.Module:
-    """A decoder whose last activation goes with the loss's.
+    """A decoder whose last activation agrees with the loss.
 
-    Losses apply the output activation themselves. A decoder that has it already would get it twice: a second sigmoid
-    maps [0, 1] to [0.5, 0.73], and nothing can be learned. Its outputs are then taken for the reconstruction itself.
+    Losses apply the output activation themselves. If the decoder ends in it too, it would act twice: a second sigmoid
+    maps [0, 1] to [0.5, 0.73], and the model cannot learn. The decoder's outputs are then used as the reconstruction.
 
     Raises
     ------
     ValueError
-        The decoder ends in an activation with which it cannot restore the data.
+        The decoder ends in an activation whose range does not cover the data.
     """
     found = output_range(decoder, context.decoder_width)
     applied = loss.output_activation
@@ -402,7 +408,7 @@ def match_end(decoder: nn.Module, loss: Loss, context: Context, width: int) -> n
 
 @torch.no_grad()
 def _is_reached(decoder: nn.Module, loss: Loss, context: Context) -> bool:
-    """Whether the loss gives back a decoder's outputs from their inverse, as a softmax does only of shares."""
+    """Whether inverse and output activation restore the decoder's outputs; a softmax does only if they sum to 1."""
     assert loss.output_activation is not None
     y = decoder(torch.randn(PROBED_CODES, context.decoder_width, generator=torch.Generator().manual_seed(1)))
     return torch.allclose(loss.link(_INVERSES[loss.output_activation](y)), y, atol=1e-3)
@@ -418,6 +424,7 @@ def _refuse_out_of_reach(found: Range, applied: str | None, context: Context) ->
     through = "" if applied is None else f", and [{low:.3g}, {high:.3g}] after the loss's own {applied}"
     raise ValueError(
         f"The decoder's outputs lie in [{found.low:g}, {found.high:g}] ({found.words}){through}, but the scaled data "
-        f"reach from {context.lower:.4g} to {context.upper:.4g}, so it cannot restore them. Drop its last activation, "
-        "since the loss applies the right one, or choose a scaling whose data lie there (such as scaling='minmax')."
+        f"range from {context.lower:.4g} to {context.upper:.4g}, so it cannot restore them. Remove its last "
+        "activation, since the loss applies the right one, or choose a scaling into that range (such as "
+        "scaling='minmax')."
     )

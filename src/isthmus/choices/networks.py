@@ -1,4 +1,4 @@
-"""Networks: the shape of encoder and decoder."""
+"""Networks: the architecture of encoder and decoder."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ class _ActivationNames(Sequence[object]):
 
 
 def activation_rule() -> Rule:
-    """The rule of a parameter that names an activation, or is None for none."""
+    """The rule for a parameter that is the name of an activation or None."""
     return OneOf(_ActivationNames())
 
 
 class Network(Choice):
-    """How encoder and decoder are built; both map flat rows to flat rows."""
+    """Builds the encoder and the decoder; both map flat rows to flat rows."""
 
     @property
     def hidden_width(self) -> float:
-        """The geometric mean of the widths of the two widest hidden layers that follow each other; 0 for none."""
+        """The largest geometric mean of the widths of two consecutive hidden layers; 0 without such a pair."""
         return 0.0
 
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
-        """Why this network cannot have a code or an output of that width, one sentence each."""
+        """Why this network does not support a code or an output of that width, one sentence each."""
         return []
 
     def build(
         self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
     ) -> Pair:
-        """Make the encoder, (n, d) → (n, code_width), and the decoder, (n, code_size) → (n, output_width).
+        """Build the encoder, (n, d) → (n, code_width), and the decoder, (n, code_size) → (n, output_width).
 
-        Both are given the conditions of the context, if any, behind each row and each code.
+        The conditions of the context, if any, are appended to each row and each code.
 
-        Initial weights are drawn from the generator; None takes torch's global one, which no estimator does.
+        Initial weights are drawn from the generator; None uses torch's global generator (estimators always pass one).
         """
         raise NotImplementedError
 
     def suit(self, pair: Pair, loss: Loss, context: Context) -> Pair:
-        """The same encoder and decoder, made to go with the output activation that the loss applies."""
+        """The same encoder and decoder, adapted to the output activation that the loss applies."""
         return pair
 
     def row_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -78,12 +78,12 @@ def _as_network(value: Any) -> Network | None:
         return Modules(*value)
     if isinstance(value, nn.Module):
         raise TypeError(
-            f"A single {type(value).__name__} is no network; give encoder and decoder: network=(encoder, decoder)."
+            f"A single {type(value).__name__} is not a network; give encoder and decoder: network=(encoder, decoder)."
         )
     if Sizes().admits(value):
         return Dense(hidden_sizes=tuple(value))
     if Whole(1).admits(value):
-        raise TypeError(f"{value} is no network; for one hidden layer of that size write network=({value},).")
+        raise TypeError(f"{value} is not a network; for one hidden layer of that size write network=({value},).")
     return None
 
 
@@ -99,7 +99,7 @@ class TiedLinear(nn.Module):
 
     def __init__(self, source: nn.Linear) -> None:
         super().__init__()
-        self.weight = source.weight  # (out of source, in of source): one parameter, seen twice
+        self.weight = source.weight  # (out of source, in of source): one parameter, shared by two layers
         self.bias = nn.Parameter(torch.zeros(source.in_features))
         self.in_features, self.out_features = source.out_features, source.in_features
 
@@ -110,7 +110,7 @@ class TiedLinear(nn.Module):
 @NETWORKS.register("dense")
 @dataclass(eq=False, repr=False)
 class Dense(Network):
-    """Fully connected layers, of any sizes.
+    """Fully connected layers of any widths.
 
     ::
 
@@ -121,13 +121,14 @@ class Dense(Network):
     ----------
     hidden_sizes
         Widths of the encoder's hidden layers, from the input to the code. ``()`` is one linear layer to the code.
-        ``"auto"``: two layers, by the number of features (at most 512 and 256).
+        ``"auto"``: two layers, sized by the number of features (at most 512 and 256).
     activation
         After every hidden layer; None for a linear network.
     decoder_sizes
         Widths of the decoder's hidden layers, from the code to the output; None mirrors the encoder.
     tied
-        The decoder's weights are the transposes of the encoder's, and remain so; needs a mirrored decoder.
+        Whether the decoder's weights are the transposes of the encoder's throughout training; requires a mirrored
+        decoder.
     initialization
         ``"orthogonal"`` (Saxe et al. 2014), which keeps deep narrow networks trainable, ``"glorot-uniform"`` (Glorot &
         Bengio 2010, eq. 16; most tutorials) or ``"he-uniform"`` (He et al. 2015, eq. 10). Biases start at zero.
@@ -173,8 +174,8 @@ class Dense(Network):
         if not self.tied:
             return []
         wanted = (
-            (context.code_size, code_width, "codes of which the encoder gives as many numbers as they have"),
-            (context.n_features, output_width, "a loss that takes one output for each feature"),
+            (context.code_size, code_width, "an encoder output as wide as the code"),
+            (context.n_features, output_width, "a loss with one output per feature"),
             (0, context.n_conditions, "a model that is not conditional"),
         )
         return [f"Dense: tied=True needs {words}; use tied=False." for right, got, words in wanted if right != got]
@@ -211,36 +212,37 @@ def _linear_layers(chain: nn.Module) -> list[nn.Linear]:
 
 
 def _sizes_for(context: Context) -> tuple[int, ...]:
-    """Two hidden layers that narrow towards the code: twice the features at first, at least 64, at most 512."""
+    """Two hidden layers: a power of two near twice the number of features, in [64, 512], and half of it."""
     first = min(512, max(64, 2 ** round(math.log2(2 * context.n_features))))
     return first, first // 2
 
 
 @dataclass(eq=False, repr=False)
 class Modules(Network):
-    """An encoder and a decoder of the user's own, any two ``nn.Module``; ``network=(encoder, decoder)`` means this.
+    """A user's encoder and decoder, any two ``nn.Module``; ``network=(encoder, decoder)`` is the short form.
 
-    Every `fit` starts from a copy of the modules as they are given, weights included, and leaves them unchanged: given
-    weights are fine-tuned, and ``random_state`` does not draw them (only those of lazy layers, which have none yet). A
-    frozen part (``requires_grad_(False)``) keeps its weights; its dropout is off and its batch statistics stay. Weights
-    become single precision. A last batch of one row is batch-normalised as in use, since one row has no spread.
+    Every `fit` starts from a copy of the given modules, weights included, and leaves the modules unchanged. Existing
+    weights are fine-tuned; ``random_state`` draws only the weights of lazy layers, which have none yet. A frozen part
+    (``requires_grad_(False)``) keeps its weights and batch statistics, and its dropout is off. Weights are converted to
+    single precision. A last batch of one row is normalised with the running batch statistics, since one row has no
+    variance.
 
     Parameters
     ----------
     encoder
         Maps scaled rows to codes, (n, code), or for a variational code to (n, 2 · code) or a pair (mean, log-variance)
-        of (n, code) each. Rows are given in the first of these shapes that it takes: images with channels as
+        of (n, code) each. It receives rows in the first of these shapes that it accepts: images with channels as
         (n, c, h, w), (n, h, w, c) or flat; others as (n, d), (n, 1, *feature_shape), (n, *feature_shape) or channels
-        first. With ``conditional=True`` they are flat, with the labels behind.
+        first. With ``conditional=True`` rows are flat, followed by the one-hot labels.
     decoder
-        Maps codes to rows, flat or in the shape that the encoder takes, before the output activation, which the loss
-        applies. A decoder that ends in this very activation is taken at its word, and the loss does not repeat it.
+        Maps codes to rows, flat or in the shape that the encoder takes, without the output activation, which the loss
+        applies. If the decoder ends in that activation, the loss does not apply it again.
 
     Raises
     ------
     ValueError
-        At `fit`: the modules take or give other shapes, nothing in them can learn, or the decoder ends in an activation
-        with which it cannot restore the data.
+        At `fit`: the modules take or return other shapes, they have no trainable parameters, or the decoder ends in an
+        activation whose range does not cover the data.
     """
 
     encoder: nn.Module
@@ -255,13 +257,13 @@ class Modules(Network):
         self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
     ) -> Pair:
         encoder, decoder = modules.copied(self.encoder, self.decoder)
-        with drawn_from(generator):  # lazy modules draw their weights when they see the first rows
+        with drawn_from(generator):  # lazy modules draw their weights on the first batch
             encoder, code_shape = modules.adapt_encoder(encoder, context, code_width)
             decoder = modules.adapt_decoder(decoder, context, output_width, code_shape)
         if not any(parameter.requires_grad for part in (encoder, decoder) for parameter in part.parameters()):
             raise ValueError(
-                "Nothing in the encoder and the decoder can learn: they have no parameters, or all are frozen; give "
-                "one of them parameters with requires_grad=True."
+                "The encoder and the decoder have no trainable parameters: they have none, or all are frozen; give "
+                "at least one module parameters with requires_grad=True."
             )
         return encoder, decoder
 

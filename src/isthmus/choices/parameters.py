@@ -1,4 +1,4 @@
-"""Parameters of estimators and choices: hints for names of other libraries, and names that reach into a choice."""
+"""Parameter handling of estimators and choices: hints for other libraries' names, and nested names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MEANT = {
     "encoder": "autoencoder model base_estimator estimator",
 }
 _HINTS = {name: right for right, names in _MEANT.items() for name in names.split()}
-"""What a parameter of Keras, scikit-learn, skorch or PyOD is called here."""
+"""Parameter names of Keras, scikit-learn, skorch and PyOD, with the name used here."""
 
 _VERBS = {
     "encode": ("transform",),
@@ -46,11 +46,11 @@ _VERBS = {
     "train": ("fit",),
     "compile": ("fit",),
 }
-"""What other libraries call a method, and what it is called here."""
+"""Method names of other libraries, with the names used here; the first one that the class has is suggested."""
 
 
 def hint_for(name: str, known: Iterable[str]) -> str | None:
-    """What a name of another library is called here, if a parameter of the known ones does the same.
+    """The name used here for another library's parameter, if it is among the known ones; else None.
 
     >>> hint_for("epochs", ["code_size", "max_epochs"]), hint_for("epochs", ["code_size"])
     ('max_epochs', None)
@@ -60,7 +60,7 @@ def hint_for(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_parameter(owner: type, name: str, known: Iterable[str]) -> str:
-    """The sentence for a parameter that there is not.
+    """The error text for an unknown parameter.
 
     >>> unknown_parameter(int, "epochs", ["max_epochs"])
     "Unknown parameter of int 'epochs'; use max_epochs. Known: max_epochs."
@@ -73,17 +73,17 @@ def unknown_parameter(owner: type, name: str, known: Iterable[str]) -> str:
 
 
 class Parameters:
-    """Mixed into every estimator and choice, before scikit-learn's ``BaseEstimator``.
+    """Mixin of every estimator and choice; it precedes scikit-learn's ``BaseEstimator`` in the bases.
 
-    A wrong keyword of the constructor is a `TypeError` that names the right one. Names such as ``corruption__scale``
-    reach into a choice, also where it was given by its name.
+    An unknown keyword of the constructor raises a `TypeError` that suggests the right name. Nested names such as
+    ``corruption__scale`` set a parameter of a choice, also if the choice was given by name.
     """
 
     choice_registries: ClassVar[Mapping[str, Any]] = {}
     """The registry of each parameter that holds a choice."""
 
     def __new__(cls, *_: Any, **named: Any) -> Self:
-        """Refuse wrong keywords before the constructor does, whose error has no hint."""
+        """Reject unknown keywords; Python's own error would have no hint."""
         wrong = [name for name in named if name not in cls._get_param_names()]  # type: ignore[attr-defined]
         if wrong:
             hints = {name: hint_for(name, cls._get_param_names()) for name in wrong}  # type: ignore[attr-defined]
@@ -93,19 +93,19 @@ class Parameters:
             raise TypeError(f"{cls.__name__}() got {plural} {', '.join(texts)}. Known: {known or 'none'}.")
         return super().__new__(cls)
 
-    if not TYPE_CHECKING:  # type checkers would take every attribute to be there
+    if not TYPE_CHECKING:  # with __getattr__ in sight, type checkers accept every attribute
 
         def __getattr__(self, name: str) -> Any:
-            """Name the verb that other libraries call otherwise; one thing has one name here."""
+            """Suggest the name used here for a method name of another library."""
             right = next((verb for verb in _VERBS.get(name, ()) if hasattr(type(self), verb)), None)
             if right is not None and not hasattr(type(self), name):
                 raise AttributeError(f"{type(self).__name__} has no {name!r}; use {right!r}.", name=name, obj=self)
-            return object.__getattribute__(self, name)  # the error as it was
+            return object.__getattribute__(self, name)  # raises Python's usual AttributeError
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``corruption__scale=0.3`` reaches into a choice, also one given by its name.
+        """Set parameters; ``corruption__scale=0.3`` sets a parameter of a choice, also of one given by name.
 
-        A fitted model answers as before until it is fitted again.
+        The results of a fitted model do not change until it is fitted again.
         """
         for key in list(params):
             name, _, inner = key.partition("__")
@@ -117,7 +117,7 @@ class Parameters:
         return self
 
     def _member_to_set(self, name: str, value: Any) -> Any:
-        """The object whose parameter is about to be set; a name becomes its member."""
+        """The choice whose parameter is about to be set; a name is converted to its member."""
         if hasattr(value, "set_params"):
             return value
         registry = self.choice_registries.get(name)
@@ -128,7 +128,7 @@ class Parameters:
 
 
 def is_auto(value: Any) -> bool:
-    """Whether a parameter was left to the library."""
+    """Whether a parameter has the value ``"auto"``."""
     return isinstance(value, str) and value == "auto"
 
 

@@ -1,4 +1,4 @@
-"""What all choices share: the base class, the context they are fitted in, and the registries that find them by name."""
+"""Shared parts of all choices: the base class, the context of a fit, and the registries that map names to classes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from sklearn.base import BaseEstimator, clone
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Rule, broken_rules
 from isthmus.choices.spelling import folded
-from isthmus.choices.spelling import unknown as unknown  # noqa: PLC0414  # other rooms take it from here
+from isthmus.choices.spelling import unknown as unknown  # noqa: PLC0414  # re-exported for other rooms
 
 
 @dataclass(frozen=True)
 class Context:
-    """What is known when `fit` has seen the data.
+    """Facts about the data that are known once `fit` has read them.
 
     Attributes
     ----------
     feature_shape
-        Shape of one row: ``(d,)``, ``(h, w)``, ``(h, w, c)`` or ``(d, h, w, c)``. Batches are flat,
-        ``(n, d)``, row-major over it.
+        Shape of one row: ``(d,)``, ``(h, w)``, ``(h, w, c)`` or ``(d, h, w, c)``. Batches are flat, ``(n, d)``, in
+        row-major order of this shape.
     code_size
-        Number of numbers in a code.
+        Number of latent dimensions.
     lower, upper
-        The least and the largest value of the scaled data.
+        Minimum and maximum of the scaled data.
     n_conditions
-        Numbers that stand behind each row and each code and say what is known of it, such as a one-hot label.
+        Number of condition columns appended to each row and to each code, such as the length of a one-hot label.
     ranges
-        Least and largest scaled value of each feature, (2, d), where they are known.
+        Minimum and maximum of each scaled feature, (2, d); None if unknown.
     """
 
     feature_shape: tuple[int, ...]
@@ -43,11 +43,11 @@ class Context:
 
     @property
     def n_features(self) -> int:
-        """Numbers in one row."""
+        """Number of features in a flat row."""
         return math.prod(self.feature_shape)
 
     def part(self, columns: slice) -> Context:
-        """What is known of some neighbouring features."""
+        """The context of a slice of adjacent features."""
         width = len(range(*columns.indices(self.n_features)))
         if self.ranges is None:
             return replace(self, feature_shape=(width,))
@@ -56,12 +56,12 @@ class Context:
 
     @property
     def encoder_width(self) -> int:
-        """Numbers that the encoder is given: a row and what it is conditioned on."""
+        """Input width of the encoder: features plus conditions."""
         return self.n_features + self.n_conditions
 
     @property
     def decoder_width(self) -> int:
-        """Numbers that the decoder is given: a code and what it is conditioned on."""
+        """Input width of the decoder: latent dimensions plus conditions."""
         return self.code_size + self.n_conditions
 
     @property
@@ -71,16 +71,16 @@ class Context:
 
 
 class Choice(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A member of one of the five choices: hyper-parameters only, and pure work on tensors."""
+    """Base class of the members of the five choices: hyper-parameters, and pure functions of tensors."""
 
     rules: ClassVar[Mapping[str, Rule]] = {}
 
     def mistakes(self, context: Context | None = None) -> list[str]:
-        """All that is wrong with the parameters, alone and (given a context) with the data, one sentence each."""
+        """Every invalid parameter, one sentence each; with a context, also every conflict with the data."""
         return broken_rules(self, self.rules)
 
     def resolve(self, context: Context) -> Self:
-        """The same choice with every ``"auto"`` replaced by what it means for these data."""
+        """A copy with every ``"auto"`` replaced by the value for these data."""
         return self
 
     def _with(self, **changes: Any) -> Self:
@@ -99,14 +99,14 @@ class Registry(Generic[T]):
     Parameters
     ----------
     noun
-        What a member is called in an error, such as ``"corruption"``.
+        The word for a member in error messages, such as ``"corruption"``.
     base
         The class that every member extends.
     join
-        Makes one member of a list of members, where the choice can be combined.
+        Combines a list of members into one; None if the choice cannot be combined.
     convert
-        Makes a member of other values that stand for one (a tuple of sizes for a network), or returns None;
-        asked first.
+        Converts other values to a member (a tuple of sizes to a network), or returns None. Called before the lookup
+        by name.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Registry(Generic[T]):
         self._join, self._convert = join, convert
 
     def register(self, name: str, *also: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator: make a class known under a short name, and abbreviations that everybody knows."""
+        """Class decorator: register a class under a short name and common abbreviations."""
 
         def add(member: type[T]) -> type[T]:
             if name in self.members:
@@ -138,7 +138,7 @@ class Registry(Generic[T]):
         return sorted(self.members)
 
     def resolve(self, value: object) -> T:
-        """The member that a value stands for: a member itself, a short name, a list to join."""
+        """Convert a value to a member: a member is returned as is, a name is looked up, a list is combined."""
         if isinstance(value, self.base):
             return value
         converted = self._convert(value) if self._convert else None
@@ -148,10 +148,10 @@ class Registry(Generic[T]):
             return self.find(value)()
         if self._join and isinstance(value, list | tuple) and value:
             return self._join([self.resolve(part) for part in value])
-        raise TypeError(f"{value!r} is no {self.noun}; use one of {', '.join(self.names())}, or {self._example()}.")
+        raise TypeError(f"{value!r} is not a {self.noun}; use one of {', '.join(self.names())}, or {self._example()}.")
 
     def find(self, name: str) -> type[T]:
-        """The class with this short name, abbreviation or class name, however it is spelled: ``"L1"``, ``"MSE"``."""
+        """The class with this short name, abbreviation or class name, in any spelling: ``"L1"``, ``"MSE"``."""
         known = {folded(member.__name__): member for member in self.members.values()}
         known |= {folded(short): self.members[long] for short, long in self._also.items() if long in self.members}
         known |= {folded(short): member for short, member in self.members.items()}
@@ -160,7 +160,7 @@ class Registry(Generic[T]):
         return known[folded(name)]
 
     def gives(self, value: object, kind: type) -> bool:
-        """Whether a value stands for a member of some class; a value that stands for none does not."""
+        """Whether a value converts to a member of the class `kind`; False for values that cannot be converted."""
         try:
             return isinstance(value, kind) or isinstance(self.resolve(value), kind)
         except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Rules for parameters, as data: each says what it admits, one sentence reports what does not fit."""
+"""Validation rules for parameters, as data: each rule accepts or rejects a value; one function writes the message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isthmus.choices.spelling import folded
 
 
 class Rule(Protocol):
-    """Admits a value or not; its text completes the sentence "… must be"."""
+    """Accepts or rejects a value; ``str(rule)`` completes the sentence "… must be"."""
 
     def admits(self, value: object) -> bool: ...
 
@@ -45,7 +45,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Whole:
-    """An integer of at least `low`; never a float, never a bool."""
+    """An integer >= `low`; floats and bools are rejected."""
 
     low: int = 1
 
@@ -69,7 +69,7 @@ class OneOf:
         return " or ".join([", ".join(map(repr, self.options[:-1])), repr(self.options[-1])]).removeprefix(" or ")
 
     def hint(self, value: object) -> str:
-        """``"; did you mean 'relu'?"`` for another spelling of an option, else nothing."""
+        """``"; did you mean 'relu'?"`` if the value resembles an option, else ""."""
         spelled = {folded(option): option for option in self.options if isinstance(option, str)}
         near = difflib.get_close_matches(folded(value), spelled, n=1, cutoff=0.75) if isinstance(value, str) else []
         return f"; did you mean {spelled[near[0]]!r}?" if near else ""
@@ -88,7 +88,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Instance:
-    """An object of a type."""
+    """An instance of a type; `words` describes it in messages."""
 
     kind: type | tuple[type, ...]
     words: str
@@ -102,7 +102,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Either:
-    """What any of the rules admits."""
+    """A value that at least one of the rules accepts."""
 
     rules: tuple[Rule, ...]
 
@@ -113,17 +113,17 @@ class Either:
         return " or ".join(map(str, self.rules))
 
     def hint(self, value: object) -> str:
-        """That of the first rule that has one."""
+        """The first non-empty hint of the rules."""
         return next(filter(None, (_hint(rule, value) for rule in self.rules)), "")
 
 
 def either(*rules: Rule) -> Either:
-    """Join rules: a value is admitted when one of them admits it."""
+    """Combine rules: a value is valid if at least one rule accepts it."""
     return Either(rules)
 
 
 def broken_rules(owner: object, rules: Mapping[str, Rule]) -> list[str]:
-    """One sentence for each parameter of `owner` that its rule does not admit."""
+    """One sentence for each parameter of `owner` that its rule rejects."""
     return [
         f"{type(owner).__name__}: {name}={_shown(getattr(owner, name))} must be {rule}"
         + (_hint(rule, getattr(owner, name)) or ".")

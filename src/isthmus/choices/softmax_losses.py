@@ -1,4 +1,7 @@
-"""Losses of probabilities that add up to one: each output counts for all of its group, so they have no formula."""
+"""Losses of probabilities that sum to one.
+
+The softmax of one output depends on every output of its group, so these losses have no elementwise formula.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from isthmus.choices.rules import Instance, Rule
 @LOSSES.register("categorical-cross-entropy")
 @dataclass(eq=False, repr=False)
 class CategoricalCrossEntropy(Loss):
-    """``-Σ_k x_k log x^_k`` over groups of neighbouring features: one-hot categories, through a softmax a group.
+    """``-Σ_k x_k log x^_k`` over groups of adjacent features: one-hot categories, with one softmax per group.
 
     Parameters
     ----------
     group_sizes
-        Numbers of categories of the groups, in order; they must add up to the number of features. An integer stands for
+        Number of categories of each group, in order; the sum must equal the number of features. An integer means equal
         groups of that size. None: one group of all features.
 
     Examples
@@ -67,7 +70,7 @@ class CategoricalCrossEntropy(Loss):
         return "softmax" if self.group_sizes is None else "softmax per group"
 
     def supports(self, target: Tensor) -> Tensor:
-        """Shares of a group add up to 1; a group of zeros would cost nothing, whatever the model says."""
+        """Whether the values of each group sum to 1; a group of zeros would have zero loss for any output."""
         sums = self._per_group(lambda group: group.sum(1, keepdim=True).expand_as(group), target)
         return in_unit_interval(target) & ((sums - 1.0).abs() < 1e-3)
 
@@ -81,9 +84,9 @@ class CategoricalCrossEntropy(Loss):
 @LOSSES.register("multinomial")
 @dataclass(eq=False, repr=False)
 class Multinomial(Loss):
-    """``-Σ_j x_j log softmax(output)_j``: counts or clicks of one row over all features (Liang et al. 2018, eq. 2).
+    """``-Σ_j x_j log softmax(output)_j``: counts or clicks of a row over all features (Liang et al. 2018, eq. 2).
 
-    In nats per feature; the multinomial coefficient, which no model changes, is left out.
+    In nats per feature, without the multinomial coefficient, which does not depend on the model.
 
     Examples
     --------

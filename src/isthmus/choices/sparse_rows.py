@@ -1,4 +1,4 @@
-"""A network for rows that are almost all zero: histories of users, bags of words."""
+"""A network for sparse rows, such as user histories and bags of words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from isthmus.choices.rules import OneOf, Rule
 
 
 class UnitRows(nn.Module):
-    """Rows divided by their Euclidean length, so that long histories weigh as much as short ones; zeros stay zeros.
+    """Divides rows by their Euclidean norm, so that long and short histories weigh the same; zero rows stay zero.
 
     >>> UnitRows()(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],
@@ -28,10 +28,10 @@ class UnitRows(nn.Module):
 
 
 class SparseLinear(nn.Module):
-    """A linear layer that works on the entries that are not zero: ``y = x W + b``, with W as (in, out).
+    """A linear layer that reads only the nonzero entries: ``y = x W + b``, with W of shape (in, out).
 
-    At 50 entries a row a step takes a sixth of the time of a matrix product at 3,500 features, a third at 50,000.
-    Where a gradient by x is asked for, or on a device other than the CPU, it is a matrix product.
+    With 50 entries per row a step takes a sixth of the time of a dense matrix product at 3,500 features, and a third
+    at 50,000. If x requires a gradient, or on a device other than the CPU, the layer computes the dense product.
 
     >>> layer = SparseLinear(nn.Linear(4, 2))
     >>> layer(torch.zeros(3, 4)).shape
@@ -58,7 +58,7 @@ class SparseLinear(nn.Module):
 @NETWORKS.register("sparse-rows")
 @dataclass(eq=False, repr=False)
 class SparseRows(Dense):
-    """Fully connected layers for rows that are almost all zero, such as the items that a user has (Liang et al. 2018).
+    """Fully connected layers for sparse rows, such as the items of a user (Liang et al. 2018).
 
     ::
 
@@ -69,9 +69,9 @@ class SparseRows(Dense):
     hidden_sizes, activation, decoder_sizes, initialization
         As for `Dense`.
     tied
-        Must be False, for the first layer keeps its weights in another order.
+        Must be False: the first layer stores its weight transposed.
     normalize
-        Whether rows are divided by their Euclidean length first.
+        Whether rows are divided by their Euclidean norm first.
 
     Examples
     --------

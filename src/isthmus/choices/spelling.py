@@ -1,4 +1,4 @@
-"""Names that people type: one spelling for many, and the nearest known name for a wrong one."""
+"""Matching of names as users type them: spelling variants agree, and a wrong name gets the nearest known one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def folded(name: str) -> str:
-    """A name without case, spaces, hyphens and underscores, in which spellings of one name agree.
+    """The name in lower case without spaces, hyphens and underscores, so that spelling variants compare equal.
 
     >>> folded("Leaky_ReLU") == folded("leaky-relu")
     True
@@ -16,7 +16,7 @@ def folded(name: str) -> str:
 
 
 def unknown(noun: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a wrong name: what is known, and the nearest.
+    """The error text for an unknown name: the nearest known name, then all known names.
 
     >>> unknown("corruption", "maskin", ["gaussian-noise", "masking"])
     "Unknown corruption 'maskin'; did you mean 'masking'? Known: gaussian-noise, masking."

@@ -1,4 +1,4 @@
-"""The command line: a face of the public interface, and nothing more."""
+"""The command line, which uses only the public interface."""
 
 from isthmus.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The commands. Nothing heavy is imported before a command runs, so that help comes at once."""
+"""The commands. Slow imports are inside the commands, so that the help is fast."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ OTHERWISE = {
     "anomaly": "detect",
     "list": "kinds",
 }
-"""What people type who come from elsewhere, and the command that does it."""
+"""Command names of other tools, with their equivalents."""
 
 
 class Commands(TyperGroup):
-    """The commands; one that there is not under that name is answered with the one that does it."""
+    """The commands; for a known name of another tool the error suggests the equivalent command."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command of the first word."""
+        """Find the command named by the first argument."""
         right = OTHERWISE.get(args[0].casefold()) if args else None
         if right is not None and self.get_command(ctx, args[0]) is None:
             ctx.fail(f"No such command '{args[0]}'; use '{right}'.")
@@ -49,7 +49,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="isthmus",
     cls=Commands,
-    help="Autoencoders for data without labels: train one, look at it, use it.",
+    help="Autoencoders for unlabelled data: train, inspect and use them.",
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -61,15 +61,15 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A named set (`isthmus datasets`), a .csv, .parquet, .feather, .npy, .npz or idx .gz file, or a folder of "
-        "images.",
+        help="A named data set (`isthmus datasets`), a .csv, .parquet, .feather, .npy, .npz or idx .gz file, or a "
+        "folder of images.",
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file written by `isthmus fit`.")]
-Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the result goes: a .csv, .parquet or .npy file.")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="Output file: .csv, .parquet or .npy.")]
 Force = Annotated[bool, typer.Option("--force", "-f", metavar="", help="Replace files that exist.")]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", metavar="", help="Leave out images that are unreadable or of another size.")
+    bool, typer.Option("--skip-bad", metavar="", help="Skip images that are unreadable or of another size.")
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda` or `mps`.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar.")]
@@ -84,17 +84,17 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def top(
-    version: Annotated[  # its callback answers
+    version: Annotated[  # handled by its callback
         bool,
         typer.Option(
             "--version", metavar="", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
-    debug: Annotated[  # taken out by main(), and named here for the help
-        bool, typer.Option("--debug", metavar="", help="Show a traceback when something fails; may stand anywhere.")
+    debug: Annotated[  # handled by main(), and listed here for the help
+        bool, typer.Option("--debug", metavar="", help="Show a traceback on errors; accepted at any position.")
     ] = False,
 ) -> None:
-    """Autoencoders for data without labels: train one, look at it, use it.
+    """Autoencoders for unlabelled data: train, inspect and use them.
 
     First steps:
 
@@ -108,13 +108,15 @@ def top(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where model, pictures and report go.")] = Path("demo"),
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.", min=1)] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder of model, pictures and report.")] = Path(
+        "demo"
+    ),
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Number of epochs.", min=1)] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train on 1,797 real handwritten digits and show what was learned.
+    """Train on 1,797 handwritten digits and show the results.
 
-    Takes less than a minute and needs no download. What an earlier demo left in the folder is replaced.
+    Takes less than a minute and needs no download. Files of an earlier demo in the folder are replaced.
 
     Example: `isthmus demo --out demo`
     """
@@ -126,18 +128,18 @@ def demo(
 @app.command()
 def fit(
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the model goes.")] = Path("model.safetensors"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the model.")] = Path("model.safetensors"),
     kind: Annotated[
         str | None, typer.Option(metavar="NAME", help="Kind of autoencoder; `isthmus kinds` lists them.")
     ] = None,
-    code_size: Annotated[int | None, typer.Option(metavar="N", help="Numbers in a code.")] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Rows a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(metavar="X", help="Peak of the learning rate.")] = None,
+    code_size: Annotated[int | None, typer.Option(metavar="N", help="Number of latent dimensions.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Number of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Rows per training step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same model.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda` or `mps`.")] = None,
     validation: Annotated[
-        str | None, typer.Option(metavar="SHARE|DATA", help="Share of rows to hold out (0.1), or data to measure on.")
+        str | None, typer.Option(metavar="SHARE|DATA", help="Fraction of rows to hold out (0.1), or validation data.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -152,15 +154,13 @@ def fit(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Print the settings and stop.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", metavar="", help="Also write a report page beside the model.")
+        bool, typer.Option("--report", metavar="", help="Also write a report next to the model file.")
     ] = False,
-    report_to: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a report page, to this file.")
-    ] = None,
+    report_to: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a report to this file.")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the run here after every epoch.")
+        Path | None, typer.Option(metavar="FILE", help="Write a checkpoint to this file after every epoch.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on from this checkpoint.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FILE", help="Resume from this checkpoint.")] = None,
     force: Force = False,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
@@ -171,7 +171,8 @@ def fit(
 ) -> None:
     """Train an autoencoder and save it.
 
-    Flags win over `--set`, and `--set` wins over `--config`. Ctrl-C stops the training and saves the best so far.
+    Flags override `--set`, and `--set` overrides `--config`. Ctrl-C stops the training and saves the best weights so
+    far.
 
     For example:
 
@@ -212,7 +213,7 @@ def fit(
 
 @app.command()
 def info(model: Model, as_json: Json = False) -> None:
-    """Say what a model file holds: kind, shapes, layers, settings, losses.
+    """Show the contents of a model file: kind, shapes, layers, settings, losses.
 
     Example: `isthmus info digits.safetensors`
     """
@@ -239,7 +240,7 @@ def encode(
     delimiter: Delimiter = None,
     escape_formulas: EscapeFormulas = False,
 ) -> None:
-    """Write the codes of rows.
+    """Encode rows and write their codes.
 
     Example: `isthmus encode digits.safetensors digits --out codes.parquet`
     """
@@ -263,7 +264,7 @@ def reconstruct(
     delimiter: Delimiter = None,
     escape_formulas: EscapeFormulas = False,
 ) -> None:
-    """Write rows as the model restores them; a denoising model cleans them.
+    """Reconstruct rows; a denoising model removes noise from them.
 
     Example: `isthmus reconstruct digits.safetensors digits --out restored.npy`
     """
@@ -279,7 +280,7 @@ def score(
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .csv, .parquet or .npy file; without it a summary is printed."),
+        typer.Option(metavar="FILE", help="Output file: .csv, .parquet or .npy; without it, print a summary."),
     ] = None,
     force: Force = False,
     skip_bad: SkipBad = False,
@@ -290,15 +291,15 @@ def score(
     delimiter: Delimiter = None,
     escape_formulas: EscapeFormulas = False,
 ) -> None:
-    """Score rows by how well the model restores them (higher is better), and by squared error.
+    """Score rows by their reconstruction (higher is better), with their squared errors.
 
     Example: `isthmus score digits.safetensors digits --out scores.csv`
     """
-    from isthmus.cli.model_commands import Use, print_scores, write_scores  # noqa: PLC0415
+    from isthmus.cli.model_commands import Reading, Use, print_scores, write_scores  # noqa: PLC0415
 
     text = TextFlags(header, encoding, delimiter)
     if out is None:
-        print_scores(model, data, skip_bad, device, tuple(keep or ()), text)
+        print_scores(model, data, device, Reading(skip_bad, tuple(keep or ()), text))
     else:
         write_scores(Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
 
@@ -307,17 +308,22 @@ def score(
 def report(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the page.")] = Path("report.html"),
     force: Force = False,
     skip_bad: SkipBad = False,
+    keep: Keep = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
-    """Write a self-contained page: pictures and figures of a model on data.
+    """Write a self-contained HTML report of a model on data, with plots and measures.
 
     Example: `isthmus report digits.safetensors digits --out report.html`
     """
-    from isthmus.cli.model_commands import write_page  # noqa: PLC0415
+    from isthmus.cli.model_commands import Use, write_page  # noqa: PLC0415
 
-    write_page(model, data, out, force=force, skip_bad=skip_bad)
+    text = TextFlags(header, encoding, delimiter)
+    write_page(Use(model, data, out, force, skip_bad, "auto", tuple(keep or ()), text))
 
 
 @app.command()
@@ -325,19 +331,17 @@ def export(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="A file written by `isthmus fit` or `isthmus detect fit`.")
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the graph goes: an .onnx file.")] = Path(
-        "model.onnx"
-    ),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the graph: .onnx.")] = Path("model.onnx"),
     what: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Of an autoencoder: `transform`, `reconstruct`, `inverse_transform` or `score_samples`.",
+            help="Method of an autoencoder: `transform`, `reconstruct`, `inverse_transform` or `score_samples`.",
         ),
     ] = "auto",
     force: Force = False,
 ) -> None:
-    """Write a model as an ONNX graph, with scaling and threshold inside, to run where there is no Python.
+    """Export a model as an ONNX graph that includes scaling and threshold, to run it without Python.
 
     Example: `isthmus export detector.safetensors --out detector.onnx`
     """
@@ -351,25 +355,28 @@ def export(
 def diagnose(
     model: Model,
     data: Data,
-    train: Annotated[
-        str | None, typer.Option(metavar="DATA", help="The rows it was trained on, for a better comparison.")
-    ] = None,
+    train: Annotated[str | None, typer.Option(metavar="DATA", help="The training rows, for comparison.")] = None,
     as_json: Json = False,
     skip_bad: SkipBad = False,
+    keep: Keep = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
-    """Say what is wrong with a model, in words and numbers, and what to do about it.
+    """Diagnose a model: problems with their measures and remedies.
 
     Example: `isthmus diagnose digits.safetensors new-digits.csv --train digits.csv`
     """
-    from isthmus.cli.model_commands import diagnosis_of  # noqa: PLC0415
+    from isthmus.cli.model_commands import Reading, diagnosis_of  # noqa: PLC0415
 
-    found = diagnosis_of(model, data, train, skip_bad)
+    reading = Reading(skip_bad, tuple(keep or ()), TextFlags(header, encoding, delimiter))
+    found = diagnosis_of(model, data, train, reading)
     echo(show.to_json(found.to_dict()) if as_json else str(found))
 
 
 @app.command()
 def datasets(as_json: Json = False) -> None:
-    """List the named data sets: what there is, where it is on this machine, its size and licence.
+    """List the named data sets with their shape, size, local path and licence.
 
     Example: `isthmus datasets`
     """
@@ -384,7 +391,7 @@ def datasets(as_json: Json = False) -> None:
 
 @app.command()
 def kinds(as_json: Json = False) -> None:
-    """List the kinds of autoencoder, and everything that `--set` reaches: choices, members, parameters.
+    """List the kinds of autoencoders, and all settings of `--set`: choices, their members and parameters.
 
     Example: `isthmus kinds`
     """
@@ -396,7 +403,7 @@ def kinds(as_json: Json = False) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 when all went well, 2 for wrong usage, 1 for failure."""
+    """Run the command line and exit: 0 for success, 2 for wrong usage, 1 for failure."""
     given = sys.argv[1:] if arguments is None else arguments
     words = [word for word in given if word != "--debug"]
     completing = "_ISTHMUS_COMPLETE" in os.environ
@@ -410,6 +417,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _finish(code: Any) -> None:
-    """Turn the exit code that a command gave into an exit."""
+    """Convert the exit code of a command to an exit."""
     if isinstance(code, int) and code:
         raise typer.Exit(code)

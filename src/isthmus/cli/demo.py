@@ -1,4 +1,4 @@
-"""``isthmus demo``: the main job on data that come with scikit-learn."""
+"""``isthmus demo``: training and evaluation on data that are bundled with scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FILES = {"model": "digits.safetensors", "report": "report.html", "pictures": "re
 
 
 def run_demo(out: Path, epochs: int | None, *, verbose: bool) -> None:
-    """Train, save, draw, report, and tell where everything is."""
+    """Train a model, write all files, and print their paths."""
     files = _places(out)
     digits = isthmus.datasets.load_digits()
     X, X_test, y_test = digits.X[:-HELD_OUT], digits.X[-HELD_OUT:], np.asarray(digits.y)[-HELD_OUT:]
-    show.note(f"1,797 handwritten digits, 8×8: {len(X):,} to learn from, {HELD_OUT} held out.")
+    show.note(f"1,797 handwritten digits, 8×8: {len(X):,} training rows, {HELD_OUT} held out.")
     model = isthmus.Autoencoder(CODE_SIZE, max_epochs=epochs or EPOCHS, random_state=0, verbose=int(verbose))
     model.fit(X, X_val=X_test).set_params(verbose=0)
     _write(model, X, X_test, y_test, files)
@@ -29,7 +29,7 @@ def run_demo(out: Path, epochs: int | None, *, verbose: bool) -> None:
     show.print_facts(
         {
             **show.fit_facts(model),
-            "squared error": f"{ours:.5f} on held-out digits; PCA with {CODE_SIZE} numbers {pca:.5f}, "
+            "squared error": f"{ours:.5f} on held-out digits; PCA with {CODE_SIZE} components {pca:.5f}, "
             f"{pca / ours:.2f} × ours",
         }
     )
@@ -39,9 +39,9 @@ def run_demo(out: Path, epochs: int | None, *, verbose: bool) -> None:
 
 
 def _places(out: Path) -> dict[str, Path]:
-    """Where the files go, after the folder was found writable."""
+    """The output paths, after checking that they are writable."""
     if out.exists() and not out.is_dir():
-        raise isthmus.OutputError(f"'{out}' is a file; give the name of a folder with --out.")
+        raise isthmus.OutputError(f"'{out}' is a file; pass the name of a folder with --out.")
     out.mkdir(parents=True, exist_ok=True)
     files = {name: out / file for name, file in FILES.items()}
     for path in files.values():
@@ -52,7 +52,7 @@ def _places(out: Path) -> dict[str, Path]:
 def _write(
     model: isthmus.Autoencoder, X: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, files: dict[str, Path]
 ) -> None:
-    """Leave the model, the pictures and the report in a folder."""
+    """Write the model, the pictures and the report."""
     model.save(files["model"])
     shown = X_test[:10]
     isthmus.plots.save(isthmus.plots.plot_reconstructions(shown, model.reconstruct(shown)), files["pictures"])

@@ -1,4 +1,4 @@
-"""``isthmus detect``: find odd rows. Nothing heavy is imported before a command runs."""
+"""``isthmus detect``: find anomalies. Slow imports are inside the commands."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import typer
 
 from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, TextFlags
 
-app = typer.Typer(help="Find odd rows in tables, images and signals, and say why they are odd.", no_args_is_help=True)
+app = typer.Typer(help="Find anomalies in tables, images and signals, and explain them.", no_args_is_help=True)
 
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A .csv, .parquet or .feather file, which is read in pieces, or whatever else `isthmus fit` takes.",
+        help="A .csv, .parquet or .feather file, which is read in chunks, or any other input of `isthmus fit`.",
     ),
 ]
 Detector = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A file written by `isthmus detect fit`.")]
 Threshold = Annotated[
     str | None,
-    typer.Option(metavar="SHARE|NAME", help="Share of odd rows among those learned from, such as 0.01, or `auto`."),
+    typer.Option(metavar="SHARE|NAME", help="Fraction of anomalies in the training rows, such as 0.01, or `auto`."),
 ]
 FalseAlarms = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Instead: alarm for at most so large a share of normal rows, as calibrated."),
+    typer.Option(metavar="X", help="Instead of a threshold: maximum false-positive rate, by calibration."),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", metavar="", help="Replace files that exist.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda` or `mps`.")]
@@ -34,7 +34,9 @@ Device = Annotated[str, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda`
 @app.command()
 def fit(
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the detector goes.")] = Path("detector.safetensors"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the detector.")] = Path(
+        "detector.safetensors"
+    ),
     threshold: Threshold = None,
     false_alarm_rate: FalseAlarms = None,
     kinds: Annotated[
@@ -42,9 +44,8 @@ def fit(
         typer.Option(
             "--kind",
             metavar="COLUMN=KIND",
-            help="numeric, binary, categorical, ordinal, datetime or ignore, where the data mislead; values in order, "
-            "such as `size=S,M,L`, make an ordinal; `when=%d/%m/%Y` is a form of dates. May be "
-            "repeated.",
+            help="Override the kind of a column: numeric, binary, categorical, ordinal, datetime or ignore; values in "
+            "order, such as `size=S,M,L`, for an ordinal; a date format such as `when=%d/%m/%Y`. May be repeated.",
         ),
     ] = None,
     assignments: Annotated[
@@ -59,9 +60,9 @@ def fit(
     force: Force = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar.")] = False,
 ) -> None:
-    """Learn what is normal, and save the detector.
+    """Fit a detector and save it.
 
-    The rows may contain odd ones. For example:
+    The training rows may contain anomalies. For example:
 
     `isthmus detect fit payments.csv --out payments.safetensors --kind account=ignore`
 
@@ -80,24 +81,27 @@ def score(
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .csv or .parquet file for all rows; without it odd rows are printed."),
+        typer.Option(
+            metavar="FILE", help="Output file for all rows: .csv or .parquet; without it, print the anomalies."
+        ),
     ] = None,
-    explain: Annotated[int, typer.Option(metavar="N", help="Columns to name as reasons.", min=0)] = 3,
+    explain: Annotated[int, typer.Option(metavar="N", help="Number of columns per explanation.", min=0)] = 3,
     threshold: Threshold = None,
     false_alarm_rate: FalseAlarms = None,
     follow: Annotated[
-        bool, typer.Option("--follow", metavar="", help="Go on with the rows that are written to a .csv file's end.")
+        bool, typer.Option("--follow", metavar="", help="Continue with rows that are appended to the .csv file.")
     ] = False,
     idle: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="With --follow: stop when nothing came for so long.", min=0)
+        float | None,
+        typer.Option(metavar="SECONDS", help="With --follow: stop after this time without new rows.", min=0),
     ] = None,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", metavar="", help="Exit with 3 when there are odd rows.")
+        bool, typer.Option("--exit-code", metavar="", help="Exit with 3 if there are anomalies.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a page with the oddest rows and their reasons.")
+        Path | None, typer.Option(metavar="FILE", help="Also write a report of the most anomalous rows.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print a line of JSON for each odd row.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one line of JSON per anomaly.")] = False,
     escape_formulas: EscapeFormulas = False,
     header: Header = None,
     encoding: Encoding = None,
@@ -105,10 +109,10 @@ def score(
     force: Force = False,
     device: Device = "auto",
 ) -> None:
-    """Score rows, and say which are odd and why.
+    """Score rows, and explain the anomalies.
 
-    The file has a row for each row of DATA: its cells as they are there, `anomaly_score` (higher is odder), `anomaly`,
-    `p_value` where the detector was calibrated, and for odd rows `reason_1`, … . For example:
+    The output has one row per row of DATA: its original cells, `anomaly_score` (higher is more anomalous), `anomaly`,
+    `p_value` if the detector is calibrated, and for anomalies `reason_1`, … . For example:
 
     `isthmus detect score payments.safetensors new.csv --out scored.parquet --explain 3`
 

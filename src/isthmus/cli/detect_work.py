@@ -1,8 +1,7 @@
-"""The work of ``isthmus detect``: learn a detector; score rows piece by piece."""
+"""The work of ``isthmus detect``: fit a detector; score rows in chunks."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ REPORTED_ROWS = 50
 
 @dataclass(frozen=True)
 class Lesson:
-    """What `detect fit` was asked for."""
+    """The arguments of `detect fit`."""
 
     data: str
     out: Path
@@ -38,7 +37,7 @@ class Lesson:
 
 
 def learn(lesson: Lesson) -> None:
-    """Learn and save; nothing is read for an output that cannot be written."""
+    """Fit and save, after checking that the output can be written."""
     detector = _make(lesson)
     detector.set_params(verbose=0 if lesson.quiet else 1)
     detector.fit(_rows(lesson.data, lesson.text))
@@ -46,7 +45,7 @@ def learn(lesson: Lesson) -> None:
     facts = {
         "rows": f"{len(detector.decision_scores_):,}",
         "columns": _columns(detector),
-        "odd": f"{detector.labels_.mean():.2%} of them, with a score above {detector.threshold_:.4g}",
+        "anomalies": f"{detector.labels_.mean():.2%} of them, with a score above {detector.threshold_:.4g}",
         "saved": str(lesson.out),
     }
     show.print_facts(facts)
@@ -55,7 +54,7 @@ def learn(lesson: Lesson) -> None:
 
 
 def _make(lesson: Lesson) -> Any:
-    """The detector that was asked for; everything that is wrong is told at once."""
+    """Build the detector; one error lists all invalid arguments."""
     mistakes: list[str] = []
     detector = isthmus.AnomalyDetector()
     with noting(mistakes):
@@ -81,13 +80,15 @@ def _settings(lesson: Lesson, mistakes: list[str]) -> dict[str, Any]:
 
 def _check_model_file(path: Path, *, overwrite: bool) -> None:
     if path.suffix != ".safetensors":
-        raise WrongUsageError(f"--out '{path}' has the ending {path.suffix!r}; a detector's file ends in .safetensors.")
+        raise WrongUsageError(
+            f"--out '{path}' has the suffix {path.suffix!r}; a detector file needs the suffix .safetensors."
+        )
     isthmus.files.check_writable(path, overwrite=overwrite)
 
 
 def _threshold(share: str | None, false_alarm_rate: float | None) -> Any:
     if share is not None and false_alarm_rate is not None:
-        raise WrongUsageError("--threshold and --false-alarm-rate exclude each other; give one.")
+        raise WrongUsageError("--threshold and --false-alarm-rate cannot be combined; use one of them.")
     if false_alarm_rate is not None:
         return isthmus.FalseAlarmRate(false_alarm_rate)
     return None if share is None else parse_value(share)
@@ -96,7 +97,7 @@ def _threshold(share: str | None, false_alarm_rate: float | None) -> Any:
 def _kinds(words: list[str]) -> dict[str, Any]:
     pairs = [(word, *word.rpartition("=")) for word in words]
     refuse(
-        f"--kind {word!r} names no kind; write COLUMN=KIND, such as town=categorical."
+        f"--kind {word!r} has no kind; write COLUMN=KIND, such as town=categorical."
         for word, name, _, kind in pairs
         if not name or not kind
     )
@@ -105,13 +106,13 @@ def _kinds(words: list[str]) -> dict[str, Any]:
 
 def _columns(detector: Any) -> str:
     if not hasattr(detector, "schema_"):
-        return f"{detector.n_features_in_:,} numbers"
+        return f"{detector.n_features_in_:,} numeric"
     kinds = [column.kind for column in detector.schema_.columns]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
 
 
 def _rows(data: str, text: TextFlags) -> Any:
-    """A table in a file, which is read in pieces, or rows in memory."""
+    """A table in a file, which is read in chunks, or rows in memory."""
     return tables.open_table(data, text.format()) if tables.is_table(data) else isthmus.read(data).X
 
 
@@ -120,7 +121,7 @@ def _rows(data: str, text: TextFlags) -> Any:
 
 @dataclass(frozen=True)
 class Watch:
-    """What `detect score` was asked for."""
+    """The arguments of `detect score`."""
 
     detector: Path
     data: str
@@ -145,13 +146,13 @@ class Scored:
     Attributes
     ----------
     rows
-        As they are given to the detector.
+        The input of the detector.
     first_row
-        Number of the first, from 0.
+        Index of the first row, from 0.
     scores, anomalies, p_values
-        One for each row; p-values only of a calibrated detector.
+        One value per row; p-values only for a calibrated detector.
     reasons
-        For the odd rows, by their place: explanations.
+        Explanations of the anomalies, by index.
     """
 
     rows: Any
@@ -163,12 +164,12 @@ class Scored:
 
 
 def watch(asked: Watch) -> int:
-    """Score all rows, write or print them, and give the number of odd ones."""
+    """Score all rows, write or print the results, and return the number of anomalies."""
     _check(asked)
     detector = isthmus.load(asked.detector, device=asked.device)
     if not isinstance(detector, isthmus.AnomalyDetector):
         raise isthmus.ModelFileError(
-            f"'{asked.detector}' holds a {type(detector).__name__}, which is no detector; "
+            f"'{asked.detector}' contains a {type(detector).__name__}, but a detector is needed; "
             "write one with `isthmus detect fit`."
         )
     threshold = _threshold(asked.threshold, asked.false_alarm_rate)
@@ -180,25 +181,25 @@ def watch(asked: Watch) -> int:
     if asked.out is not None:
         tables_of = (_table(detector, part, asked) for part in _shown(scored))
         isthmus.files.write_tables(asked.out, tables_of, overwrite=asked.force, escape_formulas=asked.escape_formulas)
-        show.note(f"{counts.rows:,} rows, {counts.odd:,} odd: {asked.out}")
+        show.note(f"{counts.rows:,} rows, {counts.odd:,} anomalies: {asked.out}")
     else:
         _print(scored, as_json=asked.as_json)
         if not asked.as_json:
-            show.note(f"{counts.rows:,} rows, {counts.odd:,} odd")
+            show.note(f"{counts.rows:,} rows, {counts.odd:,} anomalies")
     if asked.report is not None and counts.rows:
         oddest.write(detector, asked, asked.report)
     return counts.odd
 
 
 def _check(asked: Watch) -> None:
-    """Refuse what cannot be done, all at once and before anything is read."""
+    """Check the arguments before any data are read; one error lists all that are invalid."""
     mistakes: list[str] = []
     if asked.follow and asked.out is not None:
-        mistakes.append("--follow prints what it finds and has no end; leave --out away, or send stdout to a file.")
+        mistakes.append("--follow prints anomalies and never ends; remove --out, or redirect stdout to a file.")
     if asked.idle is not None and not asked.follow:
-        mistakes.append("--idle belongs to --follow; give both.")
+        mistakes.append("--idle needs --follow; pass both.")
     if asked.follow and asked.report is not None:
-        mistakes.append("--follow has no end, and --report is written at the end; give one of them.")
+        mistakes.append("--follow never ends, but --report is written at the end; use one of them.")
     with noting(mistakes):
         _threshold(asked.threshold, asked.false_alarm_rate)
     refuse(mistakes)
@@ -211,7 +212,7 @@ def _check(asked: Watch) -> None:
 
 @dataclass
 class _Counts:
-    """How many rows went by, and how many were odd."""
+    """Number of rows and of anomalies."""
 
     rows: int = 0
     odd: int = 0
@@ -225,7 +226,7 @@ class _Counts:
 
 @dataclass
 class _Oddest:
-    """All scores, and the rows that a page shows."""
+    """All scores, and the most anomalous rows for the report."""
 
     scores: list[np.ndarray] = field(default_factory=list)
     rows: list[Any] = field(default_factory=list)
@@ -243,7 +244,7 @@ class _Oddest:
         return isthmus.OddRow(part.first_row + place, float(part.scores[place]), [*map(str, reasons)])
 
     def write(self, detector: Any, asked: Watch, page: Path) -> None:
-        title = f"Odd rows of {Path(asked.data).name}"
+        title = f"Anomalies of {Path(asked.data).name}"
         isthmus.write_anomaly_report(
             detector, np.concatenate(self.scores), self.rows, page, title=title, overwrite=asked.force
         )
@@ -251,19 +252,32 @@ class _Oddest:
 
 
 def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:
-    for first_row, rows in _pieces(asked):
+    for first_row, piece in _pieces(asked):
+        rows = _as_learned(detector, piece)
         scores = -detector.score_samples(rows)
         anomalies = scores > detector.threshold_ + detector.rounding_
         calibration = getattr(detector, "calibration_scores_", None)
         p_values = None if calibration is None else isthmus.conformal_p_values(calibration, scores)
         odd = np.flatnonzero(anomalies)
         told = asked.explain and len(odd) and len(getattr(detector, "feature_shape_", (1,))) == 1
-        found = detector.explain(_chosen(rows, odd), n_columns=asked.explain) if told else []
-        yield Scored(rows, first_row, scores, anomalies, p_values, dict(zip(odd.tolist(), found, strict=False)))
+        chosen = _as_learned(detector, _chosen(piece, odd)) if told else None
+        found = detector.explain(chosen, n_columns=asked.explain) if told else []
+        yield Scored(piece, first_row, scores, anomalies, p_values, dict(zip(odd.tolist(), found, strict=False)))
+
+
+def _as_learned(detector: Any, piece: Any) -> Any:
+    """Rows as a detector knows them: a table by its schema, and for one that learned from numbers alone, numbers."""
+    if not isinstance(piece, tables.TablePiece) or hasattr(detector, "schema_"):
+        return piece
+    if not hasattr(detector, "feature_names_in_"):
+        return piece.numbers()
+    import pandas as pd  # noqa: PLC0415  # slow to import
+
+    return pd.DataFrame(piece.numbers(), columns=piece.names)
 
 
 def _shown(parts: Iterator[Scored]) -> Iterator[Scored]:
-    """The same with a bar on stderr, where that is a terminal."""
+    """The same with a progress bar on stderr, if that is a terminal."""
     with show.progress("scoring") as move:
         for part in parts:
             move(part.first_row + len(part.scores), getattr(part.rows, "n_rows_of_all", None))
@@ -271,7 +285,7 @@ def _shown(parts: Iterator[Scored]) -> Iterator[Scored]:
 
 
 def _pieces(asked: Watch) -> Iterator[tuple[int, Any]]:
-    """Rows some at a time, with the number of the first."""
+    """Rows in chunks, with the index of the first."""
     if asked.follow:
         yield from (
             (piece.first_row, piece) for piece in tables.follow(asked.data, idle=asked.idle, text=asked.text.format())
@@ -291,7 +305,7 @@ def _chosen(rows: Any, places: np.ndarray) -> Any:
 
 
 def _table(detector: Any, part: Scored, asked: Watch) -> pa.Table:
-    """The rows with what was found of them; in a .csv file their cells are, to the letter, those that were read."""
+    """The rows with their results; in a .csv file all cells keep their original text."""
     piece = part.rows
     if isinstance(piece, tables.TablePiece):
         as_text = asked.out is not None and asked.out.suffix == ".csv"
@@ -300,7 +314,7 @@ def _table(detector: Any, part: Scored, asked: Watch) -> pa.Table:
         table = pa.table({"row": np.arange(part.first_row, part.first_row + len(part.scores))})
     for name, column in _found(part, asked.explain).items():
         if name in table.column_names:
-            raise isthmus.DataError(f"The table has a column {name!r} already, which the result would hide; rename it.")
+            raise isthmus.DataError(f"The table already has a column {name!r}, which the result needs; rename it.")
         table = table.append_column(name, column)
     return table
 
@@ -319,13 +333,13 @@ def _reason(explanation: Any, rank: int) -> str | None:
 
 
 def _print(parts: Iterator[Scored], *, as_json: bool) -> None:
-    """A line for each odd row, at once."""
+    """Print one line per anomaly, immediately."""
     try:
         for part in parts:
             for place in np.flatnonzero(part.anomalies).tolist():
-                show.note(json.dumps(_facts(part, place)) if as_json else _line(part, place))
+                show.note(show.to_json(_facts(part, place), indent=None) if as_json else _line(part, place))
     except KeyboardInterrupt:
-        return  # how one stops following
+        return  # Ctrl-C ends --follow
 
 
 def _facts(part: Scored, place: int) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""From exceptions to one line on stderr and an exit code: 2 for wrong usage, 1 for failure."""
+"""Conversion of exceptions to one line on stderr and an exit code: 2 for wrong usage, 1 for failure."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -15,8 +17,10 @@ import isthmus
 from isthmus.cli.terminal import echo
 
 FAILURE, USAGE = 1, 2
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C in a command: an exit code without a word."""
 NOISE = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
-"""Warnings that programmers of libraries send to each other."""
+"""Warnings for developers, which users of the command line do not see."""
 
 OPTIONS = {
     "--latent-dim": "--code-size",
@@ -37,35 +41,48 @@ OPTIONS = {
     "--corruption": "--set corruption=NAME",
     "--output": "--out",
 }
-"""What people type who come from elsewhere, and what does it here."""
+"""Options of other tools, with their equivalents."""
 
 
 class WrongUsageError(Exception):
-    """Something in the command was written wrong."""
+    """The command line is invalid."""
 
 
 def run(command: Callable[[], object], *, debug: bool) -> int:
-    """Run a command and give its exit code; what went wrong is told on stderr, with a traceback only when debugging."""
+    """Run a command and return its exit code; errors go to stderr, with a traceback only if `debug`."""
     try:
-        with plain_warnings():
+        with plain_warnings(), ending_at_sigterm():
             command()
             sys.stdout.flush()
     except typer.Exit as stop:
-        return stop.exit_code
+        return tell("interrupted.", FAILURE) if stop.exit_code == INTERRUPTED else stop.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has exited
         return FAILURE
     except (typer.Abort, KeyboardInterrupt):
         return tell("interrupted.", FAILURE)
-    except Exception as error:  # noqa: BLE001  # whatever it is, a user gets one line
+    except Exception as error:  # noqa: BLE001  # every error becomes one line
         if debug:
             echo(traceback.format_exc().rstrip(), err=True)
         return tell(text_of(error), code_of(error))
     return 0
 
 
+@contextmanager
+def ending_at_sigterm() -> Iterator[None]:
+    """A block that SIGTERM ends as Ctrl-C does: by default it ends a process at once, and temporary files stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def text_of(error: Exception) -> str:
-    """What to say of an error; wrong usage of a command points to its help."""
+    """The message of an error; for wrong usage it points to the command's help."""
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
         right = OPTIONS.get(getattr(error, "option_name", None) or "")
@@ -77,7 +94,7 @@ def text_of(error: Exception) -> str:
 
 
 def code_of(error: Exception) -> int:
-    """Wrong words and wrong parameters are wrong usage; everything else is a failure."""
+    """The exit code of an error: invalid arguments and parameters are wrong usage, everything else is a failure."""
     if isinstance(error, isthmus.IsthmusError):
         return FAILURE
     if isinstance(error, WrongUsageError | ValueError | TypeError):
@@ -86,14 +103,14 @@ def code_of(error: Exception) -> int:
 
 
 def tell(text: str, code: int) -> int:
-    """Say what is wrong and pass the exit code on."""
+    """Print an error message and return the exit code."""
     echo(f"error: {text}", err=True)
     return code
 
 
 @contextmanager
 def noting(mistakes: list[str]) -> Iterator[None]:
-    """Put what is wrong in a list instead of stopping, so that all mistakes can be told at once."""
+    """Context manager: append errors to a list instead of raising them, so that all can be reported at once."""
     try:
         yield
     except (WrongUsageError, ValueError, TypeError, isthmus.OutputError) as error:
@@ -101,16 +118,16 @@ def noting(mistakes: list[str]) -> Iterator[None]:
 
 
 def refuse(mistakes: Iterable[str], kind: type[Exception] = WrongUsageError) -> None:
-    """Raise one error with all mistakes, if there are any."""
+    """Raise one error that lists all mistakes, if there are any."""
     different = list(dict.fromkeys(mistakes))
     if different:
-        count = f"{len(different)} things are wrong:"
+        count = f"{len(different)} errors:"
         raise kind(different[0] if len(different) == 1 else "\n  ".join([count, *different]))
 
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings as one line each."""
+    """Context manager: print each warning on one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         for kind in NOISE:

@@ -1,4 +1,4 @@
-"""``isthmus fit``: check what can be checked, train, save, tell."""
+"""``isthmus fit``: check the outputs, train, save, and print a summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isthmus.cli.table_options import TextFlags
 
 @dataclass(frozen=True)
 class Job:
-    """All that was asked for; `page` is where the report goes, or None for none."""
+    """The arguments of the command; `page` is the path of the report, or None."""
 
     data: str
     model: Any
@@ -30,12 +30,12 @@ class Job:
     text: TextFlags = TextFlags()
 
     def read(self, data: str) -> Any:
-        """Rows of the kind that is learned from."""
+        """Read data with the options of the command."""
         return isthmus.read(data, skip_bad=self.skip_bad, keep=self.keep, **self.text.known())
 
 
 def train(job: Job) -> None:
-    """Train and save; nothing is read or trained for an output that cannot be written."""
+    """Train and save, after checking that all outputs can be written."""
     check_files(job)
     data = job.read(job.data)
     model = job.model.set_params(
@@ -44,7 +44,7 @@ def train(job: Job) -> None:
     )
     held_out, labels = _held_out(job, data)
     model.fit(data.X, data.y, X_val=held_out, y_val=labels, resume=job.resume)
-    model.set_params(verbose=0, callbacks=()).save(job.out)  # the model is quiet for whoever loads it
+    model.set_params(verbose=0, callbacks=()).save(job.out)  # the loaded model must not print
     show.print_facts({**show.fit_facts(model), "saved": str(job.out)})
     if job.page is not None:
         _report(job.page, model, data, overwrite=job.force)
@@ -52,14 +52,14 @@ def train(job: Job) -> None:
 
 
 def check_files(job: Job) -> None:
-    """Refuse what cannot be written or resumed, all mistakes at once."""
+    """Raise one error that lists all outputs and checkpoints that cannot be used."""
     if job.out.suffix != ".safetensors":
         raise WrongUsageError(
-            f"--out '{job.out}' has the ending {job.out.suffix!r}; a model file ends in .safetensors."
+            f"--out '{job.out}' has the suffix {job.out.suffix!r}; a model file needs the suffix .safetensors."
         )
     new = [path for path in (job.out, job.page, job.checkpoint) if path is not None]
     if len({path.absolute() for path in new}) < len(new):
-        raise WrongUsageError(f"Two outputs go to one file: {', '.join(map(str, new))}; give each its own.")
+        raise WrongUsageError(f"Two outputs have the same path: {', '.join(map(str, new))}; use different paths.")
     mistakes: list[str] = []
     for path in new:
         with noting(mistakes):
@@ -70,7 +70,7 @@ def check_files(job: Job) -> None:
 
 
 def _held_out(job: Job, data: Any) -> tuple[Any, Any]:
-    """Rows to measure on, with labels: those named, else the set's own test rows unless they would steer training."""
+    """Validation rows and labels: those given, else the data set's test rows, unless they would influence training."""
     model = job.model
     if job.validation is None:
         steered = model.early_stopping or model.validation_fraction is not None

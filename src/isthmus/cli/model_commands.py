@@ -1,4 +1,4 @@
-"""Commands that use a model: encode, reconstruct, score, report."""
+"""Commands that use a model: encode, reconstruct, score, report, diagnose."""
 
 from __future__ import annotations
 
@@ -16,8 +16,21 @@ from isthmus.files.table_writer import escaped
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How rows are read."""
+
+    skip_bad: bool = False
+    keep: tuple[str, ...] = ()
+    text: TextFlags = TextFlags()
+
+    def read(self, data: str) -> Any:
+        """The rows that somebody named."""
+        return isthmus.read(data, skip_bad=self.skip_bad, keep=self.keep, **self.text.known())
+
+
+@dataclass(frozen=True)
 class Use:
-    """A model, rows, and where the answer goes."""
+    """The arguments of a command: a model, rows, and the output."""
 
     model: Path
     data: str
@@ -29,17 +42,22 @@ class Use:
     text: TextFlags = TextFlags()
     escape_formulas: bool = False
 
+    @property
+    def reading(self) -> Reading:
+        """How the rows are read."""
+        return Reading(self.skip_bad, self.keep, self.text)
+
     def open(self, command: str) -> tuple[Any, Any]:
-        """The model and the rows, after the output was found writable."""
+        """Load the model and the rows, after checking that the output is writable."""
         if self.keep:
             isthmus.files.check_table_format(self.out)
         isthmus.files.check_format(self.out)
         isthmus.files.check_writable(self.out, overwrite=self.force)
         model = show.load_autoencoder(self.model, command, self.device)
-        return model, isthmus.read(self.data, skip_bad=self.skip_bad, keep=self.keep, **self.text.known())
+        return model, self.reading.read(self.data)
 
     def write(self, chunks: Iterator[np.ndarray], columns: Sequence[str], kept: Any) -> None:
-        """Write rows, beside the columns that are kept; both are in the order of the data."""
+        """Write result rows next to the kept columns, in the order of the data."""
         if self.keep:
             tables = beside(kept, chunks, [str(name) for name in columns])
             n_rows = isthmus.files.write_tables(
@@ -52,7 +70,7 @@ class Use:
 
 
 def write_verb(verb: str, use: Use) -> None:
-    """Write codes or reconstructions chunk by chunk."""
+    """Write codes or reconstructions in chunks."""
     model, rows = use.open("encode" if verb == "transform" else verb)
     columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
     use.write(model.stream(rows.X, verb, y=rows.y), columns, rows.kept)
@@ -70,42 +88,40 @@ def write_scores(use: Use) -> None:
     use.write((np.column_stack(pair) for pair in both), ["score", "reconstruction_error"], rows.kept)
 
 
-def print_scores(
-    model_path: Path, data: str, skip_bad: bool, device: str, keep: tuple[str, ...], text: TextFlags
-) -> None:
+def print_scores(model_path: Path, data: str, device: str, reading: Reading) -> None:
     """Print the mean score and the spread of the errors."""
     model = show.load_autoencoder(model_path, "score", device)
-    rows = isthmus.read(data, skip_bad=skip_bad, keep=keep, **text.known())
+    rows = reading.read(data)
     errors = model.reconstruction_error(rows.X, rows.y)
     absolute = model.reconstruction_error(rows.X, rows.y, metric="mean-absolute")
     facts = {
         "rows": f"{len(errors):,}",
         "score (higher is better)": f"{model.score(rows.X, rows.y):.6g}",
         "squared error (mean)": f"{errors.mean():.6g}",
-        "root of mean squared error": f"{errors.mean() ** 0.5:.6g}",
+        "root mean squared error": f"{errors.mean() ** 0.5:.6g}",
         "absolute error (mean)": f"{absolute.mean():.6g}",
     }
     facts |= {f"squared error ({q:.0%} of rows below)": f"{np.quantile(errors, q):.6g}" for q in (0.5, 0.9, 0.99)}
     show.print_facts(facts)
 
 
-def write_page(model_path: Path, data: str, out: Path, *, force: bool, skip_bad: bool) -> None:
+def write_page(use: Use) -> None:
     """Write the report page, on held-out rows where the set has some."""
-    isthmus.files.check_writable(out, overwrite=force)
-    model = show.load_autoencoder(model_path, "report")
-    rows = isthmus.read(data, skip_bad=skip_bad)
+    isthmus.files.check_writable(use.out, overwrite=use.force)
+    model = show.load_autoencoder(use.model, "report", use.device)
+    rows = use.reading.read(use.data)
     measured, labels, train = (rows.X, rows.y, None) if rows.X_test is None else (rows.X_test, rows.y_test, rows.X)
-    isthmus.write_report(model, measured, out, labels=labels, X_train=train, overwrite=force)
-    show.note(f"report: {out}")
+    isthmus.write_report(model, measured, use.out, labels=labels, X_train=train, overwrite=use.force)
+    show.note(f"report: {use.out}")
 
 
-def diagnosis_of(model_path: Path, data: str, train: str | None, skip_bad: bool) -> Any:
+def diagnosis_of(model_path: Path, data: str, train: str | None, reading: Reading) -> Any:
     """Diagnose a model on held-out rows where the set has some, with its training rows where they are known."""
     model = show.load_autoencoder(model_path, "diagnose")
-    rows = isthmus.read(data, skip_bad=skip_bad)
+    rows = reading.read(data)
     measured, labels = (rows.X, rows.y) if rows.X_test is None else (rows.X_test, rows.y_test)
     known = rows.X if rows.X_test is not None else None
-    known = isthmus.read(train, skip_bad=skip_bad).X if train is not None else known
+    known = reading.read(train).X if train is not None else known
     if model.conditional:
         return isthmus.diagnose(model, measured, y=labels)
     return isthmus.diagnose(model, measured, X_train=known)

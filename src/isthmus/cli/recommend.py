@@ -1,9 +1,7 @@
-"""``isthmus recommend``: learn from a log of ratings, recommend, find similar items, measure."""
+"""``isthmus recommend``: fit a recommender to a log, recommend, find similar items, evaluate."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,36 +10,35 @@ import typer
 
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError
+from isthmus.cli.table_options import Delimiter, Encoding, Header, TextFlags
 from isthmus.cli.terminal import echo
 
-app = typer.Typer(
-    name="recommend", help="Recommend items: learn from a log, answer for people, find similar items, measure."
-)
+app = typer.Typer(name="recommend", help="Recommend items: fit to a log, recommend, find similar items, evaluate.")
 
 Log = Annotated[
     Path,
     typer.Argument(
         metavar="RATINGS",
-        help="A .csv or .parquet file with the columns user, item[, rating][, time]; userId, movieId, timestamp and "
-        "the like are understood.",
+        help="A .csv or .parquet file with the columns user, item[, rating][, time]; names such as userId, movieId and "
+        "timestamp are recognised.",
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A file written by `isthmus recommend fit`.")]
 Items = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file with the columns item and title.")
 ]
-Count = Annotated[int, typer.Option("--count", "-n", metavar="N", help="How many items.")]
+Count = Annotated[int, typer.Option("--count", "-n", metavar="N", help="Number of items.")]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 Ratings = Annotated[
-    bool, typer.Option("--ratings", metavar="", help="Learn and predict ratings, not what people have.")
+    bool, typer.Option("--ratings", metavar="", help="Learn and predict ratings instead of interactions.")
 ]
-Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Number of epochs.")]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same model.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar.")]
 PositiveFrom = Annotated[
     float | None,
     typer.Option(
-        metavar="X", help="Ratings from here count as liking; without it, from the median; any count above 0."
+        metavar="X", help="Lowest rating that counts as positive; default: the median for ratings, above 0 for counts."
     ),
 ]
 
@@ -50,26 +47,34 @@ PositiveFrom = Annotated[
 def fit(
     ratings: Log,
     items: Items = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the model goes.")] = Path("recommender.safetensors"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the model.")] = Path(
+        "recommender.safetensors"
+    ),
     explicit: Ratings = False,
     positive_from: PositiveFrom = None,
     epochs: Epochs = None,
     seed: Seed = None,
     force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Replace a file that exists.")] = False,
     quiet: Quiet = False,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
-    """Learn from a log of who had what and save the recommender.
+    """Fit a recommender to a log of users and items, and save it.
 
     Example: `isthmus recommend fit ratings.csv --items movies.csv --out r.safetensors`
     """
     import isthmus  # noqa: PLC0415
 
     if out.suffix != ".safetensors":
-        raise WrongUsageError(f"--out '{out}' has the ending {out.suffix!r}; a model file ends in .safetensors.")
+        raise WrongUsageError(
+            f"--out '{out}' has the suffix {out.suffix!r}; a model file needs the suffix .safetensors."
+        )
     isthmus.files.check_writable(out, overwrite=force)
-    titles = read_titles(items) if items is not None else None
+    text = TextFlags(header, encoding, delimiter)
+    titles = read_titles(items, text) if items is not None else None
     model = make(explicit, positive_from, epochs, seed, quiet)
-    model.fit(isthmus.read(ratings).X, titles=titles)
+    model.fit(isthmus.read(ratings, **text.known()).X, titles=titles)
     model.set_params(verbose=0).save(out)
     facts = {
         "users": f"{len(model.users_):,}",
@@ -88,12 +93,12 @@ def fit(
 def similar(
     model: Model,
     title: Annotated[
-        str, typer.Argument(metavar="TITLE", help="A title as you would type it, or the name of an item.")
+        str, typer.Argument(metavar="TITLE", help="A title, in any spelling, or the identifier of an item.")
     ],
     count: Count = 10,
     as_json: Json = False,
 ) -> None:
-    """Say which items are most like one.
+    """List the items most similar to an item.
 
     Example: `isthmus recommend similar r.safetensors "Liar Liar"`
     """
@@ -109,29 +114,27 @@ def for_(
     model: Model,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="A user of the log.")] = None,
     history: Annotated[
-        str | None, typer.Option(metavar="TITLES", help="Instead, what somebody likes: titles with ; between them.")
+        str | None, typer.Option(metavar="TITLES", help="Instead of a user: titles that the user likes, separated by ;")
     ] = None,
-    exclude: Annotated[
-        str | None, typer.Option(metavar="TITLES", help="Never recommend these: titles with ; between them.")
-    ] = None,
+    exclude: Annotated[str | None, typer.Option(metavar="TITLES", help="Titles to exclude, separated by ;")] = None,
     count: Count = 10,
     as_json: Json = False,
 ) -> None:
-    """Recommend items to a user of the log, or to anybody by what they have.
+    """Recommend items to a user of the log, or for a given history.
 
     Example: `isthmus recommend for r.safetensors --history "Heat;Casino"`
     """
     import isthmus  # noqa: PLC0415
 
     if (user is None) == (history is None):
-        raise WrongUsageError("Give either --user or --history.")
+        raise WrongUsageError("Exactly one of --user and --history is needed; pass one of them.")
     known = isthmus.load(model, device="cpu")
     told = "rating" if known.feedback_ == "explicit" else "score"
     unwanted = find_all(known, exclude)
     if user is not None:
         row = known.log_.user_index.find(user)
         if row is None:
-            raise isthmus.DataError(f"The user {user!r} was never seen; say what the user has instead, with --history.")
+            raise isthmus.DataError(f"The user {user!r} is not in the log; pass a history instead, with --history.")
         answer = known.recommend(known.users_.tolist()[row], count, exclude=unwanted)
         tell(known, answer, as_json, told, f"for user {user}")
         return
@@ -148,8 +151,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAME",
-            help="What is held out: of unseen `users`, at `random`, each user's latest by `time`, everybody's "
-            "`after` a moment, or `one` of each user.",
+            help="What is held out: interactions of unseen `users`, `random` interactions, each user's latest by "
+            "`time`, all `after` a point in time, or `one` per user.",
         ),
     ] = "users",
     explicit: Ratings = False,
@@ -158,28 +161,32 @@ def evaluate(
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
-    """Hold out a fifth of the interactions (of a tenth of the users, or of all), train on the rest, and measure.
+    """Hold out a fifth of the interactions (of a tenth of the users, or of all), train on the rest, and evaluate.
 
     Example: `isthmus recommend evaluate ratings.csv --protocol time`
     """
     import isthmus  # noqa: PLC0415
 
-    log = isthmus.read_interactions(isthmus.read(ratings).X)
+    text = TextFlags(header, encoding, delimiter)
+    log = isthmus.read_interactions(isthmus.read(ratings, **text.known()).X)
     known, split = hold_out(log, protocol, seed)
     if not split.held.matrix.nnz:
-        text = (
+        told = (
             f"Nothing is held out by --protocol {protocol}: none of {len(log.users):,} users has two interactions that "
             "could be parted; give a log with more of them, or another protocol."
         )
         if as_json:
-            echo(as_json_text({"error": text}))
-        raise isthmus.DataError(text)
+            echo(show.to_json({"error": told}))
+        raise isthmus.DataError(told)
     model = make(explicit, positive_from, epochs, seed, quiet).fit(known)
     ranked = ("ndcg@100", "ndcg@10", "recall@20", "recall@50", "map@10", "hit-rate@10", "coverage@10", "novelty@10")
     found = isthmus.evaluate_recommender(model, split, (*ranked, "rmse") if explicit else ranked)
     if as_json:
-        echo(as_json_text(found.to_dict()))
+        echo(show.to_json(found.to_dict()))
     else:
         show.print_facts({name: f"{value:.4f}" for name, value in found.to_dict().items()})
 
@@ -188,11 +195,11 @@ PROTOCOLS = ("users", "random", "time", "after", "one")
 
 
 def hold_out(log: Any, protocol: str, seed: int | None) -> tuple[Any, Any]:
-    """What to learn from, and what is given and held out."""
+    """The training log, and the split into given and held-out interactions."""
     import isthmus  # noqa: PLC0415
 
     if protocol not in PROTOCOLS:
-        raise WrongUsageError(f"--protocol {protocol!r} is none of {', '.join(PROTOCOLS)}.")
+        raise WrongUsageError(f"--protocol {protocol!r} is unknown; use one of {', '.join(PROTOCOLS)}.")
     if protocol == "users":
         tenth = max(1, len(log.users) // 10)
         split = isthmus.strong_generalization(log, n_validation=1, n_test=tenth, random_state=seed)
@@ -208,7 +215,7 @@ def hold_out(log: Any, protocol: str, seed: int | None) -> tuple[Any, Any]:
 
 
 def make(explicit: bool, positive_from: float | None, epochs: int | None, seed: int | None, quiet: bool) -> Any:
-    """The recommender that the flags ask for."""
+    """The recommender with the settings of the flags."""
     import isthmus  # noqa: PLC0415
 
     return isthmus.Recommender(
@@ -221,7 +228,7 @@ def make(explicit: bool, positive_from: float | None, epochs: int | None, seed: 
 
 
 def counting(model: Any) -> dict[str, str]:
-    """What the values were taken for and how many interactions count, where that matters."""
+    """The interpretation of values and the number of positive interactions; empty if all values are ones."""
     facts = model.summary()
     if facts.get("values are", "ones") == "ones":
         return {}
@@ -229,48 +236,40 @@ def counting(model: Any) -> dict[str, str]:
     return {"liked": f"{words} ({facts['values are']}: {facts['counts as having']})"}
 
 
-def read_titles(path: Path) -> dict[Any, str]:
+def read_titles(path: Path, text: TextFlags = TextFlags()) -> dict[Any, str]:
     """The title of each item of a table."""
     import isthmus  # noqa: PLC0415
     from isthmus.tasks.recommendation.names import title_pairs  # noqa: PLC0415
 
     try:
-        return dict(title_pairs(isthmus.read(path).X))
+        return dict(title_pairs(isthmus.read(path, **text.known()).X))
     except isthmus.DataError as error:
         raise error if str(path) in str(error) else isthmus.DataError(f"'{path}': {error}") from None
 
 
 def find(model: Any, text: str) -> Any:
-    """The item of a title, or of its own name."""
+    """The item with this identifier or title."""
     place = model.log_.item_index.find(text)
     return model.find(text) if place is None else model.items_.tolist()[place]
 
 
 def find_all(model: Any, titles: str | None) -> list[Any]:
-    """The items of titles with ; between them."""
+    """The items of titles separated by ;"""
     return [find(model, part.strip()) for part in (titles or "").split(";") if part.strip()]
 
 
 def titled(model: Any, item: Any) -> str:
-    """The title of an item, or its name."""
+    """The title of an item, or its identifier."""
     return str(model.titles_.get(item, item))
-
-
-def as_json_text(value: Any) -> str:
-    """JSON in which what is not a number is null: NaN is no JSON."""
-    if isinstance(value, dict):
-        value = {name: None if isinstance(part, float) and not math.isfinite(part) else part
-                 for name, part in value.items()}  # fmt: skip
-    return json.dumps(value, indent=2, default=str, allow_nan=False)
 
 
 def tell(model: Any, answer: Any, as_json: bool, score: str, words: str) -> None:
     """Print items as a table, or as JSON."""
     rows = [{"item": item, "title": titled(model, item), score: value} for item, value in answer]
     if as_json:
-        echo(as_json_text({"by_popularity": answer.by_popularity, "items": rows}))
+        echo(show.to_json({"by_popularity": answer.by_popularity, "items": rows}))
         return
-    why = ": nothing is known, so this is what most others have" if answer.by_popularity else ""
+    why = ": no known history, so these are the most popular items" if answer.by_popularity else ""
     show.note(f"{len(rows)} items {words}{why}")
     show.print_rows(("", "title", score, "item"), _numbered(rows, score))
 

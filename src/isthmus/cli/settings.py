@@ -1,4 +1,4 @@
-"""From flags, ``--set`` and a TOML file to an estimator, and from an estimator to TOML."""
+"""Conversion of flags, ``--set`` and TOML files to an estimator, and of an estimator to TOML."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from isthmus.cli.terminal import UNSAFE
 
 Settings = dict[str, Any]
 ALIASES = {"epochs": "max_epochs", "seed": "random_state"}
-"""What flags call a parameter; understood in ``--set`` and TOML too."""
+"""Flag names of parameters, which ``--set`` and TOML files also accept."""
 NOT_SETTABLE = ("callbacks", "verbose")
-"""What the command line decides by other flags."""
+"""Parameters that other flags control."""
 
 
 def parse_assignments(assignments: Iterable[str]) -> Settings:
-    """Settings from texts such as ``corruption.fraction=0.3``; the last word counts.
+    """Parse settings such as ``corruption.fraction=0.3``; later ones override earlier ones.
 
     >>> parse_assignments(["network.hidden_sizes=256,64", "corruption=masking", "seed=1"])
     {'network__hidden_sizes': (256, 64), 'corruption': 'masking', 'random_state': 1}
     """
     pairs = [(text, *text.partition("=")) for text in assignments]
     refuse(
-        f"--set {text!r} is no setting; write NAME=VALUE, such as corruption.fraction=0.3."
+        f"--set {text!r} is not a setting; write NAME=VALUE, such as corruption.fraction=0.3."
         for text, name, equals, _ in pairs
         if not equals or not name.strip()
     )
@@ -38,7 +38,7 @@ def _parameter(name: str) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """A value from text: what TOML reads, values joined by commas as a tuple, ``none``, else the text itself.
+    """Parse a value: TOML syntax, comma-separated values as a tuple, ``none``, else the text itself.
 
     >>> parse_value("1e-3"), parse_value("128,64"), parse_value("64,"), parse_value("none"), parse_value("relu")
     (0.001, (128, 64), (64,), None, 'relu')
@@ -57,7 +57,7 @@ def parse_value(text: str) -> Any:
 
 
 def read_config(path: Path) -> Settings:
-    """Settings from a TOML file: a choice is a table with its name and its parameters, a chain is several."""
+    """Read settings from a TOML file: a choice is a table with its name and parameters, a list of choices several."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -84,7 +84,7 @@ def _from_toml(value: Any) -> Any:
 
 
 def layered(*layers: Settings) -> Settings:
-    """One setting of several, the later ones winning; a choice made anew forgets the parameters of the one before.
+    """Merge settings; later layers override earlier ones, and a new choice drops the parameters of the old one.
 
     >>> layered({"corruption": "gaussian-noise", "corruption__scale": 0.3}, {"corruption": "masking"})
     {'corruption': 'masking'}
@@ -97,14 +97,14 @@ def layered(*layers: Settings) -> Settings:
 
 
 def make_estimator(kind: str, settings: Settings) -> Any:
-    """The estimator of a kind with settings; all mistakes in names and choices are told at once."""
+    """Build the estimator of a kind with settings; one error lists all invalid names and choices."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
     mistakes: list[str] = []
     model = isthmus.Autoencoder()
     with noting(mistakes):
         model = isthmus.find_kind(kind)()
-    for name in sorted(settings, key=lambda name: "__" in name):  # choices first, then their parameters
+    for name in sorted(settings, key=lambda name: "__" in name):  # a choice before its parameters
         with noting(mistakes):
             _refuse_not_settable(name)
             model.set_params(**{name: _members(name, settings[name])})
@@ -114,18 +114,20 @@ def make_estimator(kind: str, settings: Settings) -> Any:
 
 def _refuse_not_settable(name: str) -> None:
     if name in NOT_SETTABLE:
-        raise WrongUsageError(f"{name} cannot be set here; use --quiet, --checkpoint, or Python.")
+        raise WrongUsageError(f"{name} cannot be set here; use --quiet or --checkpoint, or use Python.")
 
 
 def _members(name: str, value: Any) -> Any:
-    """A tuple of tables as the members that they describe; all else as it is."""
+    """Convert a tuple of tables to members; other values are returned as is."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
     if not (isinstance(value, tuple) and value and all(isinstance(part, Mapping) for part in value)):
         return value
     registry = isthmus.choices_by_parameter().get(name)
     if registry is None or not all("name" in part for part in value):
-        raise WrongUsageError(f"[[{name}]] is no chain of choices; give a choice, and each table a name.")
+        raise WrongUsageError(
+            f"[[{name}]] must be a list of choices, each with a name; add name=…, or use another parameter."
+        )
     members = [registry.resolve(part["name"]) for part in value]
     for member, part in zip(members, value, strict=True):
         member.set_params(**{key: inner for key, inner in part.items() if key != "name"})
@@ -133,7 +135,7 @@ def _members(name: str, value: Any) -> Any:
 
 
 def _wrong_choices(model: Any) -> list[str]:
-    """A sentence for each choice that there is not, and for each parameter of a choice that is out of bounds."""
+    """One sentence for each unknown choice and for each invalid parameter of a choice."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
     mistakes: list[str] = []
@@ -146,10 +148,10 @@ def _wrong_choices(model: Any) -> list[str]:
 
 
 def to_toml(kind: str, described: Mapping[str, Any]) -> str:
-    """An estimator's description as TOML that ``--config`` reads again."""
+    """An estimator's description as TOML, which ``--config`` can read."""
     lines = [f"kind = {_literal(kind)}"]
     choices = {name: value for name, value in described.items() if _is_choice(value)}
-    plain = {name: value for name, value in described.items() if name not in (*choices, *NOT_SETTABLE)}
+    plain = {name: value for name, value in described.items() if name not in (*choices, *NOT_SETTABLE, "engine")}
     lines += [f"{name} = {_literal(value)}" for name, value in plain.items()]
     for name, value in choices.items():
         members = _listed(value["params"].get("members"))
@@ -164,7 +166,7 @@ def _is_choice(value: Any) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """A described tuple as a list; all else as it is."""
+    """A described tuple as a list; other values unchanged."""
     return value["tuple"] if isinstance(value, Mapping) and set(value) == {"tuple"} else value
 
 
@@ -178,5 +180,5 @@ def _literal(value: Any) -> str:
         return str(value).lower()
     if not isinstance(value, str):
         return repr(value)
-    # JSON's escapes are TOML's too, but for halves of characters beyond 16 bits: hence ensure_ascii=False.
+    # JSON's escapes are valid TOML, except for surrogate pairs: hence ensure_ascii=False.
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""What is printed: facts as tables on stdout, JSON for programs."""
+"""Output on stdout: tables for users, JSON for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from isthmus.cli.settings import NOT_SETTABLE
 from isthmus.cli.terminal import cell, echo, escaped
 
 UNBOUNDED = 100_000
-"""Columns of a line that is for a file or another program."""
+"""Line width of output to a file or another program."""
 
 
 COMMANDS = {
@@ -30,11 +30,11 @@ COMMANDS = {
     "SignalDetector": "use it in Python: isthmus.load(path).stretches(series)",
     "Imputer": "use it in Python: isthmus.load(path).transform(table)",
 }
-"""What to do with a model of another kind than an autoencoder."""
+"""How to use models that are not autoencoders."""
 
 
 def show(printable: Any) -> None:
-    """Print on stdout; where that is no terminal, lines are as long as they need to be, and end with their text."""
+    """Print on stdout; if stdout is not a terminal, lines are not wrapped or padded."""
     terminal = Console(highlight=False)
     if terminal.is_terminal:
         terminal.print(printable)
@@ -45,13 +45,13 @@ def show(printable: Any) -> None:
 
 
 def note(text: str) -> None:
-    """One line."""
+    """Print one line."""
     echo(escaped(text, one_line=True))
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar of rows on stderr, where that is a terminal; gives what tells it the rows done and the rows in all."""
+    """Context manager: a progress bar on stderr, if that is a terminal; yields a function (rows done, total rows)."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415  # slow
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -62,7 +62,7 @@ def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Names and values in two columns."""
+    """Print names and values in two columns."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -72,7 +72,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 
 def print_rows(head: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
-    """A table with a head; its first column is never broken."""
+    """Print a table with a header; its first column is never wrapped."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for place, name in enumerate(head):
         table.add_column(cell(name), overflow="fold", no_wrap=place == 0)
@@ -82,7 +82,7 @@ def print_rows(head: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Non
 
 
 def exit_if_interrupted(model: Any) -> None:
-    """A run that was stopped by Ctrl-C is saved, but it is not what was asked for."""
+    """Exit with 1 if training was interrupted by Ctrl-C; the model is saved nevertheless."""
     if model.stop_reason_ == "interrupted":
         raise typer.Exit(1)
 
@@ -90,9 +90,15 @@ def exit_if_interrupted(model: Any) -> None:
 # -- models ------------------------------------------------------------------------------------------------------------
 
 
-def to_json(facts: Any) -> str:
-    """Facts as JSON that every reader takes: numbers that are not finite become null."""
-    return json.dumps(_finite(facts), indent=2, allow_nan=False, default=str)
+def to_json(facts: Any, *, indent: int | None = 2) -> str:
+    """Facts as JSON that every reader takes: numbers that are not finite become null; on one line without `indent`."""
+    return json.dumps(_finite(facts), indent=indent, allow_nan=False, default=_readable)
+
+
+def _readable(value: Any) -> Any:
+    """What JSON does not know: numpy's numbers as numbers, all else as text."""
+    plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else str(value)
+    return _finite(plain) if isinstance(plain, bool | int | float | str) else str(plain)
 
 
 def _finite(facts: Any) -> Any:
@@ -104,7 +110,7 @@ def _finite(facts: Any) -> Any:
 
 
 def load_autoencoder(path: Path, command: str, device: str = "auto") -> Any:
-    """The autoencoder in a model file; another kind of model is refused with the command that takes it."""
+    """Load the autoencoder of a model file; for other kinds of models the error names the right command."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
     model = isthmus.load(path, device=device)
@@ -112,14 +118,14 @@ def load_autoencoder(path: Path, command: str, device: str = "auto") -> Any:
         kind = type(model).__name__
         remedy = COMMANDS.get(kind, "use it in Python: isthmus.load(path)")
         raise isthmus.ModelFileError(
-            f"'{path}' holds a model of the kind {kind}, but `isthmus {command}` takes an autoencoder, written by "
+            f"'{path}' contains a model of the kind {kind}, but `isthmus {command}` needs an autoencoder, written by "
             f"`isthmus fit`; {remedy}."
         )
     return model
 
 
 def model_facts(model: Any) -> dict[str, Any]:
-    """All there is to know of a fitted model, as JSON; of another kind than an autoencoder its settings."""
+    """All facts about a fitted model as JSON; for models that are not autoencoders, their settings."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
     if not isinstance(model, isthmus.Autoencoder):
@@ -131,6 +137,7 @@ def model_facts(model: Any) -> dict[str, Any]:
         "parameters": model.n_parameters_,
         "epochs": model.n_epochs_,
         "stopped": model.stop_reason_,
+        "engine": str(getattr(model, "engine_", "")),
         "kept": dict(kept_epoch(model) or {}),
         "history": list(model.history_.rows),
         "layers": [vars(layer) for layer in model.layers()],
@@ -139,12 +146,13 @@ def model_facts(model: Any) -> dict[str, Any]:
 
 
 def fit_facts(model: Any) -> dict[str, str]:
-    """The summary of a run, with the losses of the weights that were kept."""
+    """The summary of a run, with the losses of the kept weights."""
     facts = {
         "model": f"{type(model).__name__}, {model.summary().path}",
         "parameters": f"{model.n_parameters_:,}",
     }
     facts |= {"note": model.summary().note} if model.summary().note else {}
+    facts |= {"engine": str(model.engine_)} if hasattr(model, "engine_") else {}
     kept = kept_epoch(model)
     if kept is None:
         return facts | {"epochs": f"0 ({model.stop_reason_})"}
@@ -157,7 +165,7 @@ def fit_facts(model: Any) -> dict[str, str]:
 
 
 def kept_epoch(model: Any) -> Mapping[str, float] | None:
-    """The row of the history whose weights the model has: the best one where training ended before its time."""
+    """The row of the history whose weights the model has: the best one if training ended early."""
     rows: list[Mapping[str, float]] = list(model.history_.rows)
     if rows and (model.early_stopping or model.stop_reason_ in ("interrupted", "diverged")):
         return min(rows, key=lambda row: row.get("val_loss", row["loss"]))
@@ -165,7 +173,7 @@ def kept_epoch(model: Any) -> Mapping[str, float] | None:
 
 
 def print_model(model: Any, path: Path) -> None:
-    """The facts of a model file, its layers and its settings; of another kind than an autoencoder its settings."""
+    """Print the facts, layers and settings of a model file; for models that are not autoencoders, the settings."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
     file = f"{path} ({path.stat().st_size / 1e6:.2f} MB)"
@@ -185,7 +193,8 @@ def print_model(model: Any, path: Path) -> None:
         ),
     )
     note("")
-    print_facts({name: _short(value) for name, value in model.describe().items() if name not in NOT_SETTABLE})
+    hidden = (*NOT_SETTABLE, "engine")  # which stands above
+    print_facts({name: _short(value) for name, value in model.describe().items() if name not in hidden})
 
 
 def _params(model: Any) -> list[tuple[str, Any]]:
@@ -193,14 +202,14 @@ def _params(model: Any) -> list[tuple[str, Any]]:
 
 
 def _counts(model: Any) -> dict[str, int]:
-    """How many columns, users or channels a model knows."""
+    """Number of columns, users or channels of a model."""
     known = {"features": "n_features_in_", "channels": "n_channels_", "users": "users_", "items": "items_"}
     found = {name: getattr(model, attribute, None) for name, attribute in known.items()}
     return {name: value if isinstance(value, int) else len(value) for name, value in found.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as JSON has it; a choice as Python writes it."""
+    """A parameter as a JSON value; a choice as its repr."""
     return value if isinstance(value, str | int | float | bool | list | tuple | None) else " ".join(repr(value).split())
 
 
@@ -221,11 +230,11 @@ def dataset_facts(info: Any) -> dict[str, Any]:
 
 
 def print_datasets(found: Iterable[Any]) -> None:
-    """The named sets; for one that is not here, where it is described."""
+    """Print the data sets; for those that are not on this machine, their web page."""
     print_rows(
         ("name", "shape", "size", "where", "licence"),
         (
-            (info.name, info.shape, _size(info.size_bytes), str(info.path or f"not here: {info.home}"), info.licence)
+            (info.name, info.shape, _size(info.size_bytes), str(info.path or f"not local: {info.home}"), info.licence)
             for info in found
         ),
     )
@@ -258,7 +267,7 @@ def kind_facts() -> dict[str, Any]:
 
 
 def print_kinds(facts: Mapping[str, Any]) -> None:
-    """Kinds, parameters, and choices, each as it is written on the command line."""
+    """Print kinds, parameters, and choices, as written on the command line."""
     note("Kinds (--kind NAME)")
     kinds = ((name, kind["class"], kind["what"]) for name, kind in facts["kinds"].items())
     print_rows(("name", "class", "what it does"), kinds)

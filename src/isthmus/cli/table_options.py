@@ -1,4 +1,4 @@
-"""The flags that say how tables are read and what stands beside a result."""
+"""Flags for the format of tables, and for columns that are copied to the result."""
 
 from __future__ import annotations
 
@@ -20,53 +20,55 @@ Keep = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN",
-        help="A column of a table that is not a feature, such as an id; it stands beside the result. `index` is a "
-        "first column without a name. May be repeated.",
+        help="A column that is not a feature, such as an id; it is copied to the result. `index` is an unnamed first "
+        "column. May be repeated.",
     ),
 ]
 Header = Annotated[
     bool | None,
-    typer.Option("--header/--no-header", help="Whether the first line of a .csv file holds names; else found out."),
+    typer.Option(
+        "--header/--no-header", help="Whether the first line of a .csv file has column names; default: detect."
+    ),
 ]
 Encoding = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of a .csv file, such as cp1251; else UTF-8, UTF-16 or Latin-1.")
+    str | None, typer.Option(metavar="NAME", help="Encoding of a .csv file, such as cp1251; default: detect.")
 ]
 Delimiter = Annotated[
-    str | None, typer.Option(metavar="SIGN", help="Between the cells of a .csv file, or `tab`; else found out.")
+    str | None, typer.Option(metavar="SIGN", help="Delimiter of a .csv file, or `tab`; default: detect.")
 ]
 EscapeFormulas = Annotated[
-    bool, typer.Option("--escape-formulas", metavar="", help="In a .csv file, put ' before text that Excel would run.")
+    bool, typer.Option("--escape-formulas", metavar="", help="In a .csv file, prefix text that Excel would run with '.")
 ]
 
 
 @dataclass(frozen=True)
 class TextFlags:
-    """How a file of text is written, as far as the flags say."""
+    """The format of a text file, as given by flags."""
 
     header: bool | None = None
     encoding: str | None = None
     delimiter: str | None = None
 
     def known(self) -> dict[str, Any]:
-        """What `isthmus.read` is given."""
+        """Arguments of `isthmus.read`."""
         return asdict(self) | ({"delimiter": "\t"} if self.delimiter in ("tab", "\\t") else {})
 
     def format(self) -> TextFormat:
-        """What the readers of tables are given."""
+        """The format for the table readers."""
         from isthmus.data.tables import TextFormat  # noqa: PLC0415  # the command line starts without it
 
         return TextFormat(**self.known())
 
 
 def beside(kept: Any, chunks: Iterator[np.ndarray], names: Sequence[str]) -> Iterator[pa.Table]:
-    """Tables of the kept columns and, behind them, rows that come some at a time."""
-    import numpy as np  # noqa: PLC0415  # both are slow to import, and no other flag needs them
+    """Tables of the kept columns followed by the result columns, in chunks."""
+    import numpy as np  # noqa: PLC0415  # slow to import; needed only here
     import pyarrow as pa  # noqa: PLC0415
 
     table = pa.Table.from_pandas(kept, preserve_index=False)
     both = sorted(set(table.column_names) & set(names))
     if both:
-        raise WrongUsageError(f"--keep {both[0]} has the name of a column of the result; rename it in the data.")
+        raise WrongUsageError(f"--keep {both[0]} has the same name as a column of the result; rename it in the data.")
     start = 0
     for chunk in chunks:
         flat = chunk.reshape(len(chunk), -1)

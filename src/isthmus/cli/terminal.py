@@ -1,4 +1,4 @@
-"""The one way to the terminal: text from data can neither move the cursor nor pretend to be something else."""
+"""Terminal output: control characters in text from data are escaped, so that they have no effect."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import typer
 from rich.text import Text
 
 UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control codes but tab and line feed; \x1b and \x9b begin terminal commands
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that reverse the direction of what follows
-    "\u2028\u2029\ufeff\ud800-\udfff]"  # further line ends; half characters, which no terminal can be given
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control codes except tab and line feed; \x1b and \x9b start terminal commands
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that change the text direction
+    "\u2028\u2029\ufeff\ud800-\udfff]"  # other line ends; surrogates, which cannot be encoded
 )
 
 
 def escaped(text: object, *, one_line: bool = False) -> str:
-    r"""The text with everything that a terminal would obey written out.
+    r"""Escape all characters that control a terminal.
 
-    Line feeds stay where a message may have several lines; with `one_line` they are written out too.
+    Line feeds are kept, because messages may have several lines; with `one_line` they are escaped too.
 
     >>> print(escaped("red \x1b[31mX"), escaped("a\nb", one_line=True))
     red \x1b[31mX a\x0ab
@@ -37,5 +37,5 @@ def echo(text: object, *, err: bool = False) -> None:
 
 
 def cell(text: str | Text) -> Text:
-    """A cell for a table of rich, in which square brackets mean nothing and a line feed starts no line."""
+    """A cell of a rich table without markup; line feeds are escaped."""
     return text if isinstance(text, Text) else Text(escaped(text, one_line=True))

@@ -1,4 +1,4 @@
-"""Data: where rows come from, and what is learned of their range."""
+"""Data: sources of rows, file readers, and scaling."""
 
 from isthmus.data.images import ImageFolder
 from isthmus.data.reading import read

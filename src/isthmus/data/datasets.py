@@ -1,8 +1,8 @@
-"""Named sets: where they are on this machine, how to get them, and their contents as arrays.
+"""Public data sets by name: locating, downloading and reading them.
 
-A set's files are looked for in ``$ISTHMUS_DATA``, then in the user's cache folder (``$ISTHMUS_CACHE``, else the
-platform's, such as ``~/.cache/isthmus``), and checked by hash. Missing files are downloaded from their home where that
-home offers the very files. No set is part of this library; each has its own terms.
+Files are searched in ``$ISTHMUS_DATA``, then in the user's cache folder (``$ISTHMUS_CACHE``, else the platform's, such
+as ``~/.cache/isthmus``), and verified by hash. Missing files are downloaded if their publisher offers them. This
+library contains none of the data; each data set has its own licence.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from isthmus.exceptions import DataError
 
 @dataclass(frozen=True)
 class Dataset:
-    """A set in memory.
+    """A data set in memory.
 
     Attributes
     ----------
     name
         Its short name.
     X, y
-        Rows to learn from, and their labels or None.
+        Training rows, and their labels or None.
     X_test, y_test
         Held-out rows and labels, or None.
     feature_names
         Names of the columns of a table, or None.
     kept
-        Columns of a table that are not features (a pandas frame), or None.
+        The columns of a table that are not features (a pandas frame), or None.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class File:
-    """One file of a set: its path below the data folder, its hash, and where it can be downloaded (or "")."""
+    """One file of a data set: its path below the data folder, its hash, and its download URL (or "")."""
 
     path: str
     digest: str
@@ -62,16 +62,16 @@ class File:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What there is to know of a set without reading it.
+    """Description of a data set, available without reading it.
 
     Attributes
     ----------
     name, shape, licence, home
-        Short name; shape in words; terms of use; page where it is described.
+        Short name; shape in words; terms of use; web page.
     path
-        Folder or file where it is on this machine; None when it is not.
+        Its local folder or file; None if it is not on this machine.
     size_bytes
-        Of its files on this machine.
+        Size of its local files.
     """
 
     name: str
@@ -89,7 +89,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row of the table of sets."""
+    """A row of the table of data sets."""
 
     name: str
     files: tuple[File, ...]
@@ -100,31 +100,31 @@ class _Entry:
 
 
 def data_folders() -> list[Path]:
-    """The folders in which sets are looked for, in order; downloads go to the last."""
+    """The folders that are searched for data sets, in order; downloads go to the last."""
     cache = os.environ.get("ISTHMUS_CACHE") or platformdirs.user_cache_dir("isthmus")
     given = os.environ.get("ISTHMUS_DATA")
     return [*([Path(given).expanduser()] if given else []), Path(cache).expanduser()]
 
 
 def names() -> list[str]:
-    """Short names of all sets."""
+    """Short names of all data sets."""
     return ["digits", *_TABLE]
 
 
 def available() -> list[DatasetInfo]:
-    """All sets, with where they are on this machine."""
+    """All data sets, with their local paths."""
     return [_info(entry) for entry in (_DIGITS, *_TABLE.values())]
 
 
 def load(name: str) -> Dataset:
-    """A set by its short name, downloaded first if it is not on this machine and its home offers it.
+    """Load a data set by its short name; download it first if it is missing and its publisher offers it.
 
     Raises
     ------
     ValueError
-        There is no set of that name.
+        No data set has that name.
     DataError
-        It is not here and cannot be downloaded, or a file is not the published one.
+        The data set is missing and cannot be downloaded, or a file differs from the published one.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def load_mnist() -> Dataset:
 
 
 def load_fashion_mnist() -> Dataset:
-    """Fashion-MNIST: 60,000 + 10,000 pictures of clothing, 28×28 bytes."""
+    """Fashion-MNIST: 60,000 + 10,000 images of clothing, 28×28 bytes."""
     return load("fashion-mnist")
 
 
@@ -175,7 +175,7 @@ def load_frey_faces() -> Dataset:
 
 
 def load_ecg5000() -> Dataset:
-    """ECG5000: 5,000 heart beats of 140 numbers; y is 1 for an abnormal beat."""
+    """ECG5000: 5,000 heart beats of 140 samples; y is 1 for an abnormal beat."""
     return load("ecg5000")
 
 
@@ -205,7 +205,7 @@ def _absent(file: File, entry: _Entry, reason: str) -> str:
 
 @functools.cache
 def _check(path: Path, file: File, _modified: int) -> None:
-    """Refuse a file that is not the published one; a file is hashed once in a process."""
+    """Raise if a file differs from the published one; each file is hashed once per process."""
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, file.algorithm).hexdigest()
     if found != file.digest:
@@ -216,32 +216,32 @@ def _check(path: Path, file: File, _modified: int) -> None:
 
 
 def _download(file: File, target: Path) -> None:
-    """Download with a progress bar; the file appears under its name only if its hash is the published one.
+    """Download with a progress bar; the file gets its final name only after its hash is verified.
 
     Raises
     ------
     OSError
         The server cannot be reached or does not have the file, or the file cannot be written.
     DataError
-        What was downloaded is another file.
+        The downloaded file differs from the published one.
     """
-    import pooch  # noqa: PLC0415  # loads requests, which only a download needs
+    import pooch  # noqa: PLC0415  # imports requests, which only a download needs
 
     bar, known_hash = _DownloadBar(target.name), f"{file.algorithm}:{file.digest}"
     downloader = pooch.HTTPDownloader(progressbar=bar, timeout=60)
     try:
         pooch.retrieve(file.url, known_hash, target.name, target.parent, downloader=downloader)
-    except ValueError as error:  # pooch's word for another hash
-        raise DataError(f"What {file.url} gave is not the published file: {error}") from None
+    except ValueError as error:  # pooch raises it for a wrong hash
+        raise DataError(f"The file at {file.url} is not the published file: {error}") from None
     finally:
         bar.close()
 
 
 class _DownloadBar:
-    """A progress bar of rich as pooch drives one: `total` is set, then `update` counts bytes."""
+    """A rich progress bar with the interface that pooch expects: `total` is set, then `update` adds bytes."""
 
     def __init__(self, name: str) -> None:
-        from rich.progress import Progress  # noqa: PLC0415  # not cheap, and only a download shows it
+        from rich.progress import Progress  # noqa: PLC0415  # slow to import, and only a download needs it
 
         self._progress = Progress(transient=True)
         self._task = self._progress.add_task(name, total=None)
@@ -249,7 +249,7 @@ class _DownloadBar:
 
     @property
     def total(self) -> float | None:
-        """Bytes of the whole file."""
+        """Size of the file in bytes."""
         return self._progress.tasks[0].total
 
     @total.setter
@@ -257,11 +257,11 @@ class _DownloadBar:
         self._progress.update(self._task, total=n_bytes or None)
 
     def update(self, n_bytes: int) -> None:
-        """Count so many bytes more."""
+        """Add to the number of downloaded bytes."""
         self._progress.advance(self._task, n_bytes)
 
     def reset(self) -> None:
-        """Count from zero again."""
+        """Restart at zero."""
         self._progress.update(self._task, completed=0)
 
     def close(self) -> None:
@@ -280,11 +280,11 @@ def _info(entry: _Entry) -> DatasetInfo:
     return DatasetInfo(entry.name, entry.shape, entry.licence, entry.home, None, 0)
 
 
-# -- how each set is read ----------------------------------------------------------------------------------------------
+# -- reading each data set ---------------------------------------------------------------------------------------------
 
 
 def _digits(name: str, _: list[Path]) -> Dataset:
-    from sklearn.datasets import load_digits as bundled  # noqa: PLC0415  # a second of imports that most sets do not need
+    from sklearn.datasets import load_digits as bundled  # noqa: PLC0415  # takes a second to import; only this set needs it
 
     bunch = bundled()
     return Dataset(name, bunch.images / 16.0, bunch.target)
@@ -303,7 +303,7 @@ def _binarized(name: str, paths: list[Path]) -> Dataset:
 
 
 def _three_keys(keys: list[str]) -> list[str]:
-    """The keys of the training, validation and test part, whatever they are called exactly."""
+    """The keys of the training, validation and test part; published copies spell them differently."""
     return [next(key for key in keys if part in key) for part in ("train", "val", "test")]
 
 
@@ -314,7 +314,7 @@ def _cifar(name: str, paths: list[Path]) -> Dataset:
 
 
 def _olivetti(name: str, paths: list[Path]) -> Dataset:
-    from scipy.io import loadmat  # noqa: PLC0415  # this set alone needs it
+    from scipy.io import loadmat  # noqa: PLC0415  # only this set needs it
 
     faces = loadmat(paths[0])["faces"].T.reshape(400, 64, 64).transpose(0, 2, 1)
     return Dataset(name, np.ascontiguousarray(faces), np.repeat(np.arange(40), 10))

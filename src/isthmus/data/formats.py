@@ -1,4 +1,4 @@
-"""File formats that hold arrays: idx, npy, npz."""
+"""Array file formats: idx, npy, npz."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """An array from an idx file, gzipped or not (the format of MNIST).
+    """Read an array from an idx file, gzipped or not (the format of MNIST).
 
     Raises
     ------
     DataError
-        The file is truncated or of another format.
+        The file is truncated or not an idx file.
     """
     path = Path(path)
     try:
@@ -32,13 +32,13 @@ def read_idx(path: str | Path) -> np.ndarray:
         array = np.frombuffer(raw, kind, offset=4 + 4 * n_dims).reshape(shape)
     except (OSError, EOFError, KeyError, IndexError, ValueError, struct.error, zlib.error) as error:
         raise DataError(
-            f"'{path}' cannot be read as an idx file ({error}); it is truncated or of another kind."
+            f"'{path}' cannot be read as an idx file ({error}); it is truncated or not an idx file."
         ) from None
     return array.astype(array.dtype.newbyteorder("="))
 
 
 def read_npy(path: str | Path) -> np.ndarray:
-    """An array from a .npy file, memory-mapped: nothing is read until it is needed."""
+    """Memory-map an array in a .npy file; values are read on access."""
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -47,12 +47,14 @@ def read_npy(path: str | Path) -> np.ndarray:
 
 
 def read_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows and labels from a .npz file: the arrays X and y, or its only array."""
+    """Read rows and labels from a .npz file: the arrays X and y, or its only array."""
     try:
         with np.load(path, allow_pickle=False) as file:
             keys = list(file.files)
             if "X" not in keys and len(keys) != 1:
-                raise DataError(f"'{path}' holds the arrays {', '.join(keys)}; name one of them X (and the labels y).")
+                raise DataError(
+                    f"'{path}' contains the arrays {', '.join(keys)}; name one of them X (and the labels y)."
+                )
             return file["X" if "X" in keys else keys[0]], file["y"] if "y" in keys else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):

@@ -1,4 +1,4 @@
-"""Folders of images: found in natural order, read as people see them, labelled by their sub-folders."""
+"""Folders of images: in natural order, decoded as viewers display them, labelled by sub-folder."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ IMAGE_SUFFIXES = frozenset(
 OTHER_SUFFIXES = frozenset(
     {".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".psd", ".svg"}
 )
-"""Images that are not read; they are reported, because leaving them out silently would lose rows."""
+"""Image formats that are not read; they are reported, because skipping them silently would lose rows."""
 MODES = {"L": 1, "RGB": 3, "RGBA": 4}
-"""Channels of each mode that a folder may be read in."""
+"""Number of channels of each output mode."""
 ORIENTATION = 0x0112
-"""EXIF's tag for the rotation of the camera."""
+"""EXIF tag of the camera orientation."""
 SUBFILE_TYPE, THUMBNAIL_OR_MASK = 254, 0b101
-"""TIFF's tag for what a page is, and its bits for a smaller copy and for a mask."""
+"""TIFF tag of the page type, and its bits for a thumbnail and for a mask."""
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 CONVERSIONS = {
-    "rotated": "{n} rotated as their EXIF data say",
+    "rotated": "{n} rotated according to their EXIF data",
     "composited": "{n} with transparency composited over white (mode='RGBA' keeps it as a fourth channel)",
     "palette": "{n} with a palette of greys read as one channel",
     "cmyk": "{n} converted from CMYK to RGB",
@@ -49,12 +49,12 @@ CONVERSIONS = {
     "deepened": "{n} with 8 bits multiplied by 257, because others have 16",
     "other": "{n} images of formats that cannot be read left out ({names})",
 }
-"""What may be done to images, in the words of the warning."""
+"""Possible conversions, in the words of the warning."""
 
 
 @dataclass(frozen=True)
 class _Page:
-    """What the survey learns of one page of a file."""
+    """Properties of one page of a file, found by the survey."""
 
     file: Path
     number: int
@@ -65,53 +65,56 @@ class _Page:
 
 
 class ImageFolder(Source):
-    """The images of a folder as people see them, decoded by worker threads when they are asked for.
+    """The images of a folder as viewers display them, decoded by worker threads on demand.
 
-    * Order: natural, the same on every machine: ``img2`` before ``img10``. Hidden files (``.x``, ``._x``) are left out.
+    * Order: natural, and the same on every machine: ``img2`` before ``img10``. Hidden files (``.x``, ``._x``) are
+      skipped.
     * Sub-folders are classes, as in torchvision's ``ImageFolder``: their names are the `labels` of the images below.
-    * Depth: 8-bit images give uint8 (0–255), 16-bit grey ones uint16 (0–65,535), 32-bit integers int32, floating ones
-      float32; values are never clipped. In a folder of 8 and 16 bits the former are multiplied by 257, which keeps
-      black and white where they are. Integers of 32 bits and floats have no common scale with others: an error.
+    * Depth: 8-bit images give uint8 (0–255), 16-bit grey images uint16 (0–65,535), 32-bit integers int32, floats
+      float32; values are never clipped. If a folder mixes 8 and 16 bits, 8-bit values are multiplied by 257, which maps
+      black to black and white to white. 32-bit integers and floats mixed with other types raise an error, because they
+      have no common scale.
     * Rotation from EXIF is applied. Transparent pixels are composited over white, unless ``mode="RGBA"`` keeps them.
     * Every page of a TIFF file and every frame of an animation is a row.
 
-    Everything that was converted is said in one `ConversionWarning` and kept in `conversions`.
+    All conversions are reported in one `ConversionWarning` and listed in `conversions`.
 
     Parameters
     ----------
     path
         A folder.
     size
-        (height, width) to which every image is resized (bilinear, with antialiasing); None insists that all have one
-        size.
+        (height, width) to which every image is resized (bilinear, with antialiasing); None requires that all have the
+        same size.
     crop
-        With `size`: cut the middle out to the wanted proportions first, instead of stretching.
+        With `size`: crop the centre to the target aspect ratio before resizing, instead of stretching.
     mode
-        ``"L"`` (grey), ``"RGB"`` or ``"RGBA"``; None: grey when all are grey, else RGB.
+        ``"L"`` (grey), ``"RGB"`` or ``"RGBA"``; None: grey if all images are grey, else RGB.
     pages
-        ``"all"`` pages of a file with several are rows, or only the ``"first"`` of each.
+        Whether ``"all"`` pages of a file are rows, or only the ``"first"``.
     subfolders
-        ``"auto"``: images lie either in the folder itself, or in sub-folders that are classes; both together are an
-        error. ``"labels"``: only images in sub-folders are taken, with labels; ``"all"``: all images at any depth,
-        without labels; ``"ignore"``: only those in the folder itself.
+        ``"auto"``: images are either in the folder itself, or in sub-folders that are classes; a mixture raises an
+        error. ``"labels"``: only images in sub-folders, with labels. ``"all"``: all images at any depth, without
+        labels. ``"ignore"``: only images in the folder itself.
     skip_bad
-        Leave out files that cannot be read or differ in size, instead of raising.
+        Skip files that cannot be read or differ in size, instead of raising an error.
     n_workers
-        Threads that decode; None: one a core, at most 8.
+        Number of decoding threads; None: one per core, at most 8.
 
     Attributes
     ----------
     files
         The file of each row.
     labels
-        The sub-folder of each row, (n,), or None where there are no classes.
+        The sub-folder of each row, (n,), or None without classes.
     conversions
-        What was converted, one sentence each.
+        Descriptions of the conversions.
 
     Raises
     ------
     DataError
-        There is no image, or some cannot be read, are not regular files, or differ in size or kind; they are named.
+        The folder has no images, or some cannot be read, are not regular files, or differ in size or type; the message
+        names them.
     """
 
     random_access = False
@@ -146,7 +149,7 @@ class ImageFolder(Source):
             warnings.warn(text, ConversionWarning, stacklevel=2)
 
     def _survey(self, files: Sequence[Path], skip_bad: bool) -> list[_Page]:
-        """Look at every page of every file once; files that cannot be used are refused or left out."""
+        """Inspect every page of every file once; unusable files raise an error or are skipped."""
         with ThreadPoolExecutor(self._n_workers) as pool:
             found = list(pool.map(lambda file: _survey_file(file, self._keep_alpha, self._only_first), files))
         sizes = [page.size for pages in found if not isinstance(pages, str) for page in pages]
@@ -168,7 +171,7 @@ class ImageFolder(Source):
 
     def read(self, rows: Rows) -> np.ndarray:
         pages = self._pages[rows] if isinstance(rows, slice) else [self._pages[index] for index in rows]
-        # One visit a file: an animation of n frames opened for each frame would be decoded n²/2 times.
+        # Each file is opened once: opening an animation of n frames for each frame would decode n²/2 frames.
         visits = [(file, [page.number for page in run]) for file, run in groupby(pages, key=lambda page: page.file)]
         with ThreadPoolExecutor(self._n_workers) as pool:
             images = [image for decoded in pool.map(lambda visit: self._decode(*visit), visits) for image in decoded]
@@ -186,13 +189,13 @@ class ImageFolder(Source):
             raise DataError(f"The image '{file}' cannot be decoded ({error}); repair or remove it.") from None
         for array in arrays:
             if array.shape != self.feature_shape:
-                raise DataError(f"The image '{file}' has changed since the folder was opened; open the folder again.")
+                raise DataError(f"The image '{file}' changed after the folder was opened; open the folder again.")
         return arrays
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self._size is None:
             return image
-        # Modes of 16 bits are resampled as 32-bit integers, which Pillow rounds once and at full depth.
+        # 16-bit modes are resampled as 32-bit integers: Pillow then rounds once, at full depth.
         image = image.convert("I") if image.mode.startswith("I;16") else image
         width_first = self._size[::-1]
         if self._crop:
@@ -217,7 +220,7 @@ def _check_parameters(size: tuple[int, int] | None, crop: bool, mode: str | None
 
 
 def natural_key(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
-    """Sorts names as people do: numbers by value, letters without case, ties by the name itself.
+    """Sort key for natural order: numbers by value, letters without case, ties by the exact name.
 
     >>> [path.name for path in sorted([Path("img10"), Path("Img2"), Path("img1")], key=natural_key)]
     ['img1', 'Img2', 'img10']
@@ -236,7 +239,7 @@ def natural_key(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
 
 
 def _image_files(path: Path, subfolders: str) -> tuple[list[Path], dict[Path, str] | None, list[Path]]:
-    """The images of a folder in order, the class of each if there are classes, and images of unread formats."""
+    """The images of a folder in order, the class of each or None, and the images of unsupported formats."""
     if not path.is_dir():
         raise DataError(f"There is no folder '{path}'; check the path.")
     found = sorted(
@@ -248,23 +251,23 @@ def _image_files(path: Path, subfolders: str) -> tuple[list[Path], dict[Path, st
     labelled = subfolders == "labels" or (subfolders == "auto" and bool(inside))
     if subfolders == "auto" and inside and len(inside) < len(files):
         raise DataError(
-            f"The folder '{path}' holds {len(files) - len(inside)} images itself and {len(inside)} in sub-folders, so "
-            "it is not clear whether sub-folders are classes. Move the images, or give subfolders='labels', 'all' or "
+            f"The folder '{path}' contains {len(files) - len(inside)} images itself and {len(inside)} in sub-folders, "
+            "so it is unclear whether sub-folders are classes. Move the images, or pass subfolders='labels', 'all' or "
             "'ignore' to isthmus.ImageFolder."
         )
     files = inside if labelled else files
     if not files:
-        raise DataError(f"The folder '{path}' holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); check the path.")
+        raise DataError(f"The folder '{path}' has no images ({', '.join(sorted(IMAGE_SUFFIXES))}); check the path.")
     names = {file: file.relative_to(path).parts[0] for file in files} if labelled else None
     return files, names, others
 
 
 def _visible_files(path: Path, *, deep: bool) -> Iterator[Path]:
-    """All entries but hidden ones; folders named like images too, so that they are refused instead of overlooked."""
+    """All visible files; also folders named like images, so that they raise an error instead of being overlooked."""
     visited: set[str] = set()
     for folder, subfolders, names in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
-        if real in visited:  # a link that leads back up
+        if real in visited:  # a link to a parent folder
             subfolders.clear()
             continue
         visited.add(real)
@@ -276,14 +279,14 @@ def _visible_files(path: Path, *, deep: bool) -> Iterator[Path]:
                 yield Path(folder) / name
 
 
-# -- looking at one file -----------------------------------------------------------------------------------------------
+# -- inspecting one file -----------------------------------------------------------------------------------------------
 
 
 def _survey_file(file: Path, keep_alpha: bool, only_first: bool) -> list[_Page] | str:
-    """The pages of a file, or why it cannot be used; its pixels are decoded once and not kept."""
+    """The pages of a file, or the reason why it cannot be used; pixels are decoded once and not kept."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            return "not a regular file"  # opening a pipe would wait for ever
+            return "not a regular file"  # opening a pipe would block forever
         with _opened(file) as image:
             numbers = _page_numbers(image)[: 1 if only_first else None]
             return [_survey_page(image, file, number, keep_alpha, len(numbers)) for number in numbers]
@@ -293,7 +296,8 @@ def _survey_file(file: Path, keep_alpha: bool, only_first: bool) -> list[_Page] 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
-    # As a stream: given a name, Pillow 13 maps uncompressed files, and rotated TIFF files then come out scrambled.
+    # Opened as a stream: given a name, Pillow 13 memory-maps uncompressed files and scrambles rotated TIFF files (4 of
+    # 16 combinations of type and orientation correct by name, all correct from a stream).
     with file.open("rb") as stream, Image.open(stream) as image:
         yield image
 
@@ -321,18 +325,18 @@ def _survey_page(image: Image.Image, file: Path, number: int, keep_alpha: bool, 
 
 
 def _as_seen(image: Image.Image, keep_alpha: bool) -> tuple[Image.Image, set[str]]:
-    """A page as people see it, in mode L, LA, RGB, RGBA, I;16, I or F, and what was done to it."""
+    """A page as viewers display it, in mode L, LA, RGB, RGBA, I;16, I or F, and the conversions applied."""
     raw = _raw_mode(image)
     turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
     original = image.mode
     image.load()
     seen, done = ImageOps.exif_transpose(image), {"rotated"} if turned else set()
     if original.startswith(("I", "F")):
-        # Pillow gives 16-bit PNM as 32-bit integers; those of TIFF are what the file says.
+        # Pillow returns 16-bit PNM and PNG as 32-bit integers; 32-bit integers of TIFF are real.
         if seen.mode == "I" and image.format in ("PPM", "PNG"):
             seen = Image.fromarray(np.asarray(seen).astype(np.uint16))
         clear = image.info.get("transparency")
-        if isinstance(clear, int):  # PNG's one grey that is transparent; Pillow composites no 16-bit images
+        if isinstance(clear, int):  # PNG's transparent grey value; Pillow cannot composite 16-bit images
             seen = Image.fromarray(np.where(np.asarray(seen) == clear, 65_535, np.asarray(seen)).astype(np.uint16))
             done.add("composited")
         return seen, done
@@ -345,31 +349,31 @@ def _as_seen(image: Image.Image, keep_alpha: bool) -> tuple[Image.Image, set[str
     if original in ("P", "PA", "LA", "La") or image.format == "GIF" or raw.startswith("LA"):
         return _one_channel_if_grey(seen, done | ({"palette"} if original in ("P", "PA") else set()))
     if seen.mode in ("L", "LA", "RGB", "RGBA"):
-        grey = seen.mode == "RGB" and original in ("1", "L")  # was composited
+        grey = seen.mode == "RGB" and original in ("1", "L")  # compositing made it RGB
         return (seen.getchannel(0) if grey else seen), done
     return seen.convert("L" if original == "1" else "RGB"), done
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the numbers lie in the file, such as ``RGB;16B``; must be asked for before the pixels are loaded."""
+    """The pixel format in the file, such as ``RGB;16B``; available only before the pixels are loaded."""
     tile = getattr(image, "tile", None)
     arguments = tile[0][3] if tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
 def _with_alpha(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The image, as RGBA where some pixels are transparent, without alpha where none is; and whether some are."""
+    """The image, as RGBA if some pixels are transparent, else without alpha; and whether some are transparent."""
     if not image.has_transparency_data:
         return (image.convert("RGB") if image.mode == "P" else image), False
     whole = image.convert("RGBA")
     low, _ = whole.getchannel("A").getextrema()
-    if float(low) < 255:  # type: ignore[arg-type]  # one band has two numbers
+    if float(low) < 255:  # type: ignore[arg-type]  # one band has one (low, high) pair
         return whole, True
     return whole.convert("RGB") if image.mode not in ("L", "1") else image.convert("L"), False
 
 
 def _one_channel_if_grey(image: Image.Image, done: set[str]) -> tuple[Image.Image, set[str]]:
-    """Palettes and animations are grey if their pixels are; what else the palette holds is not seen."""
+    """Convert to one channel if all pixels are grey; unused colours of a palette do not count."""
     bands = image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB").split()
     red, green, blue = (np.asarray(band) for band in bands[:3])
     if not (np.array_equal(red, green) and np.array_equal(green, blue)):
@@ -383,19 +387,19 @@ def _dtype_of(image: Image.Image) -> np.dtype[np.generic]:
     return np.dtype({"I": np.int32, "F": np.float32}.get(image.mode, np.uint8))
 
 
-# -- bringing all to one kind ------------------------------------------------------------------------------------------
+# -- converting to one type --------------------------------------------------------------------------------------------
 
 
 def _common_dtype(path: Path, pages: Sequence[_Page], mode: str) -> np.dtype[np.generic]:
-    """One type for all pages; 8 and 16 bits have black and white in common, other kinds nothing."""
+    """One dtype for all pages: 8 and 16 bits share black and white; other types have no common scale."""
     kinds = {page.dtype: page.file.relative_to(path).as_posix() for page in reversed(pages)}
     if set(kinds) == {np.dtype(np.uint8), np.dtype(np.uint16)}:
         return np.dtype(np.uint16)
     if len(kinds) > 1:
         named = ", ".join(f"{dtype} (such as {name})" for dtype, name in sorted(kinds.items(), key=str))
         raise DataError(
-            f"The images in '{path}' have numbers of different kinds: {named}. These have no scale in common; put each "
-            "kind in a folder of its own, or convert them."
+            f"The images in '{path}' have pixels of different types: {named}. These have no common scale; put each "
+            "type in a separate folder, or convert them."
         )
     (dtype,) = kinds
     if mode == "RGBA" and dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
@@ -404,7 +408,7 @@ def _common_dtype(path: Path, pages: Sequence[_Page], mode: str) -> np.dtype[np.
 
 
 def _to_array(image: Image.Image, mode: str, dtype: np.dtype[np.generic]) -> np.ndarray:
-    """Pixels in the mode and type of the folder: (h, w), (h, w, 3) or (h, w, 4)."""
+    """Pixels in the mode and dtype of the folder: (h, w), (h, w, 3) or (h, w, 4)."""
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         array = np.asarray(image.convert(mode))
         return array.astype(np.uint16) * np.uint16(257) if dtype == np.uint16 else array
@@ -433,6 +437,6 @@ def _bad_files_text(path: Path, bad: Sequence[str], n_files: int, common: tuple[
     named = ", ".join(bad[:5]) + (", …" if len(bad) > 5 else "")
     size = f"; most are {common[0]}×{common[1]}" if common else ""
     return (
-        f"{len(bad)} of {n_files} images in '{path}' cannot be used: {named}{size}. Repair or remove them, give "
-        "size=(height, width) to resize where sizes differ, or skip them (skip_bad=True, --skip-bad)."
+        f"{len(bad)} of {n_files} images in '{path}' cannot be used: {named}{size}. Repair or remove them, pass "
+        "size=(height, width) to resize them if sizes differ, or skip them (skip_bad=True, --skip-bad)."
     )

@@ -1,6 +1,6 @@
-"""Rows of numbers in whatever people hold them: taken as an array or a frame of numbers, or refused in a sentence.
+"""Conversion of input data to numeric arrays or frames, or a one-sentence error.
 
-What is refused is described by type and shape; its values are never printed.
+Errors describe the data by type and shape; they never print its values (except short text such as a path).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from isthmus.exceptions import DataError
 
 SHOWN = 5
-"""Columns that an error names."""
+"""Number of columns that an error message names."""
 
 
 def frame_package(X: Any) -> str | None:
@@ -28,22 +28,21 @@ def frame_package(X: Any) -> str | None:
 
 
 def as_numeric(X: Any) -> Any:
-    """An array, CSR matrix or frame of plain numbers from what was given; NaN where a cell is missing.
+    """Convert input data to a numeric array, CSR matrix or frame; missing cells become NaN.
 
     Parameters
     ----------
     X
-        An array, also masked (masked entries are missing), big-endian, long double or of objects that are numbers; a
-        tensor of any floating type; a pandas or polars frame with nullable, Arrow, categorical or object columns of
-        numbers; an Arrow table, a mapping of columns or a list of dicts, which become a frame; anything else that numpy
-        takes.
+        An array, including masked (masked entries are missing), big-endian, long double and object arrays of numbers;
+        a tensor of any dtype; a pandas or polars frame with nullable, Arrow, categorical or object columns of numbers;
+        an Arrow table, a mapping of columns or a list of dicts, which become a frame; anything else that numpy accepts.
 
     Raises
     ------
     DataError
-        It holds text, dates, complex numbers, or two columns of one name.
+        The data contain text, dates or complex numbers, or two columns of the same name.
     TypeError
-        It gives its rows one after the other (a generator, a DataLoader), or is a path.
+        The data are an iterator (a generator, a DataLoader) or a path.
     """
     _refuse_streams(X)
     if isinstance(X, torch.Tensor):
@@ -60,16 +59,18 @@ def as_numeric(X: Any) -> Any:
 def _refuse_streams(X: Any) -> None:
     kind = type(X).__name__
     if isinstance(X, str | bytes | Path):
-        raise TypeError(f"X is a path or text ({str(X)[:80]!r}), but rows are needed; read them: isthmus.read(path).X.")
+        raise TypeError(
+            f"X is a path or text ({str(X)[:80]!r}), but rows are needed; read the file with isthmus.read(path).X."
+        )
     if isinstance(X, torch.utils.data.DataLoader | torch.utils.data.Dataset):
         raise TypeError(
-            f"X is a {kind} of torch, but rows are needed; give them as one array or tensor, or extend isthmus.Source, "
-            "which reads rows by their numbers when they do not fit into memory."
+            f"X is a torch {kind}, but rows are needed; pass one array or tensor, or subclass isthmus.Source, "
+            "which reads rows by index, if the data do not fit into memory."
         )
     if isinstance(X, Iterator):
         raise TypeError(
-            f"X is a {kind}, which gives its rows once, but they are read several times; give "
-            "np.concatenate(list(batches)), or extend isthmus.Source where they do not fit into memory."
+            f"X is a {kind}, which yields its rows once, but they are read several times; pass "
+            "np.concatenate(list(batches)), or subclass isthmus.Source if the data do not fit into memory."
         )
 
 
@@ -83,19 +84,21 @@ def _of_tensor(X: torch.Tensor) -> np.ndarray:
 
 
 def _as_frame(X: Any) -> Any:
-    """Columns with names as a pandas frame."""
+    """Convert Arrow tables, mappings and lists of dicts to a pandas frame."""
     listed = isinstance(X, list | tuple) and len(X) > 0 and all(isinstance(row, Mapping) for row in X)
     arrow = type(X).__module__.split(".")[0] == "pyarrow" and hasattr(X, "to_pandas")
     if not listed and not arrow and not (isinstance(X, Mapping) and not scipy.sparse.issparse(X)):
         return X
     if arrow:
         return X.to_pandas()
-    import pandas as pd  # noqa: PLC0415  # slow to import, and needed here alone
+    import pandas as pd  # noqa: PLC0415  # slow to import, and needed only here
 
     try:
         return pd.DataFrame(X if listed else dict(X))
     except ValueError as error:
-        raise DataError(f"X is a mapping of columns that make no table ({error}); give them equal lengths.") from None
+        raise DataError(
+            f"X is a mapping of columns that do not form a table ({error}); make them equally long."
+        ) from None
 
 
 def _asarray(X: Any) -> np.ndarray:
@@ -103,23 +106,26 @@ def _asarray(X: Any) -> np.ndarray:
         return np.asarray(X)
     except ValueError:
         raise DataError(
-            f"X is a {type(X).__name__} whose rows have different lengths; give each row the same number of features."
+            f"X is a {type(X).__name__} whose rows have different lengths; all rows must have the same number of "
+            "features."
         ) from None
 
 
 def _of_array(X: np.ndarray) -> np.ndarray:
     if X.dtype.names is not None:
         fields = ", ".join(X.dtype.names[:SHOWN])
-        raise DataError(f"X is an array of records ({fields}); give pandas.DataFrame(X), which has columns.")
+        raise DataError(f"X is a structured array ({fields}), but columns are needed; pass pandas.DataFrame(X).")
     if X.ndim < 2:
         raise DataError(_shape_text(X))
     if X.dtype.kind == "c":
         raise DataError(
-            f"Complex data not supported: X has dtype {X.dtype}; give real and imaginary part as features of their own."
+            f"Complex data not supported: X has dtype {X.dtype}; pass the real and imaginary parts as separate "
+            "features."
         )
     if X.dtype.kind in "USMmV":
         raise DataError(
-            f"X has dtype {X.dtype}, but numbers are needed; convert it, text that holds numbers with X.astype(float)."
+            f"X has dtype {X.dtype}, but numbers are needed; convert it, for numbers written as text with "
+            "X.astype(float)."
         )
     if X.dtype.kind == "O":
         X = _of_objects(X)
@@ -130,7 +136,7 @@ def _of_array(X: np.ndarray) -> np.ndarray:
 
 
 def _shape_text(X: np.ndarray) -> str:
-    """The wording of scikit-learn without the array."""
+    """scikit-learn's message without the values of the array."""
     what = "scalar" if X.ndim == 0 else "1D"
     return (
         f"Expected 2D array, got {what} array instead: X has shape {X.shape}. Reshape your data using "
@@ -143,28 +149,28 @@ def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _native(X: np.ndarray) -> np.ndarray:
-    """The byte order of this machine, and a floating type that torch has."""
+    """Convert to native byte order and to a floating dtype that torch supports."""
     if X.dtype.kind == "f" and X.dtype.itemsize not in (4, 8):
-        return X.astype(_floating(X.dtype))  # half precision overflows in sums, torch has no long double
+        return X.astype(_floating(X.dtype))  # half precision overflows in sums; torch has no long double
     return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
 
 
 def _of_objects(X: np.ndarray) -> np.ndarray:
-    """Objects as float64 if all are numbers or missing; others are left to scikit-learn, which names them."""
+    """Convert objects to float64 if all are numbers or missing; otherwise scikit-learn reports them."""
     mask = np.ma.getmaskarray(X) if isinstance(X, np.ma.MaskedArray) else np.zeros(X.shape, bool)
     cells = [np.nan if gone else cell for cell, gone in zip(np.asarray(X).ravel().tolist(), mask.ravel(), strict=True)]
     word = next((cell for cell in cells if isinstance(cell, str)), None)
     if word is not None:
         raise DataError(
-            f"X is an array of objects that holds text such as {word[:40]!r}, but numbers are needed; convert text "
-            "that holds numbers with X.astype(float), and encode words (sklearn.preprocessing.OneHotEncoder)."
+            f"X is an object array with text such as {word[:40]!r}, but numbers are needed; convert numbers written "
+            "as text with X.astype(float), and encode categories (sklearn.preprocessing.OneHotEncoder)."
         )
     values = _floats(cells)
     return X if values is None else values.reshape(X.shape)
 
 
 def _floats(cells: Sequence[Any]) -> np.ndarray | None:
-    """Numbers and missing cells as float64, or None where there is something else."""
+    """Numbers and missing cells as float64; None if there is anything else."""
     if not all(_is_number(cell) or _is_missing(cell) for cell in cells):
         return None
     return np.array([np.nan if _is_missing(cell) else float(cell) for cell in cells], np.float64)
@@ -182,7 +188,7 @@ def _is_missing(cell: Any) -> bool:
 
 
 def _of_pandas(frame: Any) -> Any:
-    """A frame of plain numbers; one that is so already, with names of text, is given back as it is."""
+    """A frame of plain numeric columns; a frame that already is one, with string names, is returned as is."""
     _refuse_equal_names(frame.columns)
     wrong, columns, plain = [], [], True
     for place, dtype in enumerate(frame.dtypes.tolist()):
@@ -201,9 +207,9 @@ def _of_pandas(frame: Any) -> Any:
 
 
 def _plain_column(column: Any, dtype: Any) -> np.ndarray | None:
-    """A column as float64 or bool, NaN where a cell is missing; None where its cells are not numbers."""
+    """A column as float64 or bool, NaN for missing cells; None if its cells are not numbers."""
     kind = getattr(dtype, "kind", "O")
-    if hasattr(dtype, "categories"):  # a category of numbers counts as these
+    if hasattr(dtype, "categories"):  # a categorical of numbers counts as numeric
         return _floats(column.tolist()) if _numbers_in(dtype) else None
     if type(dtype).__name__ == "SparseDtype" and kind in "buif":
         return np.asarray(column.to_numpy())
@@ -217,12 +223,12 @@ def _plain_column(column: Any, dtype: Any) -> np.ndarray | None:
 
 
 def _numbers_in(dtype: Any) -> bool:
-    """Whether a category has numbers as levels."""
+    """Whether the levels of a categorical dtype are numbers."""
     return getattr(dtype.categories.dtype, "kind", "O") in "uif"
 
 
 def _remedy(dtype: Any) -> str:
-    """How a column of a type becomes numbers."""
+    """How to convert a column of this dtype to numbers."""
     name = str(dtype)
     if name.startswith(("timedelta", "duration")):
         return ", use .dt.total_seconds()"
@@ -259,25 +265,25 @@ def _refuse_equal_names(columns: Any) -> None:
     if not columns.is_unique:
         twice = columns[columns.duplicated()].unique().tolist()
         shown = ", ".join(map(repr, twice[:SHOWN])) + (", …" if len(twice) > SHOWN else "")
-        raise DataError(f"X has several columns named {shown}; rename or drop them, so that each name stands once.")
+        raise DataError(f"X has several columns named {shown}; rename or drop them, so that each name is unique.")
 
 
 def _with_text_names(frame: Any) -> Any:
-    """Names as text where they are not: scikit-learn takes text alone. Columns that are only counted have no names."""
+    """Convert names to strings, the only type that scikit-learn accepts. Names 0, 1, 2, … count as no names."""
     if all(isinstance(name, str) for name in frame.columns) or list(frame.columns) == list(range(frame.shape[1])):
         return frame
     return frame.set_axis([str(name) for name in frame.columns], axis=1)
 
 
 def arranged(X: Any, names: Sequence[str] | None, owner: str) -> Any:
-    """A frame with its columns in the order of these names; anything else, and a frame without names, as it is.
+    """Reorder the columns of a frame to match `names`; other data, and frames without names, are returned as is.
 
-    Columns that are only counted (0, 1, 2, …) and stand in another order are put in theirs.
+    If there are no names, columns named 0, 1, 2, … in another order are sorted.
 
     Raises
     ------
     DataError
-        Names are missing or were not there at fit; all are in one error.
+        Names are missing, or were not present at fit; one error lists all of them.
     """
     if frame_package(X) is None:
         return X
@@ -293,7 +299,7 @@ def arranged(X: Any, names: Sequence[str] | None, owner: str) -> Any:
     wanted = set(names)
     extra = [name for name in texts if name not in wanted]
     if given == list(range(len(given))) and len(given) == len(names):
-        return X  # a frame made of an array, which has no names
+        return X  # a frame made from an array, without names
     if missing or extra:
         raise DataError(_other_names(missing, extra, owner))
     order = [places[name] for name in names]
@@ -307,5 +313,5 @@ def _other_names(missing: Sequence[str], extra: Sequence[str], owner: str) -> st
         parts += [f"X {what} {shown}" if what == "lacks" else f"{owner} {what} {shown}"] if names else []
     return (
         f"The feature names should match those that were passed during fit: {'; '.join(parts)}. "
-        "Give the same columns, in any order."
+        "Pass the same columns, in any order."
     )

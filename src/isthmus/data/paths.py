@@ -1,4 +1,4 @@
-"""What a path leads to, looked up before anything is opened."""
+"""Checks of a path before it is opened."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _KINDS = {
 
 
 def check_regular_file(path: str | Path) -> None:
-    """Raise a `DataError` unless a path leads to a regular file.
+    """Raise a `DataError` unless a path is a regular file.
 
-    The file is not opened: opening a pipe waits for its writer, and a device such as /dev/zero has no end.
+    The file is not opened: opening a pipe blocks until it has a writer, and a device such as /dev/zero never ends.
     """
     try:
         mode = Path(path).stat().st_mode
@@ -28,4 +28,4 @@ def check_regular_file(path: str | Path) -> None:
         raise DataError(f"There is no file '{path}'{why}; check the path.") from None
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "not a regular file")
-        raise DataError(f"'{path}' is {kind}, but a regular file is needed; write the rows to a file and give that.")
+        raise DataError(f"'{path}' is {kind}, but a regular file is needed; write the rows to a file and use its path.")

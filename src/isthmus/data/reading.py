@@ -1,4 +1,4 @@
-"""Reading whatever a user names: a set, a file or a folder of images."""
+"""Read a data set by name, a file, or a folder of images."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ def read(
     delimiter: str | None = None,
     encoding: str | None = None,
 ) -> Dataset:
-    """Rows from a named set, a file, or a folder of images.
+    """Read rows from a named data set, a file, or a folder of images.
 
     Parameters
     ----------
     path_or_name
         A name such as ``"digits"`` (see `isthmus.datasets.names`); a table in a .csv, .tsv, .txt, .parquet, .feather or
-        .arrow file (text may be gzipped); a .npy (memory-mapped), .npz (arrays X and y) or idx .gz file; or a folder of
-        images, whose sub-folders become the labels `y`.
+        .arrow file (text files may be gzipped); a .npy (memory-mapped), .npz (arrays X and y) or idx .gz file; or a
+        folder of images, whose sub-folders become the labels `y`.
     skip_bad
-        Leave out images that cannot be read or differ in size.
+        Skip images that cannot be read or differ in size.
     keep
-        Columns of a table that are not features, such as identifiers: they are in `Dataset.kept` and not in `X`.
-        ``"index"`` is a first column without a name, which is never a feature.
+        Columns of a table that are not features, such as identifiers; they are returned in `Dataset.kept` instead of
+        `X`. ``"index"`` is an unnamed first column, which is never a feature.
     header
-        Whether a file of text has the names of its columns in the first line; None: it is found out, and said where
-        there are none.
+        Whether the first line of a text file contains the column names; None: detected, with a warning if there are
+        none.
     delimiter
-        Between the cells of a file of text; None: ``,``, ``;``, tab or ``|``, whichever fits.
+        Cell separator of a text file; None: detected among ``,``, ``;``, tab and ``|``.
     encoding
-        Of a file of text; None: UTF-8, UTF-16 or Windows-1252 (Latin-1), whichever fits.
+        Encoding of a text file; None: detected among UTF-8, UTF-16 and Windows-1252 (Latin-1).
 
     Returns
     -------
     Dataset
-        With the rows as `X`: an array, a frame, or a `Source` that reads when needed.
+        Its `X` is an array, a frame, or a `Source` that reads rows on demand.
 
     Raises
     ------
     DataError
-        There is nothing of that name, or the file cannot be read.
+        No file, folder or data set has that name, or the file cannot be read.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def read(
 
 
 def _read_file(path: Path, keep: Sequence[str], text: dict[str, Any]) -> Dataset:
-    # Reading tables takes a third of a second to load, which arrays and images do not need.
+    # The table modules take a third of a second to import; arrays and images do not need them.
     from isthmus.data.tables.dialect import TextFormat  # noqa: PLC0415
     from isthmus.data.tables.frames import read_frame  # noqa: PLC0415
     from isthmus.data.tables.stored import SUFFIXES  # noqa: PLC0415
@@ -87,9 +87,9 @@ def _read_file(path: Path, keep: Sequence[str], text: dict[str, Any]) -> Dataset
         return Dataset(path.stem, frame, feature_names=[str(name) for name in frame.columns], kept=kept)
     if suffix not in ARRAY_SUFFIXES:
         known = ", ".join((*SUFFIXES, *ARRAY_SUFFIXES))
-        raise DataError(f"'{path}' has the ending {path.suffix!r}, but one of {known} is needed.")
+        raise DataError(f"'{path}' has the suffix {path.suffix!r}, but one of {known} is needed.")
     if keep:
-        raise DataError(f"'{path}' holds an array, whose columns have no names; keep={list(keep)!r} needs a table.")
+        raise DataError(f"'{path}' contains an array without column names; keep={list(keep)!r} needs a table.")
     if suffix == ".npz":
         X, y = read_npz(path)
         return Dataset(path.stem, X, y)

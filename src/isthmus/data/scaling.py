@@ -1,4 +1,4 @@
-"""Scaling: what is learned of the range of the data, so that a network sees numbers of one size."""
+"""Scaling: statistics of the training data, and the transformation that brings features to a common range."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ SCALINGS = ("auto", "none", "pixels", "minmax", "standard", "global")
 SAMPLE_BYTES = 2**30
 SAMPLE_BLOCKS = 256
 BLOCK_NUMBERS = 2**17
-"""Numbers that are looked at together: few enough to stay in a core's cache, where a pass over them costs a quarter."""
+"""Values per block: small enough for a core's cache, where a pass takes a quarter of the time."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one pass over the data tells of each of the d features.
+    """Statistics of each of the d features, from one pass over the data.
 
     Attributes
     ----------
     n_rows
-        Rows that were looked at.
+        Number of rows read.
     n_seen
-        How many of the values of each feature are finite, (d,).
+        Number of finite values of each feature, (d,).
     minimum, maximum, mean, variance
-        Of the finite values of each feature, (d,).
+        Statistics of the finite values of each feature, (d,).
     n_nan, n_infinite
-        How many values are not numbers.
+        Number of NaN and of infinite values.
     first_bad
-        Row and column of the first of them, or None.
+        Row and column of the first NaN or infinite value, or None.
     """
 
     n_rows: int
@@ -51,9 +51,9 @@ class Statistics:
 
 
 def summarise(source: Source) -> Statistics:
-    """Statistics of a source, in one pass with bounded memory.
+    """Compute the statistics of a source in one pass with bounded memory.
 
-    Of a source of more than 1 GB (as float32) an evenly spread sample of blocks is looked at, 1 GB in all.
+    For a source above 1 GB (as float32), a sample of evenly spaced blocks is read, 1 GB in total.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def summarise(source: Source) -> Statistics:
 
 
 def _sampled(source: Source) -> Iterator[tuple[int, np.ndarray]]:
-    """Chunks with the number of their first row: all of them, or evenly spread ones of a large source."""
+    """Chunks with the index of their first row: all rows, or evenly spaced chunks of a large source."""
     bytes_per_row = 4 * source.n_features
     if source.n_rows * bytes_per_row <= SAMPLE_BYTES:
         row = 0
@@ -88,7 +88,7 @@ def _sampled(source: Source) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether all numbers are finite; looks at each only where their sum is not.
+    """Whether all values are finite; tests them one by one only if their sum is not finite.
 
     >>> all_finite(np.array([1.0, 2.0])), all_finite(np.array([1.0, np.nan]))
     (True, False)
@@ -103,7 +103,7 @@ def _of_block(flat: np.ndarray, first_row: int) -> Statistics:
     if not all_finite(flat):
         return _of_spoilt_block(flat, first_row)
     wide = flat.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # values whose squares overflow are refused by `refuse_huge`
+    with np.errstate(over="ignore", invalid="ignore"):  # `refuse_huge` rejects values whose squares overflow
         mean = wide.mean(axis=0)
         wide -= mean
         variance = np.einsum("ij,ij->j", wide, wide) / len(wide)
@@ -112,7 +112,7 @@ def _of_block(flat: np.ndarray, first_row: int) -> Statistics:
 
 
 def _of_spoilt_block(flat: np.ndarray, first_row: int) -> Statistics:
-    """Statistics of what is finite, and a count of what is not."""
+    """Statistics of the finite values, and counts of NaN and infinite values."""
     bad = ~np.isfinite(flat)
     row, column = np.unravel_index(int(bad.argmax()), bad.shape)
     n_seen = (~bad).sum(axis=0)
@@ -127,7 +127,7 @@ def _of_spoilt_block(flat: np.ndarray, first_row: int) -> Statistics:
 
 
 def _merge(a: Statistics, b: Statistics) -> Statistics:
-    """Statistics of two sets of rows together (Chan, Golub & LeVeque 1983)."""
+    """Combine the statistics of two sets of rows (Chan, Golub & LeVeque 1983)."""
     n_seen = a.n_seen + b.n_seen
     share = b.n_seen / np.maximum(n_seen, 1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -149,14 +149,14 @@ def _merge(a: Statistics, b: Statistics) -> Statistics:
 
 @dataclass(frozen=True)
 class Scaling:
-    """``scaled = (x - shift) · factor``, one pair for all features or one for each.
+    """``scaled = (x - shift) · factor``, with one pair for all features or one per feature.
 
     Attributes
     ----------
     name
-        How it was chosen: ``"none"``, ``"pixels"``, ``"minmax"`` or ``"standard"``.
+        The method: ``"none"``, ``"pixels"``, ``"minmax"``, ``"standard"`` or ``"global"``.
     shift, factor
-        float64, () or (d,).
+        float64 arrays, () or (d,).
 
     Examples
     --------
@@ -171,14 +171,14 @@ class Scaling:
 
     @property
     def shifts(self) -> bool:
-        """Whether rows are centred, which takes double precision; division by 255 and no scaling do not."""
+        """Whether rows are centred, which needs double precision."""
         return self.name not in ("none", "pixels")
 
     def apply(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Scaled rows of a floating type (by default that of x): (n, d) → (n, d).
+        """Scale rows: (n, d) → (n, d) of a floating dtype (by default that of x).
 
-        Rows are centred in double precision and rounded afterwards: a single-precision number of the size of today's
-        date in seconds has steps of 128 seconds.
+        Rows are centred in double precision and rounded afterwards: in single precision the current date in seconds
+        has a resolution of 128 seconds.
         """
         dtype = dtype or x.dtype
         if self.name == "none":
@@ -187,14 +187,14 @@ class Scaling:
         return ((wide - self._as(self.shift, wide)) * self._as(self.factor, wide)).to(dtype)
 
     def invert(self, x: Tensor) -> Tensor:
-        """Rows in the user's units from scaled ones: (n, d) → (n, d)."""
+        """Convert scaled rows to the original units: (n, d) → (n, d)."""
         if self.name == "none":
             return x
         wide = self._wide(x) if self.shifts else x
         return (wide / self._as(self.factor, wide) + self._as(self.shift, wide)).to(x.dtype)
 
     def invert_difference(self, x: Tensor) -> Tensor:
-        """Differences of rows in the user's units from those of scaled ones: (n, d) → (n, d)."""
+        """Convert differences of scaled rows to the original units: (n, d) → (n, d)."""
         if self.name == "none":
             return x
         wide = self._wide(x) if self.shifts else x
@@ -202,11 +202,11 @@ class Scaling:
 
     @staticmethod
     def _wide(x: Tensor) -> Tensor:
-        """Rows in double precision, where the device has it."""
+        """Rows in double precision if the device supports it (MPS does not)."""
         return x.float() if x.device.type == "mps" else x.double()
 
     def extended(self, n_features: int, n_more: int) -> Scaling:
-        """The same for rows of `n_features` with `n_more` numbers behind them, which stay as they are."""
+        """The same scaling for rows of `n_features` followed by `n_more` unscaled columns."""
         if self.name == "none" or not n_more:
             return self
         shift, factor = (np.broadcast_to(array, (n_features,)) for array in (self.shift, self.factor))
@@ -217,7 +217,7 @@ class Scaling:
         return torch.from_numpy(np.asarray(array)).to(x.device, x.dtype)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What was learned, by name."""
+        """The learned arrays by name."""
         return {"shift": np.asarray(self.shift), "factor": np.asarray(self.factor)}
 
     @classmethod
@@ -233,28 +233,28 @@ def learn_scaling(
     kept: Sequence[bool] | None = None,
     feature_shape: tuple[int, ...] | None = None,
 ) -> Scaling:
-    """The scaling of that name for data with these statistics; a feature without one finite value counts as zero.
+    """The named scaling for data with these statistics; a feature without finite values counts as zero.
 
     Parameters
     ----------
     name
-        ``"none"``; ``"pixels"`` divides by 255; ``"minmax"`` takes each feature to [0, 1]; ``"standard"`` to mean 0 and
-        deviation 1; ``"global"`` to mean 0, and all by one factor to a mean variance of 1; ``"auto"`` takes pixels or
-        none for data that fill their range (see `fills_range`), else standard.
+        ``"none"``; ``"pixels"`` divides by 255; ``"minmax"`` maps each feature to [0, 1]; ``"standard"`` to mean 0 and
+        standard deviation 1; ``"global"`` centres each feature and divides all by one factor, so that the mean variance
+        is 1; ``"auto"`` chooses pixels or none for data that fill their range (see `fills_range`), else standard.
     statistics
-        Of the data.
+        Statistics of the data.
     dtype
-        Of the data.
+        Dtype of the data.
     kept
-        Features that ``"auto"`` leaves as they are when it standardises.
+        Whether ``"auto"`` leaves a feature unscaled when it standardises the others, (d,).
     feature_shape
-        Of one row; two or three numbers stand for an image. None: flat rows.
+        Shape of a row; two or more axes mean an image. None: flat rows.
 
     Notes
     -----
-    A feature counts as constant, and is only shifted, when its width (deviation, or range for ``"minmax"``) is less
-    than a share of its largest magnitude: 1e-6 for float32, 1e-10 for float64, 1e-15 for integers; or less than 1e-150.
-    Below that share its differences are rounding errors.
+    A feature counts as constant, and is only shifted, if its width (standard deviation, or range for ``"minmax"``) is
+    below a fraction of its largest magnitude: 1e-6 for float32, 1e-10 for float64, 1e-15 for integers; or below 1e-150.
+    Smaller differences are rounding errors.
     """
     if name not in SCALINGS:
         raise ValueError(unknown("scaling", name, SCALINGS))
@@ -275,27 +275,27 @@ def learn_scaling(
 
 
 FILLED = 0.15
-"""Share of the greatest variance possible in [0, 1] from which a column fills it: 1 for flags, 1/3 for uniform numbers.
+"""A column fills [0, 1] if its variance is at least this fraction of the maximum for its mean.
 
-Measured: the least of MNIST's inner pixels has 0.34, of scikit-learn's digits 0.17; bell curves brought to [0, 1] by
-their ends 0.09, which is standardised at a gain of 0.01 to 0.04 of the variance; values between 0 and 0.1 have 0.017,
-ages as shares of 255 0.037.
+Flags have 1, uniform values 1/3. Measured minimum: 0.34 for MNIST's inner pixels, 0.17 for scikit-learn's digits.
+Gaussian columns min-max scaled to [0, 1] have 0.09; standardising them gains 0.01 to 0.04 of the variance. Values
+between 0 and 0.1 have 0.017, ages divided by 255 have 0.037.
 """
 FILLED_IMAGE = 0.02
 """The same for all pixels of images together: 0.78 for MNIST, 0.25 for CIFAR-10, 0.05 for faces, 0.007 for labels."""
 SPARSE = 0.05
-"""Mean of a column, as a share of its maximum, below which it is nearly always zero, as at the border of images."""
+"""A column whose mean is below this fraction of its maximum is almost always zero, like border pixels."""
 MOST_SPARSE = 0.15
-"""Share of the columns that may be such: 2 % of MNIST's, 10 % of the digits'."""
+"""Largest accepted fraction of such columns: MNIST has 2 %, the digits have 10 %."""
 
 
 def fills_range(statistics: Statistics, unit: float, *, image: bool = False) -> bool:
-    """Whether non-negative data fill [0, unit], so that a sigmoid output and cross-entropy suit them.
+    """Whether non-negative data fill [0, unit], so that a sigmoid output with cross-entropy is appropriate.
 
-    Binary cross-entropy weighs a column by ``variance / (mean · (unit - mean))``: 1 for flags that are 0 or `unit`, 1/3
-    for uniform numbers, and near 0 for a column that uses a small part of the range, which would not be learned. Every
-    column that varies must reach 0.15. Up to 15 % of them may be below if they are nearly always zero (mean at most 5 %
-    of the maximum), as border pixels are. Pixels of images share one unit, and must reach 0.02 together.
+    Binary cross-entropy weights a column by ``variance / (mean · (unit - mean))``: 1 for flags that are 0 or `unit`,
+    1/3 for uniform values, and near 0 for a column that uses a small part of the range, which would not be learned.
+    Every column that varies must reach 0.15. Up to 15 % of them may be below if they are almost always zero (mean at
+    most 5 % of the maximum), like border pixels. Pixels of images share one unit, and must reach 0.02 together.
 
     Examples
     --------
@@ -325,14 +325,15 @@ def _choose(statistics: Statistics, dtype: np.dtype[Any], feature_shape: tuple[i
 
 
 LARGEST = 1e150
-"""Numbers beyond have squares that overflow double precision."""
+"""Squares of larger values overflow double precision."""
 SMALLEST_WIDTH = 1e-150
 
 
 def narrowest(statistics: Statistics, dtype: np.dtype[Any]) -> np.ndarray:
-    """The width of each feature up to which it counts as constant, in its units, (d,).
+    """The width up to which each feature counts as constant, in its units, (d,).
 
-    About ten steps of single precision; of double precision far more, as most doubles were something less exact once.
+    About ten rounding steps in single precision; far more in double precision, because most doubles come from less
+    precise values.
 
     >>> found = Statistics(2, np.array([2]), np.array([0.0]), np.array([1e9]), np.array([1.0]), np.array([1.0]))
     >>> narrowest(found, np.dtype(np.float64))
@@ -344,7 +345,7 @@ def narrowest(statistics: Statistics, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def refuse_huge(statistics: Statistics, names: Sequence[str] | None = None) -> None:
-    """Raise a `DataError` that names the first column with numbers whose squares overflow."""
+    """Raise a `DataError` that names the first column with values whose squares overflow."""
     largest = np.where(statistics.n_seen > 0, np.maximum(-statistics.minimum, statistics.maximum), 0.0)
     if (largest > LARGEST).any():
         column = int((largest > LARGEST).argmax())
@@ -352,15 +353,15 @@ def refuse_huge(statistics: Statistics, names: Sequence[str] | None = None) -> N
 
 
 def huge_text(largest: float, column: int, names: Sequence[str] | None = None) -> str:
-    """The sentence for numbers whose squares overflow."""
+    """The error text for values whose squares overflow."""
     named = f"column {column}" + ("" if names is None else f" ({str(names[column])!r})")
     return (
-        f"X has numbers up to {largest:.3g} in {named}, but numbers up to {LARGEST:g} are needed, as squares of larger "
-        "ones overflow; divide the column by its largest value, or take its logarithm."
+        f"X has values up to {largest:.3g} in {named}, but at most {LARGEST:g} is supported, because squares of larger "
+        "values overflow; divide the column by its largest value, or take its logarithm."
     )
 
 
 def _inverse(width: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    """1 / width; 1 for a feature that does not vary."""
+    """1 / width; 1 for a constant feature."""
     constant = width <= floor
     return np.where(constant, 1.0, 1.0 / np.where(constant, 1.0, width))

@@ -1,4 +1,4 @@
-"""Sources: rows of numbers, wherever they lie. The training loop and all results read from a source."""
+"""Sources: numeric rows in memory, in files or in sparse matrices. Training and inference read from a source."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import scipy.sparse
 from isthmus.exceptions import DataError
 
 MEMORY_LIMIT = 2**30
-"""Bytes, as float32, above which a file is read in pieces instead of being loaded whole."""
+"""Size in bytes, as float32, above which a file is read in chunks instead of loaded at once."""
 SPARSE_LIMIT = 2**28
-"""The same for a sparse matrix made dense."""
+"""The same for a sparse matrix in dense form."""
 CHUNK_BYTES = 16 * 2**20
 
 Rows = slice | np.ndarray
 
 
 def floating_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The floating type that holds numbers of another type: double for doubles and for integers of 32 bits and more.
+    """The floating dtype for values of another dtype: double for doubles and integers of at least 32 bits.
 
     >>> floating_of(np.dtype(np.int64)), floating_of(np.dtype(np.uint8))
     (dtype('float64'), dtype('float32'))
@@ -34,22 +34,22 @@ def floating_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 class Source(ABC):
-    """Rows of one shape, read when they are asked for.
+    """Base class: rows of one shape, read on demand.
 
-    Extend it for data of your own: give the attributes and `read`.
+    Subclass it for your own data: set the attributes and implement `read`.
 
     Attributes
     ----------
     n_rows
-        How many rows there are.
+        Number of rows.
     feature_shape
         Shape of one row: ``(d,)``, ``(h, w)``, ``(h, w, c)`` or ``(d, h, w, c)``.
     dtype
-        Type of the numbers that `read` gives.
+        Dtype of the arrays that `read` returns.
     feature_names
         Names of the d features, or None.
     random_access
-        Whether single rows are as quick to read as neighbours.
+        Whether scattered rows are as fast to read as adjacent rows.
     """
 
     n_rows: int
@@ -60,28 +60,28 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, rows: Rows) -> np.ndarray:
-        """The rows asked for, in that order: (k, *feature_shape)."""
+        """The requested rows, in that order: (k, *feature_shape)."""
 
     @property
     def n_features(self) -> int:
-        """Numbers in one row."""
+        """Number of values in a flat row."""
         return math.prod(self.feature_shape)
 
     @property
     def fits_in_memory(self) -> bool:
-        """Whether all rows may be held at once."""
+        """Whether all rows may be held in memory at once."""
         return 4 * self.n_rows * self.n_features <= MEMORY_LIMIT
 
     def pick(self, rows: np.ndarray) -> np.ndarray:
-        """A few rows, of ascending numbers, once."""
+        """A few rows by ascending indices, for one-time use."""
         return self.read(rows)
 
     def held(self) -> np.ndarray | None:
-        """All rows, if they lie in memory one after the other already; they are not to be changed."""
+        """All rows if they are already a contiguous array in memory (read-only for the caller), else None."""
         return None
 
     def chunks(self, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
-        """All rows in order, some at a time."""
+        """All rows in order, in chunks."""
         size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * self.n_features))
         for start in range(0, self.n_rows, size):
             yield self.read(slice(start, min(start + size, self.n_rows)))
@@ -91,7 +91,7 @@ class Source(ABC):
 
 
 class ArraySource(Source):
-    """An array in memory, (n, d), (n, h, w), (n, h, w, c) or (n, d, h, w, c), kept as it is."""
+    """An array in memory, (n, d), (n, h, w), (n, h, w, c) or (n, d, h, w, c), used without a copy."""
 
     def __init__(self, array: np.ndarray) -> None:
         _check_array(array)
@@ -110,7 +110,7 @@ class ArraySource(Source):
 
 
 class MemoryMappedSource(ArraySource):
-    """An array in a file (``numpy.load(path, mmap_mode="r")``), of which only the rows asked for are read."""
+    """A memory-mapped array (``numpy.load(path, mmap_mode="r")``); only the requested rows are read."""
 
     random_access = False
 
@@ -128,18 +128,18 @@ class MemoryMappedSource(ArraySource):
 
 
 def _let_go(array: np.ndarray) -> None:
-    """Take the pages that were read out of this process, which would otherwise hold the whole file in the end."""
+    """Release the pages that were read: without it the process would eventually hold the whole file in memory."""
     root: Any = array
     while isinstance(root, np.ndarray):
         if getattr(root, "mode", None) == "c":
-            return  # changes in a copy-on-write map live in these pages
+            return  # these pages hold the changes of a copy-on-write map
         root = root.base
     if isinstance(root, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         root.madvise(mmap.MADV_DONTNEED)
 
 
 def _gather_runs(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Read rows of a file run by run: neighbours in one go."""
+    """Read rows of a file in runs of adjacent rows."""
     out = np.empty((len(rows), *array.shape[1:]), array.dtype)
     cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
     for begin, end in pairwise(cuts):
@@ -149,18 +149,18 @@ def _gather_runs(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 class LabelledSource(Source):
-    """The flat rows of another source with their labels behind them, one-hot: (n, d + classes).
+    """The flat rows of another source followed by their one-hot labels: (n, d + classes).
 
     Parameters
     ----------
     source
         The rows.
     labels
-        The class of each, (n,), from 0.
+        The class of each row, (n,), from 0.
     n_classes
-        How many classes there are.
+        Number of classes.
     weights
-        What each label is multiplied by, (n,); None for one.
+        Factors of the one-hot labels, (n,); None for ones.
 
     Examples
     --------
@@ -187,7 +187,7 @@ class LabelledSource(Source):
 
 
 class MissingSource(Source):
-    """Another source in which one value stands for a missing entry, and is read as NaN.
+    """Another source with one value replaced by NaN, because it marks a missing entry.
 
     >>> MissingSource(ArraySource(np.array([[0.0, 5.0]])), 0.0).read(slice(0, 1))
     array([[nan,  5.]])
@@ -210,7 +210,7 @@ class MissingSource(Source):
 
 
 class SparseSource(Source):
-    """A scipy CSR matrix, of which only the rows asked for are made dense."""
+    """A scipy CSR matrix; only the requested rows are converted to dense."""
 
     def __init__(self, matrix: Any) -> None:
         self._matrix = scipy.sparse.csr_array(matrix)
@@ -227,14 +227,14 @@ class SparseSource(Source):
 
 
 def as_source(X: Any) -> Source:
-    """Read an array, a memory-mapped array or a CSR matrix as a source; a source stays what it is.
+    """Wrap an array, a memory-mapped array or a CSR matrix as a source; a source is returned as is.
 
     Raises
     ------
     DataError
         The data are empty, or not (n, d), (n, h, w), (n, h, w, c) or (n, d, h, w, c).
     TypeError
-        They are not numbers.
+        The data are not numeric.
 
     Examples
     --------

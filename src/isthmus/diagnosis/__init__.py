@@ -1,4 +1,4 @@
-"""What a model does with data, in numbers, and what is wrong with it, in words."""
+"""Measures of a fitted model on data, and diagnosis of its problems."""
 
 from isthmus.diagnosis.evidence import FEWEST_ROWS
 from isthmus.diagnosis.measures import (

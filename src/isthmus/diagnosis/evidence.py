@@ -1,4 +1,4 @@
-"""What verdicts look at: some rows as the network sees them, and what becomes of them."""
+"""Inputs of the checks: a sample of scaled rows, their codes and their reconstructions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from isthmus.estimators.inference import Verb, whole
 
 ROWS = 2_000
 BYTES = 2**28
-"""Rows that are looked at, at most, and what they may take as doubles."""
+"""Maximum number and size (as doubles) of the rows in the sample."""
 CHUNK = 250
 FEWEST_ROWS = 20
 
 
 class Evidence:
-    """What the checks look at, each computed when it is first asked for; all in scaled units.
+    """Quantities for the checks in scaled units, computed on first use.
 
-    A model with a corruption is judged by what it is trained for: it is given damaged rows, and its reconstructions are
-    compared with the clean ones.
+    A model with a corruption is evaluated on its training task: it receives corrupted rows, and its reconstructions are
+    compared with the clean rows.
     """
 
     def __init__(self, model: Autoencoder, X: Any, y: Any, X_train: Any, seed: int) -> None:
@@ -35,8 +35,8 @@ class Evidence:
         self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
 
     def _scaled(self, X: Any, index: np.ndarray, y: Any) -> tuple[np.ndarray, Tensor]:
-        """Rows without their labels, as doubles, and with them, as the network is given them."""
-        given = self.model._take(take_rows(X, index), y)  # noqa: SLF001  # the gate through which all rows go
+        """Scaled rows without labels, as doubles, and the network's input, with labels."""
+        given = self.model._take(take_rows(X, index), y)  # noqa: SLF001  # the common input check
         rows = torch.from_numpy(whole(self.model, given, Verb(lambda _, x: x), check_units=False)).float()
         return rows[:, : self.objective.context.n_features].nan_to_num().double().numpy(), rows
 
@@ -47,7 +47,7 @@ class Evidence:
         return torch.cat(parts).double().numpy()
 
     def damage(self, x: Tensor) -> Tensor:
-        """Scaled rows as the network is given them in training."""
+        """Scaled rows after the model's corruption, as in training."""
         device = torch.device(self.model.device_)
         generator = torch.Generator(device).manual_seed(self.seed)
         return torch.cat([self.objective.corrupt(part.to(device), generator).cpu() for part in x.split(CHUNK)])
@@ -58,7 +58,7 @@ class Evidence:
 
     @cached_property
     def raw(self) -> np.ndarray:
-        """Rows in the user's units, (n, d)."""
+        """Rows in the original units, (n, d)."""
         scaling = self.model.scaling_
         rows: np.ndarray = self.X / scaling.factor + scaling.shift
         return rows
@@ -69,7 +69,7 @@ class Evidence:
 
     @cached_property
     def clean_errors(self) -> np.ndarray:
-        """Mean squared error of each row where undamaged ones are given, as in `training_errors_`."""
+        """Mean squared error of each row for clean input, as in `training_errors_`."""
         if self.objective.choices.corruption is None:
             return self.errors
         errors: np.ndarray = np.square(self.restore(self.x) - self.X).mean(axis=1)
@@ -77,23 +77,23 @@ class Evidence:
 
     @cached_property
     def errors(self) -> np.ndarray:
-        """Mean squared error of each row, damaged where the model has a corruption."""
+        """Mean squared error of each row, for corrupted input if the model has a corruption."""
         errors: np.ndarray = np.square(self.restored - self.X).mean(axis=1)
         return errors
 
     @cached_property
     def variance(self) -> float:
-        """Mean variance of a feature."""
+        """Mean variance over features."""
         return max(float(self.X.var(axis=0).mean()), 1e-12)
 
     @cached_property
     def unexplained(self) -> float:
-        """Share of the variance of the rows that is not restored."""
+        """Unexplained fraction of the variance of the rows."""
         return float(self.errors.mean()) / self.variance
 
     @cached_property
     def train(self) -> np.ndarray | None:
-        """Scaled rows that the model was trained on, if they were given."""
+        """Scaled training rows, or None if they were not passed."""
         return self._train
 
     @cached_property
@@ -104,7 +104,7 @@ class Evidence:
 
     @cached_property
     def noise_unexplained(self) -> float:
-        """Share of the variance not restored for rows whose features are shuffled, each for itself."""
+        """Unexplained fraction of the variance for rows whose features are shuffled independently."""
         noise = self.x.clone()
         for column in range(self.X.shape[1]):
             noise[:, column] = noise[torch.randperm(len(noise), generator=self.generator), column]
@@ -113,7 +113,7 @@ class Evidence:
 
     @cached_property
     def filled_in(self) -> float:
-        """Share of the squared error of the mean that is gained where three entries in ten were set to the mean."""
+        """Relative error reduction on hidden entries, compared with the mean; 30 % of the entries are hidden."""
         hidden = (torch.rand(self.X.shape, generator=self.generator) < 0.3).numpy()
         mean = self.X.mean(axis=0)
         damaged = self.x.clone()
@@ -123,7 +123,7 @@ class Evidence:
 
     @cached_property
     def unlike_mask(self) -> np.ndarray:
-        """Rows restored far worse, or far better, than any of the training data."""
+        """Whether each row has a far larger, or far smaller, error than all training rows."""
         quantiles = self.model.training_errors_
         errors = self.clean_errors
         unlike: np.ndarray = (errors > 1.5 * quantiles[-1]) | (errors < 0.25 * quantiles[0])
@@ -131,7 +131,7 @@ class Evidence:
 
 
 def spread(X: Any) -> np.ndarray:
-    """The places of the rows that are looked at: all, or 2,000 evenly spread."""
+    """Indices of the rows in the sample: all, or 2,000 evenly spaced."""
     n_rows = X.n_rows if hasattr(X, "n_rows") else X.shape[0]
     n_features = X.n_features if hasattr(X, "n_features") else int(np.prod(X.shape[1:]))
     most = max(FEWEST_ROWS, min(ROWS, BYTES // (8 * n_features)))

@@ -1,4 +1,4 @@
-"""What a model does with data, in numbers: what the pictures show and the report tells."""
+"""Measures of a model on data, which plots and reports show."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from isthmus.estimators import Autoencoder
 
 BLOCK_BYTES = 2**26
 ALL_THE_SAME = 1e-6
-"""Spread of codes, as a share of their size, that is rounding."""
+"""Relative range of codes below which differences are rounding errors."""
 SAMPLE = 10_000
-"""Rows that are looked at where all would take long and tell no more."""
+"""Number of rows in a sample; more rows would take longer without changing the result."""
 
 
 @dataclass(frozen=True)
 class CodeStatistics:
-    """How the units of a code are used.
+    """Statistics of the units of a code.
 
     Attributes
     ----------
     mean, deviation
-        Of each unit over the rows, (code,).
+        Mean and standard deviation of each unit over the rows, (code,).
     share_of_zeros
-        Of all code numbers, in [0, 1].
+        Fraction of all code values that are zero, in [0, 1].
     dead_units
-        Units that are the same for every row.
+        Units with the same value for every row.
     effective_dimension
-        Participation ratio of the variances of the principal components of the codes: code_size for codes that use all
-        directions alike, 1 for codes on a line.
+        Participation ratio of the variances of the codes' principal components: code_size if all directions have equal
+        variance, 1 for codes on a line.
     """
 
     mean: np.ndarray
@@ -52,7 +52,7 @@ class CodeStatistics:
 
 
 def code_statistics(Z: np.ndarray) -> CodeStatistics:
-    """Statistics of codes, (n, code).
+    """Compute the statistics of codes, (n, code).
 
     Examples
     --------
@@ -68,32 +68,32 @@ def code_statistics(Z: np.ndarray) -> CodeStatistics:
 
 
 def pca_error(X: Any, code_size: int, X_test: Any = None, *, given: Any = None, random_state: int = 0) -> float:
-    """Mean squared error of principal component analysis with the same code size, in squared units of X.
+    """Mean squared reconstruction error of PCA with the same code size, in squared units of X.
 
     Parameters
     ----------
     X
-        Rows that the components are learned from, at most 10,000 of them, evenly spread.
+        Rows on which PCA is fitted; at most 10,000 evenly spaced rows are used.
     code_size
-        Number of components; no more are used than X has rows or features.
+        Number of components, limited by the number of rows and features of X.
     X_test
-        Rows that the error is measured on; None: the same rows.
+        Rows on which the error is measured; None: X.
     given
-        What is given to the components in place of X_test, row by row, such as damaged rows that are to be restored.
+        Input rows in place of X_test, such as corrupted rows; the target remains X_test.
     random_state
         Seed of the randomised solver.
     """
     rows = sample_rows(X)
     test = rows if X_test is None else sample_rows(X_test)
     seen = test if given is None else sample_rows(given)
-    if len(rows) < 2 or not np.ptp(rows, axis=0).any():  # rows that are all the same have no directions
+    if len(rows) < 2 or not np.ptp(rows, axis=0).any():  # identical rows have no principal directions
         return float(np.square(rows.mean(axis=0) - test).mean())
     pca = PCA(min(code_size, *rows.shape), random_state=random_state).fit(rows)
     return float(np.square(pca.inverse_transform(pca.transform(seen)) - test).mean())
 
 
 def sample_rows(X: Any, n: int = SAMPLE) -> np.ndarray:
-    """At most n rows of X, evenly spread, flat and as double: (k, d)."""
+    """At most n evenly spaced rows of X, flat, in double precision: (k, d)."""
     source = _source(X)
     rows = source.read(np.unique(np.linspace(0, source.n_rows - 1, min(n, source.n_rows)).astype(int)))
     return rows.reshape(len(rows), -1).astype(np.float64)
@@ -101,18 +101,18 @@ def sample_rows(X: Any, n: int = SAMPLE) -> np.ndarray:
 
 @dataclass(frozen=True)
 class WorstRows:
-    """The rows that a model restores worst.
+    """The rows with the largest reconstruction errors.
 
     Attributes
     ----------
     index
-        Their places in X, the worst first, (n,).
+        Their indices in X, the worst first, (n,).
     X, X_hat
         The rows and their reconstructions, (n, *feature_shape).
     error
-        Mean squared error of each, (n,).
+        Mean squared error of each row, (n,).
     damaged
-        What the model was given instead of X, where it has a corruption; else None.
+        The corrupted input rows if the model has a corruption; else None.
     """
 
     index: np.ndarray
@@ -123,9 +123,9 @@ class WorstRows:
 
 
 def worst_rows(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None) -> WorstRows:
-    """The n rows of X with the largest reconstruction error; y are their labels, for a conditional model.
+    """The n rows of X with the largest reconstruction error; a conditional model needs their labels y.
 
-    A model with a corruption is given damaged rows, and the error is that to the clean ones.
+    A model with a corruption receives corrupted rows, and the error is measured against the clean rows.
     """
     if model.objective_.choices.corruption is not None:
         return restoration(model, X, n, y=y).worst
@@ -137,17 +137,18 @@ def worst_rows(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None) -> Wor
 
 @dataclass(frozen=True)
 class Restoration:
-    """How well a model restores rows that its own corruption has damaged.
+    """How well a model restores rows that its corruption damaged.
 
     Attributes
     ----------
     error_before, error
-        Mean squared error of each damaged and of each restored row to the clean one, (n,), in squared units of X.
+        Mean squared error of each corrupted and of each restored row against the clean row, (n,), in squared units of
+        X.
     psnr_before, psnr
-        Peak signal-to-noise ratio of the damaged and of the restored rows in dB, over all rows together:
+        Peak signal-to-noise ratio of the corrupted and of the restored rows in dB, over all rows:
         ``10 log10(peak² / mean squared error)``. The peak is 255 for bytes, 1 for data in [0, 1], else the range of X.
     worst
-        The rows that are restored worst.
+        The rows with the largest errors after restoration.
     """
 
     error_before: np.ndarray
@@ -158,7 +159,7 @@ class Restoration:
 
 
 def restoration(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None, random_state: int = 0) -> Restoration:
-    """Damage rows as the model does in training, restore them, and compare both with the clean rows.
+    """Corrupt rows as in training, restore them, and compare both with the clean rows.
 
     Parameters
     ----------
@@ -167,11 +168,11 @@ def restoration(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None, rando
     X
         Clean rows.
     n
-        How many of the worst rows to keep.
+        Number of worst rows to keep.
     y
         Their labels, for a conditional model.
     random_state
-        Seed of the damage.
+        Seed of the corruption.
 
     Raises
     ------
@@ -179,7 +180,7 @@ def restoration(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None, rando
         The model has no corruption.
     """
     if model.objective_.choices.corruption is None:
-        raise ValueError("The model has no corruption, and so no damage to undo; use reconstruction_error(X).")
+        raise ValueError("The model has no corruption, but one is needed; use reconstruction_error(X).")
     before, after, kept, low, high = [], [], [], np.inf, -np.inf
     for index in _blocks(X):
         rows, labels = take_rows(X, index), None if y is None else np.asarray(y)[index]
@@ -214,7 +215,7 @@ def _row_errors(rows: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
 
 def _blocks(X: Any) -> Iterator[np.ndarray]:
-    """The numbers of all rows, as many at a time as take 64 MB as doubles."""
+    """Indices of all rows, in blocks of at most 64 MB as doubles."""
     n_rows = X.n_rows if isinstance(X, Source) else X.shape[0] if hasattr(X, "shape") else len(X)
     n_features = X.n_features if isinstance(X, Source) else int(np.prod(np.shape(X)[1:]))
     size = max(1, min(4096, BLOCK_BYTES // (8 * max(1, n_features))))
@@ -223,7 +224,7 @@ def _blocks(X: Any) -> Iterator[np.ndarray]:
 
 
 def take_rows(X: Any, index: np.ndarray) -> Any:
-    """Some rows of anything that a model takes: a frame of a frame, else an array (k, *feature_shape)."""
+    """Select rows of any model input: a frame gives a frame, other data an array (k, *feature_shape)."""
     if hasattr(X, "columns"):
         return X.iloc[index] if hasattr(X, "iloc") else X[index]
     return _source(X).read(index)
@@ -234,15 +235,15 @@ def _source(X: Any) -> Source:
 
 
 def code_map(Z: np.ndarray, method: str = "auto", *, random_state: int = 0) -> np.ndarray:
-    """Codes on a plane, (n, 2).
+    """Project codes to two dimensions, (n, 2).
 
     Parameters
     ----------
     Z
         Codes, (n, code).
     method
-        ``"pca"``, ``"tsne"`` (scikit-learn's, slow over some thousand rows), or ``"auto"``: codes of two numbers as
-        they are, PCA for fewer than 50 rows and over 3,000, else t-SNE.
+        ``"pca"``, ``"tsne"`` (scikit-learn's, slow above a few thousand rows), or ``"auto"``: two-dimensional codes
+        unchanged, PCA for fewer than 50 or more than 3,000 rows, else t-SNE.
     random_state
         Seed of t-SNE.
     """
@@ -253,7 +254,9 @@ def code_map(Z: np.ndarray, method: str = "auto", *, random_state: int = 0) -> n
         raise ValueError(f"Z has shape {Z.shape}, but finite codes of shape (n, code) are needed.")
     if Z.shape[1] < 3 and method == "auto":
         return np.column_stack([Z[:, 0], Z[:, -1] if Z.shape[1] == 2 else np.zeros(len(Z))])
-    if len(Z) < 3 or Z.shape[1] < 2 or np.ptp(Z, axis=0).max() <= ALL_THE_SAME * np.abs(Z).max():  # no two directions
+    if (
+        len(Z) < 3 or Z.shape[1] < 2 or np.ptp(Z, axis=0).max() <= ALL_THE_SAME * np.abs(Z).max()
+    ):  # fewer than two directions
         return np.column_stack([Z[:, 0], Z[:, 1] if Z.shape[1] > 1 else np.zeros(len(Z))])
     if method == "tsne" or (method == "auto" and 50 <= len(Z) <= 3_000):
         return np.asarray(TSNE(random_state=random_state, perplexity=min(30, (len(Z) - 1) / 3)).fit_transform(Z))
@@ -262,12 +265,12 @@ def code_map(Z: np.ndarray, method: str = "auto", *, random_state: int = 0) -> n
 
 @dataclass(frozen=True)
 class Density:
-    """The density of the code numbers of one model.
+    """The density of the code values of one model.
 
     Attributes
     ----------
     centres, density
-        Middle of each bin, and the share of the numbers a unit of the code, (bins,); its integral is 1.
+        Centre of each bin, and the probability density, (bins,); its integral is 1.
     mean
         Mean over all rows and units.
     """
@@ -278,20 +281,20 @@ class Density:
 
 
 def code_densities(models: Mapping[str, Autoencoder], X: Any, *, bins: int = 200) -> dict[str, Density]:
-    """The density of the codes of each model over rows X, on common bins, as a smooth curve."""
+    """Smooth densities of the code values of each model on rows X, on common bins."""
     return densities_of({name: np.asarray(model.transform(X)) for name, model in models.items()}, bins=bins)
 
 
 def densities_of(codes: Mapping[str, np.ndarray], *, bins: int = 200) -> dict[str, Density]:
-    """The density of several sets of codes, on common bins: histograms smoothed by a Gaussian kernel.
+    """Densities of several sets of codes on common bins: histograms smoothed by a Gaussian kernel.
 
-    The width of the kernel is Silverman's rule of thumb (1986, eq. 3.31), at least one bin.
+    The kernel width follows Silverman's rule of thumb (1986, eq. 3.31), and is at least one bin.
     """
     flat = {name: np.asarray(Z, dtype=np.float64).ravel() for name, Z in codes.items()}
     together = np.concatenate(list(flat.values()))
     if not np.isfinite(together).all():
         raise ValueError(
-            f"The codes hold {(~np.isfinite(together)).sum()} values that are not finite; drop these rows."
+            f"The codes have {(~np.isfinite(together)).sum()} values that are not finite; drop these rows."
         )
     low, high = np.quantile(together, [0.0005, 0.9995])
     spread = {name: _bandwidth(Z) for name, Z in flat.items()}
@@ -308,7 +311,9 @@ def densities_of(codes: Mapping[str, np.ndarray], *, bins: int = 200) -> dict[st
 def _bandwidth(Z: np.ndarray) -> float:
     quarter, three = np.quantile(Z, [0.25, 0.75])
     deviation = float(Z.std())
-    narrow = min(deviation, float(three - quarter) / 1.34) or deviation  # half of a sparse code is zero
+    narrow = (
+        min(deviation, float(three - quarter) / 1.34) or deviation
+    )  # the quartiles of a sparse code may both be zero
     return float(0.9 * narrow * len(Z) ** -0.2)
 
 

@@ -1,4 +1,4 @@
-"""The one estimator, its named settings, and how they are kept in files."""
+"""The `Autoencoder` estimator, its named variants, and their model files."""
 
 from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import choices_by_parameter

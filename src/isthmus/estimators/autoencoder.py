@@ -1,4 +1,4 @@
-"""The one estimator: every autoencoder is a setting of it."""
+"""The `Autoencoder` estimator; all other autoencoders are variants of it with other defaults."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ from isthmus.files.model_file import State, write_state
 from isthmus.seeds import seed_from
 from isthmus.training import History, Objective, train
 from isthmus.training.checkpoint import resume as resume_run
+from isthmus.training.engines import EngineChoice
 from isthmus.training.loop import optimizer_state
 from isthmus.training.objective import count_parameters
 
@@ -47,93 +48,94 @@ from isthmus.training.objective import count_parameters
 class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     Parameters, Generative, InPyTorch, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Learns a short code for rows of numbers, from which the rows can be restored.
+    """Autoencoder: learns a low-dimensional code from which the input rows can be reconstructed.
 
-    An encoder turns a row x into a code z, a decoder turns z back into x^; both are trained so that a loss between x^
-    and x is small. Five choices make the model (network, code, corruption, penalty, loss); each takes a member, or the
-    short name of one.
+    An encoder maps a row x to a code z, and a decoder maps z to a reconstruction x^. Both are trained to minimise a
+    loss between x^ and x. Five choices define the model (network, code, corruption, penalty, loss); each is given as
+    an object or by its short name.
 
     Parameters
     ----------
     code_size
-        Numbers in a code, >= 1. Smaller compresses more and restores less.
+        Number of latent dimensions, >= 1. Smaller values compress more and reconstruct less accurately.
     network
-        Shape of encoder and decoder: ``"dense"``, a tuple of hidden sizes such as ``(128, 64)``, a `Dense`, or a pair
-        of ``nn.Module``.
+        Architecture of encoder and decoder: ``"dense"``, a tuple of hidden layer sizes such as ``(128, 64)``, a `Dense`
+        object, or a pair of ``nn.Module``.
     code
-        What lies in the narrow place: ``"plain"``, or `Plain` with an activation.
+        The latent representation: ``"plain"``, ``"gaussian"``, ``"top-k"``, the name of an activation, or an object.
     corruption
-        Damage to the input that the model learns to undo: None, a name, a member or a list of them.
+        Damage to the input that the model learns to undo: None, a name, an object, or a list of these.
     penalty
-        What else the code must obey: None, a name, a member or a list of them.
+        Cost on the codes, added to the loss: None, a name, an object, or a list of these.
     loss
         ``"auto"``: binary cross-entropy for data in [0, 1], else mean squared error.
     conditional
-        Whether encoder and decoder are given labels ``y`` too; then every verb needs them. The code is left with what
-        the label does not say.
+        Whether encoder and decoder also receive labels ``y``; all methods then need them. The code then represents the
+        variation that the label does not explain.
     scaling
-        ``"auto"``: images of bytes are divided by 255, and so are flat rows of bytes that fill 0 to 255 as pixels do;
-        data that fill [0, 1] column by column stay as they are; all else is standardised (docs/scaling.md has the
-        rule). Or ``"none"``, ``"pixels"``, ``"minmax"``, ``"standard"``, ``"global"``. Results come back in your own
-        units.
+        ``"auto"``: byte images are divided by 255, and so are flat byte rows that fill 0 to 255 like pixels; data whose
+        columns fill [0, 1] stay unscaled; all other data are standardised (the exact rule is in docs/scaling.md). Or
+        ``"none"``, ``"pixels"``, ``"minmax"``, ``"standard"``, ``"global"``. Results are in the original units.
     max_epochs, batch_size, learning_rate
-        Numbers, or ``"auto"``: chosen from the number of rows.
+        Numbers, or ``"auto"``: chosen from the number of rows and the network.
     schedule
-        How the learning rate moves: ``"one-cycle"``, ``"cosine"``, ``"constant"``, ``"reduce-on-plateau"``.
+        Learning rate schedule: ``"one-cycle"``, ``"cosine"``, ``"constant"``, ``"reduce-on-plateau"``.
     optimizer
         ``"adam"``, ``"adamw"``, ``"sgd"``, ``"rmsprop"``, or any class of ``torch.optim`` or its name.
     pretraining
-        None, or ``"layer-wise"``: every layer learns to restore its own input before the whole is trained.
+        None, or ``"layer-wise"``: each layer is first trained to reconstruct its own input.
     validation_fraction
-        Share of rows held out and measured after every epoch, in [0, 1); None: 0.1 with early stopping, else 0.
+        Fraction of rows held out for validation after every epoch, in [0, 1); None: 0.1 with early stopping, else 0.
     early_stopping
-        Stop after so many epochs (True: 10) without a better validation loss, and go back to the best weights. With a
-        schedule that falls (``"one-cycle"``, ``"cosine"``) the rate first comes down within a quarter as many epochs as
-        there were, because a loss that stands still at a high rate is not the end.
+        Stop after this many epochs (True: 10) without a better validation loss, and restore the best weights. With a
+        decreasing schedule (``"one-cycle"``, ``"cosine"``) the learning rate is first decreased to its end within a
+        quarter of the epochs so far, because a loss that stalls at a high rate often falls again at a lower one.
     min_delta
-        By how much the validation loss must fall to be better, >= 0, in units of the loss.
+        Minimum decrease of the validation loss that counts as an improvement, >= 0, in units of the loss.
     callbacks
         Objects of `isthmus.Callback`, such as `isthmus.Checkpoint`.
     device
-        ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
+        ``"auto"`` uses CUDA if available, then Apple's MPS, then the CPU.
     precision
-        ``"float32"``, ``"tf32"`` or ``"bf16"`` for the arithmetic of training.
+        Arithmetic of training: ``"float32"``, ``"tf32"`` or ``"bf16"``.
     warm_start
-        Whether another `fit` begins with the weights learned before instead of fresh ones. Everything else, the scaling
-        and the optimiser included, starts fresh; the rows must have the same shape.
+        Whether the next `fit` starts from the current weights. Everything else, including the scaling and the
+        optimiser, is reset; the rows must have the same shape.
     random_state
-        Seed or RandomState: same seed, same machine, same model, bit for bit.
+        Seed or RandomState. The same seed on the same machine gives the same model, bit for bit.
     verbose
-        0 is silent, 1 shows progress on stderr.
+        0 is silent; 1 shows progress on stderr.
 
     Attributes
     ----------
     history_ : History
-        Losses and times, a row an epoch.
+        Losses and times, one row per epoch.
     pretraining_history_ : list of History
         The same for each layer that was pretrained.
     feature_shape_ : tuple of int
         Shape of one row.
     n_features_in_ : int
-        Numbers in one row.
+        Number of values in a flat row.
     n_parameters_, n_epochs_ : int
-        Numbers learned; epochs trained.
+        Number of weights; number of epochs trained.
     stop_reason_ : str
-        What ended training: ``"finished"``, ``"early stopping"``, ``"interrupted"``, ``"diverged"`` or
+        Why training ended: ``"finished"``, ``"early stopping"``, ``"interrupted"``, ``"diverged"`` or
         ``"stopped by a callback"``.
     settled_ : dict
-        Batch size, learning rate and greatest number of epochs that were in force.
+        The batch size, learning rate and maximum number of epochs that were used.
     unit_means_, unit_activity_ : array
-        Of each code unit over some training rows: its mean, and the share of rows for which it is not zero, (code,).
+        Mean of each code unit over a sample of training rows, and the fraction of rows where it is not zero, (code,).
     training_errors_ : array
-        Quantiles, from 0 to 100 %, of the squared errors of some training rows in scaled units, (101,).
+        Quantiles, from 0 to 100 %, of the squared errors of a sample of training rows in scaled units, (101,).
     classes_ : array
         The labels of a conditional model.
     feature_ranges_, feature_mean_, feature_scale_ : array
-        Of each feature at fit: least and largest value, (2, d); mean, (d,); and deviation, (d,), one for all features
-        that share a unit, 0 where it does not vary.
+        Minimum and maximum, (2, d), mean, (d,), and standard deviation, (d,), of each feature at fit. Features that
+        share a unit have a common standard deviation; constant features have 0.
     objective_, scaling_, device_
         The trained network with its choices, the learned scaling, the device in use.
+    engine_ : EngineChoice
+        Which engine trained the model last, and why the quicker ones did not; files of 0.1.0 do not know it.
 
     Examples
     --------
@@ -173,24 +175,24 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         *("training_errors_", "unit_means_", "unit_activity_", "probe_"),
         *("feature_ranges_", "feature_mean_", "feature_scale_"),
     )
-    """Attributes besides the weights that a named setting learns and keeps in its file."""
+    """Learned attributes besides the weights that a class stores in its model file."""
 
     # -- learning ------------------------------------------------------------------------------------------------
 
     def fit(
         self, X: Any, y: Any = None, *, X_val: Any = None, y_val: Any = None, resume: str | Path | None = None
     ) -> Self:
-        """Learn from rows; whatever was learned before is forgotten, except for weights with ``warm_start=True``.
+        """Fit the model. Earlier results are discarded, except for the weights with ``warm_start=True``.
 
         Parameters
         ----------
         X
             (n, d), (n, h, w) or (n, h, w, c): an array, a frame, a CSR matrix, a tensor or a `Source`; n >= 2.
         y
-            Labels, (n,), where ``conditional=True``; else labels are ignored and targets, which have two dimensions or
-            more, are refused: a model learns to restore X itself.
+            Labels, (n,), if ``conditional=True``. Otherwise one-dimensional labels are ignored, and targets of two or
+            more dimensions raise an error: the model reconstructs X itself.
         X_val, y_val
-            Rows to measure on after every epoch, instead of a held-out fraction, and their labels.
+            Validation rows for every epoch, instead of a held-out fraction, and their labels.
         resume
             A checkpoint written by `isthmus.Checkpoint` in a run with the same data and parameters; `max_epochs` may
             be larger.
@@ -198,9 +200,9 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         Raises
         ------
         ValueError, TypeError
-            A parameter or the data cannot be used; all wrong parameters are named at once.
+            A parameter or the data are invalid; one error lists all invalid parameters.
         DivergenceError
-            The loss became NaN before one epoch was done.
+            The loss became NaN or infinite during the first epoch.
         """
         given = take(self, X, y, fitting=True, min_rows=2)
         held_out = None if X_val is None else take(self, X_val, y_val)
@@ -215,14 +217,14 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Go on learning: one pass over these rows at a constant learning rate, with the scaling learned at first.
+        """Continue training: one pass over these rows at a constant learning rate, with the scaling of the first call.
 
         Parameters
         ----------
         X
             Rows of the same shape as before; on the first call, as for `fit`.
         y
-            Labels, where ``conditional=True``; the first call must have some of each.
+            Labels, if ``conditional=True``; the first call must contain every class.
         """
         first = not hasattr(self, "objective_")
         given = take(self, X, y, fitting=first, min_rows=2)
@@ -235,7 +237,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         self._take_over(prepared, known_faults)
 
     def _take_over(self, prepared: Prepared, known_faults: Collection[str] = ()) -> None:
-        """Keep what a run has learned, and look at how it went; faults that are known are not told again."""
+        """Store the results of a run and warn about its problems; known faults are not reported again."""
         self._keep(prepared)
         report_trouble(prepared.run)
         learned, self._faults = look_back(prepared.run, known=known_faults)
@@ -243,7 +245,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
             setattr(self, name, array)
 
     def _finish(self, prepared: Prepared) -> None:
-        """What a named setting does after training."""
+        """Hook for subclasses, called after training."""
 
     def _keep(self, prepared: Prepared) -> None:
         run = prepared.run
@@ -257,27 +259,28 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         self.n_epochs_, self.stop_reason_ = run.epoch, run.stop_reason
         self.n_parameters_ = count_parameters(prepared.objective)
         self.device_ = str(run.device)
+        self.engine_: EngineChoice = run.engine_choice
         self.settled_ = {name: getattr(run.settings, name) for name in ("batch_size", "learning_rate", "max_epochs")}
 
     # -- using ---------------------------------------------------------------------------------------------------
-    # Everywhere y is the labels of the rows where ``conditional=True``, and is ignored elsewhere.
+    # In all methods y contains the labels of the rows if ``conditional=True``, and is ignored otherwise.
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
-        """``fit(X, y, **fit_params)``, then the codes of the same rows; a conditional model is given y for both."""
+        """``fit(X, y, **fit_params)``, then the codes of the same rows; a conditional model uses y in both steps."""
         return self.fit(X, y, **fit_params).transform(X, y)
 
     def transform(self, X: Any, y: Any = None) -> Any:
-        """Codes of rows: (n, *feature_shape) → (n, code_size), without randomness."""
+        """Encode rows: (n, *feature_shape) → (n, code_size), without randomness."""
         given = self._take(X, y)
         return given.codes(whole(self, given, VERBS["transform"]))
 
     def reconstruct(self, X: Any, y: Any = None) -> Any:
-        """Rows as the model restores them, in the type, shape and units of X; bytes for bytes."""
+        """Reconstruct rows, in the type, shape and units of X; byte data give bytes."""
         given = self._take(X, y)
         return given.like(whole(self, given, VERBS["reconstruct"]))
 
     def corrupt(self, X: Any, y: Any = None, *, random_state: Any = None) -> Any:
-        """Rows as the model is given them in training, damaged by its corruption, in the type and units of X.
+        """Apply the model's corruption to rows, as in training; the result has the type and units of X.
 
         Parameters
         ----------
@@ -293,9 +296,9 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return given.like(whole(self, given, corrupting(torch.Generator(self.device_).manual_seed(seed))))
 
     def inverse_transform(self, X: Any, y: Any = None) -> Any:
-        """Rows of the fitted shape and units from codes: (n, code_size) → (n, *feature_shape).
+        """Decode codes to rows in the original units: (n, code_size) → (n, *feature_shape).
 
-        A tensor gives a tensor, and a frame of codes a frame with the columns of `fit` and the index of the codes.
+        A tensor gives a tensor; a frame of codes gives a frame with the columns of `fit` and the index of the codes.
         """
         check_is_fitted(self, "objective_")
         codes, tensor = _as_codes(X, self.objective_.context.code_size, type(self).__name__)
@@ -303,30 +306,30 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return torch.from_numpy(rows).to(X.device) if tensor else frame_like(X, rows, self)
 
     def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
-        """Minus the loss of each row, mean over its features, (n,): the higher, the better restored.
+        """Negative loss of each row, averaged over features, (n,); higher is better.
 
-        In nats per feature for binary cross-entropy, in squared scaled units for mean squared error. Of a loss that is
-        a likelihood, -inf for a row outside its support, such as numbers beyond [0, 1] for binary cross-entropy.
+        In nats per feature for binary cross-entropy, in squared scaled units for mean squared error. If the loss is a
+        likelihood, rows outside its support get -inf, such as values outside [0, 1] for binary cross-entropy.
         """
         return whole(self, self._take(X, y), VERBS["score_samples"])
 
     def score(self, X: Any, y: Any = None) -> float:
-        """How good the model is on rows, in one unit whatever the loss and the scaling; higher is better.
+        """Quality of the model on rows, comparable between losses and scalings; higher is better.
 
-        The share of the variance that is restored (see `restored_variance`), at most 1; for a model with a Gaussian
-        code the mean log-likelihood of the rows in nats, as `log_likelihood` estimates it from 16 samples of a fixed
-        seed, which counts what the code costs too.
+        The explained fraction of the variance, at most 1 (see `restored_variance`). For a model with a Gaussian code:
+        the mean log-likelihood of the rows in nats, estimated as in `log_likelihood` from 16 samples with a fixed seed,
+        which includes the cost of the code.
         """
         check_is_fitted(self, "objective_")
         return self._mean_evidence(X, y) if is_variational(self) else self.restored_variance(X, y)
 
     def restored_variance(self, X: Any, y: Any = None) -> float:
-        """Share of the variance of rows that is restored: 1 is exact, 0 no better than the mean of the training rows.
+        """Explained fraction of the variance (R²): 1 is exact, 0 is no better than the mean of the training rows.
 
-        ``1 - Σ (x^ - x)² / s² / Σ (x - m)² / s²`` over all rows and features, with the mean m and the deviation s that
-        each feature had at fit. So columns of a table count alike, whatever their units. Pixels share one s: so do all
-        features of images and of flat rows that fill [0, 1] (or, as bytes, 0 to 255). Features that were constant at
-        fit, and missing entries, are left out.
+        ``1 - Σ ((x^ - x) / s)² / Σ ((x - m) / s)²`` over all rows and features, with the mean m and the standard
+        deviation s of each feature at fit, so that all columns of a table have equal weight in any units. Features of
+        images, and of flat rows that fill [0, 1] (or 0 to 255 as bytes), share one s. Missing entries, and features
+        that were constant at fit, are left out.
 
         Parameters
         ----------
@@ -363,7 +366,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         y
             Their labels, for a conditional model.
         per_feature
-            Give one number for each feature of each row instead of their mean.
+            Return one value per feature of each row instead of their mean.
         metric
             ``"mean-squared"``, or in units of X ``"root-mean-squared"`` and ``"mean-absolute"``.
 
@@ -378,21 +381,21 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     def stream(
         self, X: Any, verb: str = "transform", *, y: Any = None, rows_per_chunk: int | None = None
     ) -> Iterator[np.ndarray]:
-        """Results chunk by chunk, for data or results larger than memory.
+        """Iterate over results in chunks, for data or results larger than memory.
 
         Parameters
         ----------
         X
-            Rows; a `Source` or a memory-mapped array is read as it is needed.
+            Rows; a `Source` or a memory-mapped array is read on demand.
         verb
             ``"transform"``, ``"reconstruct"``, ``"score_samples"`` or ``"reconstruction_error"``.
         y
             Labels, for a conditional model.
         rows_per_chunk
-            Rows a chunk; None: by size.
+            Rows per chunk; None: chosen by size.
         """
         if verb not in VERBS:
-            raise ValueError(f"verb={verb!r} is no verb of a model; use one of {', '.join(VERBS)}.")
+            raise ValueError(f"verb={verb!r} is not a result of a model; use one of {', '.join(VERBS)}.")
         return stream(self, self._take(X, y), VERBS[verb], rows_per_chunk)
 
     def _take(self, X: Any, y: Any = None) -> Given:
@@ -400,7 +403,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return take(self, X, y)
 
     def _conditions(self, y: Any, n_rows: int) -> np.ndarray | None:
-        """Labels as the decoder takes them, (n, classes), or None where the model is not conditional."""
+        """One-hot labels for the decoder, (n, classes); None for a model that is not conditional."""
         labels = take_labels(self, y, n_rows)
         return None if labels is None else np.eye(len(self.classes_), dtype=np.float32)[labels]
 
@@ -412,7 +415,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return list_layers(self.objective_)
 
     def summary(self) -> Summary:
-        """The layer table with totals and the way of a row; print it, or leave it to a notebook to show.
+        """The layer table with totals and the path of shapes; printed, or displayed by a notebook.
 
         Examples
         --------
@@ -427,17 +430,18 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         decoder  Dense  5       gelu        15
         decoder  Dense  6       sigmoid     36
         98 parameters
+        Trained by the general engine (compiled: a run of 4 steps gains less than compiling takes).
         """
         check_is_fitted(self, "objective_")
-        return summarise_layers(type(self).__name__, self.objective_)
+        return summarise_layers(type(self).__name__, self.objective_, engine=str(getattr(self, "engine_", "")))
 
     def output_of(self, layer: int | str) -> LayerOutput:
-        """The output of any layer as a model of its own, a transformer with ``transform(X)``.
+        """A transformer that returns the output of one layer with ``transform(X)``.
 
         Parameters
         ----------
         layer
-            The number of a row of `layers`, from 0 (negative ones count from the end), or ``"code"``.
+            Index of a row of `layers`, from 0 (negative indices count from the end), or ``"code"``.
 
         Examples
         --------
@@ -454,7 +458,10 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return LayerOutput(self, place)
 
     def describe(self) -> dict[str, Any]:
-        """All parameters as plain data; choices as their class and parameters, resolved where the model is fitted."""
+        """All parameters as plain data; choices as their class and parameters, resolved where the model is fitted.
+
+        Of a fitted model also ``"engine"``: which engine trained it last, and why the quicker ones did not.
+        """
         params = self.get_params(deep=False)
         made, _ = resolve_choices(self)
         fitted = self.objective_.choices if hasattr(self, "objective_") else None
@@ -463,7 +470,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
             params[name] = params[name] if member is None else member
         params |= getattr(self, "settled_", {})
         plain: dict[str, Any] = params_json.encode(params)
-        return plain
+        return plain | ({"engine": str(self.engine_)} if hasattr(self, "engine_") else {})
 
     @property
     def _n_features_out(self) -> int:
@@ -480,18 +487,18 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write the model to one file, whole or not at all; `isthmus.load` gives it back.
+        """Write the model to one file atomically; `isthmus.load` reads it.
 
         Raises
         ------
         OutputError
-            The file cannot be written; an old one stays whole.
+            The file cannot be written; an existing file is not changed.
         """
         check_is_fitted(self, "objective_")
         return write_state(path, self._to_state())
 
     def _state_of(self, prepared: Prepared) -> State:
-        """The file of the model as a run has it now, for a checkpoint; the estimator itself is left as it is."""
+        """The state of the model at this point of a run, for a checkpoint; the estimator is not changed."""
         shadow = copy.copy(self)
         shadow._keep(prepared)  # noqa: SLF001  # of the same class
         return shadow._to_state()  # noqa: SLF001
@@ -511,4 +518,4 @@ def _as_codes(Z: Any, code_size: int, name: str) -> tuple[np.ndarray, bool]:
     if codes.ndim != 2 or codes.shape[1] != code_size:
         raise ValueError(f"Z has shape {codes.shape}, but {name} has codes of shape (n, {code_size}).")
     single = codes if codes.dtype in (np.float32, np.float64) else codes.astype(np.float32)
-    return single if single.flags.writeable else single.copy(), tensor  # torch warns of memory it may not write to
+    return single if single.flags.writeable else single.copy(), tensor  # torch warns about read-only memory

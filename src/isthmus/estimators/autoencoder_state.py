@@ -1,4 +1,4 @@
-"""The file of an autoencoder: what is declared of it, and the way there and back."""
+"""The model file of an autoencoder: its declared contents, and conversion to and from a state."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Count, Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
 from isthmus.training import History, choose_device
+from isthmus.training.engines import EngineChoice
 from isthmus.training.objective import count_parameters
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ A = TypeVar("A", bound="Autoencoder")
 
 
 class Settled(Record, frozen=True):
-    """Parameters of training whose ``"auto"`` was settled at fit."""
+    """Training parameters, with the values that replaced ``"auto"`` at fit."""
 
     batch_size: Size
     learning_rate: Real
@@ -32,8 +33,15 @@ class Settled(Record, frozen=True):
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
+class EngineValues(Record, frozen=True):
+    """Which engine trained a model, and the reason of each that refused, by name."""
+
+    name: str
+    refused: dict[str, str]
+
+
 class AutoencoderValues(Record, frozen=True):
-    """What a file of an autoencoder holds besides arrays."""
+    """The contents of an autoencoder's file besides arrays."""
 
     params: Json
     choices: Json
@@ -46,9 +54,10 @@ class AutoencoderValues(Record, frozen=True):
     stop_reason: str
     settled: Settled
     fitted: Json | None = None
+    engine: EngineValues | None = None
 
     def check(self, context: Context) -> None:
-        """Refuse lists whose lengths do not fit."""
+        """Raise an error for lists of wrong length."""
         wanted = (
             ("classes", None if self.classes is None else persistence.labels_of(self.classes), context.n_conditions),
             ("feature_names", self.feature_names, context.n_features),
@@ -61,17 +70,17 @@ class AutoencoderValues(Record, frozen=True):
 
 
 def declared(cls: type[Autoencoder]) -> dict[str, Numbers]:
-    """The arrays of a file; those that were measured on training rows may be NaN, where a row missed every cell."""
+    """The arrays of a file; statistics of training rows may be NaN, if all cells of a row were missing."""
     learned = {f"learned.{name}": Numbers("f", finite=False, optional=True) for name in cls.learned_arrays}
     return {"weights.*": Numbers("fiub"), "scaling.*": Numbers("f"), **learned}
 
 
 def to_state(model: Autoencoder) -> State:
     """All that is needed to make a fitted model again; what it answers does not depend on parameters set since."""
-    named = hasattr(model, "feature_names_in_")
+    named, engine = hasattr(model, "feature_names_in_"), getattr(model, "engine_", None)
     values = AutoencoderValues(
         params=params_json.params_to_json(model.get_params(deep=False)),
-        choices=model.describe(),
+        choices={name: value for name, value in model.describe().items() if name != "engine"},
         fitted=persistence.fitted_choices(model.objective_),
         context=persistence.context_values(model.objective_.context),
         classes=persistence.labels_to_json(model.classes_) if model.objective_.context.n_conditions else None,
@@ -81,6 +90,7 @@ def to_state(model: Autoencoder) -> State:
         n_epochs=model.n_epochs_,
         stop_reason=model.stop_reason_,
         settled=Settled(**model.settled_),
+        engine=engine and EngineValues(name=engine.name, refused=dict(engine.refused)),
     )
     learned = {name: getattr(model, name) for name in model.learned_arrays if hasattr(model, name)}
     probed = torch_modules.probe(model.objective_)
@@ -111,7 +121,7 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     kept = model.__dict__.pop("probe_", None)
     if kept is not None and not torch_modules.agrees(torch_modules.probe(model.objective_), kept):
         raise ModelFileError(
-            "The modules given compute something else than those that were saved, though the weights fit; give an "
+            "The given modules compute other results than those that were saved, although the weights fit; pass an "
             "encoder and a decoder with the same forward as at fit."
         )
     model.history_, model.pretraining_history_ = History(values.history), []
@@ -122,5 +132,7 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
         model.feature_names_in_ = np.asarray(values.feature_names, dtype=object)
     model.n_epochs_, model.stop_reason_ = values.n_epochs, values.stop_reason
     model.settled_ = values.settled.as_dict()
+    if values.engine is not None:  # not in files of 0.1.0
+        model.engine_ = EngineChoice(values.engine.name, values.engine.refused)
     model.n_parameters_, model.device_ = count_parameters(model.objective_), str(used)
     return model

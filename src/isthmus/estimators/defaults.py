@@ -1,4 +1,4 @@
-"""What ``"auto"`` means for the numbers of training, and why."""
+"""Rules for ``"auto"`` values of batch size, number of epochs and learning rate."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import math
 
 SMALLEST_BATCH, LARGEST_BATCH = 16, 128
 MANY_ROWS = 10_000
-"""Rows from which batches of 16 are not worth their time: a step on 32 rows takes hardly longer."""
+"""From this many rows on the smallest batch is 32: benchmark S1 takes half the time of batches of 16, at a loss of
+0.0812 instead of 0.0807."""
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 500
 STEPS_WANTED = 12_000
 
 
 def batch_size_for(n_rows: int, max_epochs: int | None = None) -> int:
-    """A power of two from 16 (of many rows from 32) to 128 for about 12,000 steps; 500 an epoch where epochs are free.
+    """Batch size: a power of two in [16, 128] (in [32, 128] for many rows) that gives about 12,000 steps in
+    `max_epochs`, or 500 steps per epoch if `max_epochs` is None.
 
-    With few epochs asked for, small batches learn more: what limits the model is the number of steps.
+    With few epochs, small batches learn more, because the number of steps limits the model.
 
     >>> batch_size_for(1_500), batch_size_for(60_000), batch_size_for(60_000, 5), batch_size_for(60_000, 30)
     (16, 64, 32, 128)
@@ -25,7 +27,7 @@ def batch_size_for(n_rows: int, max_epochs: int | None = None) -> int:
 
 
 def max_epochs_for(n_rows: int, batch_size: int) -> int:
-    """About 12,000 steps in all, at least 20 epochs and at most 500.
+    """Number of epochs for about 12,000 steps in total, in [20, 500].
 
     >>> max_epochs_for(1_500, 16), max_epochs_for(60_000, 128)
     (127, 25)
@@ -34,15 +36,17 @@ def max_epochs_for(n_rows: int, batch_size: int) -> int:
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, STEPS_WANTED // steps_per_epoch))
 
 
+# Two layers of 1,024 at batch 128 collapsed at 0.008 (loss 0.40; 0.110 at 0.004, 0.107 at 0.002), and so did 500-300
+# at batch 256 and 0.0113 (loss 0.27, against 0.0993 at 0.008).
 LARGEST_RATE = 0.008
 WIDE = 300.0
 
 
 def learning_rate_for(batch_size: int, hidden_width: float = 0.0) -> float:
-    """The peak of the schedule: grows with the root of the batch size up to 0.008 (Malladi et al. 2022, for Adam).
+    """Peak learning rate: proportional to the square root of the batch size, at most 0.008 (Malladi et al. 2022).
 
-    Where hidden layers of more than 300 units follow each other, it falls with their width, as Adam moves every weight
-    by about as much, however many add up (Yang et al. 2021, table 8).
+    With consecutive hidden layers of more than 300 units it decreases in inverse proportion to their width, because
+    Adam's step per weight does not shrink as more weights add up (Yang et al. 2021, table 8).
 
     >>> learning_rate_for(32), learning_rate_for(128), learning_rate_for(512), learning_rate_for(128, 1024)
     (0.004, 0.008, 0.008, 0.002344)

@@ -1,4 +1,4 @@
-"""What `fit` tells when training did not go well, and what it keeps for a later diagnosis."""
+"""Warnings of `fit` about training problems, and statistics stored for a later diagnosis."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.choices import Gaussian, Plain
+from isthmus.choices import Gaussian, Multinomial, Plain
 from isthmus.choices.codes import standard_divergence
+from isthmus.choices.precision import single_precision
 from isthmus.exceptions import DivergenceError, DivergenceWarning, FitWarning, InterruptedWarning
 from isthmus.training import Objective, Run
 from isthmus.training.batches import Feed
@@ -19,16 +20,15 @@ from isthmus.training.loop import evaluate, first_bad_step
 
 LOOKED_AT = 1_000
 LOOKED_AT_BYTES = 2**25
-"""Training rows that are looked at after training, at most, and what they may take."""
+"""Maximum number and size in bytes of training rows that are inspected after training."""
 FEWEST_STEPS = 200
-"""Steps before which a model is not judged."""
+"""Minimum number of steps before a model is checked for faults."""
 BLOWN_UP, LEAST_LOSS = 10.0, 0.1
-"""How many times its first value a loss must have reached to be called diverged though it is finite, and what counts as
-that value at least."""
+"""A finite loss counts as diverged if it has grown by this multiple of its first value; and the least first value."""
 
 
 def report_trouble(run: Run) -> None:
-    """Say in a warning why training ended before its time, and what is kept; an error where nothing is."""
+    """Warn if training ended early, with the weights that are kept; raise an error if there are none."""
     kept = f"the weights of epoch {run.best.epoch} are kept" if run.best.epoch else "the weights are kept as they are"
     if run.stop_reason == "interrupted":
         warnings.warn(f"Training was interrupted in epoch {run.epoch + 1}; {kept}.", InterruptedWarning, stacklevel=4)
@@ -38,7 +38,7 @@ def report_trouble(run: Run) -> None:
             f"{run.learning_rate:.3g}, which is probably too high. Use a lower learning_rate than "
             f"{run.settings.learning_rate:g}, or optimizer=Adam(clip_norm=1.0)"
         )
-        if not run.best.epoch or _has_blown_up(run, evaluate(run.objective, run.train, run.settings.seed)[1]):
+        if not run.best.epoch or _has_blown_up(run, _measured(run)):
             raise DivergenceError(f"{text}.")  # the loss of an epoch is measured before its last step moves the weights
         warnings.warn(f"{text}; {kept}.", DivergenceWarning, stacklevel=4)
     elif run.history and _has_blown_up(run, run.history[-1]["reconstruction"]):
@@ -49,10 +49,16 @@ def report_trouble(run: Run) -> None:
         )
 
 
-def _has_blown_up(run: Run, loss: float) -> bool:
-    """Whether a reconstruction loss, mean over features, is not finite or far above that before the first step.
+def _measured(run: Run) -> float:
+    """The reconstruction loss of the weights that are kept, mean over the training rows."""
+    with single_precision():
+        return evaluate(run.objective, run.train, run.settings.seed)[1]
 
-    Ten times as much is no noise of batches. A floor keeps losses that begin at nearly zero from being compared.
+
+def _has_blown_up(run: Run, loss: float) -> bool:
+    """Whether a reconstruction loss, mean over features, is not finite or far above its value before the first step.
+
+    A factor of ten is beyond the noise of batches. The floor keeps losses that start near zero from being compared.
     """
     first = run.first_loss
     limit = math.inf if math.isnan(first) else first + BLOWN_UP * max(abs(first), LEAST_LOSS)  # nan: no step was taken
@@ -61,10 +67,10 @@ def _has_blown_up(run: Run, loss: float) -> bool:
 
 @torch.inference_mode()
 def look_back(run: Run, *, known: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
-    """What is kept of some training rows after training, by the name of the estimator's attribute; and what is wrong.
+    """Statistics of a sample of training rows, by attribute name of the estimator; and the names of the faults found.
 
-    A model that is useless is warned of here, however its run ended: its code does not vary, or it restores nothing.
-    What is `known`, by the names of the faults, is not said again.
+    Warns of a useless model: its code does not vary, or it reconstructs no better than the mean. Faults in `known` are
+    not reported again.
     """
     found: list[str] = []
     rows = _some_rows(run.train)
@@ -75,7 +81,7 @@ def look_back(run: Run, *, known: Collection[str] = ()) -> tuple[dict[str, np.nd
         faults = _faults(run.objective, rows, target, squares)
         found = list(faults)
         for text in (text for name, text in faults.items() if name not in known):
-            warnings.warn(f"{text} isthmus.diagnose(model, X) tells more.", FitWarning, stacklevel=5)
+            warnings.warn(f"{text} See isthmus.diagnose(model, X).", FitWarning, stacklevel=5)
     errors = squares.nanmean(dim=1).cpu().numpy()
     kept = {
         "training_errors_": np.quantile(errors, np.linspace(0, 1, 101)),
@@ -96,7 +102,7 @@ def _some_rows(feed: Feed) -> Tensor:
 
 
 def _faults(objective: Objective, rows: Tensor, target: Tensor, squares: Tensor) -> dict[str, str]:
-    """Sentences about what is wrong, by the name of the fault."""
+    """Descriptions of the faults, by name."""
     code, faults = objective.choices.code, dict[str, str]()
     if isinstance(code, Gaussian):
         nats = standard_divergence(*objective.posterior(rows)).mean(0)
@@ -110,13 +116,15 @@ def _faults(objective: Objective, rows: Tensor, target: Tensor, squares: Tensor)
         dead = int((spread <= 1e-6 * spread.max()).sum()) if float(spread.max()) > 0 else len(spread)
         if dead >= len(spread) / 2:
             faults["dead units"] = (
-                f"{dead} of {len(spread)} code units are dead: they are the same for every row. Use code='plain', "
-                "which has no activation, or a lower learning_rate."
+                f"{dead} of {len(spread)} code units are dead: they have the same value for every row. Use "
+                "code='plain', which has no activation, or a lower learning_rate."
             )
     variance = (target - target.nanmean(0)).square().nanmean()
-    if not faults and float(squares.nanmean()) > 0.995 * float(variance) > 0:
+    in_units = not isinstance(objective.choices.loss, Multinomial)  # which restores shares of counts
+    if in_units and not faults and float(squares.nanmean()) > 0.995 * float(variance) > 0:
         faults["useless"] = (
-            "The model restores rows no better than their mean does. Use a lower learning_rate, more epochs, or look "
-            "whether the loss suits the data."
+            "The model reconstructs rows no better than their mean. Use a lower learning_rate or more epochs, and "
+            "check "
+            "that the loss suits the data."
         )
     return faults

@@ -1,4 +1,4 @@
-"""From an estimator's parameters and data to a run that is ready to train."""
+"""Preparation of a run: checks of parameters and data, scaling, objective and training settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,20 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
-from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, ByColumn, Gaussian, Modules, Network, Plain
+from isthmus.choices import (
+    CODES,
+    CORRUPTIONS,
+    LOSSES,
+    NETWORKS,
+    PENALTIES,
+    ByColumn,
+    Gaussian,
+    Loss,
+    Modules,
+    Network,
+    Plain,
+)
+from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, refuse_huge, summarise
@@ -87,11 +100,11 @@ DEFAULT_PATIENCE = 10
 EARLY_STOPPING_FRACTION = 0.1
 VALIDATION_BATCH = 1024
 LOADED_NUMBERS = 2**19
-"""Numbers that are scaled together: what comes between stays in the cache."""
+"""Values that are scaled at a time: small enough that intermediate results stay in the cache."""
 
 
 def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
-    """The members that the parameters stand for, and a sentence for each that stands for none."""
+    """Convert the parameters that hold choices to members; and one sentence for each that cannot be converted."""
     made: dict[str, Any] = {}
     mistakes: list[str] = []
     for name, registry in CHOICES.items():
@@ -105,11 +118,11 @@ def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def own_mistakes(estimator: Any) -> list[str]:
-    """All that is wrong with the parameters that hold no choice, one sentence each."""
+    """Every invalid value among the other parameters, one sentence each."""
     return [
         *broken_rules(estimator, RULES),
         *(
-            f"{type(estimator).__name__}: callbacks holds {callback!r}, which is no isthmus.Callback."
+            f"{type(estimator).__name__}: callbacks contains {callback!r}, which is not an isthmus.Callback."
             for callback in (estimator.callbacks if isinstance(estimator.callbacks, list | tuple) else ())
             if not isinstance(callback, Callback)
         ),
@@ -117,16 +130,16 @@ def own_mistakes(estimator: Any) -> list[str]:
 
 
 def refuse(mistakes: Sequence[str]) -> None:
-    """Raise one `ValueError` with all mistakes, if there are any."""
+    """Raise one `ValueError` that lists all mistakes, if there are any."""
     if len(mistakes) == 1:
         raise ValueError(mistakes[0])
     if mistakes:
-        raise ValueError("\n  ".join([f"{len(mistakes)} parameters cannot be used:", *mistakes]))
+        raise ValueError("\n  ".join([f"{len(mistakes)} parameters are invalid:", *mistakes]))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that `fit` knows before the first step."""
+    """The results of preparation, before the first training step."""
 
     objective: Objective
     scaling: Scaling
@@ -136,7 +149,7 @@ class Prepared:
 
 
 def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming: bool = False) -> Prepared:
-    """Check everything, learn the scaling, build the objective and a run that is ready to train."""
+    """Check parameters and data, learn the scaling, and build the objective and the run."""
     made, context, scaling, mean, known = consider(estimator, given)
     device = choose_device(estimator.device)
     seed = seed_from(estimator.random_state)
@@ -164,7 +177,7 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
 def identity_of(
     kind: str, objective: Objective, scaling: Scaling, parts: Mapping[str, tuple[Source, np.ndarray]]
 ) -> dict[str, Any]:
-    """What two runs must share for one to go on from the other's checkpoint, besides settings: by name, as JSON."""
+    """Properties, besides settings, that a run must share with a checkpoint to resume from it: by name, as JSON."""
     learned = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in scaling.to_arrays().values()))
     context = {name: value for name, value in vars(objective.context).items() if name != "ranges"}
     return {
@@ -180,12 +193,12 @@ def identity_of(
 
 
 def begin_with(prepared: Prepared, weights: Mapping[str, Tensor]) -> None:
-    """Let a run begin with weights learned before.
+    """Initialise a run with given weights.
 
     Raises
     ------
     ValueError
-        They are those of another network.
+        The weights belong to another network.
     """
     fresh = prepared.objective.state_dict()
     others = [
@@ -197,30 +210,33 @@ def begin_with(prepared: Prepared, weights: Mapping[str, Tensor]) -> None:
     ]
     if others:
         raise ValueError(
-            f"warm_start=True begins with the weights learned before, but they are of another network: {min(others)}. "
-            "Use the same rows and parameters, or warm_start=False."
+            f"warm_start=True starts from the current weights, but they belong to another network: {min(others)}. "
+            "Use the same features and parameters, or warm_start=False."
         )
     prepared.objective.load_state_dict(dict(weights))
 
 
 def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling, np.ndarray, Known]:
-    """Look at all parameters and at the data once; say in one error all that is wrong with them together.
+    """Check all parameters and the data in one pass; one error lists everything that is wrong.
 
-    The last two of what it gives are the mean of the scaled rows, (d,), and what is kept of the rows as they are.
+    Returns the resolved choices, the context, the scaling, the mean of the scaled rows, (d,), and the statistics of the
+    unscaled rows.
     """
     resolved, mistakes = resolve_choices(estimator)
     mistakes += own_mistakes(estimator)
     mistakes += [text for member in resolved.values() if member is not None for text in member.mistakes()]
     if estimator.conditional is True and given.labels is None:
-        mistakes.append(f"{type(estimator).__name__}: conditional=True needs labels; give them as fit(X, y).")
+        mistakes.append(f"{type(estimator).__name__}: conditional=True needs labels; pass them as fit(X, y).")
     optimizer = resolved.get("optimizer")
     if optimizer is not None and estimator.learning_rate == "auto" and not optimizer.suits_auto:
         mistakes.append(
-            f"{type(estimator).__name__}: learning_rate='auto' is chosen for Adam and does not suit {optimizer!r}; "
-            "give a number."
+            f"{type(estimator).__name__}: learning_rate='auto' is tuned for Adam and does not suit {optimizer!r}; "
+            "pass a number."
         )
     if estimator.conditional is True and estimator.pretraining is not None:
-        mistakes.append(f"{type(estimator).__name__}: pretraining cannot go with conditional=True; set it to None.")
+        mistakes.append(
+            f"{type(estimator).__name__}: pretraining cannot be combined with conditional=True; set it to None."
+        )
     blocked = not Whole(1).admits(estimator.code_size) or not RULES["scaling"].admits(estimator.scaling)
     if blocked or len(resolved) < len(CHOICES):
         refuse(mistakes)
@@ -234,6 +250,11 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     name = _scaling_name(estimator, network, given, statistics)
     scaling = learn_scaling(name, statistics, dtype, kept, network.row_shape(given.source.feature_shape))
     context = make_context(given, statistics, scaling, estimator.code_size)
+    if estimator.scaling == "auto" and scaling.name == "standard" and _spoils(loss, context):
+        unscaled = learn_scaling("none", statistics, given.source.dtype)
+        as_given = make_context(given, statistics, unscaled, estimator.code_size)
+        if not _spoils(loss, as_given):  # counts for a Poisson, say: standardised they would be refused
+            scaling, context = unscaled, as_given
     choices = choose(sound(resolved), context)
     mistakes += choices.mistakes(context)
     mistakes += resolved["pretraining"].conflicts(choices) if resolved["pretraining"] is not None else []
@@ -243,9 +264,10 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
 
 
 def _scaling_name(estimator: Any, network: Network, given: Given, statistics: Statistics) -> str:
-    """The scaling to learn; a decoder of the user's own that ends in a sigmoid keeps [0, 1] and bytes as they are.
+    """The name of the scaling to learn. For a user's decoder that ends in a sigmoid, "auto" keeps data in [0, 1]
+    unscaled and divides bytes by 255.
 
-    Otherwise columns that use a part of [0, 1] would be standardised, and such a decoder could not reach them.
+    Otherwise columns that fill only a part of [0, 1] would be standardised, out of the range of such a decoder.
     """
     name = estimator.scaling or "none"
     if name != "auto" or network.output_range(int(estimator.code_size) + given.n_classes) != (0.0, 1.0):
@@ -257,44 +279,51 @@ def _scaling_name(estimator: Any, network: Network, given: Given, statistics: St
     return "pixels" if dtype == np.uint8 else "none"
 
 
+def _spoils(loss: Loss | None, context: Context) -> bool:
+    """Whether a loss that needs its data in a range does not find them there under this scaling."""
+    if loss is None or loss.mistakes() or isinstance(loss, ByColumn):
+        return False
+    return all(loss.kept_unscaled(context.n_features)) and bool(loss.mistakes(context))
+
+
 def sound(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The choices with plain ones in place of those that are wrong in themselves, so that the rest can be looked at."""
+    """The choices with defaults in place of invalid ones, so that the others can still be checked."""
     plain = {"network": NETWORKS.resolve("dense"), "code": CODES.resolve("plain")}
     kept = {name: plain.get(name) if member and member.mistakes() else member for name, member in resolved.items()}
     if kept["code"] is not resolved["code"]:
-        kept["penalty"] = None  # whether they go together cannot be told
+        kept["penalty"] = None  # the combination cannot be checked
     return kept
 
 
 def refuse_bad_statistics(statistics: Statistics, given: Given, *, missing_allowed: bool) -> None:
-    """Data too large to be looked at whole before were looked at here."""
+    """Raise for NaN and infinite values found by `summarise`; `take` checks only data that fit in memory."""
     if statistics.first_bad is not None and (statistics.n_infinite or not missing_allowed):
         names = given.source.feature_names
         raise DataError(non_finite_text(statistics.n_nan, statistics.n_infinite, statistics.first_bad, names))
 
 
 def make_context(given: Given, statistics: Statistics, scaling: Scaling, code_size: int) -> Context:
-    """What is known of the data: shape, and the range of the scaled values."""
+    """The context of the data: shape, and the range of the scaled values."""
     shape = tuple(map(int, given.source.feature_shape))
     ends = np.stack([statistics.minimum, statistics.maximum])
     context = Context(shape, int(code_size), n_conditions=given.n_classes)
     context = ranged(context, (ends - scaling.shift) * scaling.factor)
-    if scaling.name in ("standard", "global"):  # constant rows become zeros, which a sigmoid would never reach
+    if scaling.name in ("standard", "global"):  # constant features become 0, which a sigmoid cannot reach
         return replace(context, lower=min(context.lower, -1.0))
     return context
 
 
 def ranged(context: Context, ranges: np.ndarray) -> Context:
-    """The same with the ranges of the features, (2, d); a feature that was never seen counts as zero."""
+    """The same context with feature ranges, (2, d); a feature without finite values counts as zero."""
     ranges = np.where(np.isfinite(ranges), ranges, 0.0)
     slack = 1e-6 * max(1.0, float(np.abs(ranges).max()))
-    ranges = np.where(np.abs(ranges) < slack, 0.0, ranges)  # rounding of the scaling must not leave the unit interval
+    ranges = np.where(np.abs(ranges) < slack, 0.0, ranges)  # scaled values must not leave the unit interval by rounding
     ranges = np.where(np.abs(ranges - 1.0) < slack, 1.0, ranges)
     return replace(context, lower=float(ranges.min()), upper=float(ranges.max()), ranges=ranges)
 
 
 def choose(made: Mapping[str, Any], context: Context) -> Choices:
-    """The five choices, settled for these data."""
+    """The five choices, resolved for these data."""
     loss = made["loss"]
     if loss is None:
         other = "normal" if isinstance(made["code"], Gaussian) else "mean-squared-error"
@@ -304,19 +333,21 @@ def choose(made: Mapping[str, Any], context: Context) -> Choices:
 
 
 def own_copy(member: Choice | None) -> Any:
-    """A copy of a choice, so that `set_params` on the estimator's changes nothing in a fitted model.
+    """A copy of a choice, so that `set_params` on the estimator does not change a fitted model.
 
-    Modules of the user's own are not copied here: building the network does that.
+    A user's modules are not copied here; building the network copies them.
     """
     return copy.copy(member) if isinstance(member, Modules) else clone(member, safe=False)
 
 
 def build_objective(made: Mapping[str, Any], context: Context, seed: int, mean: np.ndarray | None = None) -> Objective:
-    """The objective of these choices with fresh weights, drawn from the seed without touching global state.
+    """Build the objective with initial weights drawn from the seed, without changing global generators.
 
-    With the mean of the scaled rows, (d,), bounded codes and deep networks begin at it; see `begin_at_mean`.
+    Given the mean of the scaled rows, (d,), models with bounded codes or deep networks start with it as their output;
+    see `begin_at_mean`.
     """
-    objective = Objective(choose(made, context), context, generator=torch.Generator().manual_seed(seed))
+    with single_precision():
+        objective = Objective(choose(made, context), context, generator=torch.Generator().manual_seed(seed))
     choices = objective.choices
     plain_output = choices.loss.output_width(context.n_features) == context.n_features
     if mean is None or not plain_output or isinstance(choices.network, Modules):
@@ -330,14 +361,14 @@ def build_objective(made: Mapping[str, Any], context: Context, seed: int, mean: 
 
 
 def make_loader(objective: Objective, scaling: Scaling) -> Loader:
-    """What scales rows for training and refuses those that cannot be used."""
+    """The loader that scales rows for training and rejects invalid ones."""
     context = objective.context
     extended = scaling.extended(context.n_features, context.n_conditions)
     return Loader(extended, next(objective.parameters()).device, check=range_check(context, objective, extended))
 
 
 def range_check(context: Context, objective: Objective, scaling: Scaling) -> Callable[[np.ndarray], None]:
-    """A check for rows that come later: finite (or missing, where that is allowed), and in the range of the loss."""
+    """A check of each block of rows: finite (or missing, if allowed), and in the range of the loss."""
     loss = objective.choices.loss
     unbounded = Context(context.feature_shape, context.code_size)
     bounded, missing = bool(loss.mistakes(unbounded)), loss.admits_missing
@@ -358,25 +389,25 @@ def range_check(context: Context, objective: Objective, scaling: Scaling) -> Cal
 
 
 def validation_share(estimator: Any, validation: Given | None) -> float:
-    """The share of rows to hold out: what was asked for, or a tenth where early stopping needs some."""
+    """The fraction of rows to hold out: the parameter, or 0.1 by default with early stopping."""
     if validation is not None:
         return 0.0
     if estimator.validation_fraction is None:
         return EARLY_STOPPING_FRACTION if estimator.early_stopping else 0.0
     if estimator.early_stopping and estimator.validation_fraction == 0:
-        raise ValueError("early_stopping needs held-out rows: set validation_fraction > 0 or give X_val to fit.")
+        raise ValueError("early_stopping needs held-out rows: set validation_fraction > 0 or pass X_val to fit.")
     return float(estimator.validation_fraction)
 
 
 def split_rows(n_rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to learn from and rows held out, ascending; at least one of each where a share is held out."""
+    """Indices of training and held-out rows, ascending; at least one of each if `share` > 0."""
     n_held_out = min(n_rows - 1, max(1, round(share * n_rows))) if share else 0
     order = np.random.default_rng(seed).permutation(n_rows) if n_held_out else np.arange(n_rows)
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
 def settle(estimator: Any, made: Mapping[str, Any], network: Network, n_rows: int, seed: int) -> Settings:
-    """The settings of training with every ``"auto"`` replaced."""
+    """The training settings with every ``"auto"`` replaced."""
     asked = None if estimator.max_epochs == "auto" else int(estimator.max_epochs)
     batch_size = batch_size_for(n_rows, asked) if estimator.batch_size == "auto" else int(estimator.batch_size)
     batch_size = min(batch_size, n_rows)
@@ -400,7 +431,7 @@ def settle(estimator: Any, made: Mapping[str, Any], network: Network, n_rows: in
 
 
 def patience_of(early_stopping: bool | int) -> int | None:
-    """Epochs without a better loss after which to stop.
+    """Number of epochs without improvement after which training stops; None: never.
 
     >>> patience_of(True), patience_of(3), patience_of(False)
     (10, 3, None)
@@ -411,14 +442,14 @@ def patience_of(early_stopping: bool | int) -> int | None:
 
 
 def make_feed(source: Source, rows: np.ndarray, loader: Loader, batch_size: int) -> Feed:
-    """Batches of some rows of a source: on the device whole where they fit, streamed where not."""
+    """Batches of some rows of a source: resident on the device if the source fits in memory, else streamed."""
     if not source.fits_in_memory:
         return StreamedFeed(source, rows, loader, batch_size)
     return ResidentFeed(load_rows(source, rows, loader), batch_size)
 
 
 def load_rows(source: Source, rows: np.ndarray, loader: Loader) -> Tensor:
-    """Some rows of a source on the device, scaled, (k, d); where they lie, if all of them lie there so."""
+    """Scaled rows on the device, (k, d); without a copy if they are in memory and need no scaling."""
     n_features, whole = int(np.prod(source.feature_shape)), len(rows) == source.n_rows
     size = max(1, LOADED_NUMBERS // n_features)
     parts = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
@@ -435,12 +466,12 @@ def load_rows(source: Source, rows: np.ndarray, loader: Loader) -> Tensor:
 
 
 def callbacks_of(estimator: Any) -> list[Callback]:
-    """The user's callbacks, and a progress bar where one is wanted."""
+    """The user's callbacks, plus a progress bar if `verbose`."""
     return [*estimator.callbacks, *([ProgressBar()] if estimator.verbose else [])]
 
 
 def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
-    """A run of one pass over new rows at a constant learning rate; the optimiser goes on where it was."""
+    """A run of one pass over new rows at a constant learning rate; the optimiser keeps its state."""
     if first:
         prepared = prepare(estimator, given, None)
         objective, scaling, seed = prepared.objective, prepared.scaling, prepared.run.settings.seed

@@ -1,4 +1,4 @@
-"""What a model with a Gaussian code can do besides: draw new rows, and say how likely rows are."""
+"""Additional methods of models with a Gaussian code: sampling, posteriors and log-likelihoods."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from isthmus.seeds import seed_from
 
 SAMPLES_AT_ONCE = 250
 SCORE_SAMPLES = 16
-"""Importance samples of `score`: enough to rank models, and a sixth of the time that `log_likelihood` takes."""
+"""Importance samples of `score`: enough to rank models, in a sixth of the time of `log_likelihood`."""
 CELLS_AT_ONCE = 8 * 2**20
-"""Numbers of reconstructions held at a time while importance samples are drawn."""
+"""Maximum number of reconstructed values in memory at a time during importance sampling."""
 
 
 class Posterior(NamedTuple):
-    """What a variational model believes about the codes of some rows: independent Normals.
+    """The approximate posterior of the codes of some rows: independent Gaussians.
 
     Attributes
     ----------
     mean, deviation
-        Of each code number, (n, code).
+        Mean and standard deviation of each latent dimension, (n, code).
     """
 
     mean: np.ndarray
@@ -46,22 +46,24 @@ def _is_variational(model: Any) -> bool:
     code = model.objective_.choices.code if hasattr(model, "objective_") else model.code
     if CODES.gives(code, Gaussian):
         return True
-    raise AttributeError(f"{type(model).__name__} has code={code!r}; only a code='gaussian' can do this.")
+    raise AttributeError(
+        f"{type(model).__name__} has code={code!r}; this needs code='gaussian' (VariationalAutoencoder)."
+    )
 
 
 class Generative:
-    """The verbs of models whose code is `Gaussian`; other models do not have them."""
+    """Methods of models with a `Gaussian` code; other models do not have them."""
 
     @available_if(_is_variational)  # type: ignore[untyped-decorator]
     def sample(self: Any, n: int = 1, y: Any = None, *, random_state: Any = None) -> np.ndarray:
-        """New rows: codes drawn from the standard Normal prior, decoded.
+        """Generate rows by decoding codes drawn from the prior N(0, 1).
 
-        Each number is the mean of its likelihood, such as a pixel's probability of being white.
+        Each value is the mean of its likelihood, such as the probability that a pixel is white.
 
         Parameters
         ----------
         n
-            How many, >= 1.
+            Number of rows, >= 1.
         y
             For a conditional model: one label for all, or n labels.
         random_state
@@ -82,7 +84,7 @@ class Generative:
 
     @available_if(_is_variational)  # type: ignore[untyped-decorator]
     def posterior(self: Any, X: Any, y: Any = None) -> Posterior:
-        """The distribution of the codes of rows: (n, *feature_shape) → means and deviations, (n, code) each."""
+        """Posterior of the codes of rows: (n, *feature_shape) → means and standard deviations, (n, code) each."""
         both = inference.whole(self, self._take(X, y), Verb(_posterior))
         return Posterior(*np.split(both, 2, axis=1))
 
@@ -92,8 +94,9 @@ class Generative:
     ) -> np.ndarray:
         """Log-likelihood of each row in nats, estimated by importance sampling (Burda et al. 2016, eq. 8).
 
-        ``log 1/K Σ_k p(x, z_k) / q(z_k | x)`` with z_k from the posterior: a lower bound in expectation, which rises to
-        the exact value with K. For continuous likelihoods it is a density in the units of the data.
+        ``log 1/K Σ_k p(x, z_k) / q(z_k | x)`` with z_k from the posterior: a lower bound in expectation, which
+        converges to the exact value as K grows. For continuous likelihoods it is a log-density in the units of the
+        data.
 
         Parameters
         ----------
@@ -102,7 +105,7 @@ class Generative:
         y
             Their labels, for a conditional model.
         n_importance_samples
-            K, >= 1; a few hundred for figures that are to be published.
+            K, >= 1; use a few hundred for published results.
         random_state
             Seed or RandomState.
 
@@ -118,7 +121,7 @@ class Generative:
         return in_units
 
     def _log_evidence(self: Any, X: Any, y: Any, n_samples: int, random_state: Any) -> np.ndarray:
-        """Log-likelihood of each row by importance sampling, in scaled units and up to the constants of the loss, (n,).
+        """Log-likelihood of each row by importance sampling, (n,), in scaled units, up to constants of the loss.
 
         -inf for rows outside the support of the loss.
         """
@@ -136,7 +139,7 @@ class Generative:
         return inference.whole(self, self._take(X, y), Verb(estimate), rows)
 
     def _mean_evidence(self: Any, X: Any, y: Any) -> float:
-        """Mean log-likelihood of rows in nats, in the user's units, also for losses that leave constants out."""
+        """Mean log-likelihood of rows in nats, in the original units, including constants that the loss omits."""
         loss = self.objective_.choices.loss
         rows = self._log_evidence(X, y, SCORE_SAMPLES, 0).astype(np.float64)
         volume = 0.0 if loss.bounded else self._log_volume()
@@ -144,7 +147,7 @@ class Generative:
         return float(rows.mean()) + volume - normaliser
 
     def _log_volume(self: Any) -> float:
-        """What a density in scaled units must be raised by to be one in the user's units."""
+        """Difference between log-densities in the original and in scaled units."""
         return float(np.log(np.broadcast_to(self.scaling_.factor, (self.n_features_in_,))).sum())
 
 

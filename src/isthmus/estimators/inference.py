@@ -1,4 +1,4 @@
-"""What a fitted model does with rows: chunk by chunk through the network, and back in the user's units."""
+"""Inference: rows pass through the network in chunks, and results are converted to the original units."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from isthmus.estimators.validation import Given
 from isthmus.training.batches import Loader
 
 CHUNK_BYTES = 2 * 2**20
-"""How much of the input is worked on at a time: so much that what comes between stays in the cache."""
+"""Input bytes per chunk: small enough that intermediate results stay in the cache."""
 
 
 @dataclass(frozen=True)
 class Verb:
-    """One thing that a model does with a batch of scaled rows.
+    """One kind of result that a model computes from scaled rows.
 
     Attributes
     ----------
     work
-        Takes the model and scaled rows (with their labels behind them where the model is conditional).
+        Computes the result from the model and scaled rows (followed by their one-hot labels if it is conditional).
     wide
-        Whether the answer has one number for each feature.
+        Whether the result has one value per feature.
     in_units
-        Whether the answer is rows of data, which are bytes where the data are.
+        Whether the result is rows of data, which are bytes if the data are bytes.
     """
 
     work: Callable[[Any, Tensor], Tensor]
@@ -44,13 +44,13 @@ def transform(model: Any, x: Tensor) -> Tensor:
 
 
 def reconstruct(model: Any, x: Tensor) -> Tensor:
-    """Reconstructions in the user's units, (n, d)."""
+    """Reconstructions in the original units, (n, d)."""
     rows: Tensor = model.scaling_.invert(model.objective_.as_dtype(x.dtype).reconstruct(x))
     return rows
 
 
 def score_samples(model: Any, x: Tensor) -> Tensor:
-    """Minus the loss of each row, (n,)."""
+    """Negative loss of each row, (n,)."""
     losses: Tensor = model.objective_.as_dtype(x.dtype).row_losses(x)
     return -losses
 
@@ -71,7 +71,7 @@ METRICS = ("mean-squared", "root-mean-squared", "mean-absolute")
 
 
 def error_verb(metric: str, *, per_feature: bool) -> Verb:
-    """The verb that measures how far reconstructions are off, in the units of the data or their squares."""
+    """The verb that computes reconstruction errors, in the units of the data or their squares."""
 
     def errors(model: Any, x: Tensor) -> Tensor:
         target, _ = model.objective_.split(x)
@@ -96,7 +96,7 @@ VERBS = {
 
 
 def corrupting(generator: torch.Generator) -> Verb:
-    """The verb that damages rows as training does."""
+    """The verb that corrupts rows as in training."""
 
     def corrupt(model: Any, x: Tensor) -> Tensor:
         damaged, _ = model.objective_.split(model.objective_.corrupt(x, generator))
@@ -109,7 +109,7 @@ def corrupting(generator: torch.Generator) -> Verb:
 def stream(
     model: Any, given: Given, verb: Verb, rows_per_chunk: int | None = None, *, check_units: bool = True
 ) -> Iterator[np.ndarray]:
-    """The answers of a verb, some rows at a time; rows in other units than at fit are refused or warned of."""
+    """The results of a verb in chunks; rows in other units than at fit raise an error or a warning."""
     size = rows_per_chunk or max(1, CHUNK_BYTES // (4 * model.n_features_in_))
     double = given.floating == np.float64 and model.device_ == "cpu"
     context = model.objective_.context
@@ -130,7 +130,7 @@ def stream(
 def whole(
     model: Any, given: Given, verb: Verb, rows_per_chunk: int | None = None, *, check_units: bool = True
 ) -> np.ndarray:
-    """The answers of a verb for all rows in one array."""
+    """The results of a verb for all rows in one array."""
     result: np.ndarray | None = None
     row = 0
     for chunk in stream(model, given, verb, rows_per_chunk, check_units=check_units):
@@ -142,12 +142,12 @@ def whole(
 
 
 def decode(model: Any, codes: np.ndarray, conditions: np.ndarray | None) -> np.ndarray:
-    """Rows in the user's units from codes: (n, code) → (n, *feature_shape)."""
+    """Decode codes to rows in the original units: (n, code) → (n, *feature_shape)."""
     dtype = torch.float64 if codes.dtype == np.float64 and model.device_ == "cpu" else torch.float32
     joined = codes if conditions is None else np.hstack([codes, conditions])
     parts = np.array_split(joined, max(1, -(-len(joined) * model.n_features_in_ * 4 // CHUNK_BYTES)))
     with torch.inference_mode():
-        writable = (np.require(part, requirements="W") for part in parts)  # torch warns of a read-only array
+        writable = (np.require(part, requirements="W") for part in parts)  # torch warns about read-only arrays
         rows = np.concatenate([_decode(model, torch.from_numpy(part).to(model.device_, dtype)) for part in writable])
     return rows.reshape(len(codes), *model.feature_shape_)
 
@@ -159,6 +159,6 @@ def _decode(model: Any, z: Tensor) -> np.ndarray:
 
 
 def as_pixels(rows: Tensor) -> np.ndarray:
-    """Rows as bytes, rounded."""
+    """Round and clip rows to bytes."""
     pixels: np.ndarray = rows.round().clamp_(0, 255).to(torch.uint8).cpu().numpy()
     return pixels

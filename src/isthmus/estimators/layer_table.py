@@ -1,4 +1,4 @@
-"""The layers of a model as rows of a table, and the output of each as a model of its own."""
+"""The layer table of a model, and transformers that return the output of one layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from isthmus.training.objective import Objective, count_parameters
 
 _KINDS = {"Linear": "Dense", "TiedLinear": "Dense (tied)"}
 _SHAPING = ("Flatten", "ToPicture", "ToPlaces", "ToRow")
-"""Layers that learn nothing and only give numbers another shape; the table leaves them out."""
+"""Layers without parameters that only reshape; the table omits them."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Layer:
     part
         ``"encoder"``, ``"code"`` or ``"decoder"``.
     kind
-        What the layer is, such as ``"Dense"``.
+        Kind of layer, such as ``"Dense"``.
     output_shape
         Shape of one row after the layer.
     activation
         Name of the activation that follows, or None.
     n_parameters
-        Numbers that the layer learns; shared ones count where they stand first.
+        Number of parameters; shared parameters count in the first layer that has them.
     """
 
     part: str
@@ -50,20 +50,22 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """The layers of a model with their totals; ``str`` and ``repr`` of it are a table.
+    """The layers of a model with totals; ``str`` and ``repr`` give a table.
 
     Attributes
     ----------
     kind
         Class of the model.
     layers
-        As `Autoencoder.layers` gives them.
+        The rows of `Autoencoder.layers`.
     n_parameters, n_frozen
-        Numbers in the model, and how many of them are frozen.
+        Number of parameters, and of frozen parameters.
     path
-        The way of a row, such as ``"64 → 128 → 16 → 128 → 64"``.
+        The shapes of a row through the layers, such as ``"64 → 128 → 16 → 128 → 64"``.
     note
         What to think of, such as more code units than columns; empty for nothing.
+    engine
+        Which engine trained the model, and why the quicker ones did not; empty where that is not known.
     """
 
     kind: str
@@ -72,6 +74,7 @@ class Summary:
     n_frozen: int
     path: str
     note: str
+    engine: str = ""
 
     def __str__(self) -> str:
         head = ("part", "layer", "output", "activation", "parameters")
@@ -83,29 +86,32 @@ class Summary:
         lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in (head, *rows)]
         frozen = f", {self.n_frozen:,} of them frozen" if self.n_frozen else ""
         total = f"{self.n_parameters:,} parameters{frozen}"
-        parts = [f"{self.kind}: {self.path}", *map(str.rstrip, lines), total, self.note]
+        name, _, reasons = self.engine.partition(" ")
+        trained = f"Trained by the {name} engine{reasons and ' ' + reasons}." if self.engine else ""
+        parts = [f"{self.kind}: {self.path}", *map(str.rstrip, lines), total, trained, self.note]
         return "\n".join(part for part in parts if part)
 
     __repr__ = __str__
 
 
-def summarise_layers(kind: str, objective: Objective) -> Summary:
+def summarise_layers(kind: str, objective: Objective, *, engine: str = "") -> Summary:
     """The layers with their totals."""
     layers, context = tuple(list_layers(objective)), objective.context
     names = [layer.part for layer in layers]
-    before = [layer.output_shape for layer in layers[: names.index("code")]][:-1]  # the last one gives the code
+    before = [layer.output_shape for layer in layers[: names.index("code")]][:-1]  # the last one outputs the code
     after = [layer.output_shape for layer in layers[names.index("code") + 1 :]][:-1]
     way = [context.feature_shape, *before, (context.code_size,), *after, context.feature_shape]
     choices = objective.choices
     free = isinstance(choices.code, Plain) and choices.penalty is None and choices.corruption is None
     too_many = context.code_size > context.n_features and free
     note = (
-        f"The code has {context.code_size} numbers and a row {context.n_features}, so that the model can copy rows "
-        "instead of learning from them; use a smaller code_size, a corruption or a penalty."
+        f"The code has {context.code_size} units and a row has {context.n_features} features, so the model can copy "
+        "rows "
+        "instead of learning their structure; use a smaller code_size, a corruption or a penalty."
     )
     frozen = sum(parameter.numel() for parameter in objective.parameters() if not parameter.requires_grad)
     path = " → ".join(_shape(shape) for shape in way)
-    return Summary(kind, layers, count_parameters(objective), frozen, path, note if too_many else "")
+    return Summary(kind, layers, count_parameters(objective), frozen, path, note if too_many else "", engine)
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -114,12 +120,12 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 @torch.no_grad()
 def list_layers(objective: Objective) -> list[Layer]:
-    """The layers in the order in which a row passes them; an activation is named in the row before it."""
+    """The layers in forward order; an activation is listed in the row of the layer before it."""
     return [layer for layer, _ in _walk(objective)]
 
 
 def _walk(objective: Objective) -> list[tuple[Layer, nn.Module]]:
-    """The layers, each with the module whose output is the layer's, activation included."""
+    """The layers, each with the module that returns its output, activation included."""
     row = next(objective.parameters()).new_zeros(2, objective.context.encoder_width)
     seen: set[int] = set()
     h, encoder = _pass("encoder", objective.encoder, row, seen)
@@ -135,7 +141,7 @@ def _walk(objective: Objective) -> list[tuple[Layer, nn.Module]]:
 
 
 def _pass(part: str, module: nn.Module, x: Tensor, seen: set[int]) -> tuple[Tensor, list[tuple[Layer, nn.Module]]]:
-    """Send a batch through a module and note each leaf that it passes."""
+    """Pass a batch through a module and record each leaf layer."""
     rows: list[tuple[Layer, nn.Module]] = []
 
     def note(leaf: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -156,7 +162,7 @@ def _pass(part: str, module: nn.Module, x: Tensor, seen: set[int]) -> tuple[Tens
 
 
 def _leaves(module: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a module without parts of their own; a scripted one, which takes no hooks, in what holds it."""
+    """The leaf layers of a module; for scripted layers, which do not support hooks, the module that contains them."""
     children = list(module.children())
     if not children or any(isinstance(child, torch.jit.ScriptModule) for child in children):
         yield module
@@ -166,30 +172,30 @@ def _leaves(module: nn.Module) -> Iterator[nn.Module]:
 
 
 class LayerOutput(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """The output of one layer of a fitted model, as a model of its own; `Autoencoder.output_of` makes it.
+    """Transformer that returns the output of one layer of a fitted model; created by `Autoencoder.output_of`.
 
     Parameters
     ----------
     model
         A fitted `Autoencoder`.
     layer
-        Which row of ``model.layers()``, from 0; negative ones count from the end.
+        Index of a row of ``model.layers()``, from 0; negative indices count from the end.
     """
 
     def __init__(self, model: Any, layer: int) -> None:
         self.model, self.layer = model, layer
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
-        """Nothing is learned; the model is fitted already."""
+        """Does nothing: the model is already fitted."""
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self.model, "objective_")
 
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """What the layer gives for rows, its activation included: (n, *feature_shape) → (n, *output_shape)."""
+        """The output of the layer, activation included: (n, *feature_shape) → (n, *output_shape)."""
         check_is_fitted(self)
-        given = self.model._take(X, y)  # noqa: SLF001  # the gate through which all rows go
+        given = self.model._take(X, y)  # noqa: SLF001  # the common input check
         return whole(self.model, given, Verb(self._work))
 
     def _work(self, _: Any, x: Tensor) -> Tensor:

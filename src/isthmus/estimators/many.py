@@ -1,4 +1,4 @@
-"""Many models at once: a grid of settings trained together."""
+"""Training of several models at once over a grid of parameters."""
 
 from __future__ import annotations
 
@@ -25,23 +25,21 @@ def fit_many(
     X_val: Any = None,
     y_val: Any = None,
 ) -> list[Model]:
-    """Fit one model for every point of a grid, together where they can be.
+    """Fit one model for every point of a parameter grid, in parallel if possible.
 
     Models whose steps are compiled (most dense ones, if the run is long enough), on batches of one size, take their
-    steps at the same time, each on a thread of its own, and end bit for bit as `fit` would end them alone. Other dense
-    networks that differ in nothing but their seed, code and its size, corruption, penalty, loss, learning rate,
-    schedule, optimiser or number of epochs take theirs together: all their products are one, and each ends as alone up
-    to the rounding of sums (a relative 1e-4 in the loss). The rest is fitted one after the other.
+    steps at the same time, each on a thread of its own. The rest is fitted one after the other. Each model ends bit for
+    bit as `fit` would end it alone.
 
     Parameters
     ----------
     estimator
-        What all models have in common; it stays as it is.
+        The base estimator, which is cloned and not changed.
     X, y, X_val, y_val
-        As for ``fit``; all models learn from the same rows.
+        As for ``fit``; all models are trained on the same rows.
     grid
-        Names of parameters and the values to try, as for scikit-learn's ``ParameterGrid``; several such mappings are
-        grids one after the other.
+        Parameter names with lists of values, as for scikit-learn's ``ParameterGrid``; a list of mappings is a sequence
+        of grids.
 
     Returns
     -------
@@ -51,7 +49,7 @@ def fit_many(
     Raises
     ------
     ValueError, TypeError
-        As for ``fit``, of the first point of the grid that cannot be used; nothing is trained then.
+        As for ``fit``, for the first invalid point of the grid; in this case nothing is trained.
 
     Examples
     --------
@@ -69,6 +67,6 @@ def fit_many(
         share_rows([each.run for each in prepared])
     train_many([each.run for each in prepared])
     for model, each in zip(models, prepared, strict=True):
-        model._take_over(each)  # noqa: SLF001  # what `fit` itself does after training
+        model._take_over(each)  # noqa: SLF001  # the same steps as in `fit` after training
         model._finish(each)  # noqa: SLF001
     return models

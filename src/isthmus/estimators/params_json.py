@@ -1,4 +1,4 @@
-"""Parameters and choices as JSON, and back: choices are found by what they are chosen for, their class and module."""
+"""Conversion of parameters and choices to JSON and back; choices are identified by kind, class and module."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ KINDS: dict[str, Registry[Any]] = {
         training.PRETRAININGS,
     )
 }
-"""The registries of choices by what a member is called, which is the name of the parameter that holds it."""
+"""The registries of choices by noun, which is the name of the parameter that holds the choice."""
 COMPOSED: Mapping[str, tuple[type[Choice], ...]] = {"corruption": (Chain,), "penalty": (Sum,)}
-"""Members that have no short name, because a list of members means them."""
+"""Members without a short name, because they are given as a list of members."""
 
 
 E = TypeVar("E")
 
 
 def add_kind(registry: Registry[Any]) -> None:
-    """Let files hold the members of one more registry, such as that of a task."""
+    """Add a registry whose members may be stored in files, such as the registry of a task."""
     KINDS[registry.noun] = registry
 
 
@@ -49,24 +49,24 @@ def add_kind(registry: Registry[Any]) -> None:
 
 
 def encode(value: Any) -> Any:
-    """A parameter as plain data for people: choices become their class and parameters."""
+    """A parameter as plain data for display; choices become class and parameters."""
     return _encode(value, qualified=False)
 
 
 def params_to_json(params: Mapping[str, Any]) -> Json:
-    """Parameters for a file, from which `make_estimator` makes them again.
+    """Parameters in stored form; `make_estimator` is the inverse.
 
-    Values of types that a file does not keep, such as callbacks and generators, become None.
+    Values of types that a file cannot store, such as callbacks and generators, become None.
     """
     return {name: _encode(() if name == "callbacks" else value, qualified=True) for name, value in params.items()}
 
 
 def to_json(value: Any) -> Any:
-    """A parameter for a file, from which `decode` makes it again."""
+    """A parameter in stored form; `decode` is the inverse."""
     return _encode(value, qualified=True)
 
 
-def _encode(value: Any, *, qualified: bool) -> Any:  # noqa: PLR0911  # one line a type
+def _encode(value: Any, *, qualified: bool) -> Any:  # noqa: PLR0911  # one line per type
     def each(params: Mapping[Any, Any]) -> Json:
         return {name: _encode(part, qualified=qualified) for name, part in params.items()}
 
@@ -77,11 +77,11 @@ def _encode(value: Any, *, qualified: bool) -> Any:  # noqa: PLR0911  # one line
         origin = _origin(type(value)) if qualified else {}
         return {**origin, "class": type(value).__name__, "params": each(value.get_params(deep=False))}
     if isinstance(value, type) and issubclass(value, torch.optim.Optimizer):
-        return value.__name__  # which stands for the same optimiser
+        return value.__name__  # the name means the same optimiser
     if isinstance(value, BaseEstimator):
         return {"estimator": type(value).__name__, "params": params_to_json(value.get_params(deep=False))}
     if isinstance(value, Mapping):
-        # Pairs in a file: a column may be called "class", and the names of columns need not be texts.
+        # Stored as pairs: a column may be called "class", and column names need not be strings.
         return {"mapping": [[plain(name), part] for name, part in each(value).items()]} if qualified else each(value)
     if isinstance(value, tuple):
         return {"tuple": [_encode(part, qualified=qualified) for part in value]}
@@ -91,13 +91,13 @@ def _encode(value: Any, *, qualified: bool) -> Any:  # noqa: PLR0911  # one line
 
 
 def plain(value: Any) -> Any:
-    """A number, text or truth value as JSON has it; None for all else."""
+    """A number, string or boolean as a JSON value; None for all other values."""
     found = value.item() if isinstance(value, np.generic) else value
     return found if isinstance(found, str | int | float | bool | None) else None
 
 
 def _origin(member: type[Choice]) -> Json:
-    """Which choice a class is a member of, and the module of one that is not the library's own."""
+    """The kind of choice of a class, and its module if it is not part of the library."""
     kind = next((noun for noun, registry in KINDS.items() if issubclass(member, registry.base)), None)
     return {"choice": kind} | ({} if _is_ours(member) else {"module": member.__module__})
 
@@ -107,7 +107,7 @@ def _is_ours(member: type) -> bool:
 
 
 class _Member(Record, frozen=True):
-    """A choice as it stands in a file; `choice` and `module` are not in files of format 1."""
+    """A choice in stored form; files of format 1 have no `choice` and `module`."""
 
     name: str = msgspec.field(name="class")
     params: Json
@@ -128,9 +128,9 @@ def decode(value: Any, kind: str | None = None) -> Any:  # noqa: PLR0911  # one 
     Parameters
     ----------
     value
-        What stands in the file.
+        The stored value.
     kind
-        The choice that a member of format 1 belongs to, by the parameter that holds it.
+        The kind of choice of a member of format 1, known from its parameter.
     """
     if isinstance(value, list):
         return [decode(part, kind) for part in value]
@@ -154,7 +154,7 @@ def decode(value: Any, kind: str | None = None) -> Any:  # noqa: PLR0911  # one 
 
 
 def with_modules(value: Any, network: Any) -> Any:
-    """JSON of parameters with the user's own modules in the places where the file says that there were some."""
+    """Stored parameters with the user's modules inserted where the file marks them."""
     if network is None or not isinstance(value, Mapping | list):
         return value
     if isinstance(value, list):
@@ -165,7 +165,7 @@ def with_modules(value: Any, network: Any) -> Any:
 
 
 def _made(cls: type[E], values: Json, kind: str | None = None, **others: Any) -> E:
-    """An object of its parameters; for an estimator each parameter says by its name what choice it holds."""
+    """Build an object from stored parameters; for an estimator the parameter's name is the kind of choice."""
     known = cls._get_param_names()  # type: ignore[attr-defined]  # scikit-learn's, of every estimator and choice
     wrong = [unknown(f"parameter of {cls.__name__}", name, known) for name in values if name not in known]
     if wrong:
@@ -176,22 +176,22 @@ def _made(cls: type[E], values: Json, kind: str | None = None, **others: Any) ->
 
 
 def make_estimator(cls: type[E], params: Json, **others: Any) -> E:
-    """An estimator with the parameters of a file, some of them replaced by others."""
+    """Build an estimator from stored parameters, some of them replaced by others."""
     return _made(cls, params, **others)
 
 
 def _class_of(member: _Member, kind: str | None) -> type[Choice]:
-    """The class of a member: of its choice where that is known, and of the module that it came from."""
+    """The class of a stored member, by its kind of choice and its module."""
     if member.name == "Modules":
         raise ModelFileError(
-            "the model was built from modules of your own, and their code is not in the file; "
-            "give them again: isthmus.load(path, network=(encoder, decoder))."
+            "the model was built from your own modules, and their code is not in the file; "
+            "pass them again: isthmus.load(path, network=(encoder, decoder))."
         )
     if member.choice is not None and member.choice not in KINDS:
         raise ModelFileError(f"its header does not fit: {unknown('kind of choice', member.choice, KINDS)}")
     nouns = [member.choice] if member.choice else sorted(KINDS, key=lambda noun: noun != kind)
     found = [cls for noun in nouns for cls in _classes(noun) if cls.__name__ == member.name]
-    if member.choice:  # a member of one's own is never taken for one of the library, nor the other way round
+    if member.choice:  # a user's member never matches one of the library with the same name, or vice versa
         found = [cls for cls in found if _is_ours(cls) == (member.module is None)]
     found.sort(key=lambda cls: cls.__module__ != member.module)
     if not found:
@@ -212,8 +212,8 @@ def _missing_member(member: _Member, kind: str | None) -> str:
         sorted(cls.__name__ for registry in ([kind] if kind in KINDS else KINDS) for cls in _classes(registry))
     )
     return (
-        f"Unknown {noun} in the model file {member.name!r}. If it is a member of your own, import {home}, where "
-        f"@register makes it known, before isthmus.load(path). Known: {known}."
+        f"Unknown {noun} in the model file {member.name!r}. If it is your own class, import {home}, which registers it "
+        f"with @register, before isthmus.load(path). Known: {known}."
     )
 
 
@@ -224,12 +224,12 @@ def _listed(value: Any) -> list[Any]:
 
 
 def public_class(kind: str, library: str = "") -> Any:
-    """The class of the library that has this public name and can be loaded."""
+    """The public class of the library with this name, if it can be loaded."""
     public = importlib.import_module("isthmus")
     cls = getattr(public, kind) if kind in public.__all__ else None
     if not hasattr(cls, "_from_state"):
         raise ModelFileError(
-            f"it holds a {kind!r}, which this isthmus {public.__version__} cannot load as a model"
+            f"it contains a {kind!r}, which this isthmus {public.__version__} cannot load as a model"
             + (f"; it was written by isthmus {library}." if library else ".")
         )
     return cls

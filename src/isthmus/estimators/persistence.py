@@ -1,4 +1,4 @@
-"""What estimators share in their files: what was learned of data, weights, estimators within estimators; `load`."""
+"""Shared parts of model files: contexts, scalings, labels, weights, nested estimators; and `load`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from isthmus import training
 from isthmus.choices.networks import NETWORKS, Modules
+from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Context
 from isthmus.data import Scaling
 from isthmus.estimators import params_json
@@ -41,25 +42,25 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 
 class _Kept(Record, frozen=True):
-    """A fitted estimator that is a parameter: its own state, or a mark that it is the one that was learned from."""
+    """A fitted estimator that is a parameter: its kind and values."""
 
     kind: str
     values: Json
 
 
 def keep_estimator(given: Any, fitted: Any) -> tuple[Json | None, dict[str, np.ndarray]]:
-    """An estimator that is a parameter, as JSON and arrays.
+    """Convert an estimator that is a parameter to JSON and arrays.
 
     Parameters
     ----------
     given
         The parameter: None, an estimator that is not fitted, or a fitted one.
     fitted
-        The fitted estimator that the file holds anyhow; where `given` is the same, nothing is kept twice.
+        The fitted estimator that the file contains anyway; if `given` is the same, it is not stored twice.
     """
     if given is None or not hasattr(given, "objective_"):
         return (None if given is None else {"unfitted": params_json.to_json(given)}), {}
-    own = given._to_state()  # noqa: SLF001  # its file within that of another
+    own = given._to_state()  # noqa: SLF001  # the state of an isthmus estimator
     if fitted is not None and _same(own, fitted._to_state()):  # noqa: SLF001
         return {"same": True}, {}
     return {"kind": own.kind, "values": dict(own.values)}, dict(own.arrays)
@@ -80,11 +81,11 @@ def kept_estimator(kept: Json | None, arrays: Arrays, fitted: Any, network: Any,
     return from_state(State(own.kind, own.values, arrays), network=network, device=device)
 
 
-# -- what was learned --------------------------------------------------------------------------------------------------
+# -- learned values ----------------------------------------------------------------------------------------------------
 
 
 class ContextValues(Record, frozen=True):
-    """What was known of the data at fit; the ranges of the features are an array, where a file has them."""
+    """The context of fit; the ranges of the features are stored separately, as an array."""
 
     feature_shape: list[Size]
     code_size: Size
@@ -94,7 +95,7 @@ class ContextValues(Record, frozen=True):
 
 
 def context_values(context: Context) -> ContextValues:
-    """A context as a file keeps it."""
+    """Convert a context to its stored form."""
     return ContextValues(
         feature_shape=list(map(int, context.feature_shape)),
         code_size=int(context.code_size),
@@ -116,7 +117,7 @@ def context_of(values: ContextValues, ranges: np.ndarray | None = None) -> Conte
 
 
 def scaling_of(name: str, arrays: Arrays, n_features: int) -> Scaling:
-    """The scaling of a file, after its arrays were checked."""
+    """Check the arrays of a scaling and build it."""
     shape: tuple[int, ...] = (n_features,) if any(array.ndim for array in arrays.values()) else ()
     check_arrays(arrays, {part: Numbers("f", None, 64) for part in ("shift", "factor")})
     for part, array in arrays.items():
@@ -126,19 +127,19 @@ def scaling_of(name: str, arrays: Arrays, n_features: int) -> Scaling:
 
 
 class Labels(Record, frozen=True):
-    """Labels with their dtype, which JSON does not tell."""
+    """Labels with their dtype, which JSON does not store."""
 
     dtype: str
     values: list[str | int | float | bool]
 
 
 def labels_to_json(labels: np.ndarray) -> Labels:
-    """Labels as a file keeps them."""
+    """Convert labels to their stored form."""
     return Labels(dtype="str" if labels.dtype.kind == "U" else labels.dtype.name, values=labels.tolist())
 
 
 def labels_of(kept: Labels | list[str | int | float | bool]) -> np.ndarray:
-    """The inverse of `labels_to_json`; format 1 has the values alone."""
+    """The inverse of `labels_to_json`; format 1 has only the values."""
     if isinstance(kept, list):
         return np.asarray(kept)
     if kept.dtype not in ("str", "object", "bool") and not re.fullmatch(r"(u?int|float)(8|16|32|64)", kept.dtype):
@@ -157,25 +158,25 @@ class SchemaValues(Record, frozen=True):
 
 
 def schema_of(values: Json) -> Schema:
-    """The schema of a file, after every field of every column was checked against its type."""
-    from isthmus.data.tables import Schema  # noqa: PLC0415  # reading tables takes a while to load
+    """Check the type of every field of every column, and build the schema."""
+    from isthmus.data.tables import Schema  # noqa: PLC0415  # the table modules are slow to import
     from isthmus.data.tables.columns import KINDS as COLUMNS  # noqa: PLC0415
 
     for place, column in enumerate(convert(values, SchemaValues, "schema").columns):
         where = f"schema.columns[{place}]"
         if not isinstance(column.get("kind"), str) or column["kind"] not in COLUMNS:
-            raise ModelFileError(f"its header does not fit: {where} is of no known kind of column.")
+            raise ModelFileError(f"its header does not fit: {where} has an unknown kind of column.")
         check_fields({name: part for name, part in column.items() if name != "kind"}, COLUMNS[column["kind"]], where)
     return Schema.from_json(values)
 
 
 def fitted_choices(objective: training.Objective) -> Json:
-    """The five choices as they were in force at fit; the parameters may have been set since."""
+    """The five choices as used at fit; the estimator's parameters may have changed since."""
     return params_json.params_to_json({name: getattr(objective.choices, name) for name in FIVE})
 
 
 def objective_of(fitted: Json, context: Context, arrays: Arrays, network: Any = None) -> training.Objective:
-    """The trained objective of a file: its choices as they were at fit, with its weights."""
+    """Build the trained objective of a file: its choices at fit, with its weights."""
     made: Json = {
         name: params_json.decode(fitted.get(name), name) for name in FIVE if name != "network" or network is None
     }
@@ -192,12 +193,12 @@ def objective_of(fitted: Json, context: Context, arrays: Arrays, network: Any = 
 
 
 def weights(module: torch.nn.Module) -> dict[str, np.ndarray]:
-    """All that a module has learned, by name; a weight that two layers share is kept once.
+    """The weights of a module by name; a weight that two layers share is stored once.
 
     Raises
     ------
     ModelFileError
-        A weight is NaN or infinite: a file of it would be refused when it is loaded.
+        A weight is NaN or infinite: `load` would reject the file.
     """
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in _unshared(module).items()}
     _check_learned(module, arrays)
@@ -205,7 +206,7 @@ def weights(module: torch.nn.Module) -> dict[str, np.ndarray]:
 
 
 def _check_learned(module: torch.nn.Module, arrays: Arrays) -> None:
-    """Parameters are finite; buffers, such as the mask of an attention layer, may be infinite, but not NaN."""
+    """Check values: parameters must be finite; buffers, such as attention masks, may be infinite, but not NaN."""
     parameters = {name for name, _ in module.named_parameters()}
     for name, array in arrays.items():
         check_finite(name, array if name in parameters else np.where(np.isinf(array), 0.0, array))
@@ -221,10 +222,10 @@ def _unshared(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 class _WithoutNumbers(TorchFunctionMode):
-    """Within the block, tensors are made with a shape and no memory.
+    """Context manager: new tensors have a shape but no memory.
 
-    ``with torch.device("meta")`` does the same, but writes a variable that all threads share. A network of which a file
-    asks for far more tensors than it holds is refused while it is built.
+    ``with torch.device("meta")`` does the same, but writes a variable that all threads share. A header that requests
+    far more tensors than the file contains raises an error while the network is built.
     """
 
     MAKERS = frozenset(
@@ -250,30 +251,31 @@ class _WithoutNumbers(TorchFunctionMode):
         if func in self.MAKERS:
             self.left -= 1
             if self.left < 0:
-                raise ModelFileError("its header asks for a network of more layers than the file has arrays.")
+                raise ModelFileError("its header requests a network with more layers than the file has arrays.")
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
 
 
 def load_module(make: Callable[[], M], arrays: Arrays, *, own_modules: bool = False) -> M:
-    """A module with the weights of a file.
+    """Build a module with the weights of a file.
 
-    It is made without memory at first and compared with the arrays, so that a damaged header cannot ask for more
-    memory than the file has numbers.
+    The module is first built without memory and compared with the arrays, so that a damaged header cannot allocate
+    more memory than the file has values.
 
     Parameters
     ----------
     make
-        Makes the module with any weights.
+        Builds the module with any weights.
     arrays
-        Its weights, as `weights` gave them.
+        Its weights, as returned by `weights`.
     own_modules
-        Whether it is made of modules that the user gave and that exist already.
+        Whether the module consists of existing modules from the user, which are not built again.
     """
     if not own_modules:
         with _WithoutNumbers(64 + 8 * len(arrays)):
             _compare(_unshared(make()), arrays)
-    module = make()
+    with single_precision():
+        module = make()
     put_weights(module, arrays)
     return module
 
@@ -304,20 +306,20 @@ def put_weights(module: torch.nn.Module, arrays: Arrays) -> None:
         raise ModelFileError(f"The weights in the file do not fit its network: {error}") from None
 
 
-# -- the door ----------------------------------------------------------------------------------------------------------
+# -- loading -----------------------------------------------------------------------------------------------------------
 
 
 def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
-    """Give back the estimator that `save` wrote.
+    """Load an estimator that `save` wrote.
 
     Parameters
     ----------
     path
-        A model file, or a checkpoint, which gives the model as it was when it was written.
+        A model file, or a checkpoint, which contains the model at that epoch.
     network
-        Only for a model built from modules of your own: the same pair of modules.
+        Only for a model built from your own modules: the same pair of modules.
     device
-        Where the model shall work from now on; a model trained on one device loads on any.
+        The device of the loaded model, which may differ from the device of training.
 
     Returns
     -------
@@ -326,7 +328,7 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
     Raises
     ------
     ModelFileError
-        The file is missing, truncated, changed since it was written, foreign, newer, or holds no model.
+        The file is missing, truncated, modified, from another program or a newer version, or contains no model.
 
     Examples
     --------
@@ -337,7 +339,7 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
     >>> isthmus.load(path).code_size
     2
     """
-    training.choose_device(device)  # what is wrong with the arguments is no fault of the file
+    training.choose_device(device)  # check the arguments before the file
     if network is not None:
         NETWORKS.resolve(network)
     state = read_state(path)
@@ -346,9 +348,9 @@ def load(path: str | Path, *, network: Any = None, device: str = "auto") -> Any:
 
 
 def from_state(state: State, *, network: Any = None, device: str = "auto") -> Any:
-    """The object of a state, found by the public name of its class; of a checkpoint, the model in it."""
+    """Build the object of a state, whose class is found by its public name; for a checkpoint, the model in it."""
     if state.kind == KIND:
         state = model_state(state)
-    return public_class(state.kind, state.library_version)._from_state(  # noqa: SLF001  # the other half of `save`
+    return public_class(state.kind, state.library_version)._from_state(  # noqa: SLF001  # the counterpart of `save`
         state, network=network, device=device
     )

@@ -1,4 +1,4 @@
-"""The fitted encoder and decoder as plain PyTorch modules, and their weights in and out."""
+"""The fitted encoder and decoder as PyTorch modules; reading and setting their weights."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from isthmus.training import Objective
 
 PARTS = ("encoder", "code", "decoder")
 PROBED_OUTPUTS = 256
-"""Outputs of a probe that are kept, at most: a file holds one row of them."""
+"""Maximum number of outputs in a probe; a file stores one probe."""
 
 
 class FittedEncoder(nn.Module):
-    """Rows to codes, without randomness: (n, *feature_shape) → (n, code_size); `Autoencoder.encoder_` makes it.
+    """Maps rows to codes without randomness: (n, *feature_shape) → (n, code_size); returned by `Autoencoder.encoder_`.
 
-    It takes rows in the units of the training data, flat or in their shape, and scales them itself. Its parameters are
-    the model's own: what trains them changes the model.
+    Takes rows in the units of the training data, flat or in their shape, and scales them. Its parameters are shared
+    with the model: training them changes the model.
 
     Parameters
     ----------
     objective, scaling
-        Of the fitted model.
+        Objective and scaling of the fitted model.
     """
 
     def __init__(self, objective: Objective, scaling: Scaling) -> None:
@@ -40,11 +40,11 @@ class FittedEncoder(nn.Module):
 
     @property
     def network(self) -> nn.Module:
-        """The encoder alone, from scaled rows; a user's own module as it was given, with trained weights."""
+        """The encoder alone, which takes scaled rows; for a user's module, the module itself with trained weights."""
         return plain(self.encoder)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Codes; ``y``, (n,) int64, is the place of each row's label in ``classes_``, for a conditional model."""
+        """Codes; ``y``, (n,) int64, is the index of each row's label in ``classes_``, for a conditional model."""
         scaled = self.scaling.apply(x.flatten(1).to(_dtype_of(self.encoder)))
         scaled = scaled.nan_to_num() if self.admits_missing else scaled
         codes: Tensor = self.code.deterministic(self.encoder(_with_labels(scaled, y, self.n_conditions)))
@@ -52,14 +52,14 @@ class FittedEncoder(nn.Module):
 
 
 class FittedDecoder(nn.Module):
-    """Codes to rows: (n, code_size) → (n, *feature_shape), in the units of the training data, as floating numbers.
+    """Maps codes to rows: (n, code_size) → (n, *feature_shape), in the units of the training data, as floats.
 
-    `Autoencoder.decoder_` makes it; its parameters are the model's own.
+    Returned by `Autoencoder.decoder_`; its parameters are shared with the model.
 
     Parameters
     ----------
     objective, scaling
-        Of the fitted model.
+        Objective and scaling of the fitted model.
     """
 
     def __init__(self, objective: Objective, scaling: Scaling) -> None:
@@ -69,7 +69,7 @@ class FittedDecoder(nn.Module):
 
     @property
     def network(self) -> nn.Module:
-        """The decoder alone; a user's own module as it was given, with trained weights."""
+        """The decoder alone; for a user's module, the module itself with trained weights."""
         return plain(self.decoder)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -85,7 +85,7 @@ def _dtype_of(module: nn.Module) -> torch.dtype:
 
 def _with_labels(rows: Tensor, y: Tensor | None, n_conditions: int) -> Tensor:
     if (y is None) == bool(n_conditions):
-        needed = "needs the place of each row's label in classes_ as y" if n_conditions else "takes no y"
+        needed = "needs the index of each row's label in classes_ as y" if n_conditions else "takes no y"
         raise ValueError(f"The model is {'' if n_conditions else 'not '}conditional and {needed}.")
     return rows if y is None else torch.cat([rows, functional.one_hot(y, n_conditions).to(rows)], dim=1)
 
@@ -94,7 +94,7 @@ def _with_labels(rows: Tensor, y: Tensor | None, n_conditions: int) -> Tensor:
 
 
 def state_dict(objective: Objective) -> dict[str, Tensor]:
-    """A copy of all weights by name; those of a user's own modules have the names they have there."""
+    """A copy of all weights by name; weights of a user's modules keep their names."""
     return {
         f"{part}.{name}": tensor.detach().clone()
         for part in PARTS
@@ -104,12 +104,12 @@ def state_dict(objective: Objective) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_state_dict(objective: Objective, state: Mapping[str, Tensor]) -> None:
-    """The inverse of `state_dict`; nothing is changed unless all names and shapes are right.
+    """The inverse of `state_dict`; nothing changes unless all names and shapes match.
 
     Raises
     ------
     ValueError
-        Names are missing or unknown, or shapes differ; the first few are told.
+        Names are missing or unknown, or shapes differ; the message lists the first few.
     """
     own = {
         f"{part}.{name}": tensor
@@ -126,33 +126,33 @@ def load_state_dict(objective: Objective, state: Mapping[str, Tensor]) -> None:
     if wrong:
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(
-            f"The weights do not fit the model: {'; '.join(wrong[:3])}{more}. Give what state_dict() of a model with "
-            "the same network gives."
+            f"The weights do not fit the model: {'; '.join(wrong[:3])}{more}. Pass the state_dict() of a model with "
+            "the same network."
         )
     for name, tensor in own.items():
         tensor.copy_(state[name])
 
 
-# -- what a model has in PyTorch ---------------------------------------------------------------------------------------
+# -- mixin ------------------------------------------------------------------------------------------------------------
 
 
 class InPyTorch:
-    """The fitted networks of a model for code in plain PyTorch."""
+    """Access to the fitted networks of a model from PyTorch code."""
 
     @property
     def encoder_(self: Any) -> FittedEncoder:
-        """The fitted encoder as an ``nn.Module``, from rows in your units to codes; it shares the model's weights."""
+        """The fitted encoder as an ``nn.Module``, from rows in original units to codes; shares the model's weights."""
         check_is_fitted(self, "objective_")
         return FittedEncoder(self.objective_, self.scaling_)
 
     @property
     def decoder_(self: Any) -> FittedDecoder:
-        """The fitted decoder as an ``nn.Module``, from codes to rows in your units; it shares the model's weights."""
+        """The fitted decoder as an ``nn.Module``, from codes to rows in original units; shares the model's weights."""
         check_is_fitted(self, "objective_")
         return FittedDecoder(self.objective_, self.scaling_)
 
     def state_dict(self: Any) -> dict[str, Tensor]:
-        """A copy of the weights: ``"encoder.…"``, ``"code.…"`` and ``"decoder.…"``, the rest as the modules name them.
+        """A copy of the weights by name: ``"encoder.…"``, ``"code.…"`` and ``"decoder.…"``.
 
         Examples
         --------
@@ -167,26 +167,27 @@ class InPyTorch:
         return state_dict(self.objective_)
 
     def load_state_dict(self: Any, state: Mapping[str, Tensor]) -> Any:
-        """Take weights into the fitted model, as `state_dict` gives them; the scaling stays.
+        """Set the weights of the fitted model from a `state_dict`; the scaling does not change.
 
         Raises
         ------
         ValueError
-            Names or shapes differ; nothing is changed then.
+            Names or shapes differ; in this case nothing changes.
         """
         check_is_fitted(self, "objective_")
         load_state_dict(self.objective_, state)
         return self
 
 
-# -- the same modules again --------------------------------------------------------------------------------------------
+# -- identity of user modules ------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def probe(objective: Objective) -> np.ndarray | None:
-    """What modules of the user's own make of one row, by which a file knows them again; None for other networks.
+    """The result of a user's modules for one fixed row, stored to recognise them at load; None for other networks.
 
-    The code of a row of fixed random numbers and some outputs, since weights alone also fit modules of another forward.
+    It contains the code of a fixed random row and some outputs, because weights may also fit modules with another
+    forward.
     """
     if not isinstance(objective.choices.network, Modules):
         return None
@@ -202,7 +203,7 @@ def probe(objective: Objective) -> np.ndarray | None:
 
 
 def agrees(found: np.ndarray | None, kept: np.ndarray) -> bool:
-    """Whether two probes are of one network, on whatever machine; the largest number is the measure."""
+    """Whether two probes are of the same network, up to 1e-3 of the largest value to allow for other machines."""
     if found is None or found.shape != kept.shape:
         return False
     return bool(np.allclose(found, kept, atol=1e-3 * max(1.0, float(np.abs(kept).max())), rtol=0.0))

@@ -1,4 +1,4 @@
-"""Whether rows are in the units that a model was fitted in: what fit saw of each feature, and what rows show later."""
+"""Detection of rows in other units than at fit: feature ranges from fit are compared with later rows."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from isthmus.data.scaling import LARGEST, fills_range, narrowest
 from isthmus.exceptions import DataError, UnitsWarning
 
 LOOKED_AT = 64
-"""Rows of a chunk that are compared with the range seen at fit: units are a matter of all rows, not of one."""
+"""Number of rows per chunk that are compared with the ranges at fit: other units affect all rows, so a few suffice."""
 FAR_CELLS = 0.1
-"""Share of the features that must lie far outside for a row to count as far outside; 19 % of MNIST is not black."""
+"""A row is far outside if more than this fraction of its features is; 19 % of MNIST's pixels are not black."""
 FAR_ROWS = 0.5
 
 
 @dataclass(frozen=True)
 class Known:
-    """What fit saw of the features, in the user's units.
+    """Statistics of the features at fit, in the original units.
 
     Attributes
     ----------
     ranges
-        Least and largest value of each, (2, d).
+        Minimum and maximum of each feature, (2, d).
     mean
-        Of each, (d,).
+        Mean of each feature, (d,).
     scale
-        What errors are measured in by `Autoencoder.score`, (d,): the deviation of each feature, one for all where they
-        share a unit, 0 for a feature that does not vary.
+        The unit of errors in `Autoencoder.score`, (d,): the standard deviation of each feature, a common one for
+        features that share a unit, and 0 for constant features.
     """
 
     ranges: np.ndarray
@@ -39,25 +39,25 @@ class Known:
     scale: np.ndarray
 
     def to_attributes(self) -> dict[str, np.ndarray]:
-        """As the attributes of an estimator."""
+        """The values by attribute name of the estimator."""
         return {"feature_ranges_": self.ranges, "feature_mean_": self.mean, "feature_scale_": self.scale}
 
     def widened(self, statistics: Statistics) -> Known:
-        """The same when more rows were learned from."""
+        """A copy with ranges that include more training rows."""
         ends = _ends(statistics)
         both = np.stack([np.minimum(self.ranges[0], ends[0]), np.maximum(self.ranges[1], ends[1])])
         return Known(both, self.mean, self.scale)
 
 
 def known_of(model: Any) -> Known:
-    """What a fitted model keeps."""
+    """The statistics stored in a fitted model."""
     return Known(model.feature_ranges_, model.feature_mean_, model.feature_scale_)
 
 
 def learn_known(statistics: Statistics, source: Source) -> Known:
-    """What to keep of the data that a model is fitted on.
+    """Compute the statistics of the training data.
 
-    Features share a unit where rows are images, or flat rows that fill [0, 1] or, as bytes, 0 to 255.
+    Features share a unit if rows are images, or flat rows that fill [0, 1] (or 0 to 255 as bytes).
     """
     deviation = np.sqrt(statistics.variance)
     varies = (deviation > narrowest(statistics, source.dtype)) & (statistics.n_seen > 0)
@@ -74,7 +74,8 @@ def _ends(statistics: Statistics) -> np.ndarray:
 
 
 def far_limits(ranges: np.ndarray) -> np.ndarray:
-    """Where far outside begins: as far from the range of a feature as that is wide, (2, d); nowhere for constant ones.
+    """Limits of "far outside", (2, d): the range of a feature, widened by its width at both ends; infinite for
+    constant features.
 
     >>> far_limits(np.array([[0.0, 5.0], [10.0, 5.0]]))
     array([[-10., -inf],
@@ -93,23 +94,23 @@ def _far_rows(limits: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def share_far_outside(ranges: np.ndarray, rows: np.ndarray) -> float:
-    """Share of rows, (n, d), that lie far outside the ranges of the features, (2, d), as `UnitsCheck` counts them."""
+    """Fraction of rows, (n, d), far outside the feature ranges, (2, d), as counted by `UnitsCheck`."""
     return float(_far_rows(far_limits(ranges), rows).mean())
 
 
 class UnitsCheck:
-    """Looks at the chunks of one call; refuses units that contradict those of fit, and warns once at the end.
+    """Checks the chunks of one call: raises an error for units that contradict fit, and warns once at the end.
 
-    A number lies far outside when it is further from the range of its feature at fit than that range is wide. A row
-    lies far outside when more than a tenth of its features do. A call is warned of when more than half of its rows do.
-    Features that were constant at fit do not count.
+    A value is far outside if its distance from the range at fit exceeds the width of that range. A row is far outside
+    if more than a tenth of its features are. A warning is issued if more than half of the rows are. Features that were
+    constant at fit do not count.
 
     Parameters
     ----------
     model
-        A fitted estimator; one that does not know its ranges (of a file of an older version) checks nothing.
+        A fitted estimator; without stored ranges (files of older versions) nothing is checked.
     dtype
-        Of the rows.
+        Dtype of the rows.
     """
 
     def __init__(self, model: Any, dtype: np.dtype[Any]) -> None:
@@ -124,7 +125,7 @@ class UnitsCheck:
         self._unit_interval = bool(low.min() >= 0.0 and 0.0 < high.max() <= 1.0)
 
     def look(self, block: np.ndarray) -> None:
-        """Take note of some rows, (k, d) with anything behind the d features."""
+        """Check some rows, (k, d), possibly followed by condition columns."""
         if self._ranges is None or not len(block):
             return
         flat = block.reshape(len(block), -1)[:, : self._ranges.shape[1]]
@@ -138,11 +139,11 @@ class UnitsCheck:
         self._n_far += int(_far_rows(self._limits, some).sum())
 
     def _refuse_contradiction(self, flat: np.ndarray) -> None:
-        """Bytes for a model of [0, 1], and floats in [0, 1] for a model of bytes: everything learned is off by 255."""
+        """Raise for bytes given to a model of [0, 1], and for floats in [0, 1] given to a model of bytes."""
         kind = self._dtype.kind
         if self._unit_interval and self._dtype == np.uint8 and flat.max() > 1:
             raise DataError(
-                f"X holds bytes up to {flat.max()}, but this {self._name} was fitted on numbers from "
+                f"X has bytes up to {flat.max()}, but this {self._name} was fitted on values from "
                 f"{self._ranges.min():g} to {self._ranges.max():g}; divide X by 255."  # type: ignore[union-attr]
             )
         if not self._bytes or kind != "f" or flat.size < 2:
@@ -150,17 +151,17 @@ class UnitsCheck:
         low, high = float(np.fmin.reduce(flat, axis=None)), float(np.fmax.reduce(flat, axis=None))
         if low >= 0.0 and 0.0 < high <= 1.0:
             raise DataError(
-                f"X holds numbers from {low:.3g} to {high:.3g}, but this {self._name} was fitted on bytes from 0 to "
-                "255; give X * 255, or the bytes themselves."
+                f"X has values from {low:.3g} to {high:.3g}, but this {self._name} was fitted on bytes from 0 to "
+                "255; pass X * 255, or the bytes themselves."
             )
 
     def finish(self) -> None:
-        """Warn where most rows were far outside."""
+        """Warn if most rows were far outside."""
         if self._n_rows and self._n_far > FAR_ROWS * self._n_rows:
             warnings.warn(
-                f"{self._n_far} of {self._n_rows} rows that were looked at lie far outside the range that "
-                f"{self._name} saw at fit. Are they in other units? Give them in the units of the rows of fit "
-                "(model.feature_ranges_ has the least and largest value of each feature), or fit again.",
+                f"{self._n_far} of {self._n_rows} checked rows lie far outside the range of the training rows of this "
+                f"{self._name}. Check their units: they must be those of fit (model.feature_ranges_ has the minimum "
+                "and maximum of each feature). If the units are right, fit again.",
                 UnitsWarning,
                 stacklevel=5,
             )

@@ -1,4 +1,4 @@
-"""The one gate for data: whatever a user gives becomes a `Source`, and results go back in the user's own type."""
+"""Input validation: converts input data to a `Source`, and results to the type of the input."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from isthmus.exceptions import DataError
 
 @dataclass(frozen=True)
 class Given:
-    """What a user gave, read as a source, and how to answer in the same type.
+    """Validated input data, with conversion of results to the input's type.
 
     Attributes
     ----------
     source
         The rows.
     original
-        The object itself.
+        The input object.
     labels
-        For a conditional model: the class of each row as a number, (n,).
+        For a conditional model: the class index of each row, (n,).
     n_classes
-        How many classes there are.
+        Number of classes.
     """
 
     source: Source
@@ -40,16 +40,16 @@ class Given:
 
     @property
     def rows(self) -> Source:
-        """What the network is given: the rows, with their labels behind them where the model is conditional."""
+        """The network's input: the rows, followed by their one-hot labels if the model is conditional."""
         return self.source if self.labels is None else LabelledSource(self.source, self.labels, self.n_classes)
 
     @property
     def floating(self) -> np.dtype[Any]:
-        """The floating type of the answer: double for doubles and wide integers, single for everything else."""
+        """The floating dtype of results: double for doubles and integers of at least 32 bits, else single."""
         return floating_of(self.source.dtype)
 
     def like(self, rows: np.ndarray) -> Any:
-        """Rows of the same features in the type of what was given: a tensor, a frame or an array."""
+        """Convert rows with the same features to the input's type: a tensor, a frame or an array."""
         if isinstance(self.original, torch.Tensor):
             return torch.from_numpy(rows).to(self.original.device)
         package = frame_package(self.original)
@@ -60,12 +60,12 @@ class Given:
         return rows
 
     def codes(self, rows: np.ndarray) -> Any:
-        """Codes: a tensor for a tensor, else an array (scikit-learn's `set_output` makes frames of it)."""
+        """Convert codes: a tensor for a tensor, else an array (scikit-learn's `set_output` converts it to a frame)."""
         return torch.from_numpy(rows).to(self.original.device) if isinstance(self.original, torch.Tensor) else rows
 
 
 def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_rows: int = 1) -> Given:
-    """Check data for an estimator and read them as a source; when fitting, the estimator learns their features.
+    """Validate data and convert them to a source; with `fitting`, set the estimator's feature attributes.
 
     Raises
     ------
@@ -83,7 +83,8 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
         estimator.feature_names_in_ = np.asarray(source.feature_names, dtype=object)
     if not isinstance(X, Source) and source.fits_in_memory:
         names = getattr(estimator, "feature_names_in_", None)
-        refuse_non_finite(source, names, missing_allowed=observed is not None)
+        allowed = observed is not None or (not fitting and getattr(estimator, "missing_allowed_", False))
+        refuse_non_finite(source, names, missing_allowed=allowed)
     if observed is not None and observed.missing is not None:
         source = MissingSource(source, observed.missing)
     labels = take_labels(estimator, y, source.n_rows, fitting=fitting)
@@ -91,14 +92,14 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
 
 
 def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -> np.ndarray | None:
-    """The class of each row as a number, (n,), for a conditional model; when fitting, it learns its classes.
+    """The class index of each row, (n,), for a conditional model; with `fitting`, set the estimator's classes.
 
-    Labels that are missing at fit are told with all else that is wrong there.
+    Labels that are missing at fit are reported later, together with all other invalid parameters.
 
     Raises
     ------
     ValueError
-        Labels are missing, not one a row, or of a class that was not there at `fit`.
+        Labels are missing, not one per row, or of a class that did not occur at `fit`.
     """
     fitted = None if fitting else getattr(estimator, "objective_", None)
     conditional = estimator.conditional if fitted is None else fitted.context.n_conditions > 0
@@ -108,9 +109,7 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
         return None
     name = type(estimator).__name__
     if y is None:
-        raise ValueError(
-            f"This {name} is conditional and needs the labels y of the rows; give one of each row's class."
-        )
+        raise ValueError(f"This {name} is conditional and needs the labels y of the rows; pass one label per row.")
     given = np.asarray(y)
     if given.shape != (n_rows,):
         raise ValueError(f"y has shape {given.shape}, but labels of shape ({n_rows},) are needed: one for each row.")
@@ -119,19 +118,25 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
     unseen = sorted(set(given.tolist()) - set(estimator.classes_.tolist()), key=str)
     if unseen:
         known = ", ".join(map(str, estimator.classes_[:10]))
-        raise ValueError(f"y holds {unseen[0]!r}, which was not among the labels at fit: {known}.")
+        raise ValueError(f"y contains {unseen[0]!r}, which was not among the labels at fit: {known}.")
     return np.searchsorted(estimator.classes_, given)
 
 
-def refuse_targets(estimator: Any, y: Any) -> None:
+USUAL_REMEDY = (
+    "Models learn to restore X itself. To learn to undo damage, give the clean rows as X and name the damage, such as "
+    "DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
+)
+
+
+def refuse_targets(estimator: Any, y: Any, remedy: str = USUAL_REMEDY) -> None:
     """Refuse a y that is no list of labels where y is ignored: ``fit(noisy, clean)`` would learn the noise.
 
-    Labels of one dimension pass, as everywhere in scikit-learn.
+    One-dimensional labels are ignored, as everywhere in scikit-learn.
 
     Raises
     ------
     ValueError
-        y has two dimensions or more.
+        y has two or more dimensions.
     """
     try:
         shape = () if y is None else y.shape if hasattr(y, "shape") else np.asarray(y).shape
@@ -140,20 +145,19 @@ def refuse_targets(estimator: Any, y: Any) -> None:
     if len(shape) >= 2:
         raise ValueError(
             f"y has shape {tuple(shape)}, but {type(estimator).__name__} takes no targets: labels (n,) are ignored. "
-            "Models learn to restore X itself. To learn to undo damage, give the clean rows as X and name "
-            "the damage, such as DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
+            f"{remedy}"
         )
 
 
 def _observed(estimator: Any) -> Observed | None:
-    """The loss that allows missing entries, if the estimator has it."""
+    """The estimator's `Observed` loss, which allows missing entries; else None."""
     fitted = getattr(estimator, "objective_", None)
     loss = fitted.choices.loss if fitted is not None else estimator.loss
     return LOSSES.resolve(loss) if LOSSES.gives(loss, Observed) else None  # type: ignore[return-value]
 
 
 def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:
-    """An array or CSR matrix of numbers; tables go through scikit-learn's own checks, larger shapes through ours."""
+    """A numeric array or CSR matrix; two-dimensional data pass scikit-learn's checks, other shapes ours."""
     X = as_numeric(X)
     if isinstance(X, np.memmap):
         return X
@@ -176,7 +180,7 @@ def _images(estimator: Any, X: np.ndarray, fitting: bool) -> np.ndarray:
 
 
 def _match_shape(estimator: Any, source: Source, fitting: bool) -> None:
-    """Learn the shape of a row, or insist on the one that was learned; flat rows are always welcome."""
+    """Store the shape of a row at fit, or compare with the stored one later; flat rows are always accepted."""
     n_features = int(np.prod(source.feature_shape))
     if fitting:
         estimator.feature_shape_ = tuple(map(int, source.feature_shape))
@@ -196,7 +200,7 @@ def _match_shape(estimator: Any, source: Source, fitting: bool) -> None:
 
 
 def refuse_non_finite(source: Source, names: Sequence[str] | None = None, *, missing_allowed: bool = False) -> None:
-    """Raise a `DataError` that counts NaN (which may be allowed) and infinities and says where the first one is."""
+    """Raise a `DataError` with the number of NaN (unless allowed) and infinite values and the first position."""
     if source.dtype.kind != "f":
         return
     n_nan = n_infinite = first_row = 0
@@ -218,7 +222,7 @@ def refuse_non_finite(source: Source, names: Sequence[str] | None = None, *, mis
 
 
 def non_finite_text(n_nan: int, n_infinite: int, first: tuple[int, int], names: Sequence[str] | None = None) -> str:
-    """The sentence for values that are not numbers.
+    """The error text for NaN and infinite values.
 
     >>> non_finite_text(2, 1, (4, 0), ["age"])
     "X has 2 NaN and 1 infinite (inf) values, the first at row 4, column 0 ('age'); fill or drop these cells first."
@@ -234,12 +238,12 @@ def _too_few(n_rows: int, min_rows: int, estimator: Any) -> str:
     plural = "sample" if n_rows == 1 else "samples"
     return (
         f"X has {n_rows} {plural} (n_samples={n_rows}), but {type(estimator).__name__} needs at least {min_rows}; "
-        "give more rows."
+        "pass more rows."
     )
 
 
 def frame_like(Z: Any, rows: np.ndarray, estimator: Any) -> Any:
-    """Restored rows as a frame with the names of `fit`, if the codes Z came as a frame; else as they are."""
+    """Decoded rows as a frame with the column names of `fit` if the codes Z are a frame; else unchanged."""
     package = frame_package(Z)
     if package is None or rows.ndim != 2:
         return rows

@@ -1,4 +1,4 @@
-"""Named settings: each changes defaults of the one estimator and nothing else."""
+"""Named variants of `Autoencoder`; each only changes defaults."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from isthmus.estimators.linear_autoencoder import LinearAutoencoder
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class DenoisingAutoencoder(Autoencoder):
-    """Learns to restore rows from damaged copies of themselves (Vincent et al. 2008).
+    """Denoising autoencoder: learns to restore rows from corrupted copies (Vincent et al. 2008).
 
-    An `Autoencoder` with ``corruption="gaussian-noise"``. `reconstruct` cleans: give it the noisy rows.
+    An `Autoencoder` with ``corruption="gaussian-noise"``. `reconstruct` denoises: pass it the noisy rows.
 
     Examples
     --------
@@ -29,7 +29,7 @@ class DenoisingAutoencoder(Autoencoder):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SparseAutoencoder(Autoencoder):
-    """Learns codes most of whose numbers are zero or small.
+    """Sparse autoencoder: learns codes in which most units are zero.
 
     An `Autoencoder` with ``code=Plain("relu")``, so that zeros are exact, and ``penalty="l1"``.
 
@@ -47,7 +47,7 @@ class SparseAutoencoder(Autoencoder):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ContractiveAutoencoder(Autoencoder):
-    """Learns codes that move little when the input does (Rifai et al. 2011).
+    """Contractive autoencoder: learns codes that are insensitive to small changes of the input (Rifai et al. 2011).
 
     An `Autoencoder` with ``penalty="contractive"``.
 
@@ -64,10 +64,10 @@ class ContractiveAutoencoder(Autoencoder):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ConvolutionalAutoencoder(Autoencoder):
-    """Learns codes of images or signals with convolutions, which take neighbouring pixels together.
+    """Convolutional autoencoder for images and signals.
 
-    An `Autoencoder` with ``network="convolutional"``. Give images as (n, h, w) or (n, h, w, c), of any size. For flat
-    rows, series, volumes and channels first, say how rows are read with ``network=Convolutional(…)``.
+    An `Autoencoder` with ``network="convolutional"``. Pass images as (n, h, w) or (n, h, w, c), of any size. For flat
+    rows, series, volumes and channels-first data, set the layout with ``network=Convolutional(…)``.
 
     Examples
     --------
@@ -82,10 +82,11 @@ class ConvolutionalAutoencoder(Autoencoder):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class VariationalAutoencoder(Autoencoder):
-    """Learns a distribution of codes for each row, from whose prior new rows can be drawn (Kingma & Welling 2014).
+    """Variational autoencoder: learns a distribution of codes for each row, and generates rows from the prior (Kingma &
+    Welling 2014).
 
-    An `Autoencoder` with ``code="gaussian"``; the loss of data that do not lie in [0, 1] is then `Normal`. Besides the
-    usual verbs it has `sample`, `posterior` and `log_likelihood`.
+    An `Autoencoder` with ``code="gaussian"``. For data outside [0, 1] the default loss is then `Normal`, because the KL
+    divergence is in nats and needs a loss in nats. It adds the methods `sample`, `posterior` and `log_likelihood`.
 
     Examples
     --------
@@ -108,11 +109,11 @@ KINDS: dict[str, type[Autoencoder]] = {
     "sparse": SparseAutoencoder,
     "variational": VariationalAutoencoder,
 }
-"""The estimators by the short name that the command line uses."""
+"""The estimators by their short names on the command line."""
 
 
 def find_kind(name: str) -> type[Autoencoder]:
-    """The estimator class of a short name; a `ValueError` lists the right ones and the nearest.
+    """The estimator class of a short name; a `ValueError` lists the known names and the nearest one.
 
     >>> find_kind("denoising").__name__
     'DenoisingAutoencoder'

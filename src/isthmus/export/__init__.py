@@ -1,4 +1,4 @@
-"""Models as ONNX graphs, which run where there is no Python."""
+"""Export of models as ONNX graphs, which run without Python."""
 
 from isthmus.export.graph_inputs import onnx_inputs
 from isthmus.export.writing import export_onnx

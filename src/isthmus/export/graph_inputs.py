@@ -1,4 +1,4 @@
-"""What an exported graph is to be given for some rows."""
+"""Inputs of exported graphs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from isthmus.export.table_columns import takes_text
 
 
 def onnx_inputs(model: Any, X: Any) -> dict[str, np.ndarray]:
-    """The arrays that a graph written by `export_onnx` takes for rows, by the names of its inputs.
+    """Convert rows to the inputs of a graph written by `export_onnx`, by input name.
 
-    For a detector of tables one for each column that counts, (n,): words as text, with an empty one for a missing cell,
-    and all else as float64, NaN for a missing cell, dates as microseconds since 1970 in UTC. Else ``X`` as it is.
+    A detector of tables has one input per column in use, (n,): text as strings, with "" for a missing cell; all other
+    columns as float64, with NaN for a missing cell and dates as microseconds since 1970 in UTC. Other models have one
+    input ``X``.
 
     Parameters
     ----------
     model
-        Fitted.
+        A fitted model.
     X
-        Rows as the model takes them.
+        Rows in any form that the model accepts.
 
     Examples
     --------

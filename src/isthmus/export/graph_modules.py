@@ -1,4 +1,4 @@
-"""What is exported, as modules from raw input to the answer."""
+"""Modules that are traced for export, from raw input to the result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from isthmus.tasks.anomaly.tail_probability import TailProbability
 
 
 class Detect(nn.Module):
-    """Minus the anomaly scores of rows, and -1 for anomalies, 1 for all others.
+    """Negative anomaly scores of rows, and labels: -1 for anomalies, 1 for normal rows.
 
-    A row with a number that the detector refuses gets a score of NaN, and -1.
+    A row with a value that the detector rejects gets the score NaN and the label -1, because a graph cannot raise
+    errors.
     """
 
     offset: Tensor
@@ -49,11 +50,11 @@ class Detect(nn.Module):
 
 @dataclass(frozen=True)
 class _Product(Grouping):
-    """Sums by column as a product with zeros and ones, for what torch's exporter makes of `index_add_` is wrong."""
+    """Sums by column as a product with a 0-1 matrix, because torch's exporter translates `index_add_` incorrectly."""
 
     @classmethod
     def of(cls, grouping: Grouping) -> Self:
-        """The same groups."""
+        """A copy with the same groups."""
         return cls(grouping.places, grouping.n_columns)
 
     def sum(self, x: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class _Product(Grouping):
 
 
 class _Curve(TailProbability):
-    """Curves as one formula, for what is done in blocks or only where it is needed cannot be traced."""
+    """Tail probabilities as one formula, because blocks and conditional computations cannot be traced."""
 
     def __call__(self, values: Tensor) -> Tensor:
         x = torch.maximum(values.double().nan_to_num(nan=-torch.inf).T, self.knots[:, :1])
@@ -77,7 +78,7 @@ class _Curve(TailProbability):
 
 
 class _Look(NeighbourIndex):
-    """A memory that is looked at by operations of torch alone."""
+    """A neighbour index that uses only torch operations."""
 
     def distances(self, codes: Tensor, own: Tensor | None = None) -> Tensor:
         return self.look(codes, own)[0]
@@ -90,7 +91,7 @@ def _traceable(scorer: Scorer) -> Scorer:
 
 
 def _on_cpu(model: Any) -> tuple[Any, nn.Module]:
-    """A copy for tracing, and the module that holds its weights."""
+    """A copy for tracing, and the module that contains its weights."""
     if isinstance(model, SingleModel):
         single = InSingle(model)
         return single, single.objective
@@ -99,7 +100,7 @@ def _on_cpu(model: Any) -> tuple[Any, nn.Module]:
 
 
 class InSingle:
-    """One autoencoder in single precision, for graphs have convolutions in no other, among doubles."""
+    """One autoencoder in single precision, the only precision of convolutions in onnxruntime; the rest is double."""
 
     n_members = 1
 
@@ -112,7 +113,7 @@ class InSingle:
         return codes
 
     def errors(self, x: Tensor, codes: Tensor) -> Tensor:
-        """The loss of every number, with the codes of the rows: (n, d) → (1, n, d)."""
+        """The loss of every feature, given the codes of the rows: (n, d) → (1, n, d)."""
         output = self.objective.decoder(codes[0].float())
         losses: Tensor = self.objective.choices.loss.per_feature(output, x.float())[None].double()
         return losses
@@ -124,7 +125,7 @@ class InSingle:
 
 
 class Verb(nn.Module):
-    """One verb of an autoencoder: from raw rows or codes, and labels where it is conditional, to the answer."""
+    """One method of an autoencoder, from raw rows or codes (and labels, if it is conditional) to the result."""
 
     def __init__(self, model: Any, what: str) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ class Verb(nn.Module):
         return rows.round().clamp(0, 255).to(torch.uint8) if self.pixels else rows
 
     def example(self) -> tuple[Tensor, ...]:
-        """Two rows of what is given."""
+        """Example inputs of two rows."""
         context = self.objective.context
         codes = self.what == "inverse_transform"
         shape = (context.code_size,) if codes else self.shape
@@ -164,10 +165,10 @@ VERBS = {
     "inverse_transform": "decode",
     "score_samples": "row_losses",
 }
-"""What an autoencoder can be asked for, and what its objective calls that."""
+"""Exportable methods of an autoencoder, with the names of the objective's methods."""
 WIDE = ("reconstruct", "inverse_transform")
 
 
 def example_rows(shape: tuple[int, ...]) -> Tensor:
-    """Two raw rows of so many numbers, for tracing."""
+    """Two raw rows for tracing."""
     return torch.from_numpy(np.zeros((2, *shape)))

@@ -1,4 +1,4 @@
-"""The columns of a table as tensors: what `Schema.encode` does with cells, as a graph that takes raw ones."""
+"""The encoding of table columns (`Schema.encode`) as a traceable module."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from isthmus.data.tables.schema import Schema
 
 
 def takes_text(column: Column) -> bool:
-    """Whether the cells of a column are words, of which a graph knows the numbers."""
+    """Whether the input of a column is text, which the graph converts to level indices."""
     return column.family == "text" and isinstance(column, Categorical | Ordinal)
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a column as a graph looks them up: those it knows, and the number of any other.
+    """The lookup table of a text column: known words with their level indices, and the index of all others.
 
-    An empty word stands for a missing cell, as it does in a table.
+    An empty string means a missing cell, as in a table.
     """
 
     known: dict[str, int]
@@ -31,17 +31,17 @@ class Words:
 
     @classmethod
     def of(cls, column: Any) -> Words:
-        """Those of a column of text."""
+        """The lookup table of a column."""
         levels = [str(level) for level in column.levels]
         other = len(levels) if isinstance(column, Categorical) else MISSING
         return cls({"": MISSING} | {level: place for place, level in enumerate(levels)}, other)
 
 
 class Encoding(nn.Module):
-    """Cells, one (n,) tensor a column, as the rows that a model of the schema is given, (n, width).
+    """Encodes cells, one (n,) tensor per column, to rows for a model of the schema, (n, width).
 
-    Words come as their numbers (`Words`), int64; all others as float64, moments in microseconds since 1970 in UTC; NaN
-    is a missing cell.
+    Text columns are level indices (`Words`), int64; all others are float64, timestamps in microseconds since 1970 in
+    UTC; NaN is a missing cell.
     """
 
     order: Tensor
@@ -57,7 +57,9 @@ class Encoding(nn.Module):
         for column, values in zip(self.columns, cells, strict=True):
             block = _encode(column, values)
             blocks += [block, block[:, :1].isnan().to(block)] if column.marked else [block]
-        return torch.cat(blocks, dim=1).float().double().index_select(1, self.order)  # rounded as rows of a table are
+        return (
+            torch.cat(blocks, dim=1).float().double().index_select(1, self.order)
+        )  # the rounding of encoded table rows
 
 
 def _encode(column: Column, values: Tensor) -> Tensor:
@@ -69,14 +71,14 @@ def _encode(column: Column, values: Tensor) -> Tensor:
     if isinstance(column, Ordinal):
         steps = torch.where(values < 0, torch.nan, values.double()) if takes_text(column) else values
         return ((steps - _number(column.mean)) / _number(column.deviation))[:, None]
-    assert isinstance(column, Numeric)  # there are no others with a width
+    assert isinstance(column, Numeric)  # all other used columns are handled above
     away = (values - _number(column.centre)) / _number(column.spread)
     bent = away.sign() * (away.abs() + (away.square() + 1.0).sqrt()).log() if column.tame else away
     return ((bent - _number(column.mean)) / _number(column.deviation))[:, None]
 
 
 def _number(value: float) -> Tensor:
-    """A tensor, for torch's exporter rounds plain numbers to single precision."""
+    """A tensor, because torch's exporter rounds Python numbers to single precision."""
     return torch.tensor(value, dtype=torch.float64)
 
 

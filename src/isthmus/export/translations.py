@@ -1,4 +1,4 @@
-"""Operations of torch that ONNX, or onnxruntime in double precision, does not have, in terms of those it has."""
+"""Translations of torch operations that ONNX, or onnxruntime in double precision, does not support."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import torch
 from scipy.special import erfcx
 
 DEGREE = 27
-"""Of the polynomial for the error function, which is then right to 1e-15."""
+"""Degree of the polynomial for the error function, accurate to 1e-15."""
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """What stands for an operation, by the operation."""
+    """The translation of each operation."""
     aten = torch.ops.aten
     return {aten.searchsorted.Tensor: _searchsorted, aten.gelu.default: _gelu}
 
 
 def _operations() -> Any:
-    """Those of ONNX, as functions."""
+    """The ONNX operations, as functions."""
     from onnxscript import opset18  # noqa: PLC0415  # optional, and needed here alone
 
     return opset18
 
 
 def _searchsorted(ordered: Any, values: Any, right: bool = False, **_: Any) -> Any:
-    """How many of the ordered numbers are at most as large, (m, K), (m, n) → (m, n): a binary search."""
+    """Number of ordered values <= each value, (m, K), (m, n) → (m, n), by binary search."""
     op = _operations()
     if not right:
         raise NotImplementedError("Only the search from the right is translated.")
@@ -47,7 +47,7 @@ def _searchsorted(ordered: Any, values: Any, right: bool = False, **_: Any) -> A
 
 
 def _gelu(x: Any, **_: Any) -> Any:
-    """``x · Φ(x)``, in the precision of x; the approximate one is never asked for."""
+    """``x · Φ(x)`` in the precision of x; the tanh approximation is not used."""
     op = _operations()
     if x.dtype.name != "DOUBLE":
         half, one, root = (op.CastLike(op.Constant(value_float=value), x) for value in (0.5, 1.0, 2.0**0.5))
@@ -58,7 +58,7 @@ def _gelu(x: Any, **_: Any) -> Any:
 
 
 def _complementary_error(op: Any, z: Any) -> Any:
-    """Erfc of numbers >= 0 in double precision, by Clenshaw's rule."""
+    """Erfc of values >= 0 in double precision, by Clenshaw's algorithm."""
 
     def number(value: float) -> Any:
         return op.Constant(value=_scalar(value))
@@ -81,7 +81,7 @@ def _scalar(value: float) -> Any:
 
 @cache
 def coefficients() -> tuple[float, ...]:
-    """Of Chebyshev's polynomials in ``2 t - 1`` for ``log(erfc(z) exp(z²) / t)``, with ``t = 2 / (2 + z)``.
+    """Chebyshev coefficients in ``2 t - 1`` of ``log(erfc(z) exp(z²) / t)``, with ``t = 2 / (2 + z)``.
 
     >>> t = np.linspace(0.05, 1.0, 50)
     >>> z = 2.0 / t - 2.0

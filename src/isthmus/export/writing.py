@@ -1,4 +1,4 @@
-"""Writing a model as an ONNX graph that takes raw input."""
+"""Export of a model as an ONNX graph that takes raw input."""
 
 from __future__ import annotations
 
@@ -25,33 +25,34 @@ from isthmus.export.translations import translations
 from isthmus.tasks.anomaly import AnomalyDetector
 
 OPSET, IR_VERSION = 18, 10
-"""Of the graph: years old, so that what runs it need not be new."""
+"""Versions of the graph; old ones, so that old runtimes can run it."""
 CORE = "model/"
-"""What the names within the graph begin with."""
+"""Prefix of internal names in the graph."""
 DETECTED = ("score_samples", "predict")
 PACKAGES = ("onnx", "onnxscript")
 
 
 def export_onnx(model: Any, path: str | Path, *, what: str = "auto", overwrite: bool = True) -> Path:
-    """Write a model as an ONNX graph, with scaling and threshold inside: raw input in, the answer out.
+    """Export a model as an ONNX graph that takes raw input; scaling and threshold are part of the graph.
 
-    Rows are the first axis of every input and output, in any number. The graph of a detector computes in double
-    precision, that of an autoencoder in single. `onnx_inputs` gives what it takes.
+    Rows are the first axis of all inputs and outputs, of any length. The graph of a detector computes in double
+    precision, that of an autoencoder in single precision. `onnx_inputs` converts data to its inputs. An export takes
+    ten to thirty seconds.
 
     Parameters
     ----------
     model
         A fitted `AnomalyDetector`, or any `Autoencoder`.
     path
-        Ends in .onnx.
+        A path with the suffix .onnx.
     what
-        For a detector ``"auto"``: the outputs ``score_samples``, (n,), and ``predict``, (n,), 1 or -1. Its input is
-        ``X``, or for a table one for each column, (n,), by its name. For an autoencoder ``"transform"`` (as does
-        ``"auto"``), ``"reconstruct"``, ``"inverse_transform"`` or ``"score_samples"``, which is also the name of the
-        output; the input is ``X``, or ``Z`` for codes. A conditional one also takes ``y``, (n,): the place of the
-        label in ``classes_``.
+        For a detector ``"auto"``: the outputs are ``score_samples``, (n,), and ``predict``, (n,), 1 or -1. The input is
+        ``X``, or for a table one input per column, (n,), by column name. For an autoencoder ``"transform"`` (the
+        meaning of ``"auto"``), ``"reconstruct"``, ``"inverse_transform"`` or ``"score_samples"``, which is also the
+        name of the output; the input is ``X``, or ``Z`` for codes. A conditional model has the additional input ``y``,
+        (n,): the index of each label in ``classes_``.
     overwrite
-        Replace a file that is there.
+        Whether to replace an existing file.
 
     Returns
     -------
@@ -62,9 +63,9 @@ def export_onnx(model: Any, path: str | Path, *, what: str = "auto", overwrite: 
     ImportError
         onnx is not installed: ``pip install 'isthmus[onnx]'``.
     TypeError, ValueError
-        The model, or what is asked of it, cannot be exported.
+        The model or the method cannot be exported.
     OutputError
-        The file cannot be written; an old one stays whole.
+        The file cannot be written; an existing file is not changed.
 
     Examples
     --------
@@ -78,11 +79,11 @@ def export_onnx(model: Any, path: str | Path, *, what: str = "auto", overwrite: 
     """
     path = Path(path)
     if path.suffix != ".onnx":
-        raise OutputError(f"'{path}' has the ending {path.suffix!r}; the file of a graph ends in .onnx.")
+        raise OutputError(f"'{path}' has the suffix {path.suffix!r}; a graph needs the suffix .onnx.")
     check_writable(path, overwrite=overwrite)
     if not isinstance(model, AnomalyDetector | Autoencoder):
         raise TypeError(
-            f"A {type(model).__name__} cannot be exported; give an AnomalyDetector or an Autoencoder (of a "
+            f"A {type(model).__name__} cannot be exported; pass an AnomalyDetector or an Autoencoder (for a "
             "SignalDetector its detector_, which takes windows)."
         )
     check_is_fitted(model)
@@ -106,7 +107,7 @@ def _require_packages() -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What is traced, the names of what goes in and comes out, and words that are looked up before."""
+    """The module to trace, the names of its inputs and outputs, and the lookup tables of text inputs."""
 
     module: nn.Module
     example: tuple[Tensor, ...]
@@ -115,7 +116,7 @@ class Job:
     words: dict[str, Words]
 
     def finish(self, core: Any) -> Any:
-        """The traced graph with its names, and words looked up before it."""
+        """Add names and text lookups to the traced graph."""
         from onnx import checker, compose  # noqa: PLC0415  # optional, and needed here alone
 
         made = compose.add_prefix(core, CORE)
@@ -135,7 +136,7 @@ def _detector_job(detector: Any, what: str) -> Job:
         return Job(module, (example_rows(detector.feature_shape_),), ("X",), DETECTED, {})
     schema = detector.schema_
     if not schema.used:
-        raise DataError("No column of the detector's table counts, for none varies; there is nothing to export.")
+        raise DataError("All columns of the detector's table are constant; there is nothing to export.")
     taken = [name for name in schema.used if name in DETECTED or name.startswith(CORE)]
     if taken:
         raise DataError(f"Column {taken[0]!r} has the name of an output; rename it before fitting.")
@@ -165,7 +166,7 @@ def _traced(job: Job) -> Any:
             opset_version=OPSET,
             dynamic_shapes=(one_each,) if variadic else one_each,
             custom_translation_table=translations(),
-            optimize=False,  # it takes numbers below 1e-8 for zeros
+            optimize=False,  # the optimiser replaces values below 1e-8 by zeros
             verbose=False,
         )
     if program is None:
@@ -175,7 +176,7 @@ def _traced(job: Job) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch's exporter says of itself: packages that it would know how to use, types about to change."""
+    """Context manager: suppress messages of torch's exporter about optional packages and deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -188,7 +189,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _rename(graph: Any, job: Job) -> None:
-    """Give inputs and outputs the names that users know; text goes by another until it is looked up."""
+    """Give inputs and outputs their public names; text inputs keep an internal name until their lookup is added."""
     names = {
         old.name: CORE + new if new in job.words else new for old, new in zip(graph.input, job.inputs, strict=True)
     }
@@ -207,7 +208,7 @@ def _name_rows(values: Sequence[Any]) -> None:
 
 
 def _look_up(made: Any, name: str, words: Words) -> None:
-    """Take words in place of their numbers."""
+    """Add the lookup that converts text to level indices."""
     from onnx import TensorProto, helper  # noqa: PLC0415  # as above
 
     place = next(place for place, value in enumerate(made.graph.input) if value.name == CORE + name)

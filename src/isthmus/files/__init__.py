@@ -1,4 +1,4 @@
-"""Files: a state in a model file, rows in a table. This room knows no classes of the rooms above it."""
+"""Files: model files and result tables. This package does not depend on the classes that it stores."""
 
 from isthmus.atomic import check_writable
 from isthmus.files.model_file import FORMAT_VERSION, State, read_state, write_state

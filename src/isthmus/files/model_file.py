@@ -1,6 +1,6 @@
-"""The model file: named arrays in safetensors, everything else as JSON in its header, and a digest over both.
+"""The model file: arrays in safetensors, all other values as JSON in the header, and a digest of both.
 
-This room knows states only: a class's name, JSON values and arrays. Nothing is pickled and nothing is executed at load.
+This module handles states only: a class name, JSON values and arrays. Nothing is pickled, and loading executes no code.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from isthmus.atomic import atomic
 from isthmus.exceptions import ModelFileError
 
 FORMAT_VERSION = 2
-"""1: isthmus 0.1, without a digest, choices by class name alone, NaN and Infinity as JavaScript writes them."""
+"""Format 1 (isthmus 0.1) has no digest, stores choices by class name only, and writes NaN and Infinity as JavaScript
+does."""
 HEADER_KEY, DIGEST_KEY = "isthmus", "isthmus.sha256"
 MOST_CHARACTERS, MOST_DEPTH = 2**26, 100
-"""Limits of the JSON header. The deepest that the library writes has 20 levels, and Python's parser fails at 1,000."""
+"""Limits of the JSON header. The library writes at most 20 levels; Python's parser fails at 1,000."""
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What the header says besides the arrays; files of newer formats may say more."""
+    """The header; files of newer formats may have further fields."""
 
     format: Annotated[int, msgspec.Meta(ge=1)]
     library: str
@@ -42,18 +43,18 @@ class Header(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class State:
-    """All that is needed to make an object again.
+    """The data from which an object can be restored.
 
     Attributes
     ----------
     kind
         Public name of the object's class, such as ``"Autoencoder"``.
     values
-        Anything JSON can hold, and NaN and infinities.
+        Any JSON values, plus NaN and infinity.
     arrays
-        Numbers by name.
+        Arrays by name.
     library_version
-        Of the library that wrote the state.
+        Version of the library that wrote the state.
     """
 
     kind: str
@@ -63,23 +64,24 @@ class State:
 
 
 def write_state(path: str | Path, state: State, *, overwrite: bool = True) -> Path:
-    """Write a state to one file, whole or not at all.
+    """Write a state to one file atomically.
 
     Parameters
     ----------
     path
-        Where to. The state is written beside it under a temporary name and then renamed.
+        The output path. The state is written under a temporary name in the same folder and then renamed.
     state
-        What to write.
+        The state.
     overwrite
-        Replace a file that is there.
+        Whether to replace an existing file.
 
     Raises
     ------
     OutputError
-        The file is there and may not be replaced, its folder is missing, or the disk is full; an old file stays whole.
+        The file exists and `overwrite` is False, its folder is missing, or the disk is full; an existing file is not
+        changed.
     TypeError
-        A value is of a type that JSON cannot hold.
+        A value has a type that JSON cannot represent.
     """
     header = _header_text(state)
     arrays = {name: _portable(array) for name, array in state.arrays.items()}
@@ -90,7 +92,7 @@ def write_state(path: str | Path, state: State, *, overwrite: bool = True) -> Pa
 
 
 def _portable(array: np.ndarray) -> np.ndarray:
-    """The array in C order and little-endian, which is how safetensors stores it; a scalar stays one."""
+    """The array in C order and little-endian, as safetensors stores it; scalars keep their shape."""
     plain = np.asarray(array)
     return np.ascontiguousarray(plain, plain.dtype.newbyteorder("<")).reshape(plain.shape)
 
@@ -106,12 +108,12 @@ def digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def read_state(path: str | Path) -> State:
-    """Read a state back.
+    """Read a state from a file.
 
     Raises
     ------
     ModelFileError
-        The file is missing, truncated, changed since it was written, not one of ours, or from a newer format.
+        The file is missing, truncated, modified, from another program, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,7 +125,7 @@ def read_state(path: str | Path) -> State:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
     except Exception as error:  # noqa: BLE001  # the library raises SafetensorError, OSError, TypeError and more
         raise ModelFileError(
-            f"'{path}' cannot be read as a model file ({error}): it is truncated, damaged or of another kind; "
+            f"'{path}' cannot be read as a model file ({error}): it is truncated, damaged or not a model file; "
             "copy it again, or train and save the model again."
         ) from None
     return _state_of(path, metadata, arrays)
@@ -132,8 +134,8 @@ def read_state(path: str | Path) -> State:
 def _state_of(path: Path, metadata: Mapping[str, str], arrays: dict[str, np.ndarray]) -> State:
     if HEADER_KEY not in metadata:
         raise ModelFileError(
-            f"'{path}' is a safetensors file, but not one of isthmus: its header has no {HEADER_KEY!r} entry; "
-            "give a file written by model.save(path)."
+            f"'{path}' is a safetensors file, but not a model file of isthmus: its header has no {HEADER_KEY!r} entry; "
+            "use a file written by model.save(path)."
         )
     try:
         header = msgspec.convert(_parse(metadata[HEADER_KEY]), Header)
@@ -149,7 +151,7 @@ def _state_of(path: Path, metadata: Mapping[str, str], arrays: dict[str, np.ndar
 
 
 def _check_digest(path: Path, version: int, metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Files of format 1 have no digest; in those of later ones it must be there and right."""
+    """Raise if the digest is wrong or missing; only files of format 1 have none."""
     written = metadata.get(DIGEST_KEY)
     if written is None and version == 1:
         return
@@ -164,10 +166,10 @@ def _check_digest(path: Path, version: int, metadata: Mapping[str, str], arrays:
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Turn every error of the block into a `ModelFileError` that names the file.
+    """Context manager: convert every error of the block to a `ModelFileError` that names the file.
 
-    The readers check what a file holds field by field, so that messages say which one is wrong. This is the last line
-    of defence behind them, because no check foresees everything that a damaged file may hold.
+    The readers check all fields, so that messages name the invalid one. This conversion handles the errors of damaged
+    files that those checks do not cover.
     """
     try:
         yield
@@ -188,7 +190,7 @@ _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def _header_text(state: State) -> str:
-    """The header as JSON; NaN and infinities, which JSON has not, as ``{"number": "NaN"}``."""
+    """The header as JSON; NaN and infinity, which JSON does not have, are written as ``{"number": "NaN"}``."""
     header = {
         "format": FORMAT_VERSION,
         "library": state.library_version,
@@ -198,7 +200,7 @@ def _header_text(state: State) -> str:
     text = json.dumps(header, separators=(",", ":"), allow_nan=False, default=_refuse_type)
     if len(text) > MOST_CHARACTERS:
         raise ValueError(
-            f"The {state.kind} has {len(text):,} characters of names and settings, but a model file holds "
+            f"The {state.kind} has {len(text):,} characters of names and settings, but a model file can store "
             f"{MOST_CHARACTERS:,}; use shorter names or fewer levels."
         )
     return text
@@ -216,13 +218,13 @@ def _with_finite(value: Any) -> Any:
 
 def _refuse_type(value: object) -> Any:
     raise TypeError(
-        f"{value!r} is a {type(value).__name__}, which a model file cannot hold; use texts, numbers and booleans for "
-        "labels and parameters."
+        f"{value!r} is a {type(value).__name__}, which a model file cannot store; use strings, numbers and booleans "
+        "for labels and parameters."
     )
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """The header; it is refused before it is parsed where it is too long or too deep."""
+    """Parse the header; headers that are too long or too deeply nested are rejected before parsing."""
     if len(text) > MOST_CHARACTERS or _depth(text) > MOST_DEPTH:
         raise ValueError(f"it has more than {MOST_CHARACTERS:,} characters or {MOST_DEPTH} levels")
     constants: list[str] = []
@@ -235,7 +237,7 @@ def _parse(text: str) -> dict[str, Any]:
     if not isinstance(known, dict):
         raise TypeError("it is not an object")
     if constants and known.get("format") != 1:
-        raise ValueError(f"it holds {constants[0]}, which JSON has not")
+        raise ValueError(f"it contains {constants[0]}, which is not JSON")
     return known
 
 
@@ -249,18 +251,18 @@ def _finite(digits: str) -> float:
 def _object(pairs: list[tuple[str, Any]]) -> Any:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("a name occurs twice in one object")
     if set(made) == {"number"} and isinstance(made["number"], str):
         return _NON_FINITE[made["number"]]
     return made
 
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
-"""A text (one without an end is taken up to the end, so that looking for it takes linear time), or a bracket."""
+"""A string or a bracket. An unterminated string matches to the end, so that the search takes linear time."""
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested outside of texts."""
+    """Nesting depth of brackets outside strings."""
     deepest = depth = 0
     for token in _TOKEN.finditer(text):
         first = token[0][0]

@@ -1,8 +1,8 @@
-"""Declared states: what a file of one kind holds, as types, which are checked when it is written and when it is read.
+"""Typed declarations of the contents of model files, which are checked on writing and on reading.
 
-A `Record` declares the JSON values of a kind, a mapping of `Numbers` its arrays. `pack` makes a state of both, `unpack`
-gives them back; whatever does not fit the declaration is refused with the name of the field. So a state that is written
-can be read, and one that is read has every field in the type and shape that the code behind it counts on.
+A `Record` declares the JSON values of a kind of file, and a mapping of `Numbers` its arrays. `pack` builds a state, and
+`unpack` is its inverse; both raise an error that names the field if something does not match the declaration. Every
+written state can therefore be read, and every state that was read has fields of the declared types and shapes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-"""How many there are of something of which there is one at least."""
+"""A count that is at least 1."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Real = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
-"""A finite number; ``float`` is one that may be infinite or NaN."""
+"""A finite number; plain ``float`` may be infinite or NaN."""
 Json = dict[str, Any]
-"""Names and values that are checked by what reads them: parameters."""
+"""Names and values that are checked by their reader, such as parameters."""
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The JSON values of a state: typed fields, of which those with a default may be left out."""
+    """The JSON values of a state, as typed fields; fields with a default are optional."""
 
 
 R = TypeVar("R", bound=Record)
@@ -38,20 +38,20 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Numbers:
-    """An array of a state.
+    """The declaration of an array in a state.
 
     Attributes
     ----------
     kinds
-        Which numpy kinds it may have: ``"f"`` floats, ``"i"`` integers, ``"u"`` unsigned ones, ``"b"`` booleans.
+        Allowed numpy kinds: ``"f"`` floats, ``"i"`` integers, ``"u"`` unsigned integers, ``"b"`` booleans.
     shape
-        A number for a length that is known, a text for one that is the same in every array where the text stands, None
-        for any. None in place of the whole: any shape.
+        For each axis an integer (a known length), a string (a length that all arrays with this string share), or None
+        (any length). None instead of a tuple: any shape.
     bits
-        The size of a number, or None for any.
+        Bits per value, or None for any.
     finite
-        Whether NaN and infinities are refused. The rule: weights and whatever answers are computed from are finite.
-        Only measurements of the training rows may be NaN or infinite, and rows that are kept with their holes.
+        Whether NaN and infinite values are rejected. Weights, and all arrays from which results are computed, must be
+        finite. Only statistics of training rows, and stored rows with missing cells, may contain NaN or infinity.
     optional
         Whether it may be missing.
     """
@@ -70,26 +70,26 @@ Declared = Mapping[str, Numbers]
 def pack(
     kind: str, values: Record, arrays: Arrays, declared: Declared, sizes: Mapping[str, int] | None = None
 ) -> State:
-    """A state of these values and arrays.
+    """Build a state from values and arrays.
 
     Parameters
     ----------
     kind
         Public name of the class.
     values
-        What JSON holds.
+        The JSON values.
     arrays
-        Numbers by name.
+        Arrays by name.
     declared
-        What the arrays are to be, by name. ``"part.*"`` lets every name pass that begins with ``part.``: the arrays of
-        a part that has a declaration of its own.
+        Declarations by name. ``"part.*"`` accepts every name that starts with ``part.``: arrays that are declared
+        elsewhere.
     sizes
-        Lengths that are known, by the text that stands for them in shapes.
+        Known lengths, by their string in shapes.
 
     Raises
     ------
     ModelFileError
-        The arrays do not fit what is declared, such as weights that are NaN.
+        The arrays do not match their declarations, such as weights that are NaN.
     """
     check_arrays(arrays, declared, sizes)
     plain = _plain(values)
@@ -98,7 +98,7 @@ def pack(
 
 
 def _plain(value: Any) -> Any:
-    """Records as dictionaries. ``msgspec.to_builtins`` would turn dates and the like into texts on the way."""
+    """Convert records to dictionaries; ``msgspec.to_builtins`` would also convert dates and other types to strings."""
     if isinstance(value, Record):
         return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
@@ -109,12 +109,12 @@ def _plain(value: Any) -> Any:
 
 
 def unpack(state: State, record: type[R], declared: Declared, sizes: Mapping[str, int] | None = None) -> R:
-    """The values of a state as they were declared, after its arrays were checked.
+    """Check the arrays of a state, and return its values as the declared record.
 
     Raises
     ------
     ModelFileError
-        A value is missing, unknown, of another type or out of range; or an array is.
+        A value or an array is missing, unknown, of another type or out of range.
     """
     values = convert(state.values, record)
     check_arrays(state.arrays, declared, sizes)
@@ -122,7 +122,7 @@ def unpack(state: State, record: type[R], declared: Declared, sizes: Mapping[str
 
 
 def convert(values: Any, record: type[R], where: str = "values") -> R:
-    """JSON values as a record; the error names the field."""
+    """Convert JSON values to a record; errors name the field."""
     try:
         return msgspec.convert(values, record)
     except msgspec.ValidationError as error:
@@ -131,7 +131,7 @@ def convert(values: Any, record: type[R], where: str = "values") -> R:
 
 
 def check_fields(values: Json, cls: type[Any], where: str) -> None:
-    """Refuse values that are not the fields of a dataclass, by name and type, or numbers that are not finite."""
+    """Raise if values do not match the fields of a dataclass by name and type, or if numbers are not finite."""
     unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
     infinite = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
     try:
@@ -144,7 +144,7 @@ def check_fields(values: Json, cls: type[Any], where: str) -> None:
 
 
 def check_arrays(arrays: Arrays, declared: Declared, sizes: Mapping[str, int] | None = None) -> None:
-    """Refuse arrays that are missing, unknown, or not of the declared type and shape."""
+    """Raise if arrays are missing, unknown, or not of the declared type and shape."""
     parts = tuple(name[:-1] for name in declared if name.endswith(".*"))
     missing = [name for name, spec in declared.items() if not (spec.optional or name in arrays or name.endswith(".*"))]
     unknown = [name for name in arrays if name not in declared and not name.startswith(parts)]
@@ -173,9 +173,9 @@ def _check_array(name: str, array: np.ndarray, spec: Numbers, sizes: dict[str, i
 
 
 def check_finite(name: str, array: np.ndarray) -> None:
-    """Refuse an array that holds NaN or infinities.
+    """Raise if an array contains NaN or infinite values.
 
-    The sum is looked at first: it costs a tenth of a mask, and is finite for nearly every array that is.
+    The sum is tested first: it takes a tenth of the time of a mask, and is finite for nearly every finite array.
     """
     if array.dtype.kind != "f":
         return
@@ -185,13 +185,13 @@ def check_finite(name: str, array: np.ndarray) -> None:
     bad = ~np.isfinite(array)
     if bad.any():
         raise ModelFileError(
-            f"its array {name!r} holds {int(bad.sum())} numbers that are NaN or infinite; the model was damaged or "
-            "never learned; train it again."
+            f"its array {name!r} has {int(bad.sum())} values that are NaN or infinite; the model was damaged or its "
+            "training diverged; train it again."
         )
 
 
 def group(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with a prefix, by what stands behind it."""
+    """The arrays whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 

@@ -1,4 +1,4 @@
-"""Writing results: rows that come chunk by chunk, to a .npy, .csv or .parquet file, whole or not at all."""
+"""Atomic writing of rows in chunks to a .npy, .csv or .parquet file."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Chunks = Iterator[np.ndarray]
 def write_rows(
     path: str | Path, chunks: Iterable[np.ndarray], *, columns: Sequence[str] | None = None, overwrite: bool = False
 ) -> int:
-    """Write rows to a file whose ending tells the format; only one chunk is in memory at a time.
+    """Write rows to a file; its suffix sets the format. Only one chunk is in memory at a time.
 
     Parameters
     ----------
     path
-        Ends in .npy, .csv or .parquet.
+        A path with the suffix .npy, .csv or .parquet.
     chunks
-        Arrays of rows, (k,) or (k, ...), all of one shape and type. A table takes them flat.
+        Arrays of rows, (k,) or (k, ...), all of the same row shape and dtype. Rows of tables are flattened.
     columns
-        Names of the columns of a table; None: ``"x0"``, ``"x1"``, … (plain numbers could be read as a row of data).
+        Column names of a table; None: ``"x0"``, ``"x1"``, … (a header of plain numbers could be read as data).
     overwrite
-        Replace a file that is there.
+        Whether to replace an existing file.
 
     Returns
     -------
     int
-        Rows written.
+        Number of rows written.
 
     Raises
     ------
     OutputError
-        The ending is unknown, the file is there, cannot be written, or there is nothing to write.
+        The suffix is unknown, the file exists or cannot be written, or there are no rows.
     """
     path = Path(path)
     check_format(path)
@@ -52,15 +52,15 @@ def write_rows(
 
 
 def check_format(path: str | Path) -> None:
-    """Raise an `OutputError` if the ending of a path is not one that `write_rows` knows."""
+    """Raise an `OutputError` if `write_rows` does not support the suffix of a path."""
     if Path(path).suffix not in _WRITERS:
-        raise OutputError(f"'{path}' has the ending {Path(path).suffix!r}; use one of {', '.join(_WRITERS)}.")
+        raise OutputError(f"'{path}' has the suffix {Path(path).suffix!r}; use one of {', '.join(_WRITERS)}.")
 
 
 def _write_npy(path: Path, first: np.ndarray, rest: Chunks, _: Sequence[str] | None) -> int:
     n_rows = 0
     with path.open("wb") as stream:
-        _npy_header(stream, first, 2**62)  # as long as any number of rows will need
+        _npy_header(stream, first, 2**62)  # reserves space for any number of rows
         start = stream.tell()
         for chunk in itertools.chain([first], rest):
             stream.write(np.ascontiguousarray(chunk, first.dtype).tobytes())
@@ -71,7 +71,7 @@ def _write_npy(path: Path, first: np.ndarray, rest: Chunks, _: Sequence[str] | N
 
 
 def _npy_header(stream: BinaryIO, like: np.ndarray, n_rows: int, length: int | None = None) -> None:
-    """Write a version 1.0 header, padded with spaces to `length` bytes in all."""
+    """Write a version 1.0 header, padded with spaces to a total of `length` bytes."""
     shape = (n_rows, *like.shape[1:])
     text = repr({"descr": np.lib.format.dtype_to_descr(like.dtype), "fortran_order": False, "shape": shape})
     whole = length or -(-(10 + len(text) + 1) // 64) * 64

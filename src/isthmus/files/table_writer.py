@@ -1,4 +1,4 @@
-"""Writing tables that come piece by piece, to a .csv or .parquet file, whole or not at all."""
+"""Atomic writing of tables in chunks to a .csv or .parquet file."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes text that begins so for a formula, and runs it."""
+"""Spreadsheets run text that starts with one of these as a formula."""
 
 
 def write_tables(
     path: str | Path, tables: Iterable[Any], *, overwrite: bool = False, escape_formulas: bool = False
 ) -> int:
-    """Write Arrow tables of the same columns, one below the other; only one is in memory at a time.
+    """Write Arrow tables with the same columns one after the other; only one is in memory at a time.
 
     Parameters
     ----------
     path
-        Ends in .csv or .parquet.
+        A path with the suffix .csv or .parquet.
     tables
-        Arrow tables; those after the first are cast to its types.
+        Arrow tables; later ones are cast to the types of the first.
     overwrite
-        Replace a file that is there.
+        Whether to replace an existing file.
     escape_formulas
-        In a .csv file put an apostrophe before text that a spreadsheet would run as a formula (``=``, ``+``, ``-`` or
-        ``@`` in front); numbers stay as they are. Without it cells are written as they are, so that a program reads
-        back what was there.
+        In a .csv file, prefix text that a spreadsheet would run as a formula (starting with ``=``, ``+``, ``-`` or
+        ``@``) with an apostrophe; numbers are not changed. By default cells are written unchanged, so that programs
+        read the original values.
 
     Returns
     -------
     int
-        Rows written.
+        Number of rows written.
 
     Raises
     ------
     OutputError
-        The ending is unknown, the file is there, cannot be written, or there is nothing to write.
+        The suffix is unknown, the file exists or cannot be written, or there are no rows.
     """
     path, whole = Path(path), iter(tables)
     check_table_format(path)
@@ -61,7 +61,7 @@ def write_tables(
 
 
 def _like(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
-    """A later table with the types of the first."""
+    """Cast a later table to the types of the first."""
     from pyarrow import ArrowInvalid  # noqa: PLC0415  # slow to import, and needed here alone
 
     try:
@@ -75,9 +75,9 @@ def _like(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
 
 
 def check_table_format(path: str | Path) -> None:
-    """Raise an `OutputError` if the ending of a path is not one that `write_tables` knows."""
+    """Raise an `OutputError` if `write_tables` does not support the suffix of a path."""
     if Path(path).suffix not in (".csv", ".parquet"):
-        raise OutputError(f"'{path}' has the ending {Path(path).suffix!r}; use one of .csv, .parquet.")
+        raise OutputError(f"'{path}' has the suffix {Path(path).suffix!r}; use one of .csv, .parquet.")
 
 
 def _writer(suffix: str, escape_formulas: bool) -> Callable[..., Any]:
@@ -91,10 +91,9 @@ def _writer(suffix: str, escape_formulas: bool) -> Callable[..., Any]:
 
 
 class _CSVFile:
-    """A CSV file that is written table by table; quotes stand only where a cell needs them.
+    """A CSV file that is written table by table; only cells that need quotes are quoted.
 
-    Arrow's own writer quotes every cell of text, so that numbers kept as the text of the file they come from would be
-    quoted in the copy.
+    Arrow's writer quotes every string, including numbers that are kept as the text of their source file.
     """
 
     def __init__(self, path: str, schema: pa.Schema, escape_formulas: bool) -> None:
@@ -118,7 +117,7 @@ class _CSVFile:
 
 
 def _shortest(column: Any) -> Any:
-    """Floating numbers as the shortest text that gives them back; Python would write singles as doubles."""
+    """Floats as their shortest exact text; Python would write single-precision values as doubles."""
     from pyarrow import compute, scalar, string, types  # noqa: PLC0415  # slow to import, and needed here alone
 
     if not types.is_floating(column.type):
@@ -127,12 +126,12 @@ def _shortest(column: Any) -> Any:
 
 
 def _cell(cell: Any) -> Any:
-    """A cell as CSV has it: truth values in small letters, nothing where it is missing."""
+    """A cell in CSV form: booleans in lower case, "" for a missing cell."""
     return str(cell).lower() if isinstance(cell, bool) else "" if cell is None else cell
 
 
 def escaped(cell: Any) -> Any:
-    """Text with an apostrophe before it, if a spreadsheet would run it as a formula; numbers are no formulas.
+    """Prefix text with an apostrophe if a spreadsheet would run it as a formula; numbers are not changed.
 
     >>> escaped("=1+1"), escaped("-5.2"), escaped("Ulm")
     ("'=1+1", '-5.2', 'Ulm')

@@ -1,4 +1,4 @@
-"""The pictures, one function each: they draw numbers and compute none."""
+"""Plot functions: they only draw; `isthmus.diagnosis` computes."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from isthmus.plots.style import (
 from isthmus.training import History
 
 MOST_CLASSES = 20
-"""Classes that have a colour each."""
+"""Maximum number of classes with distinct colours."""
 MOST_UPRIGHT = 9
-"""Layers whose labels stand side by side."""
+"""Maximum number of layers with horizontal labels; longer networks get vertical ones."""
 
 
 def plot_reconstructions(
@@ -50,28 +50,28 @@ def plot_reconstructions(
     names: Sequence[str] = (),
     image_shape: tuple[int, ...] | None = None,
 ) -> Figure:
-    """Originals over their reconstructions, with the noisy input between them if it is given.
+    """Plot originals above their reconstructions, with the noisy input between them if it is given.
 
-    All pictures share the greys of the originals. Images may have their channels last or first; of two channels the
-    first is drawn red and the second green; of a volume the middle slice is drawn.
+    All images share the grey scale of the originals. Channels may be last or first; of two channels the first is drawn
+    red and the second green; of a volume the middle slice is drawn.
 
     Parameters
     ----------
     X, X_hat
         Rows and reconstructions, (k, *feature_shape): arrays, frames or tensors.
     noisy
-        What the model was given instead of X, of the same shape.
+        The model's input, if it differs from X; same shape as X.
     n
-        How many to show, the first ones, >= 1.
+        Number of rows to show, from the first, >= 1.
     names
-        Names of the rows of pictures; default original, noisy, reconstruction.
+        Labels of the bands; default: original, reconstruction, or original, noisy, cleaned.
     image_shape
         The shape of the image in a flat row; None: flat rows of a square number of features are images.
 
     Returns
     -------
     Figure
-        A grid of pictures.
+        A grid of images or lines.
 
     Raises
     ------
@@ -101,17 +101,17 @@ def _check_bands(
     X = bands["X"]
     for name, rows in bands.items():
         if rows.shape != X.shape:
-            raise ValueError(f"{name} has shape {rows.shape}, but X has {X.shape}; give the same rows in both.")
+            raise ValueError(f"{name} has shape {rows.shape}, but X has {X.shape}; pass the same rows in both.")
     if n < 1:
         raise ValueError(f"n={n} must be >= 1.")
     if len(names) != len(bands):
-        raise ValueError(f"names holds {len(names)} names, but {len(bands)} are needed, one for each row of pictures.")
+        raise ValueError(f"names has {len(names)} names, but {len(bands)} are needed, one for each band.")
     if image_shape is not None and int(np.prod(image_shape)) != int(np.prod(X.shape[1:])):
         raise ValueError(f"image_shape={image_shape} does not fit rows of shape {X.shape[1:]}.")
 
 
 def _limits(X: np.ndarray, shape: tuple[int, ...] | None) -> tuple[float, float]:
-    """The values drawn black and white: the ends of the range of colours, or of the greys of the originals."""
+    """The values drawn black and white: the range of the colour type, or of the originals' grey values."""
     seen = X[np.isfinite(X)] if X.dtype.kind == "f" else X
     if not seen.size:
         return 0.0, 1.0
@@ -131,16 +131,16 @@ def plot_training_curves(
     log: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Loss over epochs of one or several models: training as a line, validation dashed.
+    """Plot the loss over epochs of one or several models: training as solid lines, validation dashed.
 
     Parameters
     ----------
     models
         A fitted estimator, its history, or several by name.
     baseline
-        A loss to compare with, drawn as a horizontal line.
+        A reference loss, drawn as a horizontal line.
     log
-        Logarithmic loss axis.
+        Whether the loss axis is logarithmic.
     """
     several = models if isinstance(models, Mapping) else {"": models}
     histories = {plain(name): _history_of(model) for name, model in several.items()}
@@ -161,14 +161,14 @@ def plot_training_curves(
 def _history_of(model: Any) -> History:
     history = model if isinstance(model, History) else getattr(model, "history_", None)
     if not isinstance(history, History):
-        raise TypeError(f"A {type(model).__name__} has no losses; give a fitted autoencoder or its history_.")
+        raise TypeError(f"A {type(model).__name__} has no losses; pass a fitted autoencoder or its history_.")
     if not len(history):
-        raise ValueError("The history has no epochs, so that there is no curve to draw; train for one or more.")
+        raise ValueError("The history has no epochs, but at least one is needed to draw a curve; train the model.")
     return history
 
 
 def plot_code_density(densities: Mapping[str, Density] | Density, *, ax: Axes | None = None) -> Axes:
-    """The density of the code numbers of one or several models, with their means in the legend.
+    """Plot the density of the code values of one or several models, with their means in the legend.
 
     Parameters
     ----------
@@ -190,26 +190,26 @@ def plot_code_density(densities: Mapping[str, Density] | Density, *, ax: Axes | 
 
 
 def compare_code_densities(models: Mapping[str, Autoencoder], X: Any, *, ax: Axes | None = None) -> Axes:
-    """`plot_code_density` of fitted models on rows X."""
+    """Plot the code densities of fitted models on rows X; see `plot_code_density`."""
     return plot_code_density(code_densities(models, X), ax=ax)
 
 
 def plot_code_map(plane: Any, labels: Any = None, *, ax: Axes | None = None) -> Axes:
-    """Codes on a plane, coloured by label, with a colour bar.
+    """Plot codes in two dimensions, coloured by label, with a colour bar.
 
     Parameters
     ----------
     plane
-        (n, 2): codes of two numbers, or from `isthmus.diagnosis.code_map`, which makes a plane of longer codes. Codes
-        of one number, (n, 1), are drawn on a line.
+        (n, 2): two-dimensional codes, or the result of `isthmus.diagnosis.code_map`, which projects longer codes to two
+        dimensions. One-dimensional codes, (n, 1), are drawn on a line.
     labels
-        A class or number for each row, or None. Up to 20 classes have a colour each; of more classes that are text,
-        the 19 most frequent. Rows whose number is missing are grey.
+        A class or number for each row, or None. Up to 20 classes have distinct colours; of more text classes, the 19
+        most frequent have. Rows with a missing number are grey.
 
     Raises
     ------
     ValueError, TypeError
-        The plane has more than two columns or is not finite, or the labels are not one for each row.
+        The plane has more than two columns or is not finite, or the number of labels is wrong.
     """
     plane = _as_plane(plane)
     colours = _as_colours(labels, len(plane))
@@ -224,12 +224,12 @@ def plot_code_map(plane: Any, labels: Any = None, *, ax: Axes | None = None) -> 
     ax.grid(visible=False)
     if plane.shape[1] == 1:
         ax.set_yticks([])
-    return label(ax, "first coordinate", "second coordinate" if plane.shape[1] > 1 else "(one number in a code)")
+    return label(ax, "first coordinate", "second coordinate" if plane.shape[1] > 1 else "(one-dimensional code)")
 
 
 @dataclass(frozen=True)
 class _Colours:
-    """A number to colour each row by, NaN for grey, and the names of the classes, if there are classes."""
+    """A colour value for each row, NaN for grey, and the class names, if there are classes."""
 
     values: np.ndarray
     names: tuple[str, ...] = ()
@@ -263,8 +263,8 @@ def _as_plane(plane: Any) -> np.ndarray:
     plane = plane[:, None] if plane.ndim == 1 else plane
     if plane.ndim != 2 or plane.shape[1] > 2:
         raise ValueError(
-            f"plane has shape {plane.shape}, but two coordinates a row are needed, (n, 2); make them of longer codes "
-            "with isthmus.diagnosis.code_map(Z), or choose two columns yourself."
+            f"plane has shape {plane.shape}, but two coordinates per row are needed, (n, 2); project longer codes with "
+            "isthmus.diagnosis.code_map(Z), or select two columns."
         )
     bad = ~np.isfinite(plane).all(axis=1)
     if bad.any():
@@ -298,7 +298,7 @@ def _as_colours(labels: Any, n_rows: int) -> _Colours | None:
 
 
 def plot_network(model: Autoencoder, *, ax: Axes | None = None) -> Axes:
-    """The network as an hourglass: a bar a layer, as high as the layer is wide (on a logarithmic scale)."""
+    """Plot the network: one bar per layer, with a height proportional to the logarithm of its width."""
     layers = [layer for layer in model.layers() if layer.part != "code" or layer.kind != "Plain"]
     n_encoder = sum(layer.part == "encoder" for layer in layers)
     widths = [model.n_features_in_, *(int(np.prod(layer.output_shape)) for layer in layers)]
@@ -306,7 +306,7 @@ def plot_network(model: Autoencoder, *, ax: Axes | None = None) -> Axes:
     ax = axes_or_new(ax, width=max(7.5, 0.42 * len(widths)), height=4.2 if crowded else 3.2)
     ax.set_axis_off()
     heights = np.log2(np.asarray(widths) + 1.0) / np.log2(max(widths) + 1.0)
-    angle = 90 if crowded else 0  # upright labels of 10 layers or more run into each other
+    angle = 90 if crowded else 0  # horizontal labels of 10 or more layers would overlap
     for place, (width, height) in enumerate(zip(widths, heights, strict=True)):
         _bar(ax, place, height, SECOND if place == n_encoder else ACCENT)
         ax.text(place, height / 2 + 0.04, f"{width:,}", ha="center", va="bottom", fontsize=9, color=INK, rotation=angle)
@@ -344,9 +344,9 @@ def _corners(left: float, right: float, left_height: float, right_height: float)
 
 
 def plot_worst(worst: WorstRows, *, image_shape: tuple[int, ...] | None = None) -> Figure:
-    """The rows that a model restores worst, over their reconstructions, with their errors.
+    """Plot the rows with the largest reconstruction errors above their reconstructions, with the errors.
 
-    Of a model that restores damaged rows, the damaged ones stand between them.
+    For a model with a corruption, the corrupted rows are between them.
 
     Parameters
     ----------
@@ -364,7 +364,7 @@ def plot_worst(worst: WorstRows, *, image_shape: tuple[int, ...] | None = None) 
 
 
 def plot_error_histogram(errors: Any, *, ax: Axes | None = None) -> Axes:
-    """How the reconstruction errors of the rows are spread, with their median.
+    """Plot a histogram of the rows' reconstruction errors, with their median.
 
     Parameters
     ----------
@@ -374,11 +374,11 @@ def plot_error_histogram(errors: Any, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ValueError
-        They are not one number a row, or some are not finite.
+        The errors are not one value per row, or some are not finite.
     """
     errors = as_array(errors, "errors")
     if errors.ndim != 1:
-        raise ValueError(f"errors has shape {errors.shape}, but (n,) is needed: one number a row.")
+        raise ValueError(f"errors has shape {errors.shape}, but (n,) is needed: one value per row.")
     bad = ~np.isfinite(errors)
     if bad.any():
         raise ValueError(f"errors has {bad.sum()} values that are not finite, the first in row {bad.argmax()}.")

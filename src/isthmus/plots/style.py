@@ -1,4 +1,4 @@
-"""How all pictures look: colours that colour-blind readers tell apart, quiet axes, a size that fits a page."""
+"""Common style of all plots: colours that colour-blind readers can distinguish, light axes, sizes for a page."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CYCLE = ("#0f6b8f", "#e07a3f", "#4a9d5b", "#a1467e", "#c9a227", "#5b6abf", "#7b8
 """Colours of lines, in order."""
 LONGEST_LABEL = 40
 COLOURED = (1, 3, 4)
-"""Channels of images that can be drawn as they are; two are drawn as red and green."""
+"""Numbers of channels that matplotlib can draw; two channels are drawn as red and green."""
 
 
 def axes_or_new(ax: Axes | None, *, width: float = 6.0, height: float = 3.8) -> Axes:
-    """The axes given, or those of a new figure, made quiet."""
+    """The given axes, or those of a new figure, in the common style."""
     ax = ax if ax is not None else Figure(figsize=(width, height), layout="constrained").subplots()
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(QUIET)
@@ -34,7 +34,7 @@ def axes_or_new(ax: Axes | None, *, width: float = 6.0, height: float = 3.8) -> 
 
 
 def label(ax: Axes, x: str, y: str, title: str = "") -> Axes:
-    """Name both axes, and the picture."""
+    """Label both axes, and set the title."""
     ax.set_xlabel(x, color=INK)
     ax.set_ylabel(y, color=INK)
     if title:
@@ -43,7 +43,7 @@ def label(ax: Axes, x: str, y: str, title: str = "") -> Axes:
 
 
 def figure_of(drawn: Figure | Axes) -> Figure:
-    """The figure that a picture lies on."""
+    """The figure of a plot."""
     figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
     if not isinstance(figure, Figure):
         raise TypeError(f"A picture must lie on a matplotlib Figure, not on {figure!r}.")
@@ -51,17 +51,17 @@ def figure_of(drawn: Figure | Axes) -> Figure:
 
 
 def save(drawn: Figure | Axes, path: str | Path | BinaryIO, *, dots_per_inch: int = 150) -> None:
-    """Write a picture to a file, whose ending tells the format (PNG for a stream)."""
+    """Write a plot to a file; the suffix sets the format (PNG for a stream)."""
     kind = Path(path).suffix[1:] if isinstance(path, str | Path) else "png"
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", r"Glyph .* missing from", UserWarning
-        )  # a box for 数 is drawn, and is no fault
+        )  # characters such as 数 that the font lacks are drawn as boxes
         figure_of(drawn).savefig(path, dpi=dots_per_inch, format=kind)
 
 
 def plain(text: object) -> str:
-    r"""A label of the user's as one short line: what cannot be printed is written out, what is long is cut.
+    r"""A user's label as one short line: unprintable characters are escaped, long labels are truncated.
 
     >>> plain("\x1b[31m"), plain("x" * 50)[-2:]
     ('\\x1b[31m', 'x…')
@@ -71,30 +71,30 @@ def plain(text: object) -> str:
 
 
 def literal(*texts: Text) -> None:
-    """Draw dollars and backslashes in texts as they are, instead of reading formulas, which fail on most labels."""
+    """Draw dollar signs and backslashes literally; matplotlib would parse them as formulas, and fail on most labels."""
     for text in texts:
         text.set_parse_math(False)
 
 
 def legend(ax: Axes) -> None:
-    """A quiet legend of what has a label."""
+    """Add a legend without a frame."""
     literal(*ax.legend(frameon=False, fontsize=9).get_texts())
 
 
 def as_array(X: Any, name: str, *, min_dims: int = 1) -> np.ndarray:
-    """What is drawn as an array of numbers: arrays, frames, tensors and lists.
+    """Convert data to a numeric array: arrays, frames, tensors and lists.
 
     Raises
     ------
     TypeError, ValueError
-        It is not numeric, is empty, or has too few axes.
+        The data are not numeric, are empty, or have too few axes.
     """
     array = X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
     if array.dtype.kind == "O":
         try:
             array = array.astype(float)
         except (TypeError, ValueError):
-            raise TypeError(f"{name} holds values that are not numbers; give an array, a frame or a tensor.") from None
+            raise TypeError(f"{name} contains values that are not numbers; pass numeric data.") from None
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} has dtype {array.dtype}, but numbers are needed; convert it with astype(float).")
     if array.ndim < min_dims or array.size == 0:
@@ -104,7 +104,7 @@ def as_array(X: Any, name: str, *, min_dims: int = 1) -> np.ndarray:
 
 
 def image_shape_of(feature_shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape in which a row is shown as an image: its own, or a square for flat rows of 64, 784, …; else None."""
+    """The image shape of a row: its own shape, or a square for flat rows of 64, 784, … features; else None."""
     if len(feature_shape) > 1:
         return feature_shape
     side = math.isqrt(feature_shape[0])
@@ -112,18 +112,18 @@ def image_shape_of(feature_shape: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def show_row(ax: Axes, row: np.ndarray, shape: tuple[int, ...] | None, low: float, high: float) -> None:
-    """Draw one row: as an image where it is one, else as a line; without ticks.
+    """Draw one row as an image, or as a line if `shape` is None; without ticks.
 
     Parameters
     ----------
     ax
-        Where.
+        The axes.
     row
-        Its numbers.
+        The values of the row.
     shape
-        Of the image, or None for a line.
+        Image shape, or None for a line.
     low, high
-        The values that are drawn black and white; what is not finite is left white.
+        The values that are drawn black and white; NaN and infinity are white.
     """
     ax.set_xticks([])
     ax.set_yticks([])
@@ -141,10 +141,10 @@ def show_row(ax: Axes, row: np.ndarray, shape: tuple[int, ...] | None, low: floa
 
 
 def flat_image(image: np.ndarray) -> np.ndarray:
-    """What is drawn of an image or volume, (h, w), (h, w, 3) or (h, w, 4).
+    """The drawable part of an image or volume, (h, w), (h, w, 3) or (h, w, 4).
 
-    Channels may go last or first; of two, the first is red and the second green. Of a volume, and of an image with
-    more than four channels, the middle slice is drawn.
+    Channels may be last or first; of two channels, the first is red and the second green. Of a volume, and of an image
+    with more than four channels, the middle slice is drawn.
 
     >>> [flat_image(np.zeros(shape)).shape for shape in ((3, 8, 9), (8, 9, 2), (6, 8, 9))]
     [(8, 9, 3), (8, 9, 3), (8, 9)]

@@ -1,4 +1,4 @@
-"""A self-contained HTML page of one run."""
+"""Self-contained HTML reports."""
 
 from isthmus.report.anomalies import OddRow, write_anomaly_report
 from isthmus.report.report import Table, layer_table, write_report

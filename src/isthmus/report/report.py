@@ -1,4 +1,4 @@
-"""One page of one run: what was trained, how well it does, and pictures of both."""
+"""The HTML report of a model: settings, measures and plots."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Tile:
-    """A key figure."""
+    """A key figure of the report."""
 
     label: str
     value: str
@@ -63,7 +63,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a head."""
+    """A table of strings with a header."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -71,7 +71,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a title with a picture, a table, or both."""
+    """A section of the page: a title with a plot, a table, or both."""
 
     title: str
     text: str = ""
@@ -83,7 +83,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is computed once and then shown."""
+    """Results that are computed once and shown in several places."""
 
     model: Autoencoder
     X: Any
@@ -110,36 +110,35 @@ def write_report(
     X_train: Any = None,
     overwrite: bool = True,
 ) -> Path:
-    """Write one self-contained HTML page of a fitted model and what it does with rows X.
+    """Write a self-contained HTML report of a fitted model on rows X.
+
+    A model with a corruption is evaluated on corrupted rows: they are restored and compared with the clean rows.
 
     Parameters
     ----------
     model
         A fitted estimator.
     X
-        Rows to show and to measure on; best rows that it was not trained on.
+        Rows to show and to evaluate on, preferably held-out rows.
     path
-        Where the page goes.
+        Output path.
     labels
-        A class or number for each row of X, to colour the map of the codes.
+        A class or number for each row of X, which colours the map of the codes.
     title
-        Headline of the page.
+        Title of the page.
     X_train
-        Rows that principal component analysis is fitted on for comparison; None: X itself, which favours it.
+        Rows on which PCA is fitted for comparison; None: X itself, which favours PCA.
     overwrite
-        Replace a page that is there.
-
-    A model with a corruption is measured by what it is trained for: rows are damaged, restored, and compared with the
-    clean ones.
+        Whether to replace an existing file.
 
     Raises
     ------
     TypeError
-        The model is no autoencoder.
+        The model is not an autoencoder.
     ValueError
-        The labels are not one for each row.
+        The number of labels differs from the number of rows.
     OutputError
-        The page cannot be written; nothing is left behind.
+        The page cannot be written; no partial file is left.
     """
     require_autoencoder(model, "write_report")
     labels = None if labels is None else _checked_labels(labels, X)
@@ -160,7 +159,7 @@ def _checked_labels(labels: Any, X: Any) -> np.ndarray:
     given = np.asarray(labels)
     n_rows = X.n_rows if isinstance(X, Source) else X.shape[0] if hasattr(X, "shape") else len(X)
     if given.shape != (n_rows,):
-        raise ValueError(f"labels has shape {given.shape}, but X has {n_rows} rows; give one label for each row.")
+        raise ValueError(f"labels has shape {given.shape}, but X has {n_rows} rows; pass one label for each row.")
     return given
 
 
@@ -180,7 +179,7 @@ def _gather(model: Autoencoder, X: Any, labels: np.ndarray | None, X_train: Any)
 
 
 def _pca_error(model: Autoencoder, rows: Any, labels: Any, X_train: Any) -> float:
-    """The error of PCA with as many numbers, given what the model is given; NaN where there are holes in the rows."""
+    """The error of PCA with as many components as code units, on the model's input; NaN for rows with missing cells."""
     known = rows if X_train is None else X_train
     if model.objective_.choices.loss.admits_missing and not np.isfinite(np.asarray(rows, dtype=float)).all():
         return float("nan")
@@ -188,12 +187,12 @@ def _pca_error(model: Autoencoder, rows: Any, labels: Any, X_train: Any) -> floa
 
 
 def _spread(n_rows: int, n: int) -> np.ndarray:
-    """At most n row numbers, evenly spread."""
+    """At most n evenly spaced row indices."""
     return np.unique(np.linspace(0, n_rows - 1, min(n, n_rows)).astype(int))
 
 
 def template() -> Any:
-    """The page, to be filled in; everything that a user gave is escaped."""
+    """The page template; all text from users is escaped."""
     page = resources.files("isthmus.report").joinpath("page.html").read_text(encoding="utf-8")
     return Environment(autoescape=True).from_string(page)
 
@@ -206,8 +205,9 @@ def _summary(model: Autoencoder, n_rows: int, undone: Restoration | None) -> str
     seconds = float(model.history_["seconds"].sum())
     parts = [
         f"{type(model).__name__} with {model.n_parameters_:,} parameters",
-        f"{model.n_features_in_:,} numbers a row in, {model.objective_.context.code_size} in the code",
+        f"{model.n_features_in_:,} features, {model.objective_.context.code_size} latent dimensions",
         f"{model.n_epochs_} epochs in {seconds:.1f} s on {model.device_} ({model.stop_reason_})",
+        *([f"trained by the {model.engine_.name} engine"] if hasattr(model, "engine_") else []),
         f"measured here on {n_rows:,} rows" + ("" if undone is None else _undone(undone)),
     ]
     return "; ".join(parts) + "."
@@ -221,11 +221,9 @@ def _tiles(evidence: Evidence) -> list[Tile]:
         Tile(f"loss per feature on these {clean}rows", f"{loss:.4f}"),
         Tile(f"mean squared error{damaged}", f"{error:.4g}"),
         Tile(f"root mean squared error{damaged}", f"{error**0.5:.4g}"),
-        Tile(f"mean squared error of PCA with as many numbers{damaged}", f"{evidence.pca:.4g}"),
-        Tile(
-            "numbers in : numbers in the code", f"{model.n_features_in_ / model.objective_.context.code_size:.1f} : 1"
-        ),
-        Tile("code units that never change", f"{len(evidence.codes.dead_units)}"),
+        Tile(f"mean squared error of PCA with as many components{damaged}", f"{evidence.pca:.4g}"),
+        Tile("features : latent dimensions", f"{model.n_features_in_ / model.objective_.context.code_size:.1f} : 1"),
+        Tile("constant code units", f"{len(evidence.codes.dead_units)}"),
         Tile("effective dimensions of the code", f"{evidence.codes.effective_dimension:.1f}"),
     ]
     if "val_loss" in model.history_.columns:
@@ -244,32 +242,34 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     restored = np.asarray(model.reconstruct(taken if damaged is None else damaged, labels))
     rows, given = np.asarray(taken), None if damaged is None else np.asarray(damaged)
     yield picture_section(
-        "Originals over reconstructions",
+        "Originals above reconstructions",
         plot_reconstructions(rows, restored, noisy=given, n=len(rows), image_shape=_image_shape(model)),
-        "Evenly spread over the rows measured."
-        + (" The middle row is what the model was given." if given is not None else ""),
+        "Evenly spaced rows of the evaluated data."
+        + (" The middle band is the model's input." if given is not None else ""),
     )
     if len(model.history_):
-        yield picture_section(
-            "Training curve", plot_training_curves(model), "The total loss after each epoch.", half=True
-        )
+        yield picture_section("Training curve", plot_training_curves(model), "Total loss after each epoch.", half=True)
     many = _spread(len(evidence.errors), 5_000)
     codes = model.transform(take_rows(evidence.X, many), evidence.labels_of(many))
     densities = densities_of({type(model).__name__: np.asarray(codes)})
-    yield picture_section("Density of the code", plot_code_density(densities), "All numbers of all codes.", half=True)
+    yield picture_section(
+        "Density of the code", plot_code_density(densities), "Values of all code units over all rows.", half=True
+    )
     if evidence.diagnosis is not None:
         yield _verdicts(evidence.diagnosis)
     yield _map(evidence)
     yield _worst(evidence)
-    yield picture_section("Network", plot_network(model), "One bar a layer, as high as the logarithm of its width.")
+    yield picture_section(
+        "Network", plot_network(model), "One bar per layer; its height is proportional to the logarithm of the width."
+    )
     yield Section("Layers", table=layer_table(model))
     yield Section(
-        "Settings", "What was in force; choices as they were resolved for these data.", table=_settings(model)
+        "Settings", "The settings in use; choices are shown as resolved for these data.", table=_settings(model)
     )
 
 
 def _damaged(model: Autoencoder, rows: Any, labels: Any) -> Any:
-    """The rows after the model's own corruption, or None where it has none."""
+    """The rows after the model's corruption, or None if it has none."""
     return None if model.objective_.choices.corruption is None else model.corrupt(rows, labels, random_state=0)
 
 
@@ -278,7 +278,7 @@ def _verdicts(diagnosis: Diagnosis) -> Section:
         [finding.verdict, finding.name, " ".join(filter(None, (finding.text, finding.remedy)))]
         for finding in diagnosis.by_weight()
     ]
-    return Section("Diagnosis", str(diagnosis).splitlines()[0], table=Table(("", "fault", "what was seen"), rows))
+    return Section("Diagnosis", str(diagnosis).splitlines()[0], table=Table(("", "check", "result"), rows))
 
 
 def _map(evidence: Evidence) -> Section:
@@ -287,8 +287,8 @@ def _map(evidence: Evidence) -> Section:
     Z = np.asarray(evidence.model.transform(take_rows(evidence.X, index), labels))
     plane = code_map(Z)
     one = np.asarray(plane[:, :1] if Z.shape[1] == 1 else plane)
-    hows = {1: "The one number of the code.", 2: "The two numbers of the code."}
-    how = hows.get(Z.shape[1], f"All {Z.shape[1]} numbers of the code, brought to a plane; neighbours stay neighbours.")
+    hows = {1: "The one latent dimension.", 2: "The two latent dimensions."}
+    how = hows.get(Z.shape[1], f"All {Z.shape[1]} latent dimensions, projected to a plane that keeps neighbours close.")
     return picture_section("Map of the codes", plot_code_map(one, labels), f"{how} {len(index):,} rows.")
 
 
@@ -296,19 +296,19 @@ def _worst(evidence: Evidence) -> Section:
     worst = evidence.worst
     title, text = "Worst reconstructions", "The rows with the largest squared error."
     if evidence.restoration is not None:
-        text += " Each was damaged, restored, and compared with the clean row."
+        text += " Each row was corrupted, restored, and compared with the clean row."
     shape = _image_shape(evidence.model) or image_shape_of(evidence.model.feature_shape_)
     if shape is not None or evidence.model.n_features_in_ > 40:
         return picture_section(title, plot_worst(worst, image_shape=shape), text)
     names = getattr(evidence.model, "feature_names_in_", np.arange(evidence.model.n_features_in_))
     rows = [_worst_columns(worst, place, names) for place in range(len(worst.index))]
     return Section(
-        title, text, table=Table(("row", "error", "the columns that are furthest off: seen → restored"), rows)
+        title, text, table=Table(("row", "error", "columns with the largest errors: input → restored"), rows)
     )
 
 
 def _image_shape(model: Autoencoder) -> tuple[int, ...] | None:
-    """The shape of the image in a flat row, where the network was told it."""
+    """The image shape of a flat row, if the network has one."""
     shape = getattr(model.objective_.choices.network, "image_shape", None)
     return None if shape is None else tuple(shape)
 
@@ -326,7 +326,7 @@ def _worst_columns(worst: WorstRows, place: int, names: np.ndarray) -> list[str]
 
 
 def layer_table(model: Autoencoder) -> Table:
-    """The layers of a model with shapes and numbers of parameters, as text."""
+    """The layers of a model with shapes and numbers of parameters, as strings."""
     rows = [
         [
             layer.part,
@@ -337,7 +337,7 @@ def layer_table(model: Autoencoder) -> Table:
         ]
         for layer in model.layers()
     ]
-    total = ["", "", "", "in all", f"{model.n_parameters_:,}"]
+    total = ["", "", "", "total", f"{model.n_parameters_:,}"]
     return Table(("part", "layer", "output", "activation", "parameters"), [*rows, total])
 
 
@@ -360,7 +360,7 @@ def _footer(model: Autoencoder) -> str:
 
 
 def picture_section(title: str, drawn: Figure | Axes, text: str, *, half: bool = False) -> Section:
-    """A section with a picture, which becomes part of the page."""
+    """A section with a plot, which is embedded in the page."""
     figure = figure_of(drawn)
     buffer = io.BytesIO()
     save(figure, buffer, dots_per_inch=DOTS_PER_INCH)

@@ -1,4 +1,4 @@
-"""Jobs that a trained autoencoder does."""
+"""Tasks based on autoencoders: anomaly detection, imputation, recommendation, similarity, transfer."""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,

@@ -1,4 +1,4 @@
-"""Similarity at scale: the rows that lie nearest in direction, exactly and block by block, or through an index."""
+"""Similarity search by cosine: exact, in blocks, or approximate, through an index."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from isthmus.exceptions import DataError
 from isthmus.seeds import seed_from
 
 BLOCK_BYTES = 32 * 2**20
-"""How large a block of cosines is, and a block of vectors, as float32."""
+"""Size of a block of cosines, and of a block of vectors, as float32."""
 
 
 def nearest(vectors: Any, queries: Any, n: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """For each query the n rows of largest cosine, exactly; the matrix of all cosines is never made.
+    """The n rows with the largest cosine for each query, exact and without the full matrix of cosines.
 
     Parameters
     ----------
     vectors
-        (rows, width), an array or a memory-mapped one; read block by block.
+        (rows, width), an array or a memory-mapped array; read in blocks.
     queries
         (queries, width).
     n
-        How many, >= 1; where there are fewer rows, all.
+        Number of results, >= 1; if there are fewer rows, all are returned.
 
     Returns
     -------
     rows, cosines
-        (queries, n) each, the nearest first; equal cosines in the order of the rows. A zero vector has cosine 0.
+        (queries, n) each, the nearest first; ties in row order. A zero vector has cosine 0.
 
     Raises
     ------
     DataError
-        Shapes do not go together, or a number is not finite.
+        Shapes do not match, or a value is not finite.
 
     Examples
     --------
@@ -60,27 +60,27 @@ def nearest(vectors: Any, queries: Any, n: int = 10) -> tuple[np.ndarray, np.nda
 
 
 class SimilarityIndex:
-    """Nearly the same answer as `nearest` in a few milliseconds, for a catalogue of millions that is asked often.
+    """Approximate version of `nearest` that takes a few milliseconds, for many queries to millions of rows.
 
-    The rows are sorted into cells of like direction (k-means), and a query looks into the nearest cells only (Sivic &
-    Zisserman 2003; faiss, Douze et al. 2024). How many is measured while building: as many as find the wanted share of
-    the exact neighbours of some rows. Needs faiss: ``pip install 'isthmus[search]'``.
+    The rows are clustered into cells by direction (k-means), and a query searches only the nearest cells (Sivic &
+    Zisserman 2003; faiss, Douze et al. 2024). The number of searched cells is the smallest that reaches the target
+    recall on a sample of rows, measured when the index is built. Needs faiss: ``pip install 'isthmus[search]'``.
 
     Parameters
     ----------
     vectors
-        (rows, width), finite; kept as float32 by the index.
+        (rows, width), finite; the index stores them as float32.
     recall
-        Share of the exact ten nearest that are to be found, on average over rows drawn from the catalogue, in (0, 1].
+        Target fraction of the exact ten nearest rows that are found, averaged over a sample of rows, in (0, 1].
     random_state
         Seed or RandomState.
 
     Attributes
     ----------
     n_cells_, n_probed_
-        Cells in all, and how many of them a query looks into.
+        Number of cells, and of cells that a query searches.
     recall_
-        The share of the exact ten nearest that was found with that many, on the rows that it was measured on.
+        The measured recall with that number of cells.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class SimilarityIndex:
         return index
 
     def _settle(self, vectors: Any, recall: float, draw: np.random.Generator) -> tuple[int, float]:
-        """The smallest number of cells, doubling, in which the wanted share of neighbours is found."""
+        """Double the number of searched cells until the target recall is reached."""
         rows = draw.choice(self.n_rows, min(self.n_rows, MEASURED_ON), replace=False)
         queries = _units(vectors, np.sort(rows))
         exact = nearest(vectors, queries, 10)[0]
@@ -125,14 +125,14 @@ class SimilarityIndex:
             n_probed = min(self.n_cells_, 2 * n_probed)
 
     def nearest(self, queries: Any, n: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """As `nearest`; -1 and minus infinity where the cells held fewer than n rows.
+        """As `nearest`, with -1 and minus infinity if the searched cells have fewer than n rows.
 
         Parameters
         ----------
         queries
             (queries, width).
         n
-            How many, >= 1.
+            Number of results, >= 1.
         """
         given = _finite(np.asarray(queries), "The queries")
         _check(np.empty((0, self.width)), given, n)
@@ -142,19 +142,19 @@ class SimilarityIndex:
 
 
 CELLS_PER_ROOT = 4.0
-"""Cells for each root of the number of rows, as faiss advises."""
+"""Number of cells divided by the square root of the number of rows, as faiss recommends."""
 ROWS_A_CELL = 40
-"""Rows of which the middle of a cell is learned."""
+"""Training rows per cell of the k-means clustering."""
 ROUNDS = 10
 MEASURED_ON = 200
 
 
 def _import_faiss() -> Any:
     try:
-        import faiss  # noqa: PLC0415  # optional, and needed here alone
+        import faiss  # noqa: PLC0415  # optional, and needed only here
     except ImportError:
         raise ImportError(
-            "A SimilarityIndex needs faiss, which is not installed; pip install 'isthmus[search]', or use "
+            "A SimilarityIndex needs faiss, which is not installed; run pip install 'isthmus[search]', or use "
             "isthmus.nearest, which is exact."
         ) from None
     return faiss
@@ -165,18 +165,18 @@ def _units(vectors: Any, rows: Any) -> np.ndarray:
 
 
 def _finite(rows: np.ndarray, what: str) -> np.ndarray:
-    """Rows as float32 or float64, whose numbers are finite."""
+    """Rows as float32 or float64, after checking that all values are finite."""
     if rows.dtype.kind not in "biuf":
-        raise DataError(f"{what} are of type {rows.dtype}, but numbers are needed.")
+        raise DataError(f"{what} are of type {rows.dtype}, but numbers are needed; convert them with astype(float).")
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
     if not np.isfinite(rows).all():
-        raise DataError(f"{what} hold numbers that are NaN or infinite; drop these rows first.")
+        raise DataError(f"{what} contain NaN or infinite values; drop these rows first.")
     return rows
 
 
 def _largest(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The places and values of the n largest of each row, falling; equal ones in their order."""
+    """Indices and values of the n largest entries of each row, in decreasing order; ties in column order."""
     width = min(n, values.shape[1])
     places = np.argpartition(-values, width - 1, axis=1)[:, :width]
     places.sort(axis=1)
@@ -186,7 +186,7 @@ def _largest(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their Euclidean length; zeros stay zeros, however small or large the numbers are.
+    """Rows divided by their Euclidean norm, without under- or overflow; zero rows stay zero.
 
     >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
     array([[0.6, 0.8],
@@ -195,7 +195,7 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     lost = ((lengths < TOO_SHORT) | ~np.isfinite(lengths) | (lengths > 1 / TOO_SHORT))[:, 0]
-    if lost.any():  # squares under- or overflow: 1e-30 squared is 0 as float32
+    if lost.any():  # squares under- or overflow: 1e-30 squared is 0 in float32
         largest = np.abs(rows[lost]).max(axis=1, keepdims=True, initial=0)
         rows = np.array(rows)
         rows[lost] /= np.where(largest > 0, largest, 1)
@@ -205,7 +205,7 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 TOO_SHORT = 1e-15
-"""Lengths below this, or above its inverse, are measured again on rows divided by their largest number."""
+"""Norms below this, or above its inverse, are recomputed on rows divided by their largest entry."""
 
 
 def _check(vectors: Any, queries: np.ndarray, n: Any) -> int:
@@ -214,6 +214,6 @@ def _check(vectors: Any, queries: np.ndarray, n: Any) -> int:
     shape = np.shape(vectors)
     if len(shape) != 2 or queries.ndim != 2 or shape[1] != queries.shape[1]:
         raise DataError(
-            f"vectors have shape {shape} and queries {queries.shape}; both must be (rows, width), one width."
+            f"vectors have shape {shape} and queries {queries.shape}; both must be (rows, width), with equal width."
         )
     return int(shape[1])

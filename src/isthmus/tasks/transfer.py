@@ -1,4 +1,4 @@
-"""Transfer: a trained encoder put to another use, learned from labels."""
+"""Transfer learning: a classifier on a pretrained encoder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from isthmus.choices import CORRUPTIONS, ByColumn, CategoricalCrossEntropy, Corruption, Plain
 from isthmus.choices.layers import activation_name, blank
 from isthmus.choices.parameters import Parameters
+from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import LabelledSource
@@ -52,34 +53,34 @@ AUTO: Rule = OneOf(("auto",))
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier that begins with a trained encoder and is fine-tuned with labels (Hinton & Salakhutdinov 2006).
+    """A classifier on a pretrained encoder, fine-tuned with labels (Hinton & Salakhutdinov 2006).
 
-    A softmax layer is put on the code; then both are trained together on the cross-entropy of the labels.
+    A softmax layer is added on top of the code, and both are trained on the cross-entropy of the labels.
 
     Parameters
     ----------
     encoder
-        A fitted `Autoencoder`, which is copied and left as it is; or one that is not fitted, and learns from X first.
-        None: ``Autoencoder()``.
+        A fitted `Autoencoder`, which is copied and not changed; or an unfitted one, which is first fitted on X. None:
+        ``Autoencoder()``.
     fine_tune
-        Whether the encoder goes on learning; False trains the softmax layer alone.
+        Whether the encoder is trained too; False trains only the softmax layer.
     corruption
-        Damage to the input while training, such as ``"masking"``; a remedy against over-fitting.
+        Damage to the input in training, such as ``"masking"``; reduces over-fitting.
     dropout
-        Share of the hidden activations set to zero while training (Srivastava et al. 2014), in [0, 1).
+        Fraction of hidden activations set to zero in training (Srivastava et al. 2014), in [0, 1).
     max_epochs, batch_size, learning_rate, schedule, optimizer, random_state, verbose
         As for `Autoencoder`, for the training with labels.
     early_stopping
-        Epochs without a better validation loss before it stops and goes back to the best weights; False: never.
+        Stop after this many epochs without a better validation loss, and restore the best weights; False: never.
     validation_fraction
-        Share of rows held out for early stopping, in (0, 1).
+        Fraction of rows held out for early stopping, in (0, 1).
 
     Attributes
     ----------
     classes_ : array
         The labels.
     encoder_ : Autoencoder
-        The fitted autoencoder that it began with.
+        The fitted autoencoder before fine-tuning.
     history_ : History
         Losses and times of the training with labels.
 
@@ -121,15 +122,15 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
     }
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Learn from rows, as `Autoencoder` takes them, and their labels, (n,); what was learned before is forgotten.
+        """Fit to rows, in any form that `Autoencoder` accepts, and their labels, (n,). Earlier results are discarded.
 
         Parameters
         ----------
         X, y
             Rows and labels.
         sample_weight
-            How much each row counts in the cross-entropy, (n,), >= 0; only their ratios matter. None: all the same.
-            An encoder that is not fitted learns from all rows alike.
+            Weight of each row in the cross-entropy, (n,), >= 0; only ratios matter. None: equal weights. An unfitted
+            encoder is fitted with equal weights.
         """
         refuse(broken_rules(self, self.rules))
         labels = self._checked(y)
@@ -139,15 +140,15 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Go on learning: one pass over these rows at a constant learning rate.
+        """Continue training: one pass over these rows at a constant learning rate.
 
         Parameters
         ----------
         X, y, sample_weight
             As for `fit`.
         classes
-            All labels that there will be, needed on the first call unless y holds them all. An encoder that is not
-            fitted learns from the rows of the first call.
+            All labels that will occur, needed on the first call unless y contains all. An unfitted encoder is fitted to
+            the rows of the first call.
 
         Raises
         ------
@@ -160,7 +161,9 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         if first:
             self._begin(X, np.unique(labels if classes is None else np.asarray(classes)))
         elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
-            raise ValueError(f"classes={classes!r} are not those of the first call, {self.classes_}; leave them out.")
+            raise ValueError(
+                f"classes={classes!r} are not those of the first call, {self.classes_}; omit the argument."
+            )
         given, weights = self._rows(X, labels, sample_weight)
         run = self._prepare(given, self._numbers(labels), weights, more=True)
         if not first:
@@ -176,7 +179,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         return labels
 
     def _begin(self, X: Any, classes: np.ndarray) -> None:
-        """Take the encoder, and forget what was learned from labels."""
+        """Set up the encoder, and discard what was learned from labels."""
         for name in ("objective_", "history_", "optimizer_state_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         self.encoder_ = self._fitted_encoder(X)
@@ -188,7 +191,9 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         """Rows and their weights, which have a mean of one."""
         given = take(self.encoder_, X, min_rows=2)
         if len(labels) != given.source.n_rows:
-            raise ValueError(f"y has {len(labels)} labels, but X has {given.source.n_rows} rows; give one for each.")
+            raise ValueError(
+                f"y has {len(labels)} labels, but X has {given.source.n_rows} rows; pass one label per row."
+            )
         if sample_weight is None:
             return given, None
         weights = np.asarray(_check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True))
@@ -198,8 +203,9 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         unseen = sorted(set(labels.tolist()) - set(self.classes_.tolist()), key=str)
         if unseen:
             raise ValueError(
-                f"y holds {unseen[0]!r}, not among the classes {', '.join(map(str, self.classes_[:10]))}; give "
-                "all labels to the first partial_fit as classes=[…], or fit again."
+                f"y contains {unseen[0]!r}, which is not among the classes "
+                f"{', '.join(map(str, self.classes_[:10]))}; pass all labels to the first partial_fit as classes=[…], "
+                "or fit again."
             )
         return np.searchsorted(self.classes_, labels)
 
@@ -210,7 +216,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         self.scaling_, self.device_ = self.encoder_.scaling_, self.encoder_.device_
 
     def _no_labels(self) -> Any:
-        raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; give labels.")
+        raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; pass labels.")
 
     def _fitted_encoder(self, X: Any) -> Autoencoder:
         encoder = Autoencoder(random_state=self.random_state) if self.encoder is None else self.encoder
@@ -219,7 +225,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         return copy.deepcopy(encoder) if hasattr(encoder, "objective_") else clone(encoder).fit(X)
 
     def _prepare(self, given: Given, numbers: np.ndarray, weights: np.ndarray | None, *, more: bool = False) -> Run:
-        """A run over labelled rows; with `more`, one pass at a constant rate that trains on what there is."""
+        """A run over labelled rows; with `more`, one more pass at a constant learning rate."""
         seed = seed_from(self.random_state)
         if hasattr(self, "objective_"):
             return self._over(given, numbers, weights, self.objective_, seed + len(self.history_), more=more)
@@ -278,7 +284,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         return whole(self, take(self.encoder_, X), Verb(_probabilities))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithm of the probability of each class for each row, (n, classes); finite where that is nearly 0."""
+        """The log-probability of each class for each row, (n, classes); finite even for probabilities near 0."""
         check_is_fitted(self, "objective_")
         return whole(self, take(self.encoder_, X), Verb(_log_probabilities))
 
@@ -288,9 +294,9 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
     def save(self, path: str | Path) -> Path:
-        """Write the classifier to one file, whole or not at all; `isthmus.load` gives it back."""
+        """Write the classifier to one file atomically; `isthmus.load` reads it."""
         check_is_fitted(self, "objective_")
-        inner = self.encoder_._to_state()  # noqa: SLF001  # the file of the encoder within the file of the classifier
+        inner = self.encoder_._to_state()  # noqa: SLF001  # the state of the encoder is part of the file
         params = self.get_params(deep=False)
         given, given_arrays = persistence.keep_estimator(params.pop("encoder"), self.encoder_)
         values = ClassifierValues(
@@ -330,14 +336,14 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
 
 
 class EncoderValues(Record, frozen=True):
-    """The file of the encoder within the file of a classifier."""
+    """The encoder in the file of a classifier."""
 
     kind: str
     values: Json
 
 
 class ClassifierValues(Record, frozen=True):
-    """What a file of a classifier holds besides arrays; format 1 lacks the encoder that was given."""
+    """The contents of a classifier's file besides arrays; format 1 has no `given` encoder."""
 
     params: Json
     encoder: EncoderValues
@@ -347,11 +353,11 @@ class ClassifierValues(Record, frozen=True):
 
 
 HEAD = "head."
-"""What the softmax layer's weights were called in isthmus 0.1; they are the decoder's now."""
+"""Prefix of the softmax layer's weights in isthmus 0.1; they are the decoder's now."""
 
 
 def _placed(arrays: Arrays) -> dict[str, np.ndarray]:
-    """The weights by the names that they have now."""
+    """The weights by their present names."""
     return {
         f"decoder.0.{name.removeprefix(HEAD)}" if name.startswith(HEAD) else name: array
         for name, array in arrays.items()
@@ -370,20 +376,20 @@ def _log_probabilities(model: Any, x: Tensor) -> Tensor:
 
 
 class Classified(Objective):
-    """An encoder and code with a softmax layer as decoder; the target are labels, and the loss their cross-entropy.
+    """An encoder and a code with a softmax layer as decoder; the objective is the cross-entropy of labels.
 
-    A row of a batch is the row, (d,), and its label behind it, one-hot times the weight of the row, (classes,).
+    A row of a batch is the row, (d,), followed by its one-hot label times the weight of the row, (classes,).
 
     Parameters
     ----------
     trained
-        Its encoder and code are copied.
+        The objective whose encoder and code are copied.
     n_classes
-        How many labels there are.
+        Number of labels.
     corruption
-        What is done to rows in training.
+        Damage to rows in training.
     dropout
-        Share of the hidden activations set to zero in training.
+        Fraction of hidden activations set to zero in training.
     """
 
     def __init__(self, trained: Objective, n_classes: int, corruption: Corruption | None, dropout: float) -> None:
@@ -392,7 +398,8 @@ class Classified(Objective):
         choices = Choices(
             trained.choices.network, trained.choices.code, loss, corruption and corruption.resolve(context)
         )
-        head = blank(nn.Linear, context.code_size, n_classes)
+        with single_precision():
+            head = blank(nn.Linear, context.code_size, n_classes)
         assert isinstance(head, nn.Linear)
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
@@ -433,7 +440,7 @@ class Classified(Objective):
         return answer
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
-        """The cross-entropy of a batch with labels behind the rows, (n, d + classes)."""
+        """The cross-entropy of a batch of rows followed by weighted one-hot labels, (n, d + classes)."""
         given, labels = self.given_and_target(x)
         loss = self.choices.loss.mean(self.logits(self.corrupt(self.filled(given), generator), generator), labels)
         return LossParts(loss, loss, x.new_zeros(()), x.new_zeros(()))

@@ -165,7 +165,7 @@ def save_checkpoint(run: Run, path: str | Path) -> None:
 def identity(run: Run) -> Json:
     """What a run must share with another to go on from its checkpoint: everything but its number of epochs."""
     known: Json = {name: text for name, text in settings_text(run.settings).items() if name != "max_epochs"}
-    known |= {"n_parameters": run.do_step.flat.values.numel(), "n_rows": run.train.n_rows}
+    known |= {"n_parameters": run.engine.flat.values.numel(), "n_rows": run.train.n_rows}
     return known if run.origin is None else known | run.origin.identity()
 
 
@@ -253,14 +253,14 @@ def _shown(value: Any) -> str:
 def _tensors(run: Run) -> dict[str, Tensor]:
     """Everything in a run that is a tensor."""
     tensors = {
-        "weights": run.do_step.flat.portable(run.do_step.flat.values),
+        "weights": run.engine.flat.portable(run.engine.flat.values),
         "order": run.order.get_state(),
         "noise": run.noise.get_state(),
         **{f"optimizer.{name}": value for name, value in optimizer_state(run).items()},
         **{f"buffer.{name}": value for name, value in run.objective.named_buffers()},
     }
     if run.best.weights is not None:
-        tensors["best.weights"] = run.do_step.flat.portable(run.best.weights)
+        tensors["best.weights"] = run.engine.flat.portable(run.best.weights)
     return tensors | {f"best.buffer.{name}": value for name, value in run.best.buffers.items()}
 
 
@@ -269,7 +269,7 @@ def _put_back(run: Run, arrays: Mapping[str, np.ndarray], values: RunValues | Ol
     tensors = {
         name: torch.from_numpy(np.array(array)) for name, array in arrays.items() if not name.startswith("model.")
     }
-    flat = run.do_step.flat
+    flat = run.engine.flat
     flat.values.data.copy_(flat.laid(tensors["weights"]))
     run.order.set_state(tensors["order"])
     run.noise.set_state(tensors["noise"])
@@ -289,7 +289,7 @@ def _check_tensors(run: Run, arrays: Mapping[str, np.ndarray]) -> None:
     check_arrays(group(arrays, "buffer."), buffers)
     check_arrays(best, buffers if best else {})
     check_arrays(group(arrays, "optimizer."), means)
-    check_arrays({"weights": arrays["weights"]}, {"weights": Numbers("f", (run.do_step.flat.values.numel(),))})
+    check_arrays({"weights": arrays["weights"]}, {"weights": Numbers("f", (run.engine.flat.values.numel(),))})
     for name, array in arrays.items():
         if name.startswith("optimizer."):
             check_finite(name, array)

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+_DEFAULTS: dict[signal.Signals, tuple[Any, ...]] = {
+    signal.SIGINT: (signal.default_int_handler,),
+    signal.SIGTERM: (signal.SIG_DFL, signal.default_int_handler),
+}
+"""Handlers that are replaced during training; the command line has SIGTERM raise `KeyboardInterrupt`, like SIGINT."""
 
 
 @contextmanager
@@ -31,11 +35,12 @@ def stopping_at_signals(stop: Callable[[], None]) -> Iterator[None]:
         was_stopped = True
         stop()
 
-    taken = [number for number, default in _DEFAULTS.items() if signal.getsignal(number) is default]
+    before = {number: signal.getsignal(number) for number in _DEFAULTS}
+    taken = {number: handler for number, handler in before.items() if handler in _DEFAULTS[number]}
     try:
         for number in taken:
             signal.signal(number, handle)
         yield
     finally:
-        for number in taken:
-            signal.signal(number, _DEFAULTS[number])
+        for number, handler in taken.items():
+            signal.signal(number, handler)

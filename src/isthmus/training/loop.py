@@ -13,21 +13,20 @@ import torch
 from torch import Tensor
 
 from isthmus.choices.draws import drawn_from
+from isthmus.choices.precision import single_precision
 from isthmus.files.model_file import State
 from isthmus.training.batches import Feed
 from isthmus.training.callbacks import Callback, overrides
-from isthmus.training.compiled.engine import StepChunk, draws_compiled, fresh_keys, kl_weight_of
-from isthmus.training.cuda_graphs import recorded
 from isthmus.training.devices import precision_for, threads_for
 from isthmus.training.early_stopping import CoolDown, cool_down
+from isthmus.training.engines import Job, StepChunk, choose_engine
 from isthmus.training.history import History
 from isthmus.training.interrupts import stopping_at_signals
 from isthmus.training.objective import LossParts, Objective, count_multiplications
 from isthmus.training.schedule import Optimizer, Schedule
-from isthmus.training.steps import Step
 
 CHECK_EVERY = 1000
-"""Steps after which a long epoch is looked at for a loss that is not finite."""
+"""Steps after which a long epoch is looked at for a loss that is not finite, at the latest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +113,8 @@ class Run:
         self.train, self.validation, self.callbacks = train, validation, tuple(callbacks)
         self.device = next(iter(objective.parameters())).device
         n_steps = settings.max_epochs * train.n_batches
-        self.do_step = Step(objective, settings.optimizer, settings.precision, settings.batch_size, n_steps)
-        self.advance = recorded(self.do_step, settings.batch_size)
+        job = Job(objective, settings.optimizer, settings.precision, settings.batch_size, n_steps)
+        self.engine, self.engine_choice = choose_engine(job)
         self.history, self.best = History(), Best()
         self.epoch, self.step, self.stop_reason = 0, 0, ""
         self.first_loss = float("nan")
@@ -124,7 +123,6 @@ class Run:
         self.order = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
         self._log = torch.zeros(train.n_batches, len(LossParts._fields), device=self.device)
-        self._pending: list[LossParts] = []
         self._rows = torch.full((train.n_batches, 1), float(train.batch_size), dtype=torch.double, device=self.device)
         self._rows[-1] = train.n_rows - (train.n_batches - 1) * train.batch_size
         self._on_step = [callback for callback in callbacks if overrides(callback, "on_step_end")]
@@ -189,12 +187,11 @@ class Run:
         cools = settings.schedule.cooled(1.0, 0.0) is not None
         return found if found is None or cools else found._replace(n_epochs=0)
 
-    def step_chunk(self, given: Tensor, targets: Tensor, order: Tensor, n_steps: int) -> StepChunk:
-        """The next steps as a compiled program takes them, on some rows each."""
-        progress = (step / self.n_steps for step in range(self.step, self.step + n_steps))
-        kl_weights = [kl_weight_of(self.objective, each) for each in progress]
-        keys = fresh_keys(n_steps, self.noise)
-        return StepChunk(given, targets, order, len(order) // n_steps, self.rates(n_steps), kl_weights, keys)
+    def step_chunk(self, rows: Tensor, order: Tensor) -> StepChunk:
+        """The next steps as an engine takes them, on those rows in that order."""
+        n_steps = -(-len(order) // self.train.batch_size)
+        progress = [step / self.n_steps for step in range(self.step, self.step + n_steps)]
+        return StepChunk(rows, order, self.train.batch_size, self.rates(n_steps), progress, self.noise)
 
     @property
     def is_over(self) -> bool:
@@ -203,13 +200,8 @@ class Run:
 
     @property
     def calls_every_step(self) -> bool:
-        """Whether a callback is told of every step."""
+        """Whether a callback wants to be called after every step."""
         return any(callback.every_step for callback in self._on_step)
-
-    def anneal(self) -> None:
-        """Tell a code that changes in the course of the run how far that is."""
-        if self.objective.code.anneals:
-            self.objective.code.progress = self.step / self.n_steps
 
     def stop(self, reason: str) -> None:
         """End the run after the current step."""
@@ -229,47 +221,27 @@ class Run:
         """Means of the parts over the rows of the first steps of this epoch, (4,)."""
         return _means(self.epoch_log(n_steps), self._rows[:n_steps])
 
-    def log_step(self, index: int, parts: LossParts) -> None:
-        """Keep the parts of a step's loss on the device."""
-        if index == 0:
-            self._pending = []
-        self._pending.append(parts)
-        if len(self._pending) == CHECK_EVERY:
-            self._write_log(index + 1)
-        self.step += 1
-        for callback in self._on_step:
-            callback.on_step_end(self)
-
     def log_steps(self, index: int, parts: Tensor) -> None:
-        """Keep reconstruction, penalty and prior of several steps, (n_steps, 3)."""
-        rows = self._log[index : index + len(parts)]
-        rows[:, 0], rows[:, 1:] = parts.sum(1), parts
+        """Keep the parts of the loss of several steps, (n_steps, 4), on the device."""
+        self._log[index : index + len(parts)] = parts
         self.step += len(parts)
         for callback in self._on_step:
             callback.on_step_end(self)
 
     def epoch_log(self, n_steps: int) -> Tensor:
         """The parts of each step taken in this epoch, (n_steps, 4)."""
-        self._write_log(n_steps)
         return self._log[:n_steps]
-
-    def _write_log(self, n_steps: int) -> None:
-        """Stack what is pending, which is quicker than one step at a time."""
-        if self._pending:
-            flat = torch.stack([part.detach() for parts in self._pending for part in parts])
-            self._log[n_steps - len(self._pending) : n_steps] = flat.view(-1, self._log.shape[1])
-            self._pending = []
 
     def keep_if_best(self, monitored: float) -> None:
         """Keep a copy of the weights if the monitored loss has fallen."""
         if monitored < self.best.monitored:
             buffers = {name: buffer.clone() for name, buffer in self.objective.named_buffers()}
-            self.best = Best(self.epoch, monitored, self.do_step.flat.values.detach().clone(), buffers)
+            self.best = Best(self.epoch, monitored, self.engine.flat.values.detach().clone(), buffers)
 
     def restore_best(self) -> None:
         """Go back to the best weights, if an epoch was finished."""
         if self.best.weights is not None:
-            self.do_step.flat.values.data.copy_(self.best.weights)
+            self.engine.flat.values.data.copy_(self.best.weights)
             for name, buffer in self.objective.named_buffers():
                 buffer.copy_(self.best.buffers[name])
 
@@ -286,6 +258,7 @@ def train(run: Run, *, started: bool = False) -> Run:
     try:
         work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
         with (
+            single_precision(),
             threads_for(work),
             precision_for(run.settings.precision, run.device),
             stopping_at_signals(lambda: run.stop("interrupted")),
@@ -327,46 +300,27 @@ def close_epoch(run: Run, taken: int, began: float) -> None:
 
 def _take_steps(run: Run) -> int:
     """Train on every batch once; returns how many steps were taken."""
-    if takes_many(run):
-        return _take_many(run)
-    for index, x in enumerate(run.train.shuffled(run.order)):
-        run.anneal()
-        run.log_step(index, run.advance(x, run.learning_rate, run.noise))
-        if index % CHECK_EVERY == CHECK_EVERY - 1 and not bool(torch.isfinite(run.epoch_log(index + 1)[-1]).all()):
-            return index + 1
-        if run.stop_reason:
-            return index + 1
-    return run.train.n_batches
-
-
-def takes_many(run: Run) -> bool:
-    """Whether steps are compiled, and several can be taken at once: no batch needs anything of the host."""
-    return run.do_step.compiled is not None and draws_compiled(run.objective)
-
-
-def _take_many(run: Run) -> int:
-    """As `_take_steps`, some steps at once."""
-    assert run.do_step.compiled is not None
-    for done, steps in step_chunks(run, 1 if run.calls_every_step else run.do_step.compiled.n_steps):
-        run.log_steps(done, run.do_step.take(steps))
+    for done, steps in step_chunks(run):
+        run.log_steps(done, run.engine.take(steps))
         taken = done + len(steps.rates)
         if run.stop_reason or not bool(torch.isfinite(run.epoch_log(taken)[-1]).all()):
             return taken
     return run.train.n_batches
 
 
-def step_chunks(run: Run, at_once: int) -> Iterator[tuple[int, StepChunk]]:
-    """The steps of an epoch, no more than so many at once, each with the number of steps of the epoch before it."""
+def step_chunks(run: Run, at_once: int | None = None) -> Iterator[tuple[int, StepChunk]]:
+    """The steps of an epoch, as many at once as the engine takes, each with the number of steps of the epoch before it.
+
+    One by one where a callback wants each; otherwise a long epoch is looked at for a loss that is not finite after
+    every chunk.
+    """
     done, size = 0, run.train.batch_size
+    at_once = 1 if run.calls_every_step else min(at_once or run.engine.steps_at_once, CHECK_EVERY)
     for rows, order in run.train.windows(run.order):
-        given, targets = (part.contiguous() for part in run.objective.given_and_target(rows))
-        whole = len(order) // size * size
-        for part in (order[:whole], order[whole:]):
-            for index in part.split(min(at_once, CHECK_EVERY) * size):
-                n_steps = -(-len(index) // size)
-                if n_steps:
-                    yield done, run.step_chunk(given, targets, index, n_steps)
-                done += n_steps
+        for index in order.split(at_once * size):
+            steps = run.step_chunk(rows, index)
+            yield done, steps
+            done += len(steps.rates)
 
 
 def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:
@@ -409,7 +363,7 @@ def finish(run: Run) -> None:
         run.restore_best()
     run.stop("finished")
     run.emit("on_fit_end")
-    run.do_step.flat.release()
+    run.engine.flat.release()
     run.objective.eval()
 
 
@@ -422,17 +376,17 @@ def first_bad_step(run: Run) -> int:
 
 def optimizer_state(run: Run) -> dict[str, Tensor]:
     """A copy of the optimiser's running means, by name, in the order of `FlatParameters.portable`."""
-    flat = run.do_step.flat
+    flat = run.engine.flat
     return {
         name: flat.portable(value) if value.shape == flat.values.shape else copy.deepcopy(value)
-        for name, value in run.do_step.state.items()
+        for name, value in run.engine.state.items()
         if isinstance(value, Tensor)  # SGD without momentum keeps None in the place of its buffer
     }
 
 
 def put_optimizer_state(run: Run, state: Mapping[str, Tensor]) -> None:
     """The inverse of `optimizer_state`."""
-    flat = run.do_step.flat
+    flat = run.engine.flat
     for name, value in state.items():
         moved = value.to(run.device)
-        run.do_step.state[name] = flat.laid(moved) if moved.shape == flat.values.shape else moved.clone()
+        run.engine.state[name] = flat.laid(moved) if moved.shape == flat.values.shape else moved.clone()

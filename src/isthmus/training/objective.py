@@ -19,7 +19,7 @@ from isthmus.choices.modules import copied
 from isthmus.choices.networks import Network, Pair
 from isthmus.choices.penalties import Encoding, Penalty
 from isthmus.choices.registry import Choice, Context
-from isthmus.training.chains import through
+from isthmus.training.onednn import through
 
 
 class LossParts(NamedTuple):

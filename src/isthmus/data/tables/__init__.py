@@ -1,4 +1,4 @@
-"""Tables as people have them: columns of several kinds, with holes, in memory or in files larger than memory."""
+"""Tables with columns of mixed types and missing cells, in memory or in files larger than memory."""
 
 from isthmus.data.tables.chunks import TablePiece, follow, read_pieces
 from isthmus.data.tables.columns import KINDS, Column

@@ -1,4 +1,4 @@
-"""The cells of one column as numbers, moments or levels; what cannot be read so is noted with its row."""
+"""Conversion of the cells of one column to numbers, timestamps or levels; failures are recorded with their row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISSING = -1
 
 
 def family(kind: pa.DataType) -> str:
-    """What a type holds, in one word: number, boolean, text, date, missing, or its own name.
+    """The family of an Arrow type: number, boolean, text, date, missing, or its own name.
 
     >>> family(pa.int8()), family(pa.dictionary(pa.int8(), pa.string())), family(pa.timestamp("ns", "UTC"))
     ('number', 'text', 'date')
@@ -41,13 +41,13 @@ PLURAL = {"number": "numbers", "boolean": "truth values", "date": "dates", "miss
 
 
 def plural(family_name: str) -> str:
-    """The family of a column as it stands in a sentence."""
+    """The plural of a family, for messages."""
     return PLURAL.get(family_name, family_name)
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Some cells of one column, the rows they stand in, and where mistakes go."""
+    """Some cells of one column, their row numbers, and the collection for errors."""
 
     name: str
     array: pa.Array
@@ -55,35 +55,35 @@ class Cells:
     mistakes: Mistakes
 
     def __post_init__(self) -> None:
-        """An empty word is a missing cell everywhere, as in a file, and as in a graph, whose inputs know no other."""
+        """Treat empty strings as missing, as in CSV files and in ONNX graphs, which have no other null string."""
         if self.family == "text":
             object.__setattr__(self, "array", _without_empty(self.array))
 
     @property
     def family(self) -> str:
-        """What the cells are."""
+        """The family of the cells."""
         return family(self.array.type)
 
     def blame(self, bad: np.ndarray, what: str) -> None:
-        """Note a mistake in the cells where `bad`, (n,), is true."""
+        """Record an error in the cells where `bad`, (n,), is true."""
         if bad.any():
             self.mistakes.add(self.name, what, int(self.rows[int(bad.argmax())]), n=int(bad.sum()))
 
     def mismatch(self, needed: str) -> np.ndarray:
-        """Note that the column is of another type than needed; all its cells count as missing."""
+        """Record that the column has the wrong type; all its cells count as missing."""
         seen = ~_mask(self.array)
         self.blame(seen, f"holds {plural(self.family)} instead of {needed}")
         return np.full(len(self.array), np.nan)
 
     def plain(self) -> Cells:
-        """The same without a dictionary."""
+        """The same cells without dictionary encoding."""
         if not pa.types.is_dictionary(self.array.type):
             return self
         return Cells(self.name, self.array.dictionary_decode(), self.rows, self.mistakes)
 
 
 def _without_empty(array: pa.Array) -> pa.Array:
-    """Text with missing cells in place of empty words."""
+    """Text with empty strings replaced by nulls."""
     if not pa.types.is_dictionary(array.type):
         empty = compute.equal(array, pa.scalar("", array.type)).fill_null(fill_value=False)
         return compute.if_else(empty, pa.scalar(None, array.type), array) if compute.any(empty).as_py() else array
@@ -109,7 +109,7 @@ def _mask(array: pa.Array) -> np.ndarray:
 
 
 def numbers(cells: Cells, numerals: Numerals = PLAIN) -> np.ndarray:
-    """Cells as finite float64, NaN where they are missing, (n,); text is read as numbers, truth values are 0 and 1."""
+    """Cells as finite float64, (n,), NaN for missing cells; text is parsed, booleans are 0 and 1."""
     cells = cells.plain()
     if cells.family == "text":
         values = _parsed(cells, numerals)
@@ -132,7 +132,7 @@ def _as_floats(array: pa.Array) -> np.ndarray:
 
 def _parsed(cells: Cells, numerals: Numerals) -> np.ndarray:
     text = trimmed(cells.array)
-    if numerals.decimal == "." and numerals.unit != "%":  # most columns, and twenty times as fast
+    if numerals.decimal == "." and numerals.unit != "%":  # covers most columns, and is twenty times faster
         try:
             return _as_floats(text)
         except pa.ArrowInvalid:
@@ -150,13 +150,13 @@ def _first(array: pa.Array, bad: np.ndarray) -> Any:
     return array[int(bad.argmax())].as_py() if bad.any() else None
 
 
-# -- moments -----------------------------------------------------------------------------------------------------------
+# -- timestamps --------------------------------------------------------------------------------------------------------
 
 
 def moments(cells: Cells, form: str = "") -> np.ndarray:
-    """Cells as microseconds since 1970 in UTC, float64, NaN where they are missing, (n,).
+    """Cells as microseconds since 1970 in UTC, float64, (n,), NaN for missing cells.
 
-    Text is read as dates of that form (see `isthmus.data.tables.dates.FORMS`), or as ISO dates where there is none.
+    Text is parsed as dates of that form (see `isthmus.data.tables.dates.FORMS`), or as ISO dates without one.
     """
     cells = cells.plain()
     if form == "%Y%m%d" and pa.types.is_integer(cells.array.type):
@@ -212,7 +212,7 @@ def _try_dates(text: pa.Array) -> pa.Array | None:
 
 
 def is_date(text: pa.Array) -> np.ndarray:
-    """Which texts are dates in the form 2024-12-31, with or without a time, (n,)."""
+    """Whether each text is a date of the form 2024-12-31, with or without a time, (n,)."""
     different = text.filter(pa.array(matches(text, DATE))).unique()
     if _try_dates(different) is None:
         fits = [_try_dates(pa.array([word], text.type)) is not None for word in different.to_pylist()]
@@ -225,9 +225,9 @@ def is_date(text: pa.Array) -> np.ndarray:
 
 
 def level_numbers(cells: Cells, levels: pa.Array, numerals: Numerals = PLAIN) -> np.ndarray:
-    """The number of the level of each cell, (n,): -1 where it is missing, ``len(levels)`` where it is none of them.
+    """The level index of each cell, (n,): -1 for a missing cell, ``len(levels)`` for an unknown level.
 
-    Text that is blank or a word for a missing cell is missing, unless it is one of the levels, as NA for Namibia is.
+    Blank text and missing markers such as NA are missing, unless they are levels (NA is Namibia's country code).
     """
     if pa.types.is_floating(levels.type):
         return _of_number_levels(cells, levels, numerals)
@@ -253,7 +253,7 @@ def _looked_up(array: pa.Array, levels: pa.Array) -> np.ndarray:
 
 
 def is_missing_word(array: pa.Array) -> np.ndarray:
-    """Which texts are blank or a word for a missing cell, (n,); nothing is where there is no text."""
+    """Whether each text is blank or a missing marker, (n,); False for all cells of other types."""
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         return np.zeros(len(array), bool)
     words = compute.is_in(compute.utf8_trim_whitespace(array), value_set=pa.array(MISSING_WORDS, array.type))
@@ -270,7 +270,7 @@ def _of_number_levels(cells: Cells, levels: pa.Array, numerals: Numerals) -> np.
 
 
 def _truths(text: pa.Array) -> pa.Array | None:
-    """Words such as true and False as truth values, or None where there are others."""
+    """Strings such as true and False as booleans; None if there are others."""
     try:
         return trimmed(text).cast(pa.bool_())
     except pa.ArrowInvalid:

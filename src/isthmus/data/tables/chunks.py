@@ -1,4 +1,4 @@
-"""A table piece by piece, as a file has it or as a file grows, each piece knowing where in the file it stands."""
+"""Reading a table in chunks, also from a growing file; each chunk knows its row numbers in the file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.data.tables.cells import Cells
+from isthmus.data.tables.cells import numbers as as_numbers
 from isthmus.data.tables.columns import Column
 from isthmus.data.tables.dialect import FOUND_OUT, Dialect, TextFormat
 from isthmus.data.tables.errors import Mistakes, told_at_once
@@ -25,16 +26,16 @@ PIECE_ROWS = 2**14
 
 
 class TablePiece(MemoryTable):
-    """Some neighbouring rows of a table, in memory: a table itself, which tells mistakes by the rows of the whole.
+    """Adjacent rows of a table, in memory; a table itself, whose errors use the row numbers of the whole table.
 
     Attributes
     ----------
     arrow
-        The rows as an Arrow table; all cells of a file of text are text.
+        The rows as an Arrow table; all cells of a text file are strings.
     first_row
-        Number of the first row in the whole table, from 0.
+        Index of the first row in the whole table, from 0.
     n_rows_of_all
-        Rows of the whole table, where they are known.
+        Number of rows of the whole table, or None if unknown.
     """
 
     n_rows_of_all: int | None = None
@@ -47,13 +48,29 @@ class TablePiece(MemoryTable):
         return dict.fromkeys(self.names) if self.untyped else super().types()
 
     def chosen(self, rows: np.ndarray) -> TablePiece:
-        """Some of the rows, by their places in this piece."""
+        """Some of the rows, by their indices in this piece."""
         return TablePiece(self.arrow.take(pa.array(rows)), self.first_row, untyped=self.untyped)
 
-    def typed(self, schema: Schema) -> pa.Table:
-        """The rows with numbers as such where the schema reads text as numbers; text that is none is missing.
+    def numbers(self) -> np.ndarray:
+        """All columns as numbers, (n, d) float64, NaN where a cell is missing.
 
-        Integers are exact up to 64 bits; a column with one that is not stays text.
+        Raises
+        ------
+        DataError
+            Cells that are no numbers, with column and row.
+        """
+        told = range(self.first_row, self.first_row + self.n_rows)
+        with told_at_once() as mistakes:
+            columns = [
+                as_numbers(Cells(name, self.arrow.column(place).combine_chunks(), told, mistakes))
+                for place, name in enumerate(self.names)
+            ]
+        return np.stack(columns, axis=1)
+
+    def typed(self, schema: Schema) -> pa.Table:
+        """The rows with text converted to numbers where the schema reads numbers; other text becomes missing.
+
+        Integers are exact up to 64 bits.
         """
         table = self.arrow
         for place, name in enumerate(self.names):
@@ -65,7 +82,7 @@ class TablePiece(MemoryTable):
 
 
 def _typed(column: Column, cells: Cells) -> pa.Array:
-    """Numbers of the type that the whole column was found to have, so that it is the same in every piece."""
+    """Numbers in the type of the whole column, so that all pieces have the same type."""
     text = trimmed(cells.array)
     if column.arrow.startswith("int") and column.numerals == PLAIN:
         try:
@@ -76,14 +93,14 @@ def _typed(column: Column, cells: Cells) -> pa.Array:
 
 
 def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
-    """All rows of a table in order, some at a time; files larger than memory are read as they are needed.
+    """Iterate over a table in order, in chunks; files larger than memory are read on demand.
 
     Parameters
     ----------
     table
-        Whatever `learn_schema` takes.
+        Any input of `learn_schema`.
     size
-        Rows a piece, at most.
+        Maximum number of rows per chunk.
 
     Examples
     --------
@@ -92,7 +109,7 @@ def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
     """
     opened = open_table(table)
     if not opened.names:
-        raise DataError("The table has 0 rows and 0 columns; at least a line of names is needed.")
+        raise DataError("The table has 0 rows and 0 columns; at least a header line is needed.")
     with told_at_once() as mistakes:
         for piece in opened.pieces(opened.names, mistakes, size):
             mistakes.refuse()
@@ -105,27 +122,27 @@ def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
 def follow(
     path: str | Path, *, poll: float = 1.0, idle: float | None = None, text: TextFormat = FOUND_OUT
 ) -> Iterator[TablePiece]:
-    """The rows of a CSV file, and those that are written to its end later, as soon as they are whole.
+    """Iterate over the rows of a CSV file and over rows appended later, as soon as their lines are complete.
 
     Parameters
     ----------
     path
-        A file of text such as .csv, not gzipped.
+        Path of a text file such as .csv, not gzipped.
     poll
-        Seconds between looks at the file, > 0.
+        Seconds between checks of the file, > 0.
     idle
-        Stop when nothing was written for so many seconds; None: never.
+        Stop after this many seconds without new rows; None: never.
     text
-        How the file is written, where that is known.
+        The format of the file, as far as it is known.
 
     Raises
     ------
     DataError
-        The file is of another kind, gets shorter, or a line does not have as many cells as there are names.
+        The file is not a text file, gets shorter, or a line has a wrong number of cells.
     """
     opened = open_table(path, text)
     if not isinstance(opened, CSVTable) or str(path).endswith(".gz"):
-        raise DataError(f"'{path}' cannot be followed; only .csv files can grow at their end.")
+        raise DataError(f"'{path}' cannot be followed; only uncompressed text files such as .csv can.")
     if opened.dialect.encoding.startswith(("utf-16", "utf-32")):
         raise DataError(f"'{path}' is {opened.dialect.encoding} and cannot be followed; write it as UTF-8.")
     row, since = 0, time.monotonic()
@@ -139,12 +156,12 @@ def follow(
 
 
 def _grown(path: Path, poll: float, dialect: Dialect) -> Iterator[bytes]:
-    """What was written since the last look, in whole lines, without the line of names; nothing where nothing was."""
+    """The complete lines appended since the last check, without the header; b"" if there are none."""
     with path.open("rb") as stream:
         for _ in range(dialect.skipped):
             stream.readline()
         names = stream.readline() if dialect.header else b""
-        while names.count(b'"') % 2:  # a name with a line break in it
+        while names.count(b'"') % 2:  # a name that contains a line break
             names += stream.readline()
         waiting = b""
         while True:
@@ -159,7 +176,7 @@ def _grown(path: Path, poll: float, dialect: Dialect) -> Iterator[bytes]:
 
 
 def _whole_lines(text: bytes) -> bytes:
-    """The beginning of a text up to its last line break that is not within quotes."""
+    """The text up to its last line break outside quotes."""
     end = text.rfind(b"\n") + 1
     while end and text.count(b'"', 0, end) % 2:
         end = text.rfind(b"\n", 0, end - 1) + 1

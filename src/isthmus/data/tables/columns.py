@@ -1,4 +1,4 @@
-"""The kinds of column: what each learned, and how its cells become numbers and are told again."""
+"""The kinds of columns: their learned parameters, and the encoding and decoding of cells."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ MISSING_MARK = "missing"
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table, as it was learned.
+    """A column of a table with its learned parameters.
 
     Attributes
     ----------
     name
-        Of the column.
+        Name of the column.
     family
-        What its cells are: ``"number"``, ``"text"``, ``"date"`` or ``"boolean"``.
+        Family of its cells: ``"number"``, ``"text"``, ``"date"`` or ``"boolean"``.
     holes
-        Whether a number says that the cell is missing, because cells were missing when it was learned.
+        Whether a flag marks missing cells, because cells were missing in the training data.
     arrow
-        The Arrow type that its cells had.
+        Arrow type of its cells.
     note
-        What a user should know of it.
+        A remark for the user.
     numerals
-        How numbers are written where its cells are text.
+        Number format of its cells if they are text.
     """
 
     name: str
@@ -52,38 +52,38 @@ class Column:
 
     @property
     def parts(self) -> list[str]:
-        """Names of the numbers that stand for a cell, besides the one for missing cells."""
+        """Names of the values that encode a cell, without the missing flag."""
         return []
 
     @property
     def width(self) -> int:
-        """How many numbers a cell becomes; 0 for a column that contributes nothing."""
+        """Number of values that encode a cell; 0 for an unused column."""
         return len(self.parts) + self.marked
 
     @property
     def marked(self) -> bool:
-        """Whether one of them says that the cell is missing."""
+        """Whether one of them is a missing flag."""
         return self.holes and bool(self.parts)
 
     @abstractmethod
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        """Write cells into zeros, (n, len(parts)); NaN where a cell is missing."""
+        """Encode cells into `out`, zeros (n, len(parts)); missing cells become NaN."""
 
     @abstractmethod
     def decode(self, block: np.ndarray) -> pa.Array:
-        """Cells from their numbers, (n, len(parts)) → n cells; NaN gives missing ones."""
+        """Decode values to cells, (n, len(parts)) → n cells; NaN becomes a missing cell."""
 
     @abstractmethod
     def expected(self, block: np.ndarray) -> list[str]:
-        """What a model expects, from its reconstruction, (n, len(parts)), in words."""
+        """A model's expected cells, from its reconstruction (n, len(parts)), as n strings."""
 
     def seen(self, cells: Cells) -> list[str]:
-        """What stands in cells, in words."""
+        """The cells as strings."""
         read_as_numbers = self.family == "number" and cells.family == "text"
         return [_shown(cell) for cell in (self.numbers(cells) if read_as_numbers else cells.array).tolist()]
 
     def numbers(self, cells: Cells) -> np.ndarray:
-        """Cells as float64, NaN where they are missing, (n,); text as this column writes numbers."""
+        """Cells as float64, (n,), NaN for missing cells; text is parsed in this column's number format."""
         return numbers(cells, self.numerals)
 
     def to_json(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _shown(cell: Any) -> str:
 
 
 def rounded(value: float, digits: int = 3) -> str:
-    """A number as people read it.
+    """A number rounded to `digits` significant digits, with thousands separators.
 
     >>> rounded(119.62), rounded(9800), rounded(0.000123456), rounded(1234567.0)
     ('120', '9,800', '0.000123', '1,230,000')
@@ -115,7 +115,7 @@ def rounded(value: float, digits: int = 3) -> str:
 
 
 def _duration(value: float, arrow: str) -> str:
-    """A time difference in words, to the second where it is longer than one.
+    """A duration as text, rounded to seconds if it is at least one second.
 
     >>> _duration(900.4e6, "duration[us]")
     '0:15:00'
@@ -127,7 +127,7 @@ def _duration(value: float, arrow: str) -> str:
 
 
 def _restored(values: np.ndarray, arrow: str) -> pa.Array:
-    """Floats, NaN for missing, in the type that a column had; unsigned and small integers are kept in range."""
+    """Convert floats, NaN for missing, to an Arrow type; integers are clipped to the range of the type."""
     plain = pa.array(values, from_pandas=True)
     if arrow.startswith(("int", "uint")):
         limits = np.iinfo(arrow)
@@ -150,10 +150,10 @@ def _restored(values: np.ndarray, arrow: str) -> pa.Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Numeric(Column):
-    """Numbers: ``(f((x - centre) / spread) - mean) / deviation``, where f is asinh for heavy tails and else nothing.
+    """Numbers: ``(f((x - centre) / spread) - mean) / deviation``, where f is asinh for heavy tails, else the identity.
 
-    asinh is linear near zero and a logarithm far from it, so that far values neither stretch the scale of all others
-    nor are cut off. Numbers come back with as many decimals as they had, up to 6.
+    asinh is linear near zero and logarithmic far from it, so that outliers neither stretch the scale of the other
+    values nor are clipped. Numbers are decoded with their original number of decimals, up to 6.
     """
 
     centre: float = 0.0
@@ -179,7 +179,7 @@ class Numeric(Column):
         return scaled
 
     def values(self, block: np.ndarray) -> np.ndarray:
-        """Numbers in the units of the column, (n, 1) → (n,)."""
+        """Values in the original units, (n, 1) → (n,)."""
         bent = block[:, 0].astype(np.float64) * self.deviation + self.mean
         away = np.sinh(np.clip(bent, -700.0, 700.0)) if self.tame else bent
         exact = away * self.spread + self.centre
@@ -197,9 +197,9 @@ class Numeric(Column):
 
 @dataclass(frozen=True, kw_only=True)
 class Ordinal(Column):
-    """Levels in an order: numbers keep their distances, words are steps of one.
+    """Ordered levels: numbers keep their distances, strings are equally spaced with a step of one.
 
-    A word that was never seen counts as missing, and is always marked as such.
+    An unknown string counts as missing and sets the missing flag.
     """
 
     levels: tuple[Any, ...] = ()
@@ -222,7 +222,7 @@ class Ordinal(Column):
         out[:, 0] = (self.steps_of(cells) - self.mean) / self.deviation
 
     def steps_of(self, cells: Cells) -> np.ndarray:
-        """Where cells stand in the order, (n,); NaN for missing ones."""
+        """Positions of the cells in the order, (n,); NaN for missing cells."""
         if self.family != "text":
             return self.numbers(cells)
         found = level_numbers(cells, pa.array(self.levels, pa.string()))
@@ -248,7 +248,7 @@ class Ordinal(Column):
 
 @dataclass(frozen=True, kw_only=True)
 class Categorical(Column):
-    """Levels without an order, one-hot, with one number more for all levels that are rare or were never seen."""
+    """Unordered levels, one-hot encoded, with one more value for all rare and unknown levels."""
 
     levels: tuple[Any, ...] = ()
 
@@ -287,7 +287,7 @@ class Categorical(Column):
         return _restored(np.where(unknown, np.nan, levels[best]), self.arrow)
 
     def known(self, block: np.ndarray) -> np.ndarray:
-        """The same without the share of rare and unseen levels, which a cell cannot be filled with."""
+        """The same without the value of rare and unknown levels, which cannot fill a cell."""
         return np.where(np.arange(block.shape[1]) < len(self.levels), block, -1.0)
 
     def expected(self, block: np.ndarray) -> list[str]:
@@ -300,7 +300,7 @@ class Categorical(Column):
 
 @dataclass(frozen=True, kw_only=True)
 class Binary(Categorical):
-    """Two levels, and one number more for all that are neither."""
+    """Two levels, one-hot encoded, with one more value for all other levels."""
 
     kind: ClassVar[str] = "binary"
 
@@ -320,9 +320,10 @@ MONDAY = 4 * DAY
 
 @dataclass(frozen=True, kw_only=True)
 class Datetime(Column):
-    """Moments: elapsed time, and sine and cosine of the cycles that the data go through; together they weigh as one.
+    """Timestamps: elapsed time, and sine and cosine of the cycles that the data cover, with the total weight of one
+    column.
 
-    Cycles are those of UTC. `form` is how dates are written in text, as in `strftime`; nothing for ISO 8601.
+    Cycles refer to UTC. `form` is the date format of text cells, in `strftime` notation; "" for ISO 8601.
     """
 
     mean: float = 0.0
@@ -351,11 +352,11 @@ class Datetime(Column):
             out[:, 2 + 2 * place] = np.cos(angle) * self._share
 
     def moments(self, cells: Cells) -> np.ndarray:
-        """Cells as microseconds since 1970, NaN where they are missing, (n,); text in the form of this column."""
+        """Cells as microseconds since 1970, (n,), NaN for missing cells; text is parsed in this column's format."""
         return moments(cells, self.form)
 
     def values(self, block: np.ndarray) -> np.ndarray:
-        """Microseconds since 1970, (n, parts) → (n,); the time of day is taken from its wave, which is finer."""
+        """Microseconds since 1970, (n, parts) → (n,); the time of day comes from its sine and cosine (finer)."""
         elapsed = block[:, 0].astype(np.float64) / self._share * self.deviation + self.mean
         if "time of day" in self.cycles:
             place = 1 + 2 * self.cycles.index("time of day")
@@ -398,12 +399,12 @@ def _zone(arrow: str) -> str | None:
     return arrow.partition("tz=")[2].rstrip("]") or None
 
 
-# -- columns without numbers -------------------------------------------------------------------------------------------
+# -- unused columns ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ignored(Column):
-    """A column that contributes nothing: asked for so, constant, all missing, or different in every row."""
+    """A column that is not used: by request, constant, all missing, or different in every row."""
 
     constant: Any = None
     reason: str = "asked for"
@@ -411,7 +412,7 @@ class Ignored(Column):
     kind: ClassVar[str] = "ignore"
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        """Nothing is written."""
+        """Writes nothing."""
 
     def decode(self, block: np.ndarray) -> pa.Array:
         return pa.array([self.constant] * len(block))
@@ -423,7 +424,7 @@ class Ignored(Column):
 KINDS: dict[str, type[Column]] = {
     member.kind: member for member in (Numeric, Binary, Categorical, Ordinal, Datetime, Ignored)
 }
-"""Kinds of column by name."""
+"""Kinds of columns by name."""
 
 
 def column_from_json(values: dict[str, Any]) -> Column:

@@ -1,4 +1,4 @@
-"""Dates as people write them in text: the form of a column is decided over all its cells and kept with it."""
+"""Date formats in text: the format of a column is inferred from all its cells and stored with the column."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORMS = (
     "%d-%b-%Y",
     "%Y%m%d",
 )
-"""Forms besides ISO 8601, in the notation of `strftime`; each may be followed by a time of day."""
+"""Formats besides ISO 8601, in `strftime` notation; each may be followed by a time of day."""
 _PARTS = {
     "%Y": r"(?P<y>\d{4})",
     "%y": r"(?P<y>\d{2})",
@@ -39,7 +39,7 @@ _SECONDS = 1_000_000
 
 
 def _pattern(form: str) -> str:
-    if form == "%Y%m%d":  # eight digits are a date only in years that people have data of
+    if form == "%Y%m%d":  # eight digits count as a date only in the years 1900 to 2099
         return r"^(?P<y>(?:19|20)\d{2})(?P<m>\d{2})(?P<d>\d{2})" + _TIME + "$"
     parts = [_PARTS.get(part, re.escape(part)) for part in re.split(r"(%[a-zA-Z])", form)]
     return "^" + "".join(parts) + _TIME + "$"
@@ -49,7 +49,7 @@ _PATTERNS = {form: _pattern(form) for form in FORMS}
 
 
 def parse_dates(text: pa.Array, form: str) -> np.ndarray:
-    """Trimmed texts as microseconds since 1970, float64, NaN where they are not dates of that form, (n,).
+    """Trimmed texts as microseconds since 1970, float64, (n,); NaN for texts that do not have this format.
 
     >>> found = parse_dates(pa.array(["31.12.2024 12:00", "31.02.2024"]), "%d.%m.%Y")
     >>> found.astype("datetime64[us]").astype("datetime64[m]").astype(str).tolist()
@@ -67,27 +67,27 @@ def parse_dates(text: pa.Array, form: str) -> np.ndarray:
     good &= (hours < 24) & (clock["M"] < 60) & (clock["S"] < 60)
     months = np.where(good, (year - 1970) * 12 + get["m"] - 1, 0).astype("datetime64[M]")
     days = months.astype("datetime64[D]") + np.where(good, get["d"] - 1, 0).astype("timedelta64[D]")
-    good &= days.astype("datetime64[M]") == months  # there is no 31st of February
+    good &= days.astype("datetime64[M]") == months  # rejects 31 February
     seconds = hours * 3600 + clock["M"] * 60 + clock["S"]
     return np.where(good, days.astype(np.int64) * 86400.0 * _SECONDS + seconds * _SECONDS, np.nan)
 
 
 def _whole(column: pa.Array) -> np.ndarray:
-    """Texts of digits as float64; NaN where there are none."""
+    """Digit strings as float64; NaN for missing ones."""
     text = column if not pa.types.is_string(column.type) else compute.if_else(compute.equal(column, ""), None, column)
     values: np.ndarray = text.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return values
 
 
 def _hours(hours: np.ndarray, halves: pa.Array) -> np.ndarray:
-    """Hours of a day of 24, from hours that may have AM or PM behind them."""
+    """Hours from 0 to 23, from hours with or without AM or PM."""
     half = compute.fill_null(compute.utf8_lower(halves), "").to_numpy(zero_copy_only=False)
     twelve = np.where(half == "p", np.where(hours == 12, 12, hours + 12), np.where(hours == 12, 0, hours))
     return np.where(half == "", hours, twelve)
 
 
 def forms_of(text: pa.Array, forms: Iterable[str]) -> tuple[str, ...]:
-    """The forms in which all texts that are not missing are dates."""
+    """The formats that fit all texts that are not missing."""
     text = text.drop_null()
     head = text.slice(0, 20)
     likely = [form for form in forms if not np.isnan(parse_dates(head, form)).any()]

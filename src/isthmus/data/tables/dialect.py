@@ -1,4 +1,4 @@
-"""How a file of text is written: its encoding, the separator of its cells, whether a line of names stands first."""
+"""Detection of the format of a text file: encoding, delimiter, header and index column."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLE_BYTES = 2**18
 SAMPLE_ROWS = 1000
 DELIMITERS = ",;\t|"
 WINDOWS = "cp1252"
-"""What a file that is not UTF-8 is read as: Latin-1 with the quotes, dashes and euro sign of Windows."""
+"""Encoding of files that are not UTF-8: Latin-1 plus the quotes, dashes and euro sign of Windows."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -33,16 +33,16 @@ _DATE = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?$")
 
 @dataclass(frozen=True)
 class TextFormat:
-    """What a user says of a file of text; None, or nothing said: it is found out.
+    """The format of a text file as given by the user; None: detected.
 
     Attributes
     ----------
     header
-        Whether the first line holds the names of the columns.
+        Whether the first line contains the column names.
     delimiter
-        Between cells: one character.
+        The cell separator, one character.
     encoding
-        A name that Python knows, such as ``"utf-8"`` or ``"cp1252"``.
+        A Python encoding name, such as ``"utf-8"`` or ``"cp1252"``.
     """
 
     header: bool | None = None
@@ -62,27 +62,27 @@ class TextFormat:
 
 
 FOUND_OUT = TextFormat()
-"""Nothing is said, and all is found out."""
+"""Detect everything."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file of text is written.
+    """The format of a text file.
 
     Attributes
     ----------
     encoding, delimiter
-        As Python calls them.
+        Python's names of the encoding and the delimiter.
     skipped
-        Lines before the names, or before the first row where there are no names.
+        Number of lines before the header, or before the first row if there is none.
     header
-        Whether a line of names stands first.
+        Whether the first line contains the column names.
     names
-        A name for each cell of a row; None for a cell that is none, behind a separator at the end of each line.
+        A name for each cell of a row; None for the empty cell after a trailing delimiter.
     index
-        The place of a column that only numbers the rows, or None.
+        The position of the index column, or None.
     notes
-        What was decided that a user may want to know.
+        Decisions that are reported to the user.
     """
 
     encoding: str
@@ -95,14 +95,14 @@ class Dialect:
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """A file of text as bytes, unpacked where it is gzipped."""
+    """Open a text file as bytes; gzipped files are decompressed."""
     if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]  # it reads as a binary file does
+        return gzip.open(path, "rb")  # type: ignore[return-value]  # has the interface of a binary file
     return path.open("rb")
 
 
 def find_dialect(path: Path, asked: TextFormat) -> Dialect:
-    """Look at the begin of a file, and at all of it for its encoding.
+    """Detect the format from the start of a file, and the encoding from the whole file.
 
     Raises
     ------
@@ -120,7 +120,10 @@ def find_dialect(path: Path, asked: TextFormat) -> Dialect:
     header = _has_header(rows) if asked.header is None else asked.header
     if not header and asked.header is None:
         shown = ", ".join(rows[0][:3]) + (", …" if len(rows[0]) > 3 else "")
-        notes.append(f"its first line ({shown}) is read as a row and not as names; give header=True (--header) if not")
+        notes.append(
+            f"its first line ({shown}) is read as a row, not as column names; if it has names, pass header=True "
+            "(--header)"
+        )
     names, index = _names(rows, header, path)
     return Dialect(encoding, delimiter, skipped, header, names, index, tuple(notes))
 
@@ -131,30 +134,31 @@ def find_dialect(path: Path, asked: TextFormat) -> Dialect:
 def _encoding(path: Path, sample: bytes, asked: str | None) -> tuple[str, list[str]]:
     if asked is not None:
         if not _decodes(path, asked):
-            raise DataError(f"'{path}' cannot be decoded as {asked}; give the encoding that it was written in.")
+            raise DataError(f"'{path}' cannot be decoded as {asked}; pass the encoding it was written in.")
         return asked, []
     marked = next((name for mark, name in _MARKS if sample.startswith(mark)), None) or _unmarked_utf16(sample)
     if marked is not None:
         if not _decodes(path, marked):
-            raise DataError(f"'{path}' begins as {marked} but cannot be decoded so; {_REMEDY}")
+            raise DataError(f"'{path}' starts like {marked}, but cannot be decoded as such; {_REMEDY}")
         return marked, []
     if b"\0" in sample:
-        raise DataError(f"'{path}' holds bytes that no text has (0x00), so it is not a CSV file; check its ending.")
-    # The whole file is looked at: one accented letter in row 900,000 decides as much as one in row 1.
+        raise DataError(f"'{path}' contains null bytes (0x00), so it is not a text file; check its suffix.")
+    # The whole file is decoded: the only accented letter may be in row 900,000. charset-normalizer was rejected,
+    # because its answer for short Latin-1 files depends on their words.
     if _decodes(path, "utf-8"):
         return "utf-8", []
     if not _decodes(path, WINDOWS) or not _looks_western(path):
         raise DataError(f"'{path}' is neither UTF-8 nor Western European text (Windows-1252); {_REMEDY}")
     return WINDOWS, [
-        "it is not UTF-8 and is read as Windows-1252 (Latin-1); give encoding= (--encoding) if letters are wrong"
+        "it is not UTF-8 and is read as Windows-1252 (Latin-1); if letters are wrong, pass encoding= (--encoding)"
     ]
 
 
-_REMEDY = "give its encoding, such as encoding='cp1251' (--encoding cp1251), or save it as UTF-8."
+_REMEDY = "pass its encoding, such as encoding='cp1251' (--encoding cp1251), or save it as UTF-8."
 
 
 def _unmarked_utf16(sample: bytes) -> str | None:
-    """UTF-16 without a mark: every other byte of Western text is zero."""
+    """UTF-16 without a byte order mark: every other byte of Western text is zero."""
     even, odd = sample[0::2].count(0), sample[1::2].count(0)
     if max(even, odd) < len(sample) / 4:
         return None
@@ -179,7 +183,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _looks_western(path: Path) -> bool:
-    """Whether letters beyond ASCII stand alone or in pairs, as accents do; other scripts have them in long runs."""
+    """Whether non-ASCII bytes are in short runs, as accented letters are; other scripts have long runs."""
     n_runs = n_long = 0
     for block in _blocks(path):
         runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", block)]
@@ -188,10 +192,10 @@ def _looks_western(path: Path) -> bool:
 
 
 def _decoded(sample: bytes, encoding: str, path: Path) -> str:
-    """The sample without the last letter, if that was cut in two."""
+    """The decoded sample, without a last character that was cut in the middle."""
     text = codecs.getincrementaldecoder(encoding)().decode(sample)
     if "\0" in text:
-        raise DataError(f"'{path}' holds characters that no text has (U+0000); give its encoding, or save it again.")
+        raise DataError(f"'{path}' contains null characters (U+0000); pass its encoding, or save it again as text.")
     return text.removeprefix("\ufeff")
 
 
@@ -199,7 +203,7 @@ def _decoded(sample: bytes, encoding: str, path: Path) -> str:
 
 
 def _preamble(text: str, asked: str | None) -> tuple[str, int, str | None]:
-    """Text without empty lines at its begin and Excel's ``sep=;``; the number of lines left out; the separator."""
+    """The text without leading empty lines and Excel's ``sep=;``; the number of skipped lines; the delimiter."""
     skipped, delimiter = 0, asked
     while text:
         line, _, rest = text.partition("\n")
@@ -213,7 +217,7 @@ def _preamble(text: str, asked: str | None) -> tuple[str, int, str | None]:
 
 
 def _rows(text: str, delimiter: str, *, whole: bool) -> list[list[str]]:
-    """The first rows of a text, without empty lines and, if the text goes on, without the last line."""
+    """The first rows of a text, without empty lines and without an incomplete last line."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     rows = []
     try:
@@ -221,13 +225,16 @@ def _rows(text: str, delimiter: str, *, whole: bool) -> list[list[str]]:
             rows += [row] if any(row) or len(row) > 1 else []
             if len(rows) > SAMPLE_ROWS:
                 return rows
-    except csv.Error:  # a quoted cell longer than a cell may be
+    except csv.Error:  # a quoted cell longer than csv allows
         return rows
     return rows if whole or len(rows) < 2 else rows[:-1]
 
 
 def _delimiter(text: str, path: Path) -> str:
-    """The separator with which all rows have as many cells as the first, and cells look most like cells."""
+    """The delimiter that gives the most rows of equal length and, among those, the cleanest cells.
+
+    ``csv.Sniffer`` was rejected: it fails on quoted delimiters if a single column is quoted.
+    """
     best, grade = ",", (0.0, 0.0)
     for delimiter in DELIMITERS:
         rows = _rows(text, delimiter, whole=True)
@@ -245,21 +252,21 @@ def _delimiter(text: str, path: Path) -> str:
 
 
 def _is_clean(cell: str, delimiter: str) -> bool:
-    """Whether a cell is a number or date, or text without other separators and without half a pair of quotes."""
+    """Whether a cell is a number, or text without other delimiters and without an unpaired quote."""
     stray = any(other in cell for other in DELIMITERS if other != delimiter) or cell.count('"') % 2
     return not stray or number_of(cell) or number_of(cell, ",")
 
 
 def _refuse_title(text: str, path: Path) -> None:
-    """A first line of one cell above lines of many is a title, unless these are numbers with decimal commas."""
+    """Raise if the first line is a title: one cell above rows of many, unless those are decimal commas."""
     for delimiter in DELIMITERS:
         rows = _rows(text, delimiter, whole=True)[1:]
         width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 1
         decimals = delimiter == "," and width == 2 and all(number_of(",".join(row), ",") for row in rows)
         if width > 1 and not decimals and sum(len(row) == width for row in rows) > 0.9 * len(rows):
             raise DataError(
-                f"The first line of '{path}' has one cell, but most others have {width} (separated by {delimiter!r}); "
-                "remove the lines above the names of the columns."
+                f"The first line of '{path}' has one cell, but most other lines have {width} (separated by "
+                f"{delimiter!r}); remove the lines above the column names."
             )
 
 
@@ -275,11 +282,11 @@ def _is_missing(cell: str) -> bool:
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row holds names. It is never given up as such where it could be a row of numbers.
+    """Whether the first row contains names. A first row that could be numeric data is kept as data.
 
-    Names differ in kind from what stands below: words above numbers. A first row of numbers is one of names only where
-    these count the columns (0, 1, 2, … or years) and none stands in its own column below. Where all is text, the first
-    row is a row if one of its cells stands in its own column again.
+    Names differ in type from the cells below them: words above numbers. A first row of numbers contains names only if
+    they count (0, 1, 2, … or years) and none recurs in its column. If all cells are text, the first row is data if one
+    of its cells recurs in its column.
     """
     first, rest = rows[0], rows[1:]
     if not rest:
@@ -301,7 +308,7 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _counts_on(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2, … or 1, 2, 3, … or years one after the other."""
+    """Whether cells are 0, 1, 2, … or 1, 2, 3, … or consecutive years."""
     if not all(re.fullmatch(r"\d+", cell) for cell in cells):
         return False
     numbers = [int(cell) for cell in cells]
@@ -310,7 +317,7 @@ def _counts_on(cells: Sequence[str]) -> bool:
 
 
 def _names(rows: Sequence[Sequence[str]], header: bool, path: Path) -> tuple[tuple[str | None, ...], int | None]:
-    """A name for each cell of a row, and the place of the column that numbers the rows."""
+    """A name for each cell of a row, and the position of the index column or None."""
     width = _width(rows, header)
     if not header:
         last = rows[0][-1] == "" and all(len(row) == width and row[-1] == "" for row in rows) and width > 1
@@ -318,7 +325,7 @@ def _names(rows: Sequence[Sequence[str]], header: bool, path: Path) -> tuple[tup
     names = [name.strip() for name in rows[0]]
     empty_end = all(row[-1] == "" for row in rows[1:] if len(row) == width)
     if width == len(names) + 1 and len(rows) > 1 and not empty_end:
-        names.insert(0, "")  # as R writes it: no name above the numbers of the rows
+        names.insert(0, "")  # R writes no name above its row names
     if width == len(names) - 1 and names[-1] == "":
         names.pop()
     names += [""] * (width - len(names))
@@ -330,13 +337,13 @@ def _names(rows: Sequence[Sequence[str]], header: bool, path: Path) -> tuple[tup
         found[-1] = None
     if len(names) > width:
         raise DataError(
-            f"'{path}' has {len(names)} names in its first line, but rows of {width} cells; make them as many."
+            f"'{path}' has {len(names)} names in its first line, but rows of {width} cells; make the numbers equal."
         )
     return tuple(found), index
 
 
 def _width(rows: Sequence[Sequence[str]], header: bool) -> int:
-    """Cells of a row: as most have, or as the first where rows differ, so that others are told as wrong."""
+    """Number of cells per row: that of the first row if rows differ, so that the others are reported as errors."""
     rest = rows[1:] if header else rows
     widths = Counter(map(len, rest))
     if not widths:

@@ -1,4 +1,4 @@
-"""Mistakes in a table, gathered so that one error tells them all, each with its column and row."""
+"""Collection of errors in a table, so that one exception reports all of them with column and row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN = 20
 
 @dataclass
 class Mistakes:
-    """What is wrong with a table so far; rows count from 0.
+    """The errors found in a table so far; rows count from 0.
 
     >>> found = Mistakes()
     >>> found.add("age", "has infinite values", 3, n=2)
@@ -26,18 +26,18 @@ class Mistakes:
     found: dict[tuple[str, str], tuple[int | None, int]] = field(default_factory=dict)
 
     def add(self, column: str, what: str, row: int | None = None, *, n: int = 1) -> None:
-        """Note that a column is wrong, from which row on and in how many cells; the same again only adds to these."""
+        """Record an error of a column with its first row and number of cells; repeated errors add to the count."""
         first, before = self.found.get((column, what), (row, 0))
         self.found[column, what] = (first, before + n)
 
     def sentences(self) -> Iterator[str]:
-        """One sentence a mistake."""
+        """One sentence per error."""
         for (column, what), (row, n) in self.found.items():
             cells = f"{n} cells, the first at row {row}" if n > 1 else f"row {row}"
             yield f"Column {column!r} {what}{'' if row is None else f' ({cells})'}."
 
     def refuse(self) -> None:
-        """Raise a `DataError` that tells all mistakes, if there are any."""
+        """Raise a `DataError` that lists all errors, if there are any."""
         refuse_all(list(self.sentences()))
 
 
@@ -47,13 +47,13 @@ def refuse_all(sentences: Sequence[str]) -> None:
         raise DataError(sentences[0])
     if sentences:
         more = [f"… and {len(sentences) - SHOWN} more."] if len(sentences) > SHOWN else []
-        count = f"{len(sentences)} things are wrong with the table:"
+        count = f"The table has {len(sentences)} errors:"
         raise DataError("\n  ".join([count, *sentences[:SHOWN], *more]))
 
 
 @contextmanager
 def told_at_once() -> Iterator[Mistakes]:
-    """Gather mistakes in a block and raise them together at its end."""
+    """Context manager: collect errors in a block and raise them together at its end."""
     found = Mistakes()
     yield found
     found.refuse()

@@ -1,4 +1,4 @@
-"""A whole table file as a frame; the type of each column is decided over all its cells."""
+"""Read a table file as a pandas frame; the type of each column is inferred from all its cells."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _UNCLEAR = r"^((19|20)\d{6}|[1-9]\d{0,2}\.\d{3})$"
-"""Numbers that may be dates (20241231), or thousands with a point between (1.234): the column, or the file, decides."""
+"""Ambiguous numbers: dates such as 20241231, or 1.234 with a thousands separator. The column or the file decides."""
 _EXACT = 2**53
-"""Beyond this a double skips integers, and a column of integers with holes is one of doubles in a frame."""
+"""Largest integer up to which doubles are exact; a frame stores integer columns with missing cells as doubles."""
 
 
 def read_frame(
     path: Path, text: TextFormat = FOUND_OUT, *, keep: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The features of a table file as a pandas frame, and the columns that are kept beside them as another.
+    """Read a table file as two pandas frames: the features, and the columns in `keep`.
 
     Parameters
     ----------
     path
-        Of a CSV, Parquet or Arrow file.
+        Path of a text, Parquet or Arrow file.
     text
-        How a CSV file is written, where that is known.
+        The format of a text file, as far as it is known.
     keep
-        Names of columns that are not features; ``"index"`` is the column that numbers the rows.
+        Names of columns that are not features; ``"index"`` is the index column.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def read_frame(
     """
     table = open_stored(path, text)
     if table.n_rows == 0:
-        raise DataError(f"'{path}' has 0 samples (rows); give a file with at least one.")
+        raise DataError(f"'{path}' has 0 samples (rows); at least one is needed.")
     with told_at_once() as mistakes:
         names = [*table.names, *([] if table.index is None else [table.index])]
         found = _whole(table, names, mistakes)
@@ -90,14 +90,14 @@ def _whole(table: FileTable, names: Sequence[str], mistakes: Mistakes) -> dict[s
 
 
 def _typed(columns: dict[str, pa.Array], delimiter: str | None) -> dict[str, pa.Array]:
-    """Columns of text with the types that their cells speak for."""
+    """Columns of text converted to their inferred types."""
     plain = {name: _plain_numbers(cells) for name, cells in columns.items()}
     watches = {}
     for name, cells in columns.items():
         if plain[name] is None:
             watches[name] = Watch(name)
             watches[name].look(Cells(name, cells, range(len(cells)), Mistakes()))
-    # Columns of plain fractions were not looked at, but speak for a decimal point as others do.
+    # Columns of plain fractions were not profiled, but are evidence for a decimal point too.
     fractions = any(typed is not None and _has_fractions(typed) for typed in plain.values())
     pointed = [(Writing("."), Writing(",", odd=("", 0)))] if fractions else []
     mark = decide_mark([*pointed, *(watch.writings for watch in watches.values())], delimiter)
@@ -108,7 +108,7 @@ def _typed(columns: dict[str, pa.Array], delimiter: str | None) -> dict[str, pa.
 
 
 def _plain_numbers(cells: pa.Array) -> pa.Array | None:
-    """Cells as numbers, if all are digits with a point or a sign; nothing else is as common, or as quick to tell."""
+    """Cells as numbers if all are plain (digits, point, sign), the most common and fastest case; else None."""
     text = trimmed(cells)
     if text.null_count == len(text):
         return pa.nulls(len(text), pa.float64())
@@ -129,7 +129,7 @@ def _has_fractions(numbers: pa.Array) -> bool:
 
 
 def _with_holes(integers: pa.Array) -> pa.Array | None:
-    """Integers of which some are missing, as doubles; None where doubles would round them."""
+    """Integers with missing cells as doubles; None if doubles would round them."""
     largest = compute.max(compute.abs(integers)).as_py()
     return integers.cast(pa.float64()) if largest <= _EXACT else None
 
@@ -154,5 +154,5 @@ def _decided(cells: pa.Array, watch: Watch, mark: str) -> pa.Array:
 
 
 def _rounds(cells: pa.Array) -> bool:
-    """Whether integers stand there that a double would round; beside holes they stay text."""
+    """Whether there are integers that a double would round; such columns stay text."""
     return bool(matches(trimmed(cells), r"^[+-]?\d{17,}$").any())

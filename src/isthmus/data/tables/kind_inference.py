@@ -1,4 +1,4 @@
-"""From what was seen of a column to its kind: the rules, each a measurable one."""
+"""Rules that infer the kind of a column from its profile."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ from isthmus.data.tables.profiling import Watch
 
 FAMILIES = ("number", "boolean", "text", "date", "missing")
 NEARLY_ALL = 0.9
-"""Share of the cells of a column of text that must be numbers before the others count as mistakes."""
+"""If at least this fraction of a text column is numeric, the other cells are reported as errors."""
 ORDINAL_LEVELS, ROWS_PER_LEVEL = 20, 10
-"""Whole numbers of so many values, each that often in the mean, are ordinal."""
+"""Integers with at most ORDINAL_LEVELS distinct values, and on average ROWS_PER_LEVEL rows per value, are ordinal."""
 FEW = 50
-"""Rows below which every level counts, and levels below which text may well be categories."""
+"""Below this number of rows every level is kept; text with at most this many levels may be categorical."""
 HEAVY, FAR = 1.75, 30.0
-"""Numbers have heavy tails where their middle 99 % is so many times wider than a normal's of the same quartiles, or
-where one lies so many of its deviations from the median."""
+"""Values have heavy tails if their central 99 % is HEAVY times wider than that of a Gaussian with the same quartiles,
+or if a value lies FAR of that Gaussian's standard deviations from the median."""
 
 
 @dataclass
 class Decision:
-    """One column about to be decided on.
+    """The inference for one column.
 
     Attributes
     ----------
     watch
-        What was seen of it.
+        The profile of the column.
     untyped
-        Whether it comes from a file of text.
+        Whether it comes from a text file.
     max_levels
-        Levels that a categorical column may have.
+        Maximum number of levels of a categorical column.
     tame
-        Whether numbers go through asinh; ``"auto"``: where their tails are heavy.
+        Whether numbers are transformed by asinh; ``"auto"``: if their tails are heavy.
     mistakes
-        Where mistakes go.
+        Collection for errors.
     mark
-        The decimal mark of numbers such as 1,234, which could have either: see `decide_mark`.
+        The decimal mark of ambiguous numbers such as 1,234: see `decide_mark`.
     """
 
     watch: Watch
@@ -71,24 +71,24 @@ class Decision:
     mark: str = "."
 
     def column(self) -> Column:
-        """The column with its kind, asked for or found."""
+        """The column with its requested or inferred kind."""
         if self.watch.family not in FAMILIES:
             return self.unreadable()
         if self.watch.family == "text" and self.is_mixed and self.watch.asked is None:
             return self.mixed_units()
         if self.n_cells <= 0:
-            return self._ignored("holds missing cells only", "all missing")
+            return self._ignored("has only missing cells", "all missing")
         if len(self.values) == 1 and not isinstance(self.watch.asked, list | tuple):
             return self._constant()
         asked = "datetime" if self.watch.asked in FORMS else self.watch.asked
         kind = "ordinal" if isinstance(asked, list | tuple) else asked or self.kind()
         return _MAKERS[kind](self)
 
-    # -- what it could be ----------------------------------------------------------------------------------------
+    # -- candidate types -----------------------------------------------------------------------------------------
 
     @cached_property
     def numerals(self) -> Numerals | None:
-        """How all cells of text are written as numbers; None where they are not numbers, or codes such as 00123."""
+        """The number format of all text cells; None if some are not numbers, or are codes such as 00123."""
         watch = self.watch
         if watch.family != "text" or watch.is_code or (self.date_form == "%Y%m%d" and self.untyped):
             return None
@@ -97,12 +97,12 @@ class Decision:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether all cells are numbers, but in different units."""
+        """Whether all text cells are numbers, but in different units."""
         return self.numerals is None and any(way.odd is None and way.n and way.mixed for way in self.watch.writings)
 
     @cached_property
     def date_form(self) -> str | None:
-        """The form in which all cells of text are dates, "" for ISO; None where there is none, or more than one."""
+        """The date format of all text cells, "" for ISO; None if none fits, or more than one."""
         watch = self.watch
         if watch.family != "text" or self.n_cells <= 0 or watch.asked in FORMS:
             return watch.asked if watch.asked in watch.date_forms else None
@@ -112,38 +112,38 @@ class Decision:
 
     @property
     def n_cells(self) -> int:
-        """Cells that are neither missing nor, in text, a word for it."""
+        """Number of cells that are neither missing nor, in text, a missing marker."""
         return self.watch.n_words if self.watch.family == "text" else self.watch.n_seen
 
     @property
     def is_number_text(self) -> bool:
-        """Whether all cells are numbers written as text; codes such as 00123 are none."""
+        """Whether all cells are numbers written as text; codes such as 00123 do not count."""
         return self.numerals is not None
 
     @property
     def is_number(self) -> bool:
-        """Whether the cells are numbers, or read so."""
+        """Whether the cells are numbers, or text that is parsed as numbers."""
         return self.watch.family in ("number", "boolean") or self.is_number_text
 
     @property
     def is_date(self) -> bool:
-        """Whether the cells are dates, or read so."""
+        """Whether the cells are dates, or text that is parsed as dates."""
         return self.watch.family == "date" or self.date_form is not None
 
     @property
     def is_truth(self) -> bool:
-        """Whether the cells are truth values, or such words."""
+        """Whether the cells are booleans, or the words true and false."""
         words = {str(value).strip().lower() for value in self.values if self.watch.family in ("text", "boolean")}
         return self.watch.family == "boolean" or (bool(words) and words <= {"true", "false"})
 
     @property
     def holes(self) -> bool:
-        """Whether cells are missing."""
+        """Whether some cells are missing."""
         return self.watch.n_rows > self.n_cells
 
     @cached_property
     def values(self) -> Counter[Any]:
-        """The different values with their counts, empty where there are too many; numbers as floats."""
+        """The distinct values with their counts, empty if there are too many; numbers as floats."""
         watch = self.watch
         if self.date_form:
             return watch.words if len(watch.words) == 1 else Counter()
@@ -157,7 +157,7 @@ class Decision:
         return merged
 
     def _parsed(self, words: list[str]) -> list[float]:
-        """Words as numbers, as this column writes them."""
+        """Words parsed as numbers in the format of this column."""
         values: list[float] = parse_numbers(trimmed(pa.array(words, pa.string())), self.numerals or PLAIN).tolist()
         return values
 
@@ -169,16 +169,16 @@ class Decision:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all numbers that were kept are whole."""
+        """Whether all counted or sampled numbers are integers."""
         if self.watch.arrow.startswith(("int", "uint", "bool")) or not self.is_number:
             return self.is_number
         values = self.values or self.watch.sampled(self._as_numbers, self.mistakes)
         return all(float(value).is_integer() for value in values)
 
-    # -- what it is ----------------------------------------------------------------------------------------------
+    # -- the kind ------------------------------------------------------------------------------------------------
 
     def kind(self) -> str:
-        """The kind that the cells speak for."""
+        """The inferred kind."""
         if self.watch.ordered is not None:
             return "ordinal"
         if self.is_truth:
@@ -215,7 +215,7 @@ class Decision:
     def _mixture(self, what: str, odd: tuple[str, int]) -> None:
         name = self.watch.name
         text = (
-            f"is {what}s but for text such as {odd[0]!r}; mend these cells, empty them, or say "
+            f"contains {what}s, but also text such as {odd[0]!r}; correct these cells, empty them, or pass "
             f"kinds={{{name!r}: 'categorical'}}"
         )
         self.mistakes.add(name, text, odd[1])
@@ -223,7 +223,7 @@ class Decision:
     # -- columns -------------------------------------------------------------------------------------------------
 
     def _common(self, family: str | None = None, note: str = "") -> dict[str, Any]:
-        """What every kind of column is told."""
+        """Arguments of all column classes."""
         watch = self.watch
         return {
             "name": watch.name,
@@ -235,25 +235,27 @@ class Decision:
         }
 
     def _as_number(self) -> dict[str, Any]:
-        """The same for numbers; those written as text come back as numbers."""
+        """The same for numbers; numbers written as text are decoded as numbers."""
         if not self.is_number:
             self._refuse("numbers", self.watch.point.odd)
         if self.watch.family != "text":
             return self._common()
-        note = "" if self.untyped else "holds numbers written as text, which are read as numbers"
+        note = "" if self.untyped else "contains numbers written as text, which are read as numbers"
         return self._common("number", note) | {"arrow": "int64" if self.is_whole else "double"}
 
     def _refuse(self, needed: str, odd: tuple[str, int] | None) -> None:
-        """Note that the kind that was asked for does not fit."""
+        """Record that the requested kind does not fit."""
         if self.watch.asked is None:
-            return  # a mixture, which is noted already
+            return  # a mixture, which is already recorded
         got = plural(self.watch.family) if odd is None else f"text such as {odd[0]!r}"
         self.mistakes.add(
-            self.watch.name, f"is to be {self.watch.asked}, which needs {needed}, but holds {got}", odd and odd[1]
+            self.watch.name,
+            f"was requested as {self.watch.asked}, which needs {needed}, but contains {got}",
+            odd and odd[1],
         )
 
     def _ignored(self, note: str, reason: str, constant: Any = None) -> Ignored:
-        return Ignored(**self._common(note=f"{note}; it contributes nothing"), reason=reason, constant=constant)
+        return Ignored(**self._common(note=f"{note}; it is not used"), reason=reason, constant=constant)
 
     def _constant(self) -> Ignored:
         value = next(iter(self.values))
@@ -264,13 +266,13 @@ class Decision:
         return self._ignored(f"is constant ({shown!r})", "constant", shown)
 
     def numeric(self) -> Column:
-        """Numbers, tamed where they have heavy tails."""
+        """Numbers, transformed by asinh if they have heavy tails."""
         given = self._as_number()
         values = self.watch.sampled(self._as_numbers, self.mistakes) if self.is_number else np.zeros(1)
         return learn_numeric(values, tame=self.tame, decimals=_decimals(values), **given)
 
     def ordinal(self) -> Column:
-        """Levels in the order of numbers, of the type, or as the user gave them."""
+        """Levels in numeric order, in the order of the categorical dtype, or in the user's order."""
         asked, watch = self.watch.asked, self.watch
         if isinstance(asked, list | tuple):
             levels = tuple(asked)
@@ -280,7 +282,8 @@ class Decision:
             levels = tuple(sorted(map(float, self.values)))
         else:
             text = (
-                f"is to be ordinal, but holds text; give its values in order: kinds={{{watch.name!r}: ['low', 'high']}}"
+                "was requested as ordinal, but contains text; pass its values in order: "
+                f"kinds={{{watch.name!r}: ['low', 'high']}}"
             )
             self.mistakes.add(watch.name, text)
             levels = ("",)
@@ -291,7 +294,7 @@ class Decision:
         counts = self.values
         strange = [value for value in counts if value not in levels]
         if strange:
-            self.mistakes.add(self.watch.name, f"has values that are not in its order, such as {strange[0]!r}")
+            self.mistakes.add(self.watch.name, f"has values that are not among its levels, such as {strange[0]!r}")
         places = np.arange(len(levels)) if words else np.asarray(levels, float)
         weights = np.array([counts.get(level, 0) for level in levels], float) + (0 if counts else 1)
         mean, deviation = _weighted(places, weights)
@@ -300,11 +303,11 @@ class Decision:
         return Ordinal(**given, levels=kept, mean=mean, deviation=deviation)
 
     def categorical(self) -> Column:
-        """Frequent levels, and one for all others."""
+        """Frequent levels, and one level for all others."""
         counts = self._levels_to_count()
         frequent = [level for level, n in counts if n >= _rare_below(self.watch.n_seen)][: self.max_levels]
         if not frequent:
-            return self._ignored("has rare values only", "rare values")
+            return self._ignored("has only rare values", "rare values")
         note = ""
         if len(frequent) < len(counts):
             share = sum(n for level, n in counts if level in set(frequent)) / max(1, sum(n for _, n in counts))
@@ -316,16 +319,16 @@ class Decision:
     def binary(self) -> Column:
         """Two levels."""
         if len(self.values) > 2 or not self.values:
-            text = f"is to be binary, but has {len(self.values) or 'many'} different values"
+            text = f"was requested as binary, but has {len(self.values) or 'many'} different values"
             self.mistakes.add(self.watch.name, text)
         if self.is_truth:
             return Binary(**self._levelled("") | {"family": "boolean", "arrow": "bool"}, levels=(0.0, 1.0))
         return Binary(**self._levelled(""), levels=tuple(sorted(level for level, _ in self._levels_to_count())))
 
     def _levels_to_count(self) -> list[tuple[Any, int]]:
-        """Levels with their counts, the most frequent first; ties in order of their values."""
+        """Levels with their counts, the most frequent first; ties are sorted by value."""
         if self.watch.family == "date":
-            self.mistakes.add(self.watch.name, "holds dates, which cannot be categories; convert them to text")
+            self.mistakes.add(self.watch.name, "contains dates, which cannot be categories; convert them to text")
             return []
         text = self.watch.words if self.watch.family == "text" else self.watch.counts
         counts = self.values if self._number_levels else (text or Counter[Any]())
@@ -343,7 +346,7 @@ class Decision:
         return given | {"note": note or given["note"]}
 
     def datetime(self) -> Column:
-        """Moments with the cycles that they go through."""
+        """Timestamps with the cycles that they cover."""
         if not self.is_date:
             self._refuse("dates such as 2024-12-31 23:59:59", self.watch.odd_date)
             return Datetime(**self._common())
@@ -351,12 +354,12 @@ class Decision:
         return learn_datetime(values, self.watch, form=self.date_form or "", **self._common())
 
     def identifier(self) -> Column:
-        """Text that says nothing about other rows."""
+        """Text that is unique to nearly every row, such as identifiers."""
         name, forms = self.watch.name, self.watch.date_forms
         if len(forms) > 1 and self.n_cells:
-            note = f"holds dates that could be {' or '.join(forms)} (give kinds={{{name!r}: {forms[0]!r}}} to use it)"
+            note = f"has ambiguous dates: {' or '.join(forms)} (pass kinds={{{name!r}: {forms[0]!r}}} to use it)"
         else:
-            note = f"is text that differs in nearly every row (give kinds={{{name!r}: 'categorical'}} to use it)"
+            note = f"is text that differs in nearly every row (pass kinds={{{name!r}: 'categorical'}} to use it)"
         return self._ignored(note, "identifier")
 
     def mixed_units(self) -> Column:
@@ -364,18 +367,18 @@ class Decision:
         way = next(way for way in self.watch.writings if way.odd is None and way.mixed)
         units = " and ".join(unit or "plain numbers" for unit in sorted(way.units))
         name = self.watch.name
-        text = f"holds numbers in different units ({units}); convert them to one, or say kinds={{{name!r}: 'ignore'}}"
+        text = f"has numbers in different units ({units}); convert them to one, or pass kinds={{{name!r}: 'ignore'}}"
         self.mistakes.add(name, text)
         return Ignored(**self._common())
 
     def row_number(self) -> Column:
         """Numbers that count the rows."""
-        note = f"counts the rows (give kinds={{{self.watch.name!r}: 'numeric'}} to use it)"
+        note = f"counts the rows (pass kinds={{{self.watch.name!r}: 'numeric'}} to use it)"
         return self._ignored(note, "row number")
 
     def unreadable(self) -> Column:
-        """A type that no kind can take."""
-        text = f"is of type {self.watch.arrow}, which cannot be used; convert it, or say "
+        """A type that no kind supports."""
+        text = f"is of type {self.watch.arrow}, which is not supported; convert it, or pass "
         self.mistakes.add(self.watch.name, text + f"kinds={{{self.watch.name!r}: 'ignore'}}")
         return Ignored(**self._common())
 
@@ -392,7 +395,7 @@ _MAKERS: dict[str, Callable[[Decision], Column]] = {
 
 
 def _rare_below(n_seen: int) -> int:
-    """How often a level must occur: 1 of few rows, 3 of hundreds, 20 of many.
+    """Minimum count of a level: 1 for few rows, 3 for hundreds, up to 20 for many.
 
     >>> [_rare_below(n) for n in (40, 500, 5000, 10**6)]
     [1, 3, 5, 20]
@@ -401,14 +404,14 @@ def _rare_below(n_seen: int) -> int:
 
 
 def _weighted(places: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Mean and deviation of places that occur that often; a deviation of 0 counts as 1."""
+    """Weighted mean and standard deviation; a standard deviation of 0 is replaced by 1."""
     mean = float(np.average(places, weights=weights)) if weights.sum() else float(places.mean())
     variance = float(np.average((places - mean) ** 2, weights=weights)) if weights.sum() else 0.0
     return mean, variance**0.5 or 1.0
 
 
 def learn_numeric(values: np.ndarray, *, tame: bool | str = "auto", **common: Any) -> Numeric:
-    """How to scale numbers, (k,): by mean and deviation, or through asinh; ``"auto"``: where their tails are heavy."""
+    """Learn the scaling of numbers, (k,): standardised, after asinh if `tame` or if tails are heavy (``"auto"``)."""
     centre, spread = float(np.median(values)), _spread(values)
     if tame == "auto":
         wide = np.diff(np.quantile(values, [0.005, 0.995]))[0] / (2 * 2.5758 * spread)
@@ -424,7 +427,7 @@ def learn_numeric(values: np.ndarray, *, tame: bool | str = "auto", **common: An
 
 
 def _decimals(values: np.ndarray) -> int | None:
-    """Digits after the point with which all numbers can be written, up to 6; None: more.
+    """Number of decimals with which all numbers are exact, up to 6; None: more.
 
     >>> _decimals(np.array([1.25, 3.5])), _decimals(np.array([1 / 3]))
     (2, None)
@@ -433,7 +436,7 @@ def _decimals(values: np.ndarray) -> int | None:
 
 
 def _spread(values: np.ndarray) -> float:
-    """The deviation of a normal with the same quartiles; of wider quantiles where these are (nearly) equal; else 1."""
+    """Standard deviation of a Gaussian with the same quartiles, or wider quantiles if the quartiles nearly coincide."""
     deviation = float(values.std()) or 1.0
     for share, width in ((0.25, 1.349), (0.05, 3.2897), (0.01, 4.6527)):
         low, high = np.quantile(values, [share, 1 - share])
@@ -443,8 +446,8 @@ def _spread(values: np.ndarray) -> float:
 
 
 def learn_datetime(values: np.ndarray, watch: Watch, **common: Any) -> Datetime:
-    """How to scale moments, (k,) in microseconds, and which cycles to follow: those that vary and were gone through."""
-    # Only ISO dates are followed on the way; of other forms the sample tells how far they reach.
+    """Learn the scaling of timestamps, (k,) in microseconds, and which cycles the data cover."""
+    # The exact range is tracked only for ISO dates; for other formats it is taken from the sample.
     span = watch.high - watch.low if watch.high > watch.low else float(np.ptp(values))
     varies = {"time of day": _varies(values % DAY), "weekday": span >= 2 * WEEK, "season": span >= 2 * YEAR}
     cycles = tuple(name for name in CYCLES if varies[name])
@@ -457,6 +460,6 @@ def _varies(values: np.ndarray) -> bool:
 
 
 def _step(values: np.ndarray) -> float:
-    """The coarsest of day, minute, second, millisecond and microsecond that all moments are whole ones of."""
+    """The coarsest of day, minute, second, millisecond and microsecond that divides all timestamps."""
     steps: Sequence[float] = (DAY, 60 * SECOND, SECOND, SECOND / 1000)
     return next((step for step in steps if not (values % step).any()), 1.0)

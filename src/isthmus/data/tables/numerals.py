@@ -1,7 +1,8 @@
-"""Numbers as spreadsheets write them: decimal comma, thousands, currency, percent, brackets for negative ones.
+"""Parsing of numbers as spreadsheets write them: decimal commas, thousands separators, currencies, percent signs, and
+parentheses for negative numbers.
 
-A column is written in one way, which is decided over all its cells and kept with the column, so that a later file is
-read the same way. A cell that could mean two numbers is never guessed alone: see `Numerals.grouped`.
+A column has one number format, which is inferred from all its cells and stored with the column, so that later files are
+read the same way. A cell with two possible values is never guessed by itself: see `Numerals.grouped`.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ import pyarrow as pa
 from pyarrow import compute
 
 MISSING_WORDS = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "NaT", "<NA>"]
-"""What stands for a missing cell in text."""
+"""Missing markers in text."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 CODE = r"^(0\d+|\+\d{7,}|\d{20,})$"
-"""Texts of which a number would lose something: 007, telephone numbers, integers beyond 64 bits."""
+"""Texts that a number cannot represent exactly: 007, telephone numbers, integers beyond 64 bits."""
 EXPONENT_CODE, WITH_POINT = r"^\d+[eE]\d+$", r"[.,-]|[eE]\+"
-"""Codes such as 12e3. Programs write 1e+05 or 1.5e5 for a number, not 1e5, which is a number beside such cells only."""
+"""Codes such as 12e3. Programs write numbers as 1e+05 or 1.5e5; 1e5 is a number only if its column has such cells."""
 
 _ISO_CODES = (
     "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|KRW|TRY|CLP|PEN|COP|ARS|RUB|SGD"
 )
 _CURRENCY = rf"(?:R\$|US\$|S/|kr\.?|zł|Kč|Ft|[$€£¥₹₽₩₺₪₫฿]|{_ISO_CODES})"
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
-# Groups are of three, or as in India of two before the last three (12,34,567).
+# Groups have three digits, or as in India two before the last three (12,34,567).
 _POINT = (
     r"[1-9]\d{0,2}(?:[, '’]\d{3})+(?:\.\d+)?|[1-9]\d?(?:,\d{2})+,\d{3}(?:\.\d+)?"
     rf"|\d+\.?\d*{_EXPONENT}|\.\d+{_EXPONENT}"
@@ -49,18 +50,18 @@ _AMBIGUOUS = r"^\D*[1-9]\d{0,2}[.,]\d{3}\D*$"
 
 @dataclass(frozen=True)
 class Numerals:
-    """How the numbers of a column are written.
+    """The number format of a column.
 
     Attributes
     ----------
     decimal
         The decimal mark, ``"."`` or ``","``.
     grouped
-        Whether a single separator before three digits separates thousands, as in 1,234 where the decimal mark is a
-        point. Learned at fit; where it was not seen there, such a cell is an error, since it may come from a file with
-        another decimal mark.
+        Whether thousands are separated, so that 1,234 means 1234 if the decimal mark is a point. Learned at fit. If no
+        cell had a thousands separator at fit, a later cell such as 1,234 is an error, because it may come from a file
+        with another decimal mark.
     unit
-        ``"%"``, a currency, or nothing. A percentage is divided by 100, as spreadsheets do.
+        ``"%"``, a currency, or "". Percentages are divided by 100, as spreadsheets do.
     """
 
     decimal: str = "."
@@ -72,7 +73,7 @@ PLAIN = Numerals()
 
 
 def trimmed(array: pa.Array) -> pa.Array:
-    """Text without white space around it; words for a missing cell are missing."""
+    """Text without surrounding white space; missing markers become nulls."""
     plain = array if array.type == pa.string() else array.cast(pa.string())
     text = compute.utf8_trim_whitespace(plain)
     words = compute.is_in(text, value_set=pa.array(MISSING_WORDS, text.type))
@@ -80,32 +81,32 @@ def trimmed(array: pa.Array) -> pa.Array:
 
 
 def matches(text: pa.Array, pattern: str) -> np.ndarray:
-    """Which texts match, (n,); missing ones do not."""
+    """Whether each text matches, (n,); nulls do not."""
     found: np.ndarray = compute.match_substring_regex(text, pattern).fill_null(False).to_numpy(zero_copy_only=False)
     return found
 
 
 def _normal(text: pa.Array) -> pa.Array:
-    """Typographic minus signs and spaces as plain ones."""
+    """Replace typographic minus signs and spaces by plain ones."""
     return compute.replace_substring_regex(
         compute.replace_substring_regex(text, "[−–]", "-"), "[\u00a0\u202f\u2009]", " "
     )
 
 
 def is_number(text: pa.Array, decimal: str = ".") -> np.ndarray:
-    """Which trimmed texts are numbers with that decimal mark, (n,); missing ones are not."""
+    """Whether each trimmed text is a number with that decimal mark, (n,); nulls are not."""
     return ~np.isnan(_values(text, decimal)[0]) if len(text) else np.zeros(0, bool)
 
 
 def _values(text: pa.Array, decimal: str) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of trimmed texts, (n,), NaN where there is none; and their units, (n,)."""
+    """The values of trimmed texts, (n,), NaN for texts that are not numbers; and their units, (n,)."""
     parts = compute.extract_regex(_normal(text), _PATTERNS[decimal])
     get = {name: parts.field(place) for place, name in enumerate(f.name for f in parts.type)}
     digits = compute.replace_substring_regex(get["number"], "[, '’]" if decimal == "." else "[. '’]", "")
     plain = compute.replace_substring(digits, ",", ".") if decimal == "," else digits
     filled = {name: compute.fill_null(column, "") for name, column in get.items()}
     percent = compute.equal(filled["after"], "%")
-    # "12.3%" becomes 12.3e-2, which is the nearest double to 0.123; a division would round twice.
+    # "12.3%" is parsed as 12.3e-2, the nearest double to 0.123; a division by 100 would round twice.
     text_of = compute.if_else(percent, compute.binary_join_element_wise(plain, "e-2", ""), plain)
     whole = parts.is_valid() if hasattr(parts, "is_valid") else compute.is_valid(parts)
     values = np.where(
@@ -122,7 +123,7 @@ def _values(text: pa.Array, decimal: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse_numbers(text: pa.Array, numerals: Numerals) -> np.ndarray:
-    """Trimmed texts as float64, (n,); NaN where a cell is missing, is not a number, or could mean another one.
+    """Trimmed texts as float64, (n,); NaN for missing cells, other text, and ambiguous numbers.
 
     >>> parse_numbers(pa.array(["1.234,50", "-2", "(3,5)"]), Numerals(","))
     array([1234.5,   -2. ,   -3.5])
@@ -137,29 +138,29 @@ def parse_numbers(text: pa.Array, numerals: Numerals) -> np.ndarray:
 
 
 def number_of(word: str, decimal: str = ".") -> bool:
-    """Whether one text is a number; for the few cells by which a file is recognised."""
+    """Whether a single text is a number; used for the few cells that decide the format of a file."""
     return bool(_COMPILED[decimal].match(word.strip().replace("\u00a0", " ")))
 
 
-# -- what was seen -----------------------------------------------------------------------------------------------------
+# -- profile -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Writing:
-    """What is known of how the cells of a column write numbers, with one decimal mark.
+    """How the cells of a column parse as numbers with one decimal mark.
 
     Attributes
     ----------
     decimal
-        The decimal mark that is tried.
+        The decimal mark.
     n, n_plain
-        Cells that are numbers, and those of digits, point and sign alone.
+        Number of cells that are numbers, and of those with only digits, point and sign.
     odd
-        The first cell that is not a number and its row, or None.
+        The first cell that is not a number, and its row; or None.
     grouped
-        Whether thousands are separated.
+        Whether a thousands separator occurred.
     units
-        Units that were seen; "" for a number other than 0 without one.
+        Units that occurred; "" for a nonzero number without a unit.
     """
 
     decimal: str
@@ -170,7 +171,7 @@ class Writing:
     units: set[str] = field(default_factory=set)
 
     def look(self, text: pa.Array, counts: np.ndarray, blank: np.ndarray, row_of: Callable[[int], int]) -> None:
-        """Take note of different trimmed texts, how often each occurs, which are missing, and where each stands."""
+        """Update with distinct trimmed texts, their counts, which of them are blank, and a lookup of their rows."""
         plain = matches(text, NUMBER if self.decimal == "." else r"^[+-]?\d+$")
         fits, rest = plain.copy(), ~plain & ~blank
         if plain.any() and "" not in self.units:
@@ -192,20 +193,20 @@ class Writing:
 
     @property
     def mixed(self) -> bool:
-        """Whether cells have different units, which no number can tell apart."""
+        """Whether cells have different units, which plain numbers cannot represent."""
         return len(self.units - {""}) > 1 or {"", "%"} <= self.units
 
     @property
     def numerals(self) -> Numerals:
-        """How the cells are written, if all are numbers with this mark."""
+        """The number format, provided that all cells are numbers with this mark."""
         return Numerals(self.decimal, self.grouped, next(iter(self.units - {""}), ""))
 
 
 def decide_mark(columns: Iterable[tuple[Writing, Writing]], delimiter: str | None) -> str:
-    """The decimal mark of a table, for columns such as 1,234 and 5,678 that could have either.
+    """The decimal mark of a table, used for ambiguous columns such as 1,234 and 5,678.
 
-    Columns that can be read in one way only decide. If there are none, a file with ``;`` between its cells comes from a
-    program that writes decimal commas; all others have points.
+    Unambiguous columns decide. Without any, a file with the delimiter ``;`` uses decimal commas, because programs that
+    write decimal commas use it; all other files use points.
     """
     clear = {
         point.decimal if point.odd is None else comma.decimal
@@ -218,7 +219,7 @@ def decide_mark(columns: Iterable[tuple[Writing, Writing]], delimiter: str | Non
 
 
 def holds_codes(text: pa.Array) -> bool:
-    """Whether trimmed texts hold one of which a number would lose something: 007, or an integer beyond 64 bits."""
+    """Whether some trimmed text cannot be represented exactly by a number: 007, or an integer beyond 64 bits."""
     long = text.filter(pa.array(matches(text, r"^\d{19}$")))
     beyond = compute.any(compute.greater(long, pa.scalar("9223372036854775807", long.type))).as_py()
     return bool(matches(text, CODE).any() or beyond)

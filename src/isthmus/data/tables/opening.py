@@ -1,4 +1,4 @@
-"""Tables as they come: frames, Arrow, mappings of columns, CSV and Parquet files, all read as Arrow in pieces."""
+"""Opening tables: frames, Arrow data, mappings of columns, and table files, all read as Arrow in chunks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FRAMES = ("pandas", "polars")
 
 
 def is_table(X: Any) -> bool:
-    """Whether something is a table with named columns: a frame, Arrow, a mapping, or a path to a file of one.
+    """Whether X is a table with named columns: a frame, Arrow data, a mapping, or the path of a table file.
 
     Examples
     --------
@@ -33,21 +33,21 @@ def is_table(X: Any) -> bool:
     if isinstance(X, str | Path):
         return str(X).lower().endswith(SUFFIXES)
     if scipy.sparse.issparse(X):
-        return False  # one of their formats is a mapping
+        return False  # scipy's dictionary-of-keys format is a mapping
     if isinstance(X, Table):
         return True
     return isinstance(X, Mapping | pa.Table | pa.RecordBatch | dataset.Dataset) or _frame_of(X) is not None
 
 
 def open_table(X: Any, text: TextFormat = FOUND_OUT) -> Table:
-    """Read anything that is a table, or an array of numbers (n, d), as a `Table`.
+    """Open a table, or a numeric array (n, d), as a `Table`.
 
     Raises
     ------
     DataError
-        There is no such file, it cannot be read, names are given twice, or columns differ in length.
+        The file is missing or cannot be read, names are repeated, or columns differ in length.
     TypeError
-        It is no table.
+        X is not a table.
     """
     if isinstance(X, Table):
         return X
@@ -83,24 +83,24 @@ def _of_frame_or_array(X: Any) -> Table:
         return MemoryTable(names, len(X), lambda rows, column: X[rows, column], [None] * X.shape[1])
     shape = f" of shape {X.shape} and dtype {X.dtype}" if isinstance(X, np.ndarray) else ""
     raise TypeError(
-        f"A {type(X).__name__}{shape} is no table; give a pandas or polars frame, an Arrow table or dataset, a mapping "
-        f"of columns, an array of numbers (n, d), or the path of a file ({', '.join(SUFFIXES)})."
+        f"A {type(X).__name__}{shape} is not a table; pass a pandas or polars frame, an Arrow table or dataset, a "
+        f"mapping of columns, a numeric array (n, d), or the path of a file ({', '.join(SUFFIXES)})."
     )
 
 
 # -- in memory ---------------------------------------------------------------------------------------------------------
 
 Cut = Callable[[Rows, int], Any]
-"""Gives some rows of the column of that number, as anything Arrow can read."""
+"""Returns some rows of the column at an index, in any form that Arrow can read."""
 
 
 class MemoryTable(Table):
-    """Columns in memory, turned into Arrow a piece at a time.
+    """Columns in memory, converted to Arrow one chunk at a time.
 
     Attributes
     ----------
     first_row
-        The number that its first row has for a user: that in the file which it is a piece of.
+        The row number shown to users for its first row: its index in the file that it is a part of.
     """
 
     first_row: int = 0
@@ -110,7 +110,7 @@ class MemoryTable(Table):
         self.names, self.n_rows, self._cut, self._types = names, n_rows, cut, types
 
     def rows_of(self, rows: Rows) -> range | np.ndarray:
-        """The numbers that some rows have for a user."""
+        """The row numbers shown to users for some rows."""
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(self.n_rows)
             return range(self.first_row + start, self.first_row + stop)
@@ -126,7 +126,7 @@ class MemoryTable(Table):
             yield Piece(range(start, end), self.take(rows, columns, mistakes), self.rows_of(rows))
 
     def take(self, rows: Rows, columns: Sequence[str], mistakes: Mistakes) -> dict[str, pa.Array]:
-        """Some columns of the rows asked for, in that order."""
+        """Some columns of the requested rows, in that order."""
         places = {name: place for place, name in enumerate(self.names)}
         told = self.rows_of(rows)
         return {name: _to_arrow(self._cut(rows, places[name]), name, told, mistakes) for name in columns}
@@ -162,7 +162,7 @@ def _of_mapping(columns: Mapping[Any, Any]) -> Table:
     lengths = {name: len(values) for name, values in zip(names, kept, strict=True)}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise DataError(f"The columns of a table must be of one length, but they have: {told}.")
+        raise DataError(f"The columns of a table must have equal lengths, but they have: {told}.")
     n_rows = next(iter(lengths.values()), 0)
     return MemoryTable(names, n_rows, lambda rows, column: _rows_of(kept[column], rows), [None] * len(names))
 
@@ -182,7 +182,7 @@ def _rows_of(values: Any, rows: Rows) -> Any:
 
 
 def _to_arrow(values: Any, name: str, rows: Sequence[int] | np.ndarray, mistakes: Mistakes) -> pa.Array:
-    """A column as one Arrow array; where cells are of several types, a mistake is noted and it counts as missing."""
+    """A column as one Arrow array; mixed types are recorded as an error, and the cells count as missing."""
     if isinstance(values, pa.ChunkedArray):
         return values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
     if isinstance(values, pa.Array):
@@ -196,7 +196,7 @@ def _to_arrow(values: Any, name: str, rows: Sequence[int] | np.ndarray, mistakes
 
 
 def _arrow_readable(values: Any) -> Any:
-    """Types of pandas that Arrow knows by name only: intervals as words in their order, periods as their begin."""
+    """Convert pandas types without an Arrow equivalent: intervals to ordered strings, periods to their start."""
     dtype = getattr(values, "dtype", None)
     levels = getattr(dtype, "categories", None)
     name = type(dtype if levels is None else levels.dtype).__name__
@@ -210,7 +210,7 @@ def _arrow_readable(values: Any) -> Any:
 
 
 def _tell_mixture(cells: list[Any], name: str, rows: Sequence[int] | np.ndarray, found: Mistakes, why: str) -> None:
-    """Name the first cell that is of another type than most."""
+    """Record the first cell whose type differs from that of most cells."""
     kinds = [_kind_of(cell) for cell in cells]
     counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds) if kind}
     if len(counts) < 2:
@@ -220,14 +220,14 @@ def _tell_mixture(cells: list[Any], name: str, rows: Sequence[int] | np.ndarray,
     place = next(place for place, kind in enumerate(kinds) if kind not in (None, usual))
     found.add(
         name,
-        f"mixes {' and '.join(counts)}: most cells are {usual}, but one is {cells[place]!r}; make them all of one "
+        f"mixes {' and '.join(counts)}: most cells are {usual}, but one is {cells[place]!r}; convert them to one "
         f"type, or leave the column out with kinds={{{name!r}: 'ignore'}}",
         int(rows[place]),
     )
 
 
 def _kind_of(cell: Any) -> str | None:
-    """What a cell is, in a word; None for a missing one."""
+    """The type of a cell in words; None for a missing cell."""
     if cell is None or cell != cell or type(cell).__name__ in ("NAType", "NaTType"):  # noqa: PLR0124  # NaN alone
         return None
     if isinstance(cell, bool | np.bool_):

@@ -1,4 +1,4 @@
-"""One pass over a table with bounded memory: what is exact is counted, what needs values is learned from a sample."""
+"""Profiles of the columns, in one pass with bounded memory: exact counts, and a sample for statistics of values."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ from isthmus.data.tables.table import BATCH_ROWS, Table
 
 SAMPLE_ROWS = 2**16
 COUNTED_LEVELS = 50_000
-"""Different values of a column that are counted exactly; of more, the frequent ones."""
+"""Up to this many distinct values are counted exactly; beyond it only frequent values are kept."""
 FEW_NUMBERS = 1000
-"""Different numbers up to which they are counted, where nobody asked for categories."""
+"""Up to this many distinct numbers are counted, unless the user requested a kind."""
 
 
 @dataclass
 class Watch:
-    """What is known of one column so far.
+    """The profile of one column so far.
 
     Attributes
     ----------
     name, asked
-        Of the column; the kind that the user gave it, or None.
+        Name of the column; the kind that the user requested, or None.
     family, arrow
-        What its cells are, and the Arrow type of the first that were not all missing.
+        The family of its cells, and the Arrow type of the first chunk that is not all missing.
     n_rows, n_missing
-        Cells seen, and how many of them are missing.
+        Number of cells read, and of missing cells.
     counts
-        How often each value occurs; None: there are too many different ones to count.
+        Count of each value; None: too many distinct values.
     n_blank
-        Cells of text that hold nothing but white space or a word for a missing cell.
+        Number of text cells that are blank or a missing marker.
     low, high
-        Of the numbers or moments.
+        Range of the numbers or timestamps.
     point, comma
-        What cells of text are as numbers with a decimal point, and with a decimal comma.
+        How text cells parse as numbers with a decimal point, and with a decimal comma.
     n_dates
-        How many cells of text could be ISO dates; `odd_date` is the first that could not.
+        Number of text cells that could be ISO dates; `odd_date` is the first that could not.
     date_forms
-        Other forms in which all cells of text are dates.
+        Other date formats that fit all text cells.
     codes, exponent_codes, with_point
-        Whether cells are codes such as 007; codes such as 12e3; numbers with a point, a comma or a sign.
+        Whether there are codes such as 007; codes such as 12e3; numbers with a point, a comma or a sign.
     every_word
-        Whether words such as "" and NA are words like all others.
+        Whether missing markers such as "" and NA count as ordinary words.
     consecutive
-        Whether every number is the one before plus one.
+        Whether every number is its predecessor plus one.
     ordered
-        The levels in order, where the type says so.
+        The levels in order, if the type is an ordered categorical.
     """
 
     name: str
@@ -93,30 +93,30 @@ class Watch:
 
     @property
     def n_seen(self) -> int:
-        """Cells that are not missing."""
+        """Number of cells that are not missing."""
         return self.n_rows - self.n_missing
 
     @property
     def writings(self) -> tuple[Writing, Writing]:
-        """Cells of text as numbers, with either decimal mark."""
+        """The parses of text cells as numbers, with either decimal mark."""
         return self.point, self.comma
 
     @property
     def has_numbers(self) -> bool:
-        """Whether all cells of text are numbers in one way."""
+        """Whether all text cells are numbers with one of the decimal marks."""
         return any(way.odd is None and way.n > 0 for way in self.writings)
 
     @property
     def is_code(self) -> bool:
-        """Whether numbers would lose something of these texts."""
+        """Whether conversion to numbers would lose information, as for 007."""
         return self.codes or (self.exponent_codes and not self.with_point)
 
     @property
     def words(self) -> Counter[Any]:
-        """Words with their counts, without those for a missing cell.
+        """Words with their counts, without missing markers.
 
-        NA is Namibia, and not missing, where all others are two capital letters. In memory, where a missing cell can be
-        None, all words count if the user says that they are categories.
+        If all other words are two capital letters, NA is the country code of Namibia and not a missing marker. For data
+        in memory, where missing cells can be None, all words count if the user requested a kind.
         """
         counts = self.counts or Counter[Any]()
         if self.every_word:
@@ -132,11 +132,11 @@ class Watch:
 
     @property
     def n_words(self) -> int:
-        """Cells of text that are neither missing nor a word for it."""
+        """Number of text cells that are neither missing nor a missing marker."""
         return self.n_seen - self.n_blank + sum(n for word, n in self.words.items() if word.strip() in MISSING_WORDS)
 
     def look(self, cells: Cells) -> None:
-        """Take note of some more cells."""
+        """Update the profile with more cells."""
         self._learn_type(cells)
         self.n_rows += len(cells.array)
         before = self.n_missing
@@ -163,7 +163,7 @@ class Watch:
         elif self.arrow.startswith(("int", "uint")) and _type_name(cells.array.type) == "double":
             self.arrow = "double"
         if now != self.family:
-            text = f"mixes {plural(self.family)} and {plural(now)}; make its cells all of one type"
+            text = f"mixes {plural(self.family)} and {plural(now)}; convert its cells to one type"
             cells.blame(~cells.array.is_null().to_numpy(zero_copy_only=False), text)
 
     # -- numbers -------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class Watch:
         self._count(pa.array(values, from_pandas=True), FEW_NUMBERS if self.asked is None else COUNTED_LEVELS)
 
     def _follow(self, values: np.ndarray) -> None:
-        """Take note of the range, and of whether they count on."""
+        """Update the range, and whether the values are consecutive."""
         self.low = min(self.low, float(np.fmin.reduce(values, initial=np.inf)))
         self.high = max(self.high, float(np.fmax.reduce(values, initial=-np.inf)))
         if self.consecutive:
@@ -222,7 +222,7 @@ class Watch:
     def _look_for_dates(
         self, text: pa.Array, counts: np.ndarray, blank: np.ndarray, row_of: Callable[[int], int]
     ) -> None:
-        """Count the cells that could be an ISO date, keep the first that could not, and the forms that fit all."""
+        """Count the cells that could be ISO dates; keep the first that could not, and the formats that fit all."""
         fits = is_date(text) | blank
         self.n_dates += int(counts[fits].sum())
         if self.odd_date is None and not fits.all():
@@ -247,13 +247,13 @@ class Watch:
             self.counts, self.pruned = Counter(dict(self.counts.most_common(COUNTED_LEVELS))), True
 
     def _is_many(self, n_different: int) -> bool:
-        """Whether a column of text is numbers, of which there are too many to be worth counting."""
+        """Whether a text column is numeric with too many distinct values to count."""
         return self.has_numbers and n_different > FEW_NUMBERS
 
     # -- the sample ----------------------------------------------------------------------------------------------
 
     def sampled(self, read: Callable[[Cells], np.ndarray], mistakes: Mistakes) -> np.ndarray:
-        """The sampled cells that are not missing, read as numbers or microseconds, (k,)."""
+        """The sampled cells that are not missing, as numbers or microseconds, (k,)."""
         found = [read(Cells(self.name, part, range(len(part)), mistakes)) for part in self.sample]
         values = np.concatenate(found) if found else np.empty(0)
         return values[~np.isnan(values)]
@@ -265,7 +265,7 @@ def _type_name(kind: pa.DataType) -> str:
 
 @dataclass
 class Sampler:
-    """A uniform sample of rows: those with the smallest random keys (Vitter's reservoir, in bulk)."""
+    """A uniform sample of rows: those with the smallest random keys (Vitter's reservoir sampling, in batches)."""
 
     watches: Mapping[str, Watch]
     size: int = SAMPLE_ROWS
@@ -274,7 +274,7 @@ class Sampler:
     draw: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def look(self, columns: Mapping[str, pa.Array], n_rows: int) -> None:
-        """Keep some of these rows, and drop some of those that were kept."""
+        """Add some of these rows to the sample, and drop earlier ones if it grows too large."""
         keys = self.draw.random(n_rows)
         chosen = keys < self.bound
         self.keys.append(keys[chosen])
@@ -297,7 +297,7 @@ def _decoded(array: pa.Array) -> pa.Array:
 
 
 def watch_table(table: Table, kinds: Mapping[str, Any], mistakes: Mistakes) -> dict[str, Watch]:
-    """Look at every row once; columns to be ignored are not read."""
+    """Profile all columns in one pass; columns with the kind "ignore" are not read."""
     watches = {
         name: Watch(name, kinds.get(name), every_word=name in kinds and not table.untyped)
         for name in table.names

@@ -1,4 +1,4 @@
-"""The schema: what was learned of a table's columns, and with it the way from cells to numbers and back."""
+"""The schema of a table: the learned columns, and the conversion between cells and numbers."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from isthmus.data.tables.profiling import watch_table
 from isthmus.exceptions import DataError
 
 ALIKE = (frozenset({"number", "boolean"}), frozenset({"number", "text"}), frozenset({"date", "text"}))
-"""Families that can be read as each other; text only where its cells say so."""
+"""Families that can be converted to each other; text only if its cells allow it."""
 
 
 def learn_schema(
     table: Any, kinds: Mapping[str, Any] | None = None, *, max_levels: int = 50, tame: bool | str = "auto"
 ) -> Schema:
-    """Find out what the columns of a table are, in one pass and bounded memory.
+    """Infer the kinds of the columns of a table in one pass and bounded memory.
 
-    Numbers are ``numeric``; whole numbers of few values ``ordinal``; two values ``binary``; text ``categorical``, or
-    numbers or ISO dates written as text; columns that are constant, all missing, count the rows or differ in every row
-    stay in the schema and contribute nothing. Whatever was found that a user should know stands in `Schema.notes`.
+    Numbers are ``numeric``, integers with few values ``ordinal``, two values ``binary``, and text ``categorical``,
+    unless it contains numbers or dates written as text. Columns that are constant, all missing, count the rows or
+    differ in every row stay in the schema but are not used. `Schema.notes` reports what users should know.
 
     Parameters
     ----------
     table
-        A pandas or polars frame, an Arrow table or dataset, a mapping of columns, an array of numbers (n, d), or the
-        path of a .csv or .parquet file, which is read in pieces; n >= 1.
+        A pandas or polars frame, an Arrow table or dataset, a mapping of columns, a numeric array (n, d), or the path
+        of a .csv or .parquet file, which is read in chunks; n >= 1.
     kinds
-        Kinds of columns by name, where you know better: ``"numeric"``, ``"binary"``, ``"categorical"``, ``"ordinal"``,
-        ``"datetime"``, ``"ignore"``, a form of dates such as ``"%d/%m/%Y"``, or a list of values in their order, which
-        makes an ordinal column.
+        Kinds of columns by name, which override the inferred ones: ``"numeric"``, ``"binary"``, ``"categorical"``,
+        ``"ordinal"``, ``"datetime"``, ``"ignore"``, a date format such as ``"%d/%m/%Y"``, or a list of values in order,
+        which makes an ordinal column.
     max_levels
-        Levels that a categorical column may have, >= 1; rarer ones are pooled.
+        Maximum number of levels of a categorical column, >= 1; rarer levels are pooled.
     tame
-        Whether numbers go through asinh, so that far values neither stretch the scale nor are cut off; ``"auto"``:
-        those with heavy tails do.
+        Whether numbers are transformed by asinh, so that outliers neither stretch the scale nor are clipped;
+        ``"auto"``: only columns with heavy tails.
 
     Returns
     -------
@@ -58,10 +58,10 @@ def learn_schema(
     Raises
     ------
     DataError
-        The table has no rows, or cells that cannot be used (infinities, several types in one column, dates out of
-        range), or two columns of one name; all are told at once, with column and row.
+        The table has no rows, unusable cells (infinite values, mixed types in one column, dates out of range), or two
+        columns of the same name. One error lists all of them, with column and row.
     ValueError
-        `kinds` names a column that is not there, or a kind that does not exist.
+        `kinds` names an unknown column or an unknown kind.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def learn_schema(
 
 
 def _refuse_wrong_kinds(kinds: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Name all that is wrong in what a user said of columns."""
+    """Raise one error that lists all invalid entries of `kinds`."""
     known = set(names)
     wrong = [unknown("column in kinds", str(name), names) for name in kinds if name not in known]
     wrong += [
@@ -108,17 +108,18 @@ def _refuse_wrong_kinds(kinds: Mapping[str, Any], names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a table as they were learned.
+    """The columns of a table as learned from data.
 
-    A row becomes numbers in this order: those of numeric, ordinal and datetime columns, one for each column that may
-    miss cells (1 where it does), and the one-hot ones of binary and categorical columns. A missing cell is NaN.
+    An encoded row has, in this order: the values of numeric, ordinal and datetime columns; one flag per column that may
+    have missing cells (1 if the cell is missing); and the one-hot values of binary and categorical columns. A missing
+    cell is NaN.
 
     Attributes
     ----------
     columns
         All columns, in the order of the table.
     n_rows
-        Rows it was learned from.
+        Number of rows it was learned from.
 
     Examples
     --------
@@ -134,11 +135,11 @@ class Schema:
     columns: tuple[Column, ...]
     n_rows: int = 0
 
-    # -- what it is ----------------------------------------------------------------------------------------------
+    # -- properties ----------------------------------------------------------------------------------------------
 
     @cached_property
     def _places(self) -> dict[str, tuple[slice, int | None]]:
-        """For each column that contributes: its numbers, and the one that marks missing cells."""
+        """For each column in use: the positions of its values and of its missing flag, or None."""
         active = [column for column in self.columns if column.width]
         order = [*(c for c in active if not c.one_hot), *(c for c in active if c.one_hot)]
         marked = {name: place for place, name in enumerate(column.name for column in active if column.marked)}
@@ -153,7 +154,7 @@ class Schema:
 
     @cached_property
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """The numbers of an encoded row that belong to each column; columns without any are left out."""
+        """The positions of each column's values in an encoded row; unused columns are left out."""
         return {
             name: (*range(block.start, block.stop), *(() if mark is None else (mark,)))
             for name, (block, mark) in self._places.items()
@@ -161,7 +162,7 @@ class Schema:
 
     @property
     def width(self) -> int:
-        """Numbers in an encoded row."""
+        """Number of values in an encoded row."""
         return sum(column.width for column in self.columns)
 
     @property
@@ -171,7 +172,7 @@ class Schema:
 
     @cached_property
     def feature_names(self) -> list[str]:
-        """Names of the numbers in an encoded row."""
+        """Names of the values in an encoded row."""
         names = [""] * self.width
         for name, (block, mark) in self._places.items():
             names[block] = self[name].parts
@@ -181,7 +182,7 @@ class Schema:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence for each column of which there is something to say."""
+        """Remarks on columns, one sentence each."""
         return tuple(f"Column {column.name!r} {column.note}." for column in self.columns if column.note)
 
     def get(self, name: str) -> Column | None:
@@ -196,16 +197,16 @@ class Schema:
 
     @cached_property
     def _by_name(self) -> dict[str, Column]:
-        """Columns by name: a search for each of 20,000 columns took minutes."""
+        """Columns by name: with 20,000 columns a linear search for each took minutes."""
         return {column.name: column for column in self.columns}
 
     def loss(self, numeric: Any = None) -> ByColumn:
-        """The loss of a model of such rows: each kind by its likelihood, each column weighing the same.
+        """The loss for encoded rows: each kind of column has its own likelihood, and all columns have equal weight.
 
         Parameters
         ----------
         numeric
-            The loss of numbers, ordinals and moments; None: ``MeanSquaredError(activation=None)``.
+            The loss of numeric, ordinal and datetime columns; None: ``MeanSquaredError(activation=None)``.
         """
         n_numbers = sum(len(column.parts) for column in self.columns if not column.one_hot)
         n_marks = sum(column.marked for column in self.columns)
@@ -218,20 +219,20 @@ class Schema:
         )
         return ByColumn(tuple(part for part in parts if part[1]))
 
-    # -- there and back ------------------------------------------------------------------------------------------
+    # -- encoding and decoding -----------------------------------------------------------------------------------
 
     def encode(self, table: Any) -> np.ndarray:
-        """Rows of a table as numbers, (n, width) float32, NaN where a cell is missing.
+        """Encode the rows of a table: (n, width) float32, NaN for missing cells.
 
         Parameters
         ----------
         table
-            Whatever `learn_schema` takes, with the same columns in any order.
+            Any input of `learn_schema`, with the same columns in any order.
 
         Raises
         ------
         DataError
-            Columns are missing, new or of another type, or cells cannot be used; all are told at once.
+            Columns are missing, new or of another type, or cells are unusable; one error lists all of them.
         """
         opened = open_table(table)
         self.check(opened)
@@ -243,35 +244,35 @@ class Schema:
 
     @property
     def used(self) -> list[str]:
-        """Names of the columns that contribute."""
+        """Names of the columns in use."""
         return list(self._places)
 
     def encode_columns(
         self, columns: Mapping[str, pa.Array], rows: Sequence[int] | np.ndarray, mistakes: Mistakes, out: np.ndarray
     ) -> None:
-        """Write some rows into zeros, (n, width); `rows` are their numbers in the table, to tell what is wrong."""
+        """Encode some rows into `out`, zeros (n, width); `rows` are their row numbers for error messages."""
         for name, (block, mark) in self._places.items():
             self[name].encode(Cells(name, columns[name], rows, mistakes), out[:, block])
             if mark is not None:
                 out[:, mark] = np.isnan(out[:, block.start])
 
     def decode(self, matrix: np.ndarray, *, like: Any = None) -> Any:
-        """A table from numbers: encoded rows, or a model's reconstruction of them.
+        """Decode rows, or a model's reconstruction of them, to a table.
 
-        Numbers come back to 5 digits of their distance from the column's centre, and with as many decimals as they had;
-        moments to 6 digits of the time they span, or of a day where the time of day was learned; levels exactly. Levels
-        that were pooled or never seen come back as missing, as do cells that are NaN.
+        Numbers are restored to 5 digits of their distance from the column's centre, with their original number of
+        decimals; timestamps to 6 digits of their range, or of a day if the time of day was learned; levels exactly.
+        Pooled and unknown levels and NaN become missing cells.
 
         Parameters
         ----------
         matrix
             (n, width).
         like
-            A table whose type the answer shall have; None: an Arrow table.
+            A table that sets the type of the result; None: an Arrow table.
 
         Returns
         -------
-        Arrow table or frame, n rows, without the columns that contribute nothing unless they are constant.
+        Arrow table or frame, n rows, without unused columns except constant ones.
         """
         matrix = self._checked(matrix)
         blocks = {name: matrix[:, block] for name, (block, _) in self._places.items()}
@@ -281,14 +282,14 @@ class Schema:
         return as_type_of(decoded, like)
 
     def expected(self, X_hat: np.ndarray, name: str) -> list[str]:
-        """What a model expects in a column, in words, n of them.
+        """The values that a model expects in a column, as n strings.
 
         Parameters
         ----------
         X_hat
             Reconstructions, (n, width), with levels as probabilities.
         name
-            Of a column.
+            Name of the column.
 
         Examples
         --------
@@ -302,7 +303,7 @@ class Schema:
         return self[name].expected(matrix[:, block])
 
     def seen(self, table: Any, name: str) -> list[str]:
-        """What stands in a column of a table, in words, n of them."""
+        """The cells of a column of a table, as n strings."""
         with told_at_once() as mistakes:
             return [
                 word
@@ -311,7 +312,7 @@ class Schema:
             ]
 
     def by_column(self, per_feature: np.ndarray) -> np.ndarray:
-        """Sums of the numbers of each column: (n, width) → (n, columns that contribute), in the order of `groups`."""
+        """Sums over the values of each column: (n, width) → (n, columns in use), in the order of `groups`."""
         matrix = self._checked(per_feature)
         sums = [matrix[:, list(places)].sum(axis=1) for places in self.groups.values()]
         return np.stack(sums, axis=1) if sums else np.empty((len(matrix), 0), matrix.dtype)
@@ -319,25 +320,25 @@ class Schema:
     def _checked(self, matrix: np.ndarray) -> np.ndarray:
         array = np.asarray(matrix)
         if array.ndim != 2 or array.shape[1] != self.width:
-            raise ValueError(f"The matrix has shape {array.shape}, but rows of this schema are (n, {self.width}).")
+            raise ValueError(f"The matrix has shape {array.shape}, but this schema needs (n, {self.width}).")
         return array
 
-    # -- at use --------------------------------------------------------------------------------------------------
+    # -- checking ------------------------------------------------------------------------------------------------
 
     def check(self, table: Any, *, extra: str = "error") -> None:
-        """Compare the columns of a table with those that were learned; their order does not matter.
+        """Compare the columns of a table with those of the schema, in any order.
 
         Parameters
         ----------
         table
-            Whatever `learn_schema` takes.
+            Any input of `learn_schema`.
         extra
-            ``"error"`` or ``"ignore"`` columns that were not there.
+            ``"error"`` or ``"ignore"``: what to do with columns that the schema does not contain.
 
         Raises
         ------
         DataError
-            Columns are missing, renamed, new or of another type; all are named at once.
+            Columns are missing, renamed, new or of another type; one error lists all of them.
         """
         if extra not in ("error", "ignore"):
             raise ValueError(unknown("extra", extra, ("error", "ignore")))
@@ -350,7 +351,7 @@ class Schema:
             sentences.append(_new_text(new))
         refuse_all(sentences + _retyped(self, types))
 
-    # -- keeping -------------------------------------------------------------------------------------------------
+    # -- storing -------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
         """The schema as JSON."""
@@ -373,7 +374,7 @@ def _new_text(new: Sequence[str]) -> str:
     named = ", ".join(map(repr, new[:5])) + (", …" if len(new) > 5 else "")
     words = f"Column {named} was" if len(new) == 1 else f"Columns {named} were"
     return (
-        f"{words} not there when the schema was learned; drop them, or allow extra columns in a TableSource "
+        f"{words} not present when the schema was learned; drop them, or allow extra columns in a TableSource "
         "(extra='ignore')."
     )
 
@@ -384,7 +385,7 @@ def _retyped(schema: Schema, types: Mapping[str, pa.DataType | None]) -> list[st
         kind, wanted = types.get(name), schema[name].family
         got = None if kind is None else family(kind)
         if isinstance(schema[name], Datetime) and got in ("date", "text"):
-            continue  # dates are dates, whether a file has them as text or typed
+            continue  # dates may be text in one file and typed in another
         if got in (None, "missing", wanted) or any({got, wanted} == pair for pair in _readable(wanted)):
             continue
         assert got is not None  # the line above
@@ -395,12 +396,12 @@ def _retyped(schema: Schema, types: Mapping[str, pa.DataType | None]) -> list[st
 
 
 def _readable(wanted: str) -> tuple[frozenset[str], ...]:
-    """Pairs of families that can be read as each other; nothing but text is read as text."""
+    """Pairs of families that can be converted to each other; a text column accepts only text."""
     return () if wanted == "text" else ALIKE
 
 
 def as_type_of(table: pa.Table, like: Any) -> Any:
-    """An Arrow table as the type of frame that something is, with its index; Arrow for anything else."""
+    """Convert an Arrow table to the frame type of `like`, with its index; other types give the Arrow table."""
     package = type(like).__module__.split(".")[0]
     if package == "pandas":
         frame = table.to_pandas()

@@ -1,4 +1,4 @@
-"""A table as a source of encoded rows, for everything that takes a `Source`."""
+"""A table as a `Source` of encoded rows."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ from isthmus.exceptions import DataError
 class TableSource(Source):
     """The rows of a table as a schema encodes them, (n, width) float32; missing cells are NaN.
 
-    Frames and Arrow tables are encoded where rows are asked for. Files are read from begin to end, one piece in memory
-    at a time; when rows are first asked for in another order, as in training on a file larger than memory, the encoded
-    rows are written to a temporary file once, and read from there.
+    Frames and Arrow tables are encoded on access. Files are read sequentially, one chunk in memory at a time. The first
+    random access, as in training on a file larger than memory, writes the encoded rows to a temporary file, which
+    serves all later accesses.
 
     Parameters
     ----------
     table
-        Whatever `learn_schema` takes.
+        Any input of `learn_schema`.
     schema
-        What was learned of such a table.
+        The schema learned from such a table.
     extra
-        ``"error"`` or ``"ignore"`` columns that the schema does not know.
+        ``"error"`` or ``"ignore"``: what to do with columns that the schema does not contain.
     scratch
-        Folder for the temporary file, which needs 4 · n · width bytes; None: the system's.
+        Folder for the temporary file of 4 · n · width bytes; None: the system's default.
 
     Raises
     ------
     DataError
-        Columns differ from the schema's; while reading: cells that cannot be used, with column and row, or a file that
-        changes.
+        Columns differ from the schema's. While reading: unusable cells, with column and row, or a file that changed.
 
     Examples
     --------
@@ -80,7 +79,7 @@ class TableSource(Source):
         return out
 
     def pick(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows, of ascending numbers, in one pass and without a temporary file."""
+        """Some rows by ascending indices, in one pass and without a temporary file."""
         if self.random_access or self._written is not None:
             return self.read(rows)
         out = self._empty(len(rows))
@@ -102,7 +101,7 @@ class TableSource(Source):
         yield from self._encoded(size)
 
     def _encoded(self, size: int) -> Iterator[np.ndarray]:
-        """All rows in order, read from the file: as many at a time as asked for, whatever the file gives."""
+        """All rows in order, read from the file and regrouped into chunks of `size` rows."""
         out, filled = self._empty(size), 0
         with told_at_once() as mistakes:
             for piece in self.table.pieces(self.schema.used, mistakes):
@@ -122,7 +121,7 @@ class TableSource(Source):
         return np.zeros((n_rows, self.schema.width), np.float32)
 
     def _on_disk(self) -> MemoryMappedSource:
-        """The encoded rows in a temporary file without a name, which goes with this object."""
+        """The encoded rows in an unnamed temporary file, which is deleted with this object."""
         if self._written is None:
             self._refuse_full_disk()
             with tempfile.TemporaryFile(dir=self._scratch) as file:
@@ -140,5 +139,5 @@ class TableSource(Source):
         if needed > free:
             raise DataError(
                 f"The encoded rows take {needed / 1e9:.1f} GB in '{folder}', which has {free / 1e9:.1f} GB left; "
-                "make room, or give TableSource another folder (scratch=…)."
+                "free some space, or pass another folder to TableSource (scratch=…)."
             )

@@ -1,4 +1,4 @@
-"""Tables in files: CSV and other text, Parquet, Feather and Arrow, of which one piece is in memory at a time."""
+"""Tables in files: CSV and other text, Parquet, Feather and Arrow, with one chunk in memory at a time."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 ARROW_SUFFIXES = (".feather", ".arrow", ".ipc")
 SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), *PARQUET_SUFFIXES, *ARROW_SUFFIXES)
-"""Endings of the files that hold tables."""
+"""Suffixes of table files."""
 
 
 def open_stored(path: Path, text: TextFormat = FOUND_OUT) -> FileTable:
-    """A table in a file, by its ending.
+    """Open a table file; the suffix sets the format.
 
     Raises
     ------
     DataError
-        There is no such file, it is not a regular one, or it cannot be read.
+        The file does not exist, is not a regular file, or cannot be read.
     """
     check_regular_file(path)
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
-        raise DataError(f"'{path}' has the ending {path.suffix!r}, but one of {', '.join(SUFFIXES)} is needed.")
+        raise DataError(f"'{path}' has the suffix {path.suffix!r}, but one of {', '.join(SUFFIXES)} is needed.")
     try:
         if name.endswith(PARQUET_SUFFIXES):
             return _ParquetTable(path)
@@ -48,7 +48,7 @@ def open_stored(path: Path, text: TextFormat = FOUND_OUT) -> FileTable:
 
 
 def _short(error: Exception) -> str:
-    """What a library says of a file, no longer than a sentence; Arrow quotes the row, which may be long."""
+    """A library's error text on one line, at most 200 characters: Arrow quotes the whole row."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else f"{text[:200]}…"
 
@@ -57,12 +57,12 @@ def _arrow_dataset(path: Path) -> dataset.Dataset:
     try:
         return dataset.dataset(path, format="feather")
     except pa.ArrowInvalid:
-        with pa.memory_map(str(path)) as stream:  # a stream of batches, which has no end to look its places up in
+        with pa.memory_map(str(path)) as stream:  # the streaming format, without an index at its end
             return dataset.dataset(ipc.open_stream(stream).read_all())
 
 
 class FileTable(Table):
-    """A table in files, which are read from begin to end and must not change meanwhile."""
+    """A table in files, which are read sequentially and must not change meanwhile."""
 
     in_memory = False
 
@@ -74,7 +74,7 @@ class FileTable(Table):
         for path, stamp in zip(self._paths, self._stamps, strict=True):
             if _stamp(path) != stamp:
                 raise DataError(
-                    f"'{path}' changed while it was being read; let its writer finish, or read a copy of it."
+                    f"'{path}' changed while it was being read; wait for its writer to finish, or read a copy."
                 )
 
     def pieces(self, columns: Sequence[str], mistakes: Mistakes, size: int = BATCH_ROWS) -> Iterator[Piece]:
@@ -89,11 +89,12 @@ class FileTable(Table):
                 row += part.num_rows
         if row != self.n_rows:
             raise DataError(
-                f"'{self._paths[0]}' changed while it was being read: it had {self.n_rows} rows, now {row}."
+                f"'{self._paths[0]}' changed while it was being read: it had {self.n_rows} rows, now {row}; read it "
+                "again."
             )
 
     def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
-        """The next batch, or None at the end; a file that changed is told as such and not by what that leads to."""
+        """The next batch, or None at the end; a changed file is reported as such, not by the error that it causes."""
         try:
             batch = next(batches, None)
         except (pa.ArrowException, OSError) as error:
@@ -111,7 +112,7 @@ class FileTable(Table):
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does."""
+    """Size, modification time and inode of a file."""
     try:
         status = path.stat()
     except OSError:
@@ -120,7 +121,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 class _ParquetTable(FileTable):
-    """A Parquet file, of which one piece is in memory at a time."""
+    """A Parquet file, with one chunk in memory at a time."""
 
     def __init__(self, path: Path) -> None:
         super().__init__([path])
@@ -135,21 +136,21 @@ class _ParquetTable(FileTable):
         return {name: self._schema.field(name).type for name in self.names}
 
     def _batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        """Text comes as numbers and a dictionary, as it stands in the file, which is quicker to look up."""
+        """Text stays dictionary-encoded, as it is in the file, which makes lookups faster."""
         text = [name for name in columns if pa.types.is_string(self._schema.field(name).type)]
         with parquet.ParquetFile(self._paths[0], read_dictionary=text, pre_buffer=False) as file:
             yield from file.iter_batches(size, columns=list(columns))
 
 
 def _pandas_index(schema: pa.Schema) -> str | None:
-    """The column in which pandas keeps an index without a name, which is not a feature."""
+    """The column in which pandas stores an unnamed index, which is not a feature."""
     if len(schema.names) < 2:
         return None
     return next((name for name in schema.names if name.startswith("__index_level_")), None)
 
 
 class DatasetTable(FileTable):
-    """An Arrow dataset: many files, or what Arrow reads as one table."""
+    """An Arrow dataset: one or more files that Arrow reads as one table."""
 
     def __init__(self, given: dataset.Dataset) -> None:
         super().__init__(getattr(given, "files", []))
@@ -169,12 +170,12 @@ class DatasetTable(FileTable):
 
 
 class CSVTable(FileTable):
-    """A file of text, gzipped or not; every cell is read as text, and what it means is decided over whole columns.
+    """A text file, gzipped or not; every cell is read as text, and types are inferred from whole columns.
 
     Attributes
     ----------
     dialect
-        How the file is written.
+        The format of the file.
     """
 
     untyped = True
@@ -184,7 +185,7 @@ class CSVTable(FileTable):
         super().__init__([path])
         self.dialect = find_dialect(path, text)
         self.delimiter = self.dialect.delimiter
-        # Arrow knows columns by their places, so that names may be empty, given twice, or broken over lines.
+        # Arrow gets positional names, because names in the file may be empty, repeated, or contain line breaks.
         self._keys = {name: f"f{place}" for place, name in enumerate(self.dialect.names) if name is not None}
         check_names_differ([name for name in self.dialect.names if name is not None], f"'{path}'")
         self.names = list(self._keys)
@@ -193,7 +194,7 @@ class CSVTable(FileTable):
             warnings.warn(f"'{path.name}': {note}.", IsthmusWarning, stacklevel=2)
 
     def _look_through(self, first: str) -> int:
-        """Count the rows; a first column without a name, or as pandas calls it, is an index if it counts them."""
+        """Count the rows; an unnamed first column is an index, one named "Unnamed: 0" only if it counts the rows."""
         maybe = first == "" or first.startswith("Unnamed: ")
         n_rows, start, counting = 0, 0, maybe and len(self.names) > 1
         for batch in self._batches([first], BATCH_ROWS):
@@ -221,7 +222,9 @@ class CSVTable(FileTable):
             raise
         with reader:
             for batch in reader:
-                yield batch.rename_columns(list(columns)) if columns else batch  # Arrow takes no names for all
+                yield (
+                    batch.rename_columns(list(columns)) if columns else batch
+                )  # without names Arrow would read all columns
 
     def _reading(self, **skipping: int) -> csv.ReadOptions:
         names = [f"f{place}" for place in range(len(self.dialect.names))]
@@ -229,12 +232,12 @@ class CSVTable(FileTable):
         return csv.ReadOptions(block_size=self.BLOCK_BYTES, column_names=names, encoding=encoding, **skipping)
 
     def _parsing(self) -> csv.ParseOptions:
-        """In a file of one column an empty line is a missing cell; in all others it is no row."""
+        """In a file of one column an empty line is a missing cell; in other files it is not a row."""
         kept = len(self.dialect.names) == 1
         return csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True, ignore_empty_lines=not kept)
 
     def _converting(self, columns: Sequence[str]) -> csv.ConvertOptions:
-        """Empty cells are missing; other words for it, such as NA, are a matter of the column they stand in."""
+        """Empty cells are missing; whether markers such as NA are missing depends on their column."""
         keys = [self._keys[name] for name in columns]
         return csv.ConvertOptions(
             column_types=dict.fromkeys(keys, pa.string()),
@@ -244,18 +247,18 @@ class CSVTable(FileTable):
         )
 
     def parse(self, lines: BinaryIO, first_row: int) -> pa.Table:
-        """Some lines of such a file, from row `first_row` on, without the line of names."""
+        """Parse lines of the file that start at row `first_row`, without a header."""
         try:
             read = csv.read_csv(lines, self._reading(), self._parsing(), self._converting(self.names))
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"'{self._paths[0]}' cannot be read from row {first_row} on ({_short(error)}); check the file."
+                f"'{self._paths[0]}' cannot be read from row {first_row} onwards ({_short(error)}); check the file."
             ) from None
         return read.rename_columns(self.names)
 
 
 def _as_integers(texts: pa.Array) -> np.ndarray | None:
-    """Texts as integers, or None where one is not."""
+    """Texts as integers; None if one is not an integer."""
     try:
         numbers: np.ndarray = texts.cast(pa.int64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:

@@ -1,4 +1,4 @@
-"""What a table is, wherever its rows lie: named columns of equal length, read as Arrow in pieces."""
+"""The table interface: named columns of equal length, read as Arrow in chunks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from isthmus.data.tables.errors import Mistakes
 from isthmus.exceptions import DataError
 
 BATCH_ROWS = 2**15
-"""Rows that are worked on at a time."""
+"""Rows processed at a time."""
 
 
 class Piece(NamedTuple):
-    """Some neighbouring rows: their places in the table, the columns asked for, and their numbers for a user."""
+    """Adjacent rows: their indices in the table, the requested columns, and the row numbers shown to users."""
 
     rows: range
     columns: dict[str, pa.Array]
     told: range | np.ndarray
 
     def cut(self, size: int, first: int) -> Iterator[Piece]:
-        """The same in pieces of `size` rows, the first of them of `first`."""
+        """Split into pieces of `size` rows; the first piece has `first` rows."""
         start, end = 0, min(first, len(self.rows))
         while start < len(self.rows):
             columns = {name: array.slice(start, end - start) for name, array in self.columns.items()}
@@ -34,22 +34,22 @@ class Piece(NamedTuple):
 
 
 class Table(ABC):
-    """Named columns of equal length, wherever they lie.
+    """Named columns of equal length, in memory or in files.
 
     Attributes
     ----------
     names
-        Of its columns, all different.
+        Unique names of its columns.
     n_rows
-        How many rows there are.
+        Number of rows.
     untyped
-        Whether every cell is text, so that types are a matter of what the text says.
+        Whether every cell is text, so that types are inferred from the text.
     index
-        The name of a column of a file that only numbers the rows and is none of `names`, or None.
+        The name of a file's index column, which is not in `names`, or None.
     delimiter
-        What stands between the cells of a file of text, or None.
+        The cell separator of a text file, or None.
     in_memory
-        Whether rows are quick to get at in any order.
+        Whether random access to rows is fast.
     """
 
     names: list[str]
@@ -61,15 +61,15 @@ class Table(ABC):
 
     @abstractmethod
     def pieces(self, columns: Sequence[str], mistakes: Mistakes, size: int = BATCH_ROWS) -> Iterator[Piece]:
-        """Some columns of all rows, in order and up to `size` rows at a time."""
+        """Some columns of all rows, in order, at most `size` rows at a time."""
 
     @abstractmethod
     def types(self) -> dict[str, pa.DataType | None]:
-        """The Arrow type of each column; None where only its cells can tell."""
+        """The Arrow type of each column; None if it must be inferred from the cells."""
 
 
 def check_names_differ(names: Sequence[str], where: str) -> None:
-    """Raise a `DataError` that says which columns have one name."""
+    """Raise a `DataError` that lists columns with the same name."""
     twice = {name for name, n in Counter(names).items() if n > 1}
     if not twice:
         return

@@ -180,8 +180,14 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         """
         refuse_targets(self, y)
         threshold = self._considered()
-        detector_fit.fit(self, X, self._share(threshold))
-        self._apply(threshold)
+        before = dict(vars(self))
+        try:
+            detector_fit.fit(self, X, self._share(threshold))
+            self._apply(threshold)
+        except BaseException:  # Ctrl-C too: the old scorer behind the new scaling would answer, and wrongly
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from isthmus.choices import CORRUPTIONS, LOSSES, Loss, MeanSquaredError
+from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Context
 from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, refuse_huge, summarise
 from isthmus.estimators.fitting import refuse, split_rows
@@ -71,6 +72,8 @@ def _fit(detector: Any, rows: Rows, calibration_share: float, seed: int, show: S
     learned, held_out = split_rows(len(sample), calibration_share, seed)
     raw = rows.read(sample[learned])
     _learn_units(detector, rows.source, raw)
+    # One rule for tables, whether or not a column of words stands among them: a cell that is missing later is scored.
+    detector.missing_allowed_ |= rows.named and detector.autoencoder is None
     X_scaled = to_tensor(raw, detector.scaling_, torch.device(detector.device_), torch.float32)
     generator = torch.Generator().manual_seed(seed)
     detector.model_ = _train(detector, X_scaled, generator, show)
@@ -172,7 +175,8 @@ def _train(detector: Any, X: Tensor, generator: torch.Generator, show: Show | No
         return SingleModel(_fitted_autoencoder(detector, X))
     width = X.shape[1]
     sizes = code_sizes_for(width, detector.n_members) if detector.code_sizes == "auto" else tuple(detector.code_sizes)
-    ensemble = Ensemble(width, detector.loss_.output_width(width), sizes, detector.hidden_size)
+    with single_precision():
+        ensemble = Ensemble(width, detector.loss_.output_width(width), sizes, detector.hidden_size)
     ensemble.initialise(X.cpu(), generator)
     model = EnsembleModel(ensemble.to(X.device), detector.loss_)
     train_more(detector, model, X, generator, n_steps=steps_for(detector, len(X)), show=show)
@@ -281,7 +285,7 @@ def fit_more(detector: Any, X: Any) -> None:
     seed = seed_from(detector.random_state) + detector.n_rows_seen_
     sample = _sample(rows.n_rows, detector.max_rows, seed)
     raw = rows.read(sample)
-    check_finite(raw, missing_allowed=detector.missing_allowed_)
+    check_finite(raw, missing_allowed=hasattr(detector, "schema_") or detector.loss_.admits_missing)
     new = to_tensor(raw, detector.scaling_, torch.device("cpu"), torch.float32)
     detector.n_rows_seen_ += rows.n_rows
     detector.reservoir_ = _mixed(detector, new, rows.n_rows, seed)

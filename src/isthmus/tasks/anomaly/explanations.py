@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data.tables.columns import MISSING_MARK
 from isthmus.tasks.anomaly.inputs import Rows
 
 
@@ -140,13 +141,15 @@ class _Words:
 def as_number(value: float, spread: float | None = None) -> str:
     """A number for people: four digits, or no more decimals than the spread of its column is worth.
 
-    >>> as_number(9800.0), as_number(119.73, 40.0), as_number(0.000123)
-    ('9,800', '120', '0.000123')
+    >>> as_number(9800.0), as_number(119.73, 40.0), as_number(0.000123), as_number(np.nan)
+    ('9,800', '120', '0.000123', 'missing')
     """
     if spread is not None and np.isfinite(value) and spread > 0:
         decimals = int(np.clip(1 - np.floor(np.log10(spread)), -12, 12))
         value = round(float(value), decimals)
     number = float(value)
+    if not np.isfinite(number):
+        return MISSING_MARK if np.isnan(number) else str(number)
     if number == round(number) and abs(number) < 1e15:
         return f"{int(number):,}"
     return f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.1f}"

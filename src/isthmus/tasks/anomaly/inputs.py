@@ -26,10 +26,13 @@ class Rows:
         The rows; those of a table are numbers by its schema.
     detector
         Knows schema, scaling and device.
+    named
+        Whether they are a table with named columns, in which cells may be missing later.
     """
 
     source: Source
     detector: Any
+    named: bool = False
 
     @classmethod
     def open(cls, detector: Any, X: Any, *, fitting: bool = False) -> Self:
@@ -44,9 +47,8 @@ class Rows:
             for name in ("schema_", "feature_names_in_", "feature_shape_", "n_features_in_"):
                 vars(detector).pop(name, None)
         as_table = _needs_schema(detector, X) if fitting else hasattr(detector, "schema_")
-        return cls(
-            _table_source(detector, X, fitting) if as_table else take(detector, X, fitting=fitting).source, detector
-        )
+        source = _table_source(detector, X, fitting) if as_table else take(detector, X, fitting=fitting).source
+        return cls(source, detector, _is_table(X))
 
     @property
     def n_rows(self) -> int:
@@ -100,13 +102,17 @@ def check_finite(flat: np.ndarray, *, missing_allowed: bool, first_row: int = 0)
 
 def _needs_schema(detector: Any, X: Any) -> bool:
     """Whether these are a table that is more than numbers: with text, dates, holes, or kinds given."""
-    from isthmus.data.tables import is_table  # noqa: PLC0415  # reading tables takes a while to load
-
-    if scipy.sparse.issparse(X) or not is_table(X):
+    if not _is_table(X):
         return detector.kinds is not None
     if detector.kinds is not None or not hasattr(X, "columns") or not hasattr(X, "dtypes"):
         return True
     return not _plain_numbers(X)
+
+
+def _is_table(X: Any) -> bool:
+    from isthmus.data.tables import is_table  # noqa: PLC0415  # reading tables takes a while to load
+
+    return not scipy.sparse.issparse(X) and is_table(X)
 
 
 def _plain_numbers(frame: Any) -> bool:

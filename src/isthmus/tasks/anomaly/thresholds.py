@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,8 +31,10 @@ class Threshold(Choice):
 
 
 def _from_number(value: Any) -> Threshold | None:
-    """A bare number is the share of anomalies, as in scikit-learn and PyOD."""
-    return Contamination(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """A bare number, also one of numpy's, is the share of anomalies, as in scikit-learn and PyOD."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return Contamination(value.item() if isinstance(value, np.generic) else value)
 
 
 THRESHOLDS: Registry[Threshold] = Registry("threshold", Threshold, convert=_from_number)  # type: ignore[type-abstract]

@@ -1,4 +1,4 @@
-"""Holes in tables, filled."""
+"""Imputation of missing cells in tables."""
 
 from isthmus.tasks.imputation.imputer import Imputer
 

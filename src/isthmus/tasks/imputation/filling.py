@@ -1,4 +1,4 @@
-"""Putting expected values where cells are missing, in the type that a table came in."""
+"""Replacement of missing cells by predictions, in the type of the input table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isthmus.data.tables.numerals import MISSING_WORDS
 
 
 def fill_table(X: Any, schema: Schema, matrix: np.ndarray) -> Any:
-    """A table whose missing cells come from restored rows, (n, width); nothing else is changed."""
+    """Fill the missing cells of a table from restored rows, (n, width); other cells do not change."""
     expected = expected_cells(schema, matrix)
     if isinstance(X, np.ndarray):
         return _fill_array(X, schema, expected)
@@ -30,14 +30,14 @@ def fill_table(X: Any, schema: Schema, matrix: np.ndarray) -> Any:
 
 
 def _missing_words(cells: list[Any], column: Any) -> np.ndarray:
-    """Which cells of a column are blank or a word for a missing one, and not one of its levels."""
+    """Whether each cell is blank or a missing marker, and not a level of the column."""
     levels = getattr(column, "levels", ())
     words = {word for word in MISSING_WORDS if word not in levels}
     return np.array([isinstance(cell, str) and cell.strip() in words for cell in cells], bool)
 
 
 def expected_cells(schema: Schema, matrix: np.ndarray) -> dict[str, pa.Array]:
-    """What is expected in every cell of the columns that can be filled; never the level of all rare ones."""
+    """Predictions for every cell of the columns that can be filled; the pooled level is never predicted."""
     known = matrix.copy()
     for name, places in schema.groups.items():
         column = schema[name]
@@ -55,7 +55,7 @@ def _fill_array(X: np.ndarray, schema: Schema, expected: Mapping[str, pa.Array])
 
 
 def _fill_values(values: Any, expected: pa.Array | None) -> Any:
-    """A sequence with expected cells where it has None or NaN."""
+    """A sequence with None and NaN replaced by predictions."""
     if expected is None:
         return values
     if isinstance(values, pa.Array | pa.ChunkedArray):
@@ -90,7 +90,7 @@ def _fill_pandas(frame: Any, schema: Schema, expected: Mapping[str, pa.Array]) -
 
 
 def _like_cells(new: pa.Array, column: Any) -> Any:
-    """Expected cells as what stands in a column already: its type, and in objects text or numbers."""
+    """Convert predictions to the type of a column; in object columns, to text or numbers like its cells."""
     dtype = column.dtype
     name = type(dtype).__name__
     levels = getattr(dtype, "categories", None)
@@ -110,7 +110,7 @@ def _like_cells(new: pa.Array, column: Any) -> Any:
 
 
 def _level(cell: Any, dtype: Any, by_word: Mapping[str, Any]) -> Any:
-    """The level of a category that a cell names; numbers are levels of their value."""
+    """The level of a categorical dtype for a cell; numbers match levels by value."""
     if cell is None or isinstance(cell, str):
         return by_word.get(str(cell))
     return dtype.type(cell) if hasattr(dtype, "type") else cell

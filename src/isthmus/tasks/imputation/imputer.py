@@ -1,4 +1,4 @@
-"""The imputer: tables with holes in, the same tables without holes out."""
+"""The imputer: fills missing cells of tables."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from isthmus.data.numeric import as_numeric
 from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
 from isthmus.estimators import params_json, persistence
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import DataError, ModelFileError
 from isthmus.files.model_file import State, write_state
 from isthmus.files.records import (
@@ -51,28 +52,28 @@ ROWS_PER_CHUNK = 2**13
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Fills the missing cells of a table with what the other cells of their rows lead one to expect.
+    """Fills the missing cells of a table with predictions from the other cells of their rows.
 
-    Two paths add up: a normal distribution of the rows, learned with its holes (expectation-maximisation), gives the
-    best linear prediction of every cell from any others; autoencoders, which learn to restore rows some of whose cells
-    were hidden (Vincent et al. 2008; for imputation Gondara & Wang 2018), add what is not linear. Each autoencoder
-    leaves some rows out, and on those it is measured how much of the autoencoders' part to take; none where it does not
-    help. Numbers are filled with an expected value, categories with the most probable level.
+    The prediction is a sum of two parts. A Gaussian distribution of the rows, fitted with missing cells by
+    expectation-maximisation, gives the best linear prediction of every cell. Denoising autoencoders, trained on rows
+    with hidden cells (Vincent et al. 2008; for imputation Gondara & Wang 2018), add the nonlinear part. Each
+    autoencoder holds out some rows, and on those the weight of the nonlinear part is selected; it is 0 if that part
+    does not help. Numbers are filled with their expected value, categories with the most probable level.
 
     Parameters
     ----------
     kinds
-        Kinds of columns by name, where you know better: see `isthmus.data.tables.learn_schema`.
+        Kinds of columns by name, which override the inferred ones: see `isthmus.data.tables.learn_schema`.
     n_members
-        How many autoencoders, >= 1; with 1, every second row is left out.
+        Number of autoencoders, >= 1; with 1, half of the rows are held out.
     hidden_sizes, code_size
-        Widths of an encoder's hidden layers, which the decoder has in reverse, and of the code.
+        Widths of the encoder's hidden layers (mirrored in the decoder), and of the code.
     most_hidden
-        The greatest share of a row's cells that is hidden in training, in (0, 1].
+        Largest fraction of a row's cells that is hidden in training, in (0, 1].
     max_epochs, batch_size, learning_rate
-        Of the training of each; it stops early where rows that were left out are not restored better.
+        Training settings of each autoencoder; training stops early if the loss on its held-out rows stops improving.
     max_rows
-        Rows to learn from, at most; of more a sample is drawn.
+        Maximum number of training rows; larger tables are sampled.
     random_state
         Seed or RandomState.
     verbose
@@ -83,14 +84,14 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     schema_ : Schema
         The columns.
     share_ : dict
-        How much of the autoencoders' part is taken, in [0, 1], for ``"numbers"`` and for ``"levels"``.
+        Weight of the autoencoders' part, in [0, 1], for ``"numbers"`` and for ``"levels"``.
     n_features_in_, feature_names_in_
-        Of the table.
+        Number and names of the columns.
 
     Notes
     -----
-    A column that is constant is filled with its value. A column that is all missing, or that contributes nothing to a
-    schema (identifiers), stays as it is.
+    A constant column is filled with its value. Columns that are all missing or not used by the schema (identifiers) are
+    not filled.
 
     Examples
     --------
@@ -126,20 +127,23 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     }
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn from a table with holes.
+        """Fit to a table with missing cells.
 
         Parameters
         ----------
         X
-            A frame, an Arrow table, a mapping of columns, the path of a .csv or .parquet file, or numbers (n, d).
+            A frame, an Arrow table, a mapping of columns, the path of a .csv or .parquet file, or an array (n, d).
         y
-            Ignored.
+            Labels, which are ignored; targets of two dimensions are refused.
 
         Raises
         ------
         DataError
             Cells cannot be used; all are told at once, with column and row.
+        ValueError
+            A parameter is wrong, or y has two dimensions: a table of targets.
         """
+        refuse_targets(self, y, "It learns from the cells that are there; give the table with its holes as X alone.")
         refuse(broken_rules(self, self.rules))
         X = self._taken(X, fitting=True)
         learned = learn_schema(X, self.kinds, tame=False)
@@ -165,23 +169,23 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     @property
     def share_(self) -> dict[str, float]:
-        """How much of the autoencoders' part is taken, in [0, 1], for numbers and for levels."""
+        """Weight of the autoencoders' part, in [0, 1], for numbers and for levels."""
         check_is_fitted(self, "model_")
         kinds = {"levels" if self.schema_[name].one_hot else "numbers": p[0] for name, p in self.schema_.groups.items()}
         members = () if self.model_ is None else self.model_.members
         return {kind: float(members[0].share[place]) if members else 0.0 for kind, place in kinds.items()}
 
     def transform(self, X: Any) -> Any:
-        """The table with its missing cells filled, in the type of X; all other cells are as they were.
+        """Fill the missing cells of a table; the result has the type of X, and other cells do not change.
 
         Parameters
         ----------
         X
-            A table with the same columns, in any order, in memory or the path of a file, which is read whole.
+            A table with the same columns, in any order: in memory, or the path of a file, which is read completely.
 
         Returns
         -------
-        A frame, mapping or array as X is; an Arrow table for all else.
+        A frame, mapping or array like X; an Arrow table for all other types.
         """
         check_is_fitted(self, "model_")
         X = self._taken(X)
@@ -197,11 +201,11 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         return restored
 
     def _taken(self, X: Any, *, fitting: bool = False) -> Any:
-        """X as it is where it is a table, and else as an array of numbers."""
+        """X itself if it is a table, else a validated numeric array."""
         if is_table(X):
             return X
         if not fitting and hasattr(self, "feature_names_in_"):
-            raise DataError("This Imputer learned from a table with names; give a table, not an array.")
+            raise DataError("X is an array, but this Imputer was fitted on a table with names; pass a table.")
         X = as_numeric(X)
         try:
             return validate_data(self, X, reset=fitting, ensure_all_finite="allow-nan", dtype="numeric")
@@ -209,12 +213,12 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             raise DataError(str(error)) from None
 
     def save(self, path: str | Path) -> Path:
-        """Write the imputer to one file, whole or not at all; `isthmus.load` gives it back.
+        """Write the imputer to one file atomically; `isthmus.load` reads it.
 
         Raises
         ------
         OutputError
-            The file cannot be written; an old one stays whole.
+            The file cannot be written; an existing file is not changed.
         """
         check_is_fitted(self, "model_")
         linear, members = (None, ()) if self.model_ is None else (self.model_.linear, self.model_.members)
@@ -256,7 +260,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
 
 class ImputerValues(Record, frozen=True):
-    """What a file of an imputer holds besides arrays; format 1 has the sizes among the parameters only."""
+    """The contents of an imputer's file besides arrays; format 1 has the sizes only in the parameters."""
 
     params: Json
     schema: Json
@@ -270,7 +274,7 @@ class ImputerValues(Record, frozen=True):
 
 
 def _declared(n_members: int, linear: bool) -> dict[str, Numbers]:
-    """The arrays of a file: the weights of each member, and the normal distribution where there is one."""
+    """The arrays of a file: the weights of each member, and the Gaussian distribution if there is one."""
     declared = {f"{number}.*": Numbers("f") for number in range(n_members)}
     if linear:
         declared["linear.mean"] = Numbers("f", ("features",))

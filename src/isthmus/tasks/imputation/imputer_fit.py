@@ -1,41 +1,43 @@
-"""How an imputer learns: a linear path, and autoencoders of different rows that add to it what holds on the others."""
+"""Fitting of the imputer: a linear part, and autoencoders whose weight is selected on held-out rows."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.choices.precision import single_precision
 from isthmus.data.tables import Schema
 from isthmus.estimators.fit_warnings import report_trouble
+from isthmus.exceptions import InterruptedWarning
 from isthmus.tasks.imputation.linear_base import LinearFill, learn_linear
 from isthmus.tasks.imputation.masked_objective import Restoring, as_given, hidden_copies, training_rows
-from isthmus.training import OPTIMIZERS, SCHEDULES, ProgressBar, Run, Settings
+from isthmus.training import OPTIMIZERS, SCHEDULES, ProgressBar, Run, Settings, train
 from isthmus.training.batches import ResidentFeed
-from isthmus.training.parallel_runs import train_many
 
 COPIES, FEWEST_COPIES, COPIES_OF_A_ROW = 20_000, 10_000, 20
-"""Rows with hidden cells to train on: each row so many times, but at most and at least so many in all. Small tables
-are filled as well with 10,000 as with 20,000; the 2,000 rows of ADBench's donors had an error of 0.764 with five copies
+"""Training rows with hidden cells: 20 copies of each row, at least 10,000 and at most 20,000 in all. Small tables are
+filled as well with 10,000 as with 20,000; the 2,000 rows of ADBench's donors had an error of 0.764 with five copies
 each and 0.738 with ten."""
 PATIENCE = 3
 SHARES = np.linspace(0.0, 1.0, 11)
-"""What may be taken of the autoencoders' part; none where they do not help on rows they did not learn from."""
+"""Candidate weights of the autoencoders' part; 0 is selected if it does not help on held-out rows."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train.
+    """Training settings.
 
     Attributes
     ----------
     hidden_sizes, code_size, most_hidden, n_members, max_epochs, batch_size, learning_rate
         As for `Imputer`.
     seed
-        Of all draws.
+        Seed of all random draws.
     verbose
         Whether progress is shown.
     """
@@ -53,18 +55,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class FittedImputer:
-    """What was learned: encoded rows in, the same without holes out.
+    """The fitted model: maps encoded rows with missing cells to complete rows.
 
     Attributes
     ----------
     base
-        The linear path as an objective whose autoencoder has no part.
+        The linear part as an objective whose autoencoder has weight 0.
     starts
-        The first number of each column.
+        Position of the first feature of each column.
     linear
-        The normal distribution; None where there are too many numbers for it.
+        The Gaussian distribution; None if there are too many features.
     members
-        Autoencoders beside it, whose predictions are averaged; there are none where there is one row.
+        Autoencoders, whose predictions are averaged; empty if there is only one row.
     """
 
     base: Restoring
@@ -74,13 +76,13 @@ class FittedImputer:
 
     @torch.inference_mode()
     def restore(self, x: Tensor) -> Tensor:
-        """Every cell as the others lead one to expect it, levels as probabilities: (n, d) with NaN → (n, d)."""
+        """Predictions of all cells, with levels as probabilities: (n, d) with NaN → (n, d)."""
         given = as_given(x, self.starts, self.linear)
         return torch.stack([member.restored(given) for member in self.members or [self.base]]).mean(0)
 
 
 def fit_imputer(schema: Schema, x: Tensor, plan: Plan) -> FittedImputer:
-    """Learn from encoded rows, (n, d) with NaN."""
+    """Fit to encoded rows, (n, d) with NaN."""
     generator = torch.Generator().manual_seed(plan.seed)
     linear, starts = learn_linear(x.double(), generator), column_starts(schema)
     if len(x) == 1:
@@ -93,7 +95,14 @@ def fit_imputer(schema: Schema, x: Tensor, plan: Plan) -> FittedImputer:
     left, hidden = hidden_copies(x, owners, n_copies=n_copies, most=plan.most_hidden, generator=generator)
     rows = training_rows(as_given(left, starts, linear), hidden)
     fold = (torch.randperm(len(x), generator=generator) % max(2, n_members)).repeat(n_copies)
-    members = _trained(schema, rows, [fold == number for number in range(n_members)], plan)
+    members = list[Restoring]()
+    for number in range(n_members):
+        member, stopped = _member(schema, rows, fold == number, plan, number)
+        members.append(member)
+        if stopped:  # one Ctrl-C ends them all; the share that is taken of them is measured, however far they came
+            told = f"Training was interrupted in member {number + 1} of {n_members}; the best weights so far are kept."
+            warnings.warn(told, InterruptedWarning, stacklevel=3)
+            break
     share = _best_share(schema, [(member, rows[fold == number]) for number, member in enumerate(members)])
     for member in members:
         member.share.copy_(share)
@@ -101,12 +110,12 @@ def fit_imputer(schema: Schema, x: Tensor, plan: Plan) -> FittedImputer:
 
 
 def column_starts(schema: Schema) -> list[int]:
-    """The first number of each column."""
+    """Position of the first feature of each column."""
     return [places[0] for places in schema.groups.values()]
 
 
 def linear_base(schema: Schema) -> Restoring:
-    """The linear path as an objective whose autoencoder, of the smallest size, has no part."""
+    """The linear part as an objective whose autoencoder, of minimal size, has weight 0."""
     base = fresh_member(schema, (), 1, seed=0)
     base.share.zero_()
     return base
@@ -117,11 +126,12 @@ def fresh_member(
 ) -> Restoring:
     """An autoencoder that has not learned yet."""
     generator = torch.Generator().manual_seed(seed)
-    return Restoring(schema, hidden_sizes, code_size, generator, has_logits=has_logits).eval()
+    with single_precision():
+        return Restoring(schema, hidden_sizes, code_size, generator, has_logits=has_logits).eval()
 
 
-def _trained(schema: Schema, rows: Tensor, folds: Sequence[Tensor], plan: Plan) -> list[Restoring]:
-    """Autoencoders that learned together, each from all rows but those of its fold, by which it stopped."""
+def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: int) -> tuple[Restoring, bool]:
+    """An autoencoder that learned from some rows and stopped by the others; and whether an interrupt stopped it."""
     settings = Settings(
         max_epochs=plan.max_epochs,
         batch_size=plan.batch_size,
@@ -129,23 +139,20 @@ def _trained(schema: Schema, rows: Tensor, folds: Sequence[Tensor], plan: Plan) 
         schedule=SCHEDULES.resolve("one-cycle"),
         optimizer=OPTIMIZERS.resolve("adamw"),
         patience=PATIENCE,
+        seed=plan.seed + number,
     )
-    members, runs = [], []
-    for number, held_out in enumerate(folds):
-        seed = plan.seed + number
-        objective = fresh_member(schema, plan.hidden_sizes, plan.code_size, seed=seed)
-        members.append(objective)
-        feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
-        runs.append(Run(objective, replace(settings, seed=seed), *feeds, [ProgressBar()] if plan.verbose else []))
-    train_many(runs)
-    for run in runs:
+    objective = fresh_member(schema, plan.hidden_sizes, plan.code_size, seed=plan.seed + number)
+    feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
+    run = train(Run(objective, settings, *feeds, [ProgressBar()] if plan.verbose else []))
+    stopped = run.stop_reason == "interrupted"
+    if not stopped:  # the caller warns once for all members
         report_trouble(run)
-    return [member.eval() for member in members]
+    return objective.eval(), stopped
 
 
 @torch.inference_mode()
 def _best_share(schema: Schema, pairs: Sequence[tuple[Restoring, Tensor]]) -> Tensor:
-    """How much to take of the autoencoders' part, (d,): for numbers and for levels what is best on held-out rows."""
+    """The weight of the autoencoders' part with the lowest loss on held-out rows, (d,), for numbers and for levels."""
     losses = torch.stack([_losses(*member.given_and_target(rows), member) for member, rows in pairs]).sum(0)
     best = torch.empty(schema.width)
     for one_hot in (False, True):
@@ -155,6 +162,6 @@ def _best_share(schema: Schema, pairs: Sequence[tuple[Restoring, Tensor]]) -> Te
 
 
 def _losses(given: Tensor, target: Tensor, member: Restoring) -> Tensor:
-    """The summed squared error of each number with each share taken, (shares, d)."""
+    """The summed squared error of each feature for each weight of the autoencoders' part, (shares, d)."""
     deep = member.added(given)
     return torch.stack([(share * deep - target).square().nansum(0) for share in SHARES.tolist()])

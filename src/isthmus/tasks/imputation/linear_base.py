@@ -1,4 +1,4 @@
-"""The linear path of imputation: what a normal distribution of the rows leads one to expect, in closed form."""
+"""The linear part of imputation: conditional expectations under a Gaussian distribution, in closed form."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
-"""What is added to the variances, to choose from; numbers are standardised."""
+"""Candidates for the ridge that is added to the variances of standardised features."""
 HIDDEN = 0.1
-"""Share of the cells that are hidden to choose by."""
+"""Fraction of cells that are hidden to select the ridge."""
 N_ITERATIONS, MOST_ROWS, WIDEST = 12, 2_000, 200
 CHUNK_NUMBERS = 2**22
 
 
 @dataclass(frozen=True)
 class LinearFill:
-    """A normal distribution of rows, (d,) and (d, d): missing numbers are expected from those that are there.
+    """A Gaussian distribution of rows, (d,) and (d, d), that predicts missing features from observed ones.
 
-    ``E[x_m | x_o] = μ_m + Σ_mo (Σ_oo + λ)⁻¹ (x_o - μ_o)``; the best linear prediction of each from any others.
+    ``E[x_m | x_o] = μ_m + Σ_mo (Σ_oo + λ)⁻¹ (x_o - μ_o)``, the best linear prediction from any set of observed
+    features.
     """
 
     mean: Tensor
@@ -28,14 +29,14 @@ class LinearFill:
     ridge: float = 1e-3
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Rows with numbers in place of NaN, (n, d)."""
+        """Rows with NaN replaced by predictions, (n, d)."""
         filled = x.clone()
         for rows, part, _ in self._parts(x):
             filled[rows] = part
         return filled
 
     def improved(self, x: Tensor) -> LinearFill:
-        """One step of expectation and maximisation (Little & Rubin 2019, chapter 11)."""
+        """One step of expectation-maximisation (Little & Rubin 2019, chapter 11)."""
         filled, spread = x.clone(), torch.zeros_like(self.covariance)
         for rows, part, left in self._parts(x):
             filled[rows] = part
@@ -44,17 +45,17 @@ class LinearFill:
         return LinearFill(filled.mean(0), (centred.T @ centred + spread) / len(x), self.ridge)
 
     def _parts(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Callable[[], Tensor]]]:
-        """Rows with holes, those with as many together: which they are, filled, and their covariance that is left.
+        """Rows with missing values, grouped by their number: positions, filled rows, and their conditional covariance.
 
-        With the precision ``K = (Σ + λ)⁻¹``, ``E[x_m | x_o] = μ_m - K_mm⁻¹ K_mo (x_o - μ_o)``, and the covariance left
-        is ``K_mm⁻¹ - λ``: systems as large as a row's holes instead of the row. At 31 columns with a fifth missing
-        that took a fifth of the time of solving by ``Σ_oo``.
+        With the precision ``K = (Σ + λ)⁻¹``, ``E[x_m | x_o] = μ_m - K_mm⁻¹ K_mo (x_o - μ_o)``, and the
+        conditional covariance is ``K_mm⁻¹ - λ``. The systems have the size of the missing part of a row instead of the
+        whole row. At 31 columns with a fifth missing that took a fifth of the time of solving by ``Σ_oo``.
         """
         identity = torch.eye(x.shape[1], dtype=x.dtype)
         precision = torch.linalg.inv(self.covariance + self.ridge * identity)
         gone = torch.isnan(x)
         counts = gone.sum(1)
-        for n_gone in counts.unique().tolist()[int(counts.min() == 0) :]:
+        for n_gone in (number for number in counts.unique().tolist() if number):
             together = (counts == n_gone).nonzero()[:, 0]
             for rows in together.split(max(1, CHUNK_NUMBERS // (n_gone * n_gone))):
                 yield self._part(x[rows], gone[rows].nonzero()[:, 1].view(-1, n_gone), rows, precision)
@@ -62,7 +63,7 @@ class LinearFill:
     def _part(
         self, x: Tensor, places: Tensor, rows: Tensor, precision: Tensor
     ) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-        """As `_parts`, of rows, (n, d), whose holes are at `places`, (n, m)."""
+        """As `_parts`, for rows, (n, d), whose missing values are at `places`, (n, m)."""
         away = (x - self.mean).nan_to_num()
         systems = precision[places[:, :, None], places[:, None, :]]  # (n, m, m)
         inverses = torch.linalg.inv(systems)
@@ -79,9 +80,9 @@ class LinearFill:
 
 
 def learn_linear(x: Tensor, generator: torch.Generator) -> LinearFill | None:
-    """The normal distribution of rows with holes, (n, d) float64 with NaN; None where there are too many numbers.
+    """Fit a Gaussian to rows with missing values, (n, d) float64 with NaN; None if there are too many features.
 
-    How much is added to the variances is chosen by cells that are hidden for it.
+    The ridge is selected by the error on cells that are hidden for this purpose.
     """
     if x.shape[1] > WIDEST:
         return None
@@ -94,7 +95,7 @@ def learn_linear(x: Tensor, generator: torch.Generator) -> LinearFill | None:
 
 
 def _each_ridge(given: Tensor, x: Tensor, hidden: Tensor) -> Iterator[tuple[float, float]]:
-    """Each ridge with its mean squared error in the hidden cells."""
+    """Each ridge with its mean squared error on the hidden cells."""
     for ridge in RIDGES:
         error = (_fitted(given, ridge)(given) - x)[hidden]
         yield ridge, float(error.square().mean())

@@ -1,4 +1,4 @@
-"""What an imputer trains: an autoencoder of rows some of whose cells are hidden, beside the linear path."""
+"""The training objective of the imputer: an autoencoder on rows with hidden cells, added to the linear prediction."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from isthmus.tasks.imputation.linear_base import LinearFill
 from isthmus.training import Choices, Objective
 
 FARTHEST = 8.0
-"""Deviations beyond which the autoencoder does not look."""
+"""Inputs of the autoencoder are clipped to this many standard deviations."""
 LOGIT_GAIN = 4.0
-"""Logits of a level for one unit of its linear estimate, in files of isthmus 0.1: 0.9 against 0.1 is then 25 to 1."""
+"""Factor from linear estimates of levels to logits, in files of isthmus 0.1: 0.9 and 0.1 give odds of 25 to 1."""
 
 
 class Restoring(Objective):
-    """Predicts hidden cells from the others: the linear path's prediction plus what an autoencoder adds to it.
+    """Predicts hidden cells from the others: the linear prediction plus the output of an autoencoder.
 
     ::
 
         linear path's row, seen cells ─▶ encoder ─▶ gelu code ─▶ decoder ─▶ × share ─▶ + ─▶ prediction
                        └───────────────────────────────────────────────────────────────┘
 
-    Training looks at the autoencoder alone. Its target is what the linear path leaves of the hidden cells, and its loss
-    the squared error: numbers in deviations, levels as zeros and ones (Brier 1950). With a softmax of levels, whose
-    logits would need the linear path inside the loss, no engine but autograd could train it. On six tables the share of
-    wrong words was 0.117 with a softmax and is 0.120 with squares, a cell or two in each.
+    Only the autoencoder is trained. Its target is the residual of the linear prediction in the hidden cells, and its
+    loss is the squared error: numbers in standard deviations, levels as zeros and ones (Brier 1950). A softmax over
+    levels would need the linear prediction inside the loss, and only autograd could train it. On six tables the
+    fraction of wrong words was 0.117 with a softmax and is 0.120 with squared errors, with one seed.
 
-    A row of a batch is two blocks: what the network is given, (d + columns,), see `as_given`; and the target, (d,), NaN
-    where a cell is not to be predicted.
+    A row of a batch has two blocks: the network's input, (d + columns,), see `as_given`; and the target, (d,), NaN for
+    cells that are not predicted.
 
     Parameters
     ----------
     schema
-        Of the table.
+        Schema of the table.
     hidden_sizes, code_size
-        Widths of the encoder's hidden layers, which the decoder has in reverse, and of the code.
+        Widths of the encoder's hidden layers (mirrored in the decoder), and of the code.
     generator
-        Where the first weights come from.
+        Generator of the initial weights.
     has_logits
-        Whether it comes from a file of isthmus 0.1, whose autoencoders add to logits of levels.
+        Whether the model is from a file of isthmus 0.1, whose autoencoders add to the logits of levels.
     """
 
     share: Tensor
@@ -67,7 +67,7 @@ class Restoring(Objective):
         )
         choices = Choices(network, Plain("gelu"), Observed(MeanSquaredError(activation=None)))
         super().__init__(choices, Context((width,), code_size), networks=networks)
-        nn.init.zeros_(list(self.decoder.children())[-1].weight)  # type: ignore[arg-type]  # begins at the linear path
+        nn.init.zeros_(list(self.decoder.children())[-1].weight)  # type: ignore[arg-type]  # training starts at 0
         self.n_given, self.has_logits, self.hidden_sizes = n_given, has_logits, sizes
         self._link = schema.loss().resolve(self.context).link if has_logits else nn.Identity()
         gain = torch.ones(width)
@@ -86,12 +86,12 @@ class Restoring(Objective):
         return given, target
 
     def added(self, given: Tensor) -> Tensor:
-        """What the autoencoder adds to the linear path, before its share: (n, d + columns) → (n, d)."""
+        """The output of the autoencoder, before its weight: (n, d + columns) → (n, d)."""
         deep: Tensor = self.decoder(self.code.deterministic(self.encoder(_limited(given))))
         return deep
 
     def restored(self, given: Tensor) -> Tensor:
-        """Predictions in the units of encoded rows, levels as shares: (n, d + columns) → (n, d)."""
+        """Predictions in the units of encoded rows, levels as probabilities: (n, d + columns) → (n, d)."""
         linear = given[:, : self.context.n_features] * self.gain
         restored: Tensor = self._link(linear + self.share * self.added(given))
         return restored
@@ -102,27 +102,27 @@ def _limited(given: Tensor) -> Tensor:
 
 
 def training_rows(given: Tensor, hidden: Tensor) -> Tensor:
-    """Rows to train on: what is given, (n, d + columns), and what the linear path leaves of hidden cells, (n, d)."""
+    """Training rows: the network's input, (n, d + columns), and the linear residuals of hidden cells, (n, d)."""
     return torch.cat([_limited(given), hidden - given[:, : hidden.shape[1]]], dim=1)
 
 
 def hidden_copies(
     x: Tensor, owners: Tensor, *, n_copies: int, most: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Copies of rows, each with other cells hidden: the rows left, NaN elsewhere, and the hidden cells, NaN elsewhere.
+    """Copies of rows with random cells hidden: the visible cells, and the hidden cells, each with NaN elsewhere.
 
     Parameters
     ----------
     x
-        Encoded rows, (n, d), NaN where a cell is missing.
+        Encoded rows, (n, d), NaN for missing cells.
     owners
-        The column of each number, (d,).
+        The column of each feature, (d,).
     n_copies
-        Copies of each row.
+        Number of copies of each row.
     most
-        The greatest share of a row's cells to hide; each copy draws its own, from 0, and hides one cell at least.
+        Largest fraction of hidden cells per row; each copy draws a fraction in [0, most] and hides at least one cell.
     generator
-        Of the draws.
+        Generator of the draws.
     """
     n_columns = int(owners.max()) + 1
     repeated = x.repeat(n_copies, 1)
@@ -134,7 +134,7 @@ def hidden_copies(
 
 
 def as_given(x: Tensor, starts: Sequence[int], fill: LinearFill | None) -> Tensor:
-    """Rows with holes as the network takes them: as the linear path fills them, and the columns seen."""
+    """The network's input for rows with missing cells: linearly filled rows, and flags of observed columns."""
     seen = ~torch.isnan(x[:, list(starts)])
     filled = x.nan_to_num() if fill is None else fill(x.double()).to(x.dtype)
     return torch.cat([filled, seen.to(x.dtype)], dim=1)

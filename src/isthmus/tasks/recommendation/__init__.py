@@ -1,4 +1,4 @@
-"""Recommending: who had what, what they will like next, and how good the recommendations are."""
+"""Recommendation: logs of interactions, the recommender, and its evaluation."""
 
 from isthmus.tasks.recommendation.answers import Recommendations
 from isthmus.tasks.recommendation.evaluation import evaluate_recommender

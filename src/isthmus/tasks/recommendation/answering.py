@@ -1,4 +1,4 @@
-"""What a fitted recommender answers: recommendations, predictions, similar items and users."""
+"""Results of a fitted recommender: recommendations, predictions, similar items and users."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from isthmus.tasks.recommendation.ranking import top_n
 from isthmus.tasks.similarity import nearest
 
 DEEP_SHARE, FACTORS_SHARE = 0.1, 0.4
-"""What the autoencoder and the factors say of ratings is multiplied by these where there are both."""
+"""Weights in predicted ratings. Least squares gave the autoencoder 0.07 and 0.00 on two logs; 0.1 keeps its vectors."""
 BLOCK_BYTES = 16 * 2**20
-"""How large a block of users is scored at a time, as float32."""
+"""Size of a block of scores, as float32."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def n_may_come_first(method: Method) -> Method:
-    """Let an integer in the place of the users be n, as in isthmus 0.1: ``recommend_batch(5, users=["ann"])``."""
+    """Accept an integer in place of the users as n, as in isthmus 0.1: ``recommend_batch(5, users=["ann"])``."""
 
     @wraps(method)
     def either(self: object, *args: Any, **kwargs: Any) -> Any:
@@ -45,7 +45,7 @@ def n_may_come_first(method: Method) -> Method:
 
 
 class Answering(LogKeeping):
-    """The part of a `Recommender` that answers; it changes nothing that was learned."""
+    """The inference part of a `Recommender`; it does not change the fitted state."""
 
     model_: Autoencoder
     biases_: Biases | None
@@ -66,33 +66,33 @@ class Answering(LogKeeping):
         exclude: Any = None,
         unknown: str = "error",
     ) -> Recommendations:
-        """The best items for one user, or for anybody by what they have.
+        """The best items for one user, or for a history.
 
         Parameters
         ----------
         user
-            A user of the log; the text ``"3"`` also finds the user 3.
+            A user of the log; the string ``"3"`` also finds the user 3.
         n
-            How many items, >= 1; where fewer are left, all of them. Items that nobody has are never recommended.
+            Number of items, >= 1; if fewer are left, all are returned. Items without users are never recommended.
         history
-            Instead of a user, what somebody has: a list of items or titles, a mapping from item to rating, a boolean
-            mask of all items, or a row of a matrix. It is answered as if it were a user's in the log, without training;
-            an empty one with what is most popular.
+            Instead of a user: a list of items or titles, a mapping from item to rating, a boolean mask of all items, or
+            a row of a matrix. The result is that of a user with this history in the log, without training; an empty
+            history gives the most popular items.
         exclude_seen
-            Leave out what the user has seen.
+            Whether to exclude items that the user has seen.
         filter
-            Recommend only these: a collection of items or titles, a boolean mask of all items, or a function that takes
-            an item and says yes or no. It does not change the scores.
+            Recommend only these: a collection of items or titles, a boolean mask of all items, or a function of an item
+            that returns a boolean. It does not change the scores.
         exclude
-            Never recommend these; as `filter`.
+            Never recommend these; in the same forms as `filter`.
         unknown
-            What to do with items of `history`, `filter` and `exclude` that were not there at `fit`: ``"error"``, or
-            ``"ignore"`` them; ``n_unknown`` of the answer says how many of the history were.
+            How to handle items in `history`, `filter` and `exclude` that did not occur at `fit`: ``"error"`` or
+            ``"ignore"``; ``n_unknown`` of the result counts the ignored items of the history.
 
         Raises
         ------
         DataError
-            The user or an item was never seen, a rating is out of range, or an array may mean two things.
+            The user or an item is unknown, a rating is out of range, or an array is ambiguous.
         """
         if (user is None) == (history is None):
             raise ValueError("Give either a user or a history, not both and not neither.")
@@ -113,7 +113,7 @@ class Answering(LogKeeping):
         exclude: Any = None,
         unknown: str = "error",
     ) -> list[Recommendations]:
-        """The best items for many users, in their order.
+        """The best items for many users, in the given order.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class Answering(LogKeeping):
         n, exclude_seen, filter, exclude, unknown
             As for `recommend`.
         histories
-            Instead of users, a list with a history for each person, a matrix (people, items), dense or sparse, or
+            Instead of users, a list with one history per user, a matrix (users, items), dense or sparse, or
             `Interactions`.
         """
         check_is_fitted(self, "model_")
@@ -138,9 +138,9 @@ class Answering(LogKeeping):
         ]
 
     def rank(self, histories: Any, n: int = 10, *, exclude_seen: bool = True, unknown: str = "error") -> np.ndarray:
-        """The numbers of the best items in `items_` for each history, (people, n), -1 where no more are left.
+        """Indices into `items_` of the best items for each history, (users, n), padded with -1.
 
-        The quick form of `recommend_batch`: arrays only. Its parameters are those of `recommend_batch`.
+        The fast form of `recommend_batch`, which returns only arrays; its parameters are those of `recommend_batch`.
         """
         check_is_fitted(self, "model_")
         return self._lists(self._histories(None, histories, unknown).matrix, at_least_one(n), exclude_seen)
@@ -157,7 +157,7 @@ class Answering(LogKeeping):
     def _best(
         self, seen: Any, n: int, exclude_seen: bool, allowed: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
-        """For each person the numbers of the best items, their scores, and whether they go by popularity."""
+        """For each user the indices of the best items, their scores, and whether they are ranked by popularity."""
         scores = self._scores(seen)
         ranked = scores if allowed.all() else np.where(allowed, scores, -np.inf)
         best = top_n(ranked, n, exclude=seen if exclude_seen else None)
@@ -176,9 +176,9 @@ class Answering(LogKeeping):
     # -- scores ----------------------------------------------------------------------------------------------------
 
     def _shown(self, values: np.ndarray, row: np.ndarray) -> np.ndarray:
-        """Scores as they are shown: expected ratings, or a softmax over the whole catalogue.
+        """Scores for users: predicted ratings, or a softmax over the whole catalogue.
 
-        A filter or what was seen does not change the sum: predict, recommend and a filter give one number for one pair.
+        The normalisation ignores filters and seen items, so `predict` and `recommend` give equal scores for a pair.
         """
         if self._rates:
             return values.astype(np.float64)
@@ -187,13 +187,13 @@ class Answering(LogKeeping):
         return scores
 
     def _scores(self, seen: Any) -> np.ndarray:
-        """Scores by a block of histories, (people, items): ratings, or logarithms of scores up to a constant."""
+        """Scores for a block of histories, (users, items): ratings, or log-scores up to a constant."""
         given = self._positives(seen)
         output = self._deep(given)
         untrained = self.popularity_ == 0
         rest = given if self.biases_ is None else self.biases_.residuals(given)
         if self.biases_ is not None:
-            output[:, untrained] = 0.0  # what was never rated is expected at the mean, not at random
+            output[:, untrained] = 0.0  # unrated items get the mean instead of a random output
         if self.factors_ is not None:
             output *= DEEP_SHARE
             output += FACTORS_SHARE * self.factors_.predict(rest)
@@ -203,7 +203,7 @@ class Answering(LogKeeping):
             output += (self.biases_.mean + self.biases_.items)[None] + self.biases_.of_users(given)[:, None]
             output.clip(*self._bounds(), out=output)
         else:
-            output[:, untrained] = -np.inf  # the network was never shown an item that nobody has
+            output[:, untrained] = -np.inf  # the network was never trained on items without users
         output[np.diff(given.indptr) == 0] = self._popular()
         return output
 
@@ -212,7 +212,7 @@ class Answering(LogKeeping):
 
     @torch.inference_mode()
     def _deep(self, given: Any) -> np.ndarray:
-        """What the decoder says of histories, before the softmax: (people, items)."""
+        """Decoder outputs for histories, before the softmax: (users, items)."""
         objective = self.model_.objective_
         rows = torch.from_numpy(self._source(given).read(slice(None))).to(self.model_.device_)
         output: np.ndarray = objective.decoder(objective.encode(rows)).cpu().numpy()
@@ -224,32 +224,34 @@ class Answering(LogKeeping):
         return Histories(self.biases_.residuals(known), np.nan)
 
     def _popular(self) -> np.ndarray:
-        """The scores for somebody of whom nothing is known, (items,)."""
+        """The scores for an empty history, (items,)."""
         if self.biases_ is None:
             with np.errstate(divide="ignore"):
                 return np.log(self.popularity_)
         return np.clip(self.biases_.mean + self.biases_.items, *self._bounds())
 
     def predict(self, users: Any, items: Any, *, unknown: str = "error") -> np.ndarray:
-        """What users would make of items, pair by pair: (n,) users and (n,) items → (n,).
+        """Predictions for pairs of users and items: (n,) users and (n,) items → (n,).
 
-        The expected rating, in rating units; for implicit feedback the score of `recommend`, in [0, 1]: one sums to 1
-        over the whole catalogue for each user, 0 for an item that nobody has.
+        The predicted rating, in rating units; for implicit feedback the score of `recommend`, in [0, 1], which sums to
+        1 over the whole catalogue for each user and is 0 for items without users.
 
         Parameters
         ----------
         users, items
-            Names, one item for each user; titles are taken too.
+            Identifiers, one item per user; titles are accepted too.
         unknown
-            ``"ignore"``: NaN for an item that was not there at `fit`.
+            ``"ignore"``: NaN for items that did not occur at `fit`.
         """
         check_is_fitted(self, "model_")
         for what, given in (("users", users), ("items", items)):
             if isinstance(given, str) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) != 1:
-                raise DataError(f"{what}={given!r} must be a list of names; for one pair: predict([user], [item]).")
+                raise DataError(
+                    f"{what}={given!r} must be a list of identifiers; for one pair: predict([user], [item])."
+                )
         names, columns = list(users), self._reader(unknown).columns(list(items))
         if len(names) != len(columns):
-            raise ValueError(f"There are {len(names)} users and {len(columns)} items; give one item for each user.")
+            raise ValueError(f"There are {len(names)} users and {len(columns)} items; pass one item for each user.")
         rows, place = np.unique(np.asarray([self._row(user) for user in names], np.int64), return_inverse=True)
         answer = np.full(len(names), np.nan)
         size = block_size(len(self.items_))
@@ -261,14 +263,14 @@ class Answering(LogKeeping):
         return answer
 
     def predict_held(self, given: Any, held: Any) -> np.ndarray:
-        """Predictions for the entries of one set of histories, from another set of the same people: (entries,).
+        """Predictions for the entries of held-out histories, given other histories of the same users: (entries,).
 
-        Both are matrices (people, items) or lists whose rows are the same people; `evaluate_recommender` pairs by name.
+        Both are matrices (users, items) or lists with the same users in each row; `evaluate_recommender` matches names.
         """
         check_is_fitted(self, "model_")
         known, asked = self._histories(None, given).matrix, self._histories(None, held).matrix
         if known.shape != asked.shape:
-            raise DataError(f"given has {known.shape[0]} people and held {asked.shape[0]}; give the same people.")
+            raise DataError(f"given has {known.shape[0]} users and held {asked.shape[0]}; pass the same users in both.")
         return self._predicted(known, asked)
 
     def _predicted(self, known: Any, asked: Any) -> np.ndarray:
@@ -280,42 +282,41 @@ class Answering(LogKeeping):
         return np.concatenate(parts)
 
     def relevant(self, histories: Any, *, unknown: str = "error") -> Any:
-        """CSR (people, items) of what counts as having of histories: the answer that is looked for in an evaluation."""
+        """The positive interactions of histories, CSR (users, items): the targets of an evaluation."""
         check_is_fitted(self, "model_")
         return self._positives(self._histories(None, histories, unknown).matrix)
 
     # -- similar items and users -----------------------------------------------------------------------------------
 
     def similar_items(self, item: Hashable, n: int = 10, *, filter: Any = None, exclude: Any = None) -> Recommendations:  # noqa: A002
-        """The items whose vectors in `item_embeddings_` point most nearly the same way, with their cosines.
+        """The items with the most similar vectors in `item_embeddings_`, with their cosines.
 
         Parameters
         ----------
         item
-            The name or title of an item.
+            The identifier or title of an item.
         n
-            How many, >= 1. Items that nobody has are never among them.
+            Number of items, >= 1. Items without users are never included.
         filter, exclude
             As for `recommend`.
 
         Returns
         -------
         Recommendations
-            Of an item that nobody has nothing was learned: the answer is what is most popular, with cosines of 0, and
-            ``by_popularity`` says so.
+            For an item without users: the most popular items, with cosines of 0 and ``by_popularity=True``.
         """
         check_is_fitted(self, "model_")
         if hasattr(item, "__iter__") and not isinstance(item, str | bytes | tuple):
-            raise DataError(f"item is a {type(item).__name__}; give one item, or several to similar_items_batch.")
+            raise DataError(f"item is a {type(item).__name__}; pass one item, or several to similar_items_batch.")
         return self.similar_items_batch([item], n, filter=filter, exclude=exclude)[0]
 
     def similar_items_batch(
         self, items: Any, n: int = 10, *, filter: Any = None, exclude: Any = None  # noqa: A002
     ) -> list[Recommendations]:  # fmt: skip
-        """As `similar_items`, for each of several items, in their order."""
+        """As `similar_items`, for several items, in the given order."""
         check_is_fitted(self, "model_")
         if isinstance(items, str | bytes) or not hasattr(items, "__iter__"):
-            raise DataError(f"items={items!r} is one item; give a list, or call similar_items.")
+            raise DataError(f"items={items!r} is one item; pass a list, or call similar_items.")
         reader, n = self._reader(), at_least_one(n)
         places = reader.columns(items.tolist() if hasattr(items, "tolist") else items)
         known = np.flatnonzero((self.popularity_ > 0) & self._allowed(reader, filter, exclude))
@@ -330,13 +331,13 @@ class Answering(LogKeeping):
         return answers
 
     def similar_users(self, user: Hashable = None, n: int = 10, *, history: Any = None) -> Recommendations:
-        """The users of the log whose codes point most nearly the same way, with their cosines.
+        """The users of the log with the most similar codes, with their cosines.
 
         Parameters
         ----------
         user, n, history
-            As for `recommend`; the user is not in the answer. Users of whom nothing is known are never in it, and who
-            has nothing gets an empty answer.
+            As for `recommend`; the user is not included. Users without positive interactions are never included, and
+            have an empty result.
 
         Returns
         -------
@@ -348,7 +349,7 @@ class Answering(LogKeeping):
         check_is_fitted(self, "model_")
         row = np.asarray([-1 if history is not None else self._row(user)])
         query = self.user_embeddings(histories=[history]) if history is not None else self.user_embeddings([user])
-        if "_user_codes" not in self.__dict__:  # kept, as every call needs all of them
+        if "_user_codes" not in self.__dict__:  # cached, because every call needs all codes
             self.__dict__["_user_codes"] = self.user_embeddings()
         codes = self.__dict__["_user_codes"]
         known = np.flatnonzero(codes.any(axis=1)) if query.any() else np.empty(0, np.int64)
@@ -357,9 +358,9 @@ class Answering(LogKeeping):
 
     @property
     def item_embeddings_(self) -> np.ndarray:
-        """A vector for each item, (items, width): what the decoder's last layer has for it, centred.
+        """A vector for each item, (items, width): its centred weights in the decoder's last layer.
 
-        Zero for items that nobody has.
+        Zero for items without users.
         """
         check_is_fitted(self, "model_")
         if "_embeddings" not in self.__dict__:
@@ -367,13 +368,13 @@ class Answering(LogKeeping):
             weights = layers[-1].weight.detach().cpu().numpy()
             known = self.popularity_ > 0
             vectors = np.where(known[:, None], weights - weights[known].mean(axis=0), 0.0).astype(weights.dtype)
-            vectors.setflags(write=False)  # kept: a change would change later answers
+            vectors.setflags(write=False)  # cached: a change would affect later results
             self.__dict__["_embeddings"] = vectors
         found: np.ndarray = self.__dict__["_embeddings"]
         return found
 
     def user_embeddings(self, users: Any = None, *, histories: Any = None, unknown: str = "error") -> np.ndarray:
-        """The codes of users of the log (None: of all), or of histories: (people, code_size); zero for who has nothing.
+        """The codes of users of the log (None: all), or of histories, (users, code_size); zero for empty histories.
 
         Parameters
         ----------
@@ -385,11 +386,11 @@ class Answering(LogKeeping):
         if not given.shape[0]:
             return np.empty((0, self.model_.objective_.context.code_size), np.float32)
         codes: np.ndarray = np.array(self.model_.transform(self._source(given)))
-        codes[np.diff(given.indptr) == 0] = 0.0  # the code of nothing was never trained
+        codes[np.diff(given.indptr) == 0] = 0.0  # the network was never trained on empty histories
         return codes
 
     def find(self, title: str) -> Hashable:
-        """The item that people mean by a title; case, accents, articles and the year may be missing."""
+        """The item with the best match to a title; case, accents, articles and the year may differ."""
         check_is_fitted(self, "model_")
         ranked = self.items_[np.argsort(-self.popularity_, kind="stable")].tolist()
         return find_title(title, self.titles_ or {item: str(item) for item in ranked}, ranked)
@@ -398,10 +399,10 @@ class Answering(LogKeeping):
 def _others(
     vectors: np.ndarray, queries: np.ndarray, among: np.ndarray, places: np.ndarray, n: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The numbers and cosines of the nearest of some rows for each query, without the query's own place."""
+    """Indices and cosines of the nearest rows for each query, excluding the query itself."""
     if not len(among):
         return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in places]
-    whole = len(among) == len(vectors)  # spares a copy of all vectors
+    whole = len(among) == len(vectors)  # avoids a copy of all vectors
     found, cosines = nearest(vectors if whole else vectors[among], queries, n + 1)
     numbers = among[found]
     kept = [numbers[row] != place for row, place in enumerate(places)]
@@ -409,19 +410,19 @@ def _others(
 
 
 def at_least_one(n: Any) -> int:
-    """N as an integer, or an error."""
+    """Return n as an integer >= 1, or raise an error."""
     if not Whole(1).admits(n):
         raise ValueError(f"n={n!r} must be an integer >= 1.")
     return int(n)
 
 
 def block_size(n_items: int) -> int:
-    """How many people are scored at a time."""
+    """Number of users that are scored at a time."""
     return max(1, BLOCK_BYTES // (4 * n_items))
 
 
 def blocks(matrix: Any) -> Iterator[Any]:
-    """Some rows of a CSR matrix at a time."""
+    """Iterate over blocks of rows of a CSR matrix."""
     size = block_size(matrix.shape[1])
     for start in range(0, matrix.shape[0], size):
         yield matrix[start : start + size]

@@ -1,4 +1,4 @@
-"""What a recommender answers."""
+"""Results of a recommender."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Recommendations:
-    """Items for one user, the best first; fewer than asked for where no more are left.
+    """Items for one user, the best first; fewer than requested if no more are left.
 
     Attributes
     ----------
     items
-        The names of the items, (n,).
+        Identifiers of the items, (n,).
     scores
-        Higher is better, (n,): the expected rating where the recommender learned ratings; where it learned what users
-        had, a number in [0, 1] that sums to 1 over the whole catalogue (a softmax), the items seen included, whatever
-        the filter; the cosine in [-1, 1] for similar items. The softmax ranks one user's items and says how far apart
-        they are; it is no calibrated probability.
+        Higher is better, (n,). For explicit feedback, the predicted rating. For implicit feedback, a softmax in [0, 1]
+        that sums to 1 over the whole catalogue, including seen items and independent of filters; it ranks the items of
+        one user and is not a calibrated probability. For similar items, the cosine in [-1, 1].
     by_popularity
-        Whether nothing was known of the user (or item), and the answer is what most others had.
+        Whether the user (or item) has no interactions, so that the result is the most popular items.
     titles
-        The titles of the items, (n,), or None where the recommender has none.
+        Titles of the items, (n,), or None if the recommender has none.
     n_unknown
-        How many items of the history were not there at `fit` and were ignored.
+        Number of unknown items of the history that were ignored.
 
     Examples
     --------
@@ -48,7 +47,7 @@ class Recommendations:
         return iter(zip(self.items.tolist(), self.scores.tolist(), strict=True))
 
     def to_frame(self) -> Any:
-        """As a pandas frame with the columns item, score and, where there are titles, title."""
+        """Convert to a pandas frame with the columns item, score and, if there are titles, title."""
         import pandas as pd  # noqa: PLC0415  # slow to import, and needed here alone
 
         frame = pd.DataFrame({"item": self.items, "score": self.scores})

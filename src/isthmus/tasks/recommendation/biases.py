@@ -1,4 +1,4 @@
-"""What is known of ratings before any network: their mean, and how far users and items lie off it."""
+"""Rating biases: the mean rating, and the deviations of users and items from it."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from isthmus.data import Source
 from isthmus.data.sources import Rows
 
 DAMPING = 5.0
-"""Ratings of average height that every user and item is given on top, so that few ratings say little."""
+"""Number of average ratings that are added for every user and item, so that biases of few ratings shrink to zero."""
 
 
 @dataclass(frozen=True)
 class Biases:
-    """``rating ≈ mean + item + user`` (Koren 2009, section 2.1), the users' part from whatever history is given.
+    """``rating ≈ mean + item + user`` (Koren 2009, section 2.1); user biases are computed from a given history.
 
     Attributes
     ----------
     mean
-        Of all ratings.
+        Mean of all ratings.
     items
-        By how much each item lies above it, (items,).
+        Bias of each item, (items,).
     """
 
     mean: float
     items: np.ndarray
 
     def of_users(self, histories: Any) -> np.ndarray:
-        """By how much each user's ratings lie above what their items lead to expect, (users,)."""
+        """Bias of each user: the damped mean of ratings minus mean and item biases, (users,)."""
         residuals = histories.data - self.mean - self.items[histories.indices]
         return _damped(residuals, _rows(histories), histories.shape[0])
 
     def residuals(self, histories: Any) -> Any:
-        """What of the ratings is left when all three are taken away: CSR with the same entries."""
+        """Ratings minus mean, item and user biases: CSR with the same entries."""
         rest = histories.data - self.mean - self.items[histories.indices]
         rest -= self.of_users(histories)[_rows(histories)]
         return scipy.sparse.csr_array((rest.astype(np.float32), histories.indices, histories.indptr), histories.shape)
 
 
 def learn_biases(matrix: Any) -> Biases:
-    """The biases of a CSR matrix of ratings (users, items).
+    """Compute the biases of a CSR matrix of ratings (users, items).
 
     >>> learn_biases(scipy.sparse.csr_array([[5.0, 3.0], [5.0, 3.0]])).mean
     4.0
@@ -57,21 +57,21 @@ def _rows(matrix: Any) -> np.ndarray:
 
 
 def _damped(values: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
-    """The mean of the values of each group, drawn towards zero."""
+    """The mean of the values of each group, shrunk towards zero."""
     sums = np.bincount(groups, values, minlength=n_groups)
     means: np.ndarray = sums / (np.bincount(groups, minlength=n_groups) + DAMPING)
     return means
 
 
 class Histories(Source):
-    """Rows of a CSR matrix, made dense a batch at a time and never whole.
+    """Rows of a CSR matrix, converted to dense one batch at a time.
 
     Parameters
     ----------
     matrix
         CSR (users, items).
     missing
-        What stands where nothing is stored: 0, or NaN for what was not rated.
+        Value of entries that are not stored: 0, or NaN for unrated items.
     """
 
     fits_in_memory = False

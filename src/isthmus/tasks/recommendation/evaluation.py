@@ -1,6 +1,6 @@
-"""Measuring a fitted recommender on users with some of their interactions held out."""
+"""Evaluation of a fitted recommender on held-out interactions."""
 
-# ruff: noqa: SLF001  # measures by what the recommender is made of, on matrices that are already read
+# ruff: noqa: SLF001  # uses internals of the recommender on matrices that are already read
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -25,30 +25,31 @@ from isthmus.tasks.recommendation.protocols import (
 from isthmus.tasks.recommendation.ranking import ndcg, rmse
 
 SCORED_AT = 10
-"""The length of the lists that `Recommender.score` measures."""
+"""Length of the lists in `Recommender.score`."""
 
 
 def evaluate_recommender(
     recommender: Any, held_out: HeldOut, metrics: Sequence[str] = DEFAULT_METRICS, *, unknown: str = "error"
 ) -> Evaluation:
-    """How good a fitted recommender is on users of whom it is given a part of their interactions.
+    """Evaluate a fitted recommender on users with a part of their interactions held out.
 
-    Users are paired by name, and items with the recommender's by name, so their order does not matter. Users with
-    nothing given, or nothing held out, are left out; `Evaluation` names those that were measured.
+    Users and items are matched by name, so their order does not matter. Users without given or without held-out
+    interactions are skipped; `Evaluation.users` lists the evaluated users.
 
     Parameters
     ----------
     recommender
         A fitted `Recommender`.
     held_out
-        What is given and what is held out, from `leave_out`, `leave_latest`, `leave_k_out`, `leave_after` or
-        `strong_generalization`, or two `Interactions`. Of implicit feedback only what counts as having is relevant.
+        The given and the held-out interactions, from `leave_out`, `leave_latest`, `leave_k_out`, `leave_after` or
+        `strong_generalization`, or from two `Interactions`. For implicit feedback only positive interactions are
+        relevant.
     metrics
         Names such as ``"ndcg@100"``, ``"recall@20"``, ``"precision@10"``, ``"map@10"``, ``"hit-rate@10"``,
         ``"coverage@10"``, ``"novelty@10"``, or ``"rmse"`` in rating units, which needs ``feedback="explicit"``.
     unknown
-        What to do with items that were not there at `fit`: ``"error"``, or ``"ignore"``: leave them out of what is
-        given and of what is held out, and count them in ``n_unknown``.
+        How to handle items that did not occur at `fit`: ``"error"``, or ``"ignore"`` to skip them in both parts and
+        count them in ``n_unknown``.
 
     Raises
     ------
@@ -67,21 +68,21 @@ def evaluate_recommender(
     check_is_fitted(recommender, "model_")
     if not hasattr(held_out, "given") or not hasattr(held_out, "held"):
         raise TypeError(
-            f"held_out is a {type(held_out).__name__}, but a HeldOut is needed: hold out with leave_out or another "
-            "protocol, or give HeldOut(given, held)."
+            f"held_out is a {type(held_out).__name__}, but a HeldOut is needed: split with leave_out or another "
+            "protocol, or pass HeldOut(given, held)."
         )
     if isinstance(metrics, str):
-        raise TypeError(f"metrics is the text {metrics!r}; give a list: [{metrics!r}].")
+        raise TypeError(f"metrics is the string {metrics!r}; pass a list: [{metrics!r}].")
     ranked = [name for name in metrics if name != "rmse"]
     places = [parse_metric(name)[1] for name in ranked]
     if "rmse" in metrics and recommender.feedback_ != "explicit":
-        raise ValueError("rmse needs predicted ratings; fit with feedback='explicit', or measure ndcg@10 instead.")
+        raise ValueError("rmse needs predicted ratings; fit with feedback='explicit', or use ndcg@10 instead.")
     pairs = paired(recommender, held_out, unknown)
     relevant = recommender._positives(pairs.held)
     if not relevant.nnz:
         raise DataError(
-            f"Nothing that counts as having ({recommender.liking_}) is held out of {len(pairs.users)} users, so there "
-            "is nothing to measure; hold out more, or give users with two interactions and more."
+            f"None of {len(pairs.users)} users has a held-out positive interaction ({recommender.liking_}), but at "
+            "least one is needed; hold out more, or use users with at least two interactions."
         )
     lists = recommender._lists(pairs.given, max(places, default=1))
     found = evaluate_lists(lists, relevant, ranked, recommender.popularity_)
@@ -93,18 +94,18 @@ def evaluate_recommender(
 
 @dataclass(frozen=True)
 class Paired:
-    """What is given and what is held out of the same users, row by row, in the recommender's items.
+    """Given and held-out interactions of the same users, with the recommender's items as columns.
 
     Attributes
     ----------
     given, held
         CSR (users, items).
     users
-        Their names, (users,).
+        Identifiers of the users, (users,).
     n_unpaired
-        Users that only one of the parts has.
+        Number of users in only one of the parts.
     n_unknown
-        Interactions left out because their item was not there at `fit`.
+        Number of interactions skipped because their item did not occur at `fit`.
     """
 
     given: Any
@@ -115,14 +116,14 @@ class Paired:
 
 
 def paired(recommender: Any, held_out: HeldOut, unknown: str) -> Paired:
-    """Pair the parts by the names of users; items go by the names that the recommender has."""
+    """Match the users of both parts by name, and the items with those of the recommender."""
     given, held = read_interactions(held_out.given), read_interactions(held_out.held)
     rows = [given.user_index.find(user) for user in held.users.tolist()]
     both = np.asarray([place for place, row in enumerate(rows) if row is not None], np.int64)
     if not len(both):
         raise DataError(
             f"No user of held ({len(held.users)}, such as {held.users[:1].tolist()}) is in given ({len(given.users)}, "
-            f"such as {given.users[:1].tolist()}); give the same users by the same names."
+            f"such as {given.users[:1].tolist()}); use the same identifiers in both."
         )
     of_given = np.asarray([rows[place] for place in both], np.int64)
     reader = recommender._reader(unknown)
@@ -133,7 +134,7 @@ def paired(recommender: Any, held_out: HeldOut, unknown: str) -> Paired:
 
 
 def score_of(recommender: Any, interactions: Any) -> float:
-    """The mean NDCG@10 of a recommender on interactions, or minus the RMSE; see `Recommender.score`."""
+    """The mean NDCG@10 of a recommender on interactions, or the negative RMSE; see `Recommender.score`."""
     named = not scipy.sparse.issparse(interactions)
     log = read_interactions(interactions, items=None if named else recommender.items_)
     known = [recommender.log_.user_index.find(user) if named else None for user in log.users.tolist()]
@@ -150,8 +151,8 @@ def score_of(recommender: Any, interactions: Any) -> float:
     relevant = recommender._positives(held)
     if not relevant.nnz:
         raise DataError(
-            f"There is nothing to score on: none of the {len(rows)} users has an interaction that could be held out; "
-            "give users with two interactions and more."
+            f"None of the {len(rows)} users has an interaction that can be held out, but at least one is needed; pass "
+            "users with at least two interactions."
         )
     if recommender.feedback_ == "explicit":
         return -rmse(recommender._predicted(given, held), held.data)
@@ -159,7 +160,7 @@ def score_of(recommender: Any, interactions: Any) -> float:
 
 
 def _without(matrix: Any, other: Any) -> Any:
-    """The entries of a CSR matrix that another does not store."""
+    """The entries of a CSR matrix that another matrix does not store."""
     n_items = np.int64(matrix.shape[1])
     keys, others = (
         np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)) * n_items + part.indices for part in (matrix, other)
@@ -168,6 +169,6 @@ def _without(matrix: Any, other: Any) -> Any:
 
 
 def _rows_from(first: Any, second: Any, of_first: np.ndarray) -> Any:
-    """The rows of one CSR matrix where they are chosen, else of another."""
+    """Rows of the first CSR matrix where `of_first`, else of the second."""
     whole, rows = scipy.sparse.vstack([first, second]).tocsr(), np.arange(len(of_first))
     return whole[np.where(of_first, rows, len(rows) + rows)]

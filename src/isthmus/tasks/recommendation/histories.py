@@ -1,4 +1,4 @@
-"""Histories, filters and exclusions as people give them, read against the catalogue of a recommender."""
+"""Reading of histories, filters and exclusions against the catalogue of a recommender."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ UNKNOWN = ("error", "ignore")
 
 @dataclass(frozen=True)
 class Histories:
-    """What people have, by the numbers of a catalogue.
+    """Histories in terms of the catalogue.
 
     Attributes
     ----------
     matrix
-        CSR (people, items).
+        CSR (users, items).
     n_unknown
-        How many items of each were not in the catalogue and left out, (people,).
+        Number of skipped items that are not in the catalogue, (users,).
     """
 
     matrix: Any
@@ -36,22 +36,22 @@ class Histories:
 
 @dataclass(frozen=True)
 class HistoryReader:
-    """Reads histories against a catalogue.
+    """Converts histories to rows of the catalogue.
 
     Attributes
     ----------
     items
         The catalogue.
     titles
-        Finds items by their titles.
+        Finds items by title.
     hints
-        Gives some names of items, the most popular first, for errors.
+        Returns some item names, the most popular first, for error messages.
     had
-        The value of an item without a rating; None where ratings are needed.
+        The value of an item without a rating; None if ratings are required.
     rating_range
-        Least and largest value there may be, or None.
+        Minimum and maximum value, or None.
     unknown
-        ``"error"`` or ``"ignore"``: what to do with an item that is not in the catalogue.
+        ``"error"`` or ``"ignore"``: how to handle items that are not in the catalogue.
     """
 
     items: NameIndex
@@ -68,48 +68,48 @@ class HistoryReader:
     # -- items -------------------------------------------------------------------------------------------------
 
     def column(self, item: Any) -> int | None:
-        """The number of an item by its name or title; None where it is unknown and that is to be ignored."""
+        """The index of an item by identifier or title; None for an unknown item that is ignored."""
         place = self.items.find(item)
         if place is None and isinstance(item, str):
             place = self.titles.find(item)
         if place is None and self.unknown == "error":
             near = unknown("item", str(item), self.hints()) if isinstance(item, str) else ""
             raise DataError(
-                f"The item {item!r} was not there at fit, and nothing is known of it; leave it out (or pass "
-                f"unknown='ignore'), or fit again with its interactions. {near}".strip()
+                f"The item {item!r} did not occur at fit; leave it out (or pass unknown='ignore'), or fit again with "
+                f"its interactions. {near}".strip()
             )
         return place
 
     def columns(self, items: Iterable[Any]) -> np.ndarray:
-        """The numbers of items, -1 for those that are ignored."""
+        """The indices of items, -1 for ignored items."""
         found = [self.column(item) for item in items]
         return np.asarray([-1 if place is None else place for place in found], np.int64)
 
     # -- histories ---------------------------------------------------------------------------------------------
 
     def read(self, histories: Any) -> Histories:
-        """Histories of several people: `Interactions`, a matrix (people, items), or a collection with one for each."""
+        """Histories of several users: `Interactions`, a matrix (users, items), or a collection of histories."""
         if isinstance(histories, Interactions):
             return self._of_log(histories)
         if scipy.sparse.issparse(histories):
             return self._of_matrix(histories)
         if hasattr(histories, "columns"):
             raise DataError(
-                "The histories are a frame; give isthmus.read_interactions(frame), whose attribute users names the "
-                "rows of the answer, or a list with a history for each person."
+                "The histories are a frame; pass isthmus.read_interactions(frame), whose attribute users has the "
+                "identifiers of the rows, or a list with one history per user."
             )
         histories = _as_array(histories)
         if isinstance(histories, np.ndarray) and histories.dtype.kind in "biufc":
             return self._of_matrix(self._rows_of(histories, "histories"))
         if isinstance(histories, Mapping | str | bytes | set | frozenset) or not hasattr(histories, "__iter__"):
             raise DataError(
-                f"The histories are a {type(histories).__name__}, but a list with a history for each person, or a "
-                "matrix (people, items), is needed; for one person: [history]."
+                f"The histories are a {type(histories).__name__}, but a list with one history per user, or a "
+                "matrix (users, items), is needed; for one user: [history]."
             )
         return self._stacked([self._one(history) for history in histories])
 
     def read_one(self, history: Any) -> Histories:
-        """The history of one person: items, a mapping from item to rating, a mask or a row of a matrix."""
+        """The history of one user: items, a mapping from item to rating, a mask or a row of a matrix."""
         return self._stacked([self._one(history)])
 
     def _stacked(self, rows: list[tuple[dict[int, float], int]]) -> Histories:
@@ -121,9 +121,9 @@ class HistoryReader:
         return Histories(matrix, np.asarray([lost for _, lost in rows], np.int64))
 
     def _one(self, history: Any) -> tuple[dict[int, float], int]:
-        """The value of each item of a history by its number, and how many items were unknown."""
+        """The value of each item of a history by index, and the number of unknown items."""
         if isinstance(history, str):
-            raise TypeError(f"The history is the text {history!r}; give a list of items, or a mapping to ratings.")
+            raise TypeError(f"The history is the string {history!r}; pass a list of items, or a mapping to ratings.")
         if scipy.sparse.issparse(history):
             row: Any = history
             return self._of_row(row.reshape(1, -1).tocsr())
@@ -143,7 +143,7 @@ class HistoryReader:
             return self._of_row(self._rows_of(np.atleast_2d(np.asarray(listed)), "history"))
         self._refuse_row_of_numbers(listed, are_floats=False)
         if self.had is None and listed:
-            raise DataError("feedback='explicit' needs the ratings of a history; give a mapping from item to rating.")
+            raise DataError("feedback='explicit' needs the ratings of a history; pass a mapping from item to rating.")
         return self._of_pairs((item, self.had) for item in listed)
 
     def _of_pairs(self, pairs: Iterable[tuple[Any, Any]]) -> tuple[dict[int, float], int]:
@@ -168,24 +168,24 @@ class HistoryReader:
         return value
 
     def _refuse_row_of_numbers(self, listed: list[Any], are_floats: bool) -> None:
-        """Refuse what may be a row of a matrix: as many numbers as there are items, that repeat or are 0 and 1."""
+        """Raise for numbers that may be a row of a matrix: as many as there are items, repeated or only 0 and 1."""
         numbers = [value for value in listed if isinstance(value, int | float | np.number)]
         width = len(self.items.names)
         alike = len(set(numbers)) < len(numbers) or set(numbers) <= {0, 1}
         wide = len(numbers) == len(listed) == width and alike and width > 1
         if wide or (are_floats and listed and float not in self.items.kinds):
             raise DataError(
-                f"The history holds {len(listed)} numbers, which may be names of items or a row of a matrix with "
-                f"{width} columns. Give a list of names; for a row, reshape(1, -1), or values > 0 for a mask."
+                f"The history has {len(listed)} numbers, which may be identifiers of items or a row of a matrix with "
+                f"{width} columns. Pass a list of identifiers; for a row, reshape(1, -1), or values > 0 for a mask."
             )
 
     def _rows_of(self, array: np.ndarray, what: str) -> Any:
-        """A dense array (people, items) as CSR; NaN and 0 are no entries."""
+        """A dense array (users, items) as CSR; NaN and 0 are not entries."""
         width = len(self.items.names)
         if array.ndim != 2 or array.shape[1] != width or array.dtype.kind == "c":
             raise DataError(
                 f"The {what} are an array of shape {array.shape}, but a matrix needs a column for each of the {width} "
-                "items; names of items are given as lists."
+                "items; pass identifiers of items as lists."
             )
         dense = array if array.dtype.kind != "f" else np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=-np.inf)
         return scipy.sparse.csr_array(dense)
@@ -193,7 +193,7 @@ class HistoryReader:
     def _of_row(self, row: Any) -> tuple[dict[int, float], int]:
         given = self._of_matrix(row).matrix
         if given.shape[0] != 1:
-            raise DataError(f"The history has {given.shape[0]} rows; give several people to recommend_batch.")
+            raise DataError(f"The history has {given.shape[0]} rows; pass several users to recommend_batch.")
         return dict(zip(given.indices.tolist(), given.data.tolist(), strict=True)), 0
 
     def _of_matrix(self, matrix: Any) -> Histories:
@@ -202,22 +202,22 @@ class HistoryReader:
             raise DataError(f"The histories have {matrix.shape[-1]} columns, but there are {width} items.")
         given = own_matrix(matrix)
         if not np.isfinite(given.data).all():
-            raise DataError("The histories hold ratings that are NaN or infinite; leave these entries out.")
+            raise DataError("The histories have ratings that are NaN or infinite; leave these entries out.")
         says_had = matrix.dtype.kind == "b"
         if says_had and self.had is None:
-            raise DataError("feedback='explicit' needs the ratings of a history; give a matrix of ratings.")
+            raise DataError("feedback='explicit' needs the ratings of a history; pass a matrix of ratings.")
         if says_had:
             given.data[:] = self.had
         elif self.had is not None and self.had > 1 and given.nnz and (given.data == 1).all():
             raise DataError(
-                f"All values of the histories are 1, but ratings from {self.had:g} count as liking; give booleans "
-                "(X > 0) if they say what people have, or a mapping from item to rating for each person."
+                f"All values of the histories are 1, but only ratings from {self.had:g} are positive; pass booleans "
+                "(X > 0) if they mark the items of a user, or a mapping from item to rating for each user."
             )
         refuse_range(given.data, self.rating_range)
         return Histories(given, np.zeros(given.shape[0], np.int64))
 
     def _of_log(self, log: Interactions) -> Histories:
-        """By the names of the items; a log without ratings says what people have."""
+        """Convert a log by item identifiers; a log without ratings marks the items of each user."""
         columns = self.columns(log.items.tolist())
         values = log.matrix.data.copy()
         if not log.rated and self.had is not None:
@@ -233,7 +233,7 @@ class HistoryReader:
     # -- filters -----------------------------------------------------------------------------------------------
 
     def mask(self, wanted: Any, what: str = "filter") -> np.ndarray:
-        """Which items a filter means, (items,): names, titles, a mask, or a function of an item."""
+        """The items selected by a filter, (items,): identifiers, titles, a mask, or a function of an item."""
         width = len(self.items.names)
         if callable(wanted):
             return np.asarray([bool(wanted(item)) for item in self.items.names.tolist()], bool)
@@ -243,7 +243,7 @@ class HistoryReader:
                 "item."
             )
         if hasattr(wanted, "columns"):
-            raise DataError(f"{what} is a frame; give its column of items.")
+            raise DataError(f"{what} is a frame; pass its column of items.")
         if hasattr(wanted, "index") and hasattr(wanted, "dtype") and wanted.dtype == bool:
             return self._mask_by_names(wanted, what)
         array = _as_array(wanted)
@@ -256,8 +256,8 @@ class HistoryReader:
             raise DataError(f"{what} has shape {array.shape}, but one dimension is needed: items, or a mask of all.")
         if len(listed) == width and width > 1 and len(set(map(str, listed))) < len(listed):
             raise DataError(
-                f"{what} holds {len(listed)} names that repeat, as many as there are items; give each item once, or "
-                "booleans (values > 0) for a mask."
+                f"{what} has {len(listed)} values with repetitions, as many as there are items; pass each item once, "
+                "or booleans (values > 0) for a mask."
             )
         chosen = np.zeros(width, bool)
         places = self.columns(listed)
@@ -265,13 +265,13 @@ class HistoryReader:
         return chosen
 
     def _mask_by_names(self, mask: Any, what: str) -> np.ndarray:
-        """A pandas mask by the names in its index."""
+        """A pandas mask, aligned by its index."""
         by_column = {self.items.find(name): bool(value) for name, value in mask.items()}
         missing = [name for place, name in enumerate(self.items.names.tolist()) if place not in by_column]
         if missing:
             raise DataError(
-                f"{what} is a mask whose index lacks {len(missing)} items ({listed_names(missing)}); name its rows by "
-                f"the items, or give {what}.to_numpy() in the order of items_."
+                f"{what} is a mask whose index lacks {len(missing)} items ({listed_names(missing)}); use the items as "
+                f"its index, or pass {what}.to_numpy() in the order of items_."
             )
         return np.asarray([by_column[place] for place in range(len(self.items.names))], bool)
 
@@ -290,7 +290,7 @@ def refuse_range(ratings: np.ndarray, rating_range: tuple[float, float] | None) 
 
 
 def _as_array(values: Any) -> Any:
-    """Series and tensors as arrays; all else as it is."""
+    """Convert series and tensors to arrays; other values are unchanged."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     if hasattr(values, "to_numpy"):
@@ -299,13 +299,13 @@ def _as_array(values: Any) -> Any:
 
 
 def _mapping_of(frame: Any) -> Any:
-    """A frame of one person's items: a mapping to their ratings, or a list."""
+    """A frame with the items of one user as a mapping to ratings, or as a list."""
     by_name: dict[str, Hashable] = {str(name).casefold(): name for name in frame.columns}
     item, rating = (next((by_name[n] for n in COLUMNS[role] if n in by_name), None) for role in ("item", "rating"))
     if item is None or any(name in by_name for name in COLUMNS["user"]):
         raise DataError(
-            f"The history is a frame with the columns {', '.join(map(repr, by_name))}, but one person's items are "
-            "needed: a column item (and rating). For several people give read_interactions(frame) to recommend_batch."
+            f"The history is a frame with the columns {', '.join(map(repr, by_name))}, but the items of one user are "
+            "needed: a column item (and rating). For several users pass read_interactions(frame) to recommend_batch."
         )
     items = frame[item].to_numpy().tolist()
     return items if rating is None else dict(zip(items, frame[rating].to_numpy().tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Identifiers of users and items: which are accepted, how they are kept, and how one is looked up."""
+"""Identifiers of users and items: accepted types, storage, and lookup."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import numpy as np
 from isthmus.exceptions import DataError
 
 PLAIN = frozenset({int, str, float, bool, bytes, dt.date, dt.datetime, uuid.UUID, decimal.Decimal})
-"""Types that are kept as they are."""
+"""Types that are stored unchanged."""
 ACCEPTED = "integers, texts, floats, bytes, dates, UUIDs, decimals or tuples of these"
 
 
 def as_names(values: Any) -> np.ndarray:
-    """Names as a new array: integers or floats where all are, else objects.
+    """Convert names to a new array: integers or floats if all are, else objects.
 
-    Texts are objects too. A fixed-width array costs the longest name for each (4,000 names, one of 20,000 letters:
-    320 MB) and drops NUL at the end.
+    Strings are stored as objects. A fixed-width array needs the length of the longest name for each (320 MB for 4,000
+    names, one of them with 20,000 letters) and drops trailing NULs.
 
     Raises
     ------
     DataError
-        A name is missing or of a type that a model file cannot hold, or a float is too large to be exact.
+        A name is missing, has a type that a model file cannot store, or is a float too large to be exact.
 
     Examples
     --------
@@ -50,14 +50,14 @@ def as_names(values: Any) -> np.ndarray:
 
 
 def plain_names(values: Any) -> list[Any]:
-    """Names as Python objects of the accepted types; numpy's numbers and texts become Python's."""
+    """Names as Python objects of the accepted types; numpy scalars become Python objects."""
     array = values if isinstance(values, np.ndarray) else None
     if array is not None and array.ndim != 1:
-        raise DataError(f"The names have shape {array.shape}, but one dimension is needed; flatten them.")
+        raise DataError(f"The names have shape {array.shape}, but one dimension is needed; flatten them with ravel().")
     if array is not None and array.dtype.kind == "M":
-        import pandas as pd  # noqa: PLC0415  # slow to import, and needed for dates alone
+        import pandas as pd  # noqa: PLC0415  # slow to import, and needed only for dates
 
-        listed: list[Any] = list(pd.DatetimeIndex(array))  # tolist() makes integers of nanoseconds
+        listed: list[Any] = list(pd.DatetimeIndex(array))  # tolist() would return integers of nanoseconds
     else:
         listed = list(values) if array is None else array.tolist()
     if not set(map(type, listed)) <= {int, str, bytes}:
@@ -72,11 +72,11 @@ def _plain(name: Any, exact: int = 2**53) -> Any:
     if isinstance(name, np.generic):
         return _plain(name.item(), 2**24 if name.dtype == np.float32 else exact)
     if name is None or is_missing(name):
-        raise DataError(f"The name {name!r} is missing; give every user and item a name, or drop these rows first.")
+        raise DataError(f"The name {name!r} is missing; name every user and item, or drop these rows first.")
     if isinstance(name, float) and abs(name) >= exact:
         raise DataError(
-            f"The name {name!r} is a float of {exact:,} or more, where different integers become one float; read "
-            "these names as integers or texts."
+            f"The name {name!r} is a float of {exact:,} or more, where different integers become the same float; read "
+            "these names as integers or strings."
         )
     if type(name) in PLAIN or isinstance(name, dt.date):
         return name
@@ -93,7 +93,7 @@ def _plain(name: Any, exact: int = 2**53) -> Any:
 
 
 def is_missing(name: Any) -> bool:
-    """Whether a value is NaN, NaT or pandas.NA; all of these differ from themselves, NA undecidably."""
+    """Whether a value is NaN, NaT or pandas.NA: these differ from themselves, or raise an error on comparison."""
     try:
         return bool(name != name)  # noqa: PLR0124
     except (TypeError, ValueError, decimal.InvalidOperation):
@@ -101,7 +101,7 @@ def is_missing(name: Any) -> bool:
 
 
 def number(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number names from 0: the number of each and the names, sorted where they can be, else as they come.
+    """Index names from 0: the index of each, and the unique names, sorted if possible, else in order of appearance.
 
     >>> number(np.array(["b", "a", "b"]))[0]
     array([1, 0, 1])
@@ -121,7 +121,7 @@ def number(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refuse_alike(names: Iterable[Hashable], kinds: set[type]) -> None:
-    """Refuse names of several types of which two may mean one thing: 3 and "3", 1 and True."""
+    """Raise for names of different types that may mean the same: 3 and "3", 1 and True."""
     if len(kinds) < 2:
         return
     if bool in kinds and kinds & {int, float, decimal.Decimal}:
@@ -133,17 +133,17 @@ def refuse_alike(names: Iterable[Hashable], kinds: set[type]) -> None:
             if other is not name and type(other) is not type(name):
                 raise DataError(
                     f"The names {other!r} and {name!r} look alike but are of different types "
-                    f"({type(other).__name__} and {type(name).__name__}), so they would be two; convert the names to "
-                    "one type, such as with astype(str)."
+                    f"({type(other).__name__} and {type(name).__name__}), so they would be different names; convert "
+                    "the names to one type, such as with astype(str)."
                 )
 
 
 def texts_of(name: Hashable) -> tuple[str, ...]:
-    """How a name may be written: itself, or for other types than text its usual forms."""
+    """The strings that match a name: itself, or the usual spellings of other types."""
     if isinstance(name, str):
         return (name,)
     if isinstance(name, float) and name.is_integer():
-        return (str(int(name)), str(name))  # 3.0: a column of integers that once had a hole
+        return (str(int(name)), str(name))  # 3.0 may come from a column of integers with missing cells
     if isinstance(name, dt.datetime):
         return (str(name), name.isoformat())
     return (str(name),) if isinstance(name, int | float | decimal.Decimal | uuid.UUID | dt.date) else ()
@@ -151,7 +151,7 @@ def texts_of(name: Hashable) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class NameIndex:
-    """Finds the number of a name, also one that is written as another type, where that is unambiguous.
+    """Finds the index of a name, also if it is given as another type, provided that this is unambiguous.
 
     >>> index = NameIndex(as_names([3, 7]))
     >>> index.find(7), index.find("7"), index.find("007")
@@ -162,12 +162,12 @@ class NameIndex:
 
     @cached_property
     def numbers(self) -> dict[Hashable, int]:
-        """The number of each name."""
+        """The index of each name."""
         return {name: place for place, name in enumerate(self.names.tolist())}
 
     @cached_property
     def _by_text(self) -> dict[str, int]:
-        """The number of each name that is no text, by its text."""
+        """The index of each name that is not a string, by its spelling."""
         listed = self.names.tolist()
         return {
             text: place for place, name in enumerate(listed) if not isinstance(name, str) for text in texts_of(name)
@@ -179,7 +179,7 @@ class NameIndex:
         return set(map(type, self.names.tolist()))
 
     def find(self, name: Any) -> int | None:
-        """The number of a name, or None. True is not the name 1, and "007" is not 7."""
+        """The index of a name, or None. True does not match 1, and "007" does not match 7."""
         if isinstance(name, bool | np.bool_) and bool not in self.kinds:
             return None
         if isinstance(name, np.generic):
@@ -197,7 +197,7 @@ class NameIndex:
         return next((self.numbers[text] for text in texts_of(name) if text in self.numbers), None)
 
     def as_ours(self, name: Hashable) -> Hashable:
-        """A new name in the type of these: the text "12" among integers is 12, and 12 among texts is "12"."""
+        """Convert a new name to the type of these: "12" becomes 12 among integers, 12 becomes "12" among strings."""
         if self.kinds == {int} and isinstance(name, str) and name.isascii() and name.removeprefix("-").isdigit():
             return int(name) if str(int(name)) == name else name
         if self.kinds == {str} and isinstance(name, int) and not isinstance(name, bool):
@@ -211,7 +211,7 @@ def _short(value: Any) -> str:
 
 
 def listed_names(names: Sequence[Any], most: int = 3) -> str:
-    """The first of some names in words.
+    """The first names as text.
 
     >>> listed_names([1, 2, 3, 4])
     '1, 2, 3 and 1 more'

@@ -1,4 +1,4 @@
-"""Interactions: who had to do with what, read from a frame or a sparse matrix, with the names of users and items."""
+"""Interactions of users and items, read from a frame or a sparse matrix, with identifiers."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
               "quantity"),
     "time": ("time", "timestamp", "date", "datetime"),
 }  # fmt: skip
-"""What a column may be called, in any case; the first of a line that is there counts."""
+"""Accepted column names, in any case; the first one that exists is used."""
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """Who had to do with what.
+    """A log of interactions between users and items.
 
     Attributes
     ----------
     matrix
-        CSR, (users, items), float32: ratings, counts or ones; an entry that is stored was observed, even where it is 0.
+        CSR, (users, items), float32: ratings, counts or ones; every stored entry is an observation, even if it is 0.
     users, items
-        The names of rows and columns: integers, floats or objects of any other accepted type.
+        Identifiers of rows and columns: integers, floats or objects of other accepted types.
     times
-        When, for each stored entry in the order of ``matrix.data``, or None.
+        Time of each stored entry, in the order of ``matrix.data``, or None.
     rated
-        Whether the entries are numbers that say something; else all are 1.
+        Whether the entries are ratings or counts; otherwise all are 1.
     counted
-        Whether their column says that they are counts, such as ``plays``.
+        Whether their column has the name of a count, such as ``plays``.
     """
 
     matrix: Any
@@ -73,14 +73,14 @@ class Interactions:
         return self.item_index.numbers
 
     def select(self, rows: np.ndarray) -> Interactions:
-        """Some users, with all items."""
+        """A log of some users, with all items."""
         numbered = scipy.sparse.csr_array(
             (np.arange(self.matrix.nnz), self.matrix.indices, self.matrix.indptr), self.matrix.shape
         )[rows]
         return self.keep(numbered.data, rows, numbered)
 
     def keep(self, entries: np.ndarray, rows: np.ndarray, numbered: Any) -> Interactions:
-        """The entries of these numbers, in the places of a CSR matrix that holds the numbers."""
+        """A log of the entries with these indices, at their positions in a CSR matrix of indices."""
         matrix = scipy.sparse.csr_array((self.matrix.data[entries], numbered.indices, numbered.indptr), numbered.shape)
         times = None if self.times is None else self.times[entries]
         return replace(self, matrix=matrix, users=self.users[rows], times=times)
@@ -92,26 +92,26 @@ def read_interactions(data: Any, *, users: Any = None, items: Any = None) -> Int
     Parameters
     ----------
     data
-        A pandas or polars frame with a row an interaction and columns ``user`` and ``item``, and where there are,
-        ``rating`` (or ``count``) and ``time`` (`COLUMNS` lists other names that are understood); or a scipy sparse
-        matrix (users, items) of ratings, counts or ones, whose duplicate entries are added. It is not changed, and
-        the answer shares no memory with it.
+        A pandas or polars frame with one row per interaction and the columns ``user`` and ``item``, and optionally
+        ``rating`` (or ``count``) and ``time`` (`COLUMNS` lists other accepted names); or a scipy sparse matrix (users,
+        items) of ratings, counts or ones, whose duplicate entries are added. The data are not changed, and the result
+        shares no memory with them.
     users, items
-        Names of the rows and columns of a matrix, each different; None: 0, 1, ….
+        Unique identifiers of the rows and columns of a matrix; None: 0, 1, ….
 
     Returns
     -------
     Interactions
-        Where a user meets an item more than once, the latest counts: by time where there is a time, else the last row.
-        Counts (a column such as ``plays``) are added.
+        Of repeated interactions the latest is kept: by time if there is a time, else the last row. Counts (a column
+        such as ``plays``) are added.
 
     Raises
     ------
     DataError
-        A column is missing or there twice, a name is missing, of a type that cannot be kept, or looks like another of
-        another type (3 and "3"), ratings are no finite numbers, a time cannot be read, or there is nothing.
+        A column is missing or repeated; an identifier is missing, has an unsupported type, or looks like another of a
+        different type (3 and "3"); ratings are not finite numbers; a time cannot be read; or the log is empty.
     TypeError
-        It is neither a frame nor a sparse matrix.
+        The data are neither a frame nor a sparse matrix.
 
     Examples
     --------
@@ -122,31 +122,31 @@ def read_interactions(data: Any, *, users: Any = None, items: Any = None) -> Int
            [3., 0.]], dtype=float32)
     """
     if (users is not None or items is not None) and not scipy.sparse.issparse(data):
-        raise TypeError("A frame names its users and items itself; give users= and items= with a matrix only.")
+        raise TypeError("A frame contains its users and items; pass users= and items= only with a matrix.")
     if isinstance(data, Interactions):
         return _checked(data)
     if scipy.sparse.issparse(data):
         return _from_matrix(data, users, items)
     if hasattr(data, "collect_schema") and not hasattr(data, "to_numpy"):
-        raise TypeError("The interactions are a frame that is not computed yet; give data.collect().")
+        raise TypeError("The interactions are a lazy frame, but a computed frame is needed; pass data.collect().")
     if not hasattr(data, "columns"):
         raise TypeError(
             f"The interactions are a {type(data).__name__}, but a frame with the columns user and item or a scipy CSR "
-            "matrix (users, items) is needed; scipy.sparse.csr_array(X) makes one of a dense matrix, "
-            "pandas.DataFrame(rows, columns=['user', 'item']) a frame of pairs."
+            "matrix (users, items) is needed; convert a dense matrix with scipy.sparse.csr_array(X), or "
+            "pairs with pandas.DataFrame(rows, columns=['user', 'item'])."
         )
     return _from_frame(data)
 
 
 def _checked(log: Interactions) -> Interactions:
-    """A copy, its entries in order."""
+    """A validated copy with sorted entries."""
     order = scipy.sparse.csr_array(
         (np.arange(log.matrix.nnz), log.matrix.indices.copy(), log.matrix.indptr.copy()), log.matrix.shape
     )
     order.sort_indices()
     matrix = own_matrix(log.matrix)
     if matrix.nnz != order.nnz:
-        raise DataError("The interactions name a user and an item twice; build them with read_interactions.")
+        raise DataError("The interactions have duplicate entries; build them with read_interactions.")
     _refuse_bad_ratings(matrix.data, "The matrix")
     users, items = _names(log.users, matrix.shape[0], "users"), _names(log.items, matrix.shape[1], "items")
     times = None if log.times is None else np.asarray(log.times)[order.data]
@@ -155,7 +155,7 @@ def _checked(log: Interactions) -> Interactions:
 
 
 def own_matrix(data: Any) -> Any:
-    """A sparse matrix as CSR of float32 that shares no memory with it; duplicates are added, columns ascend."""
+    """A float32 CSR copy of a sparse matrix; duplicates are added, columns are sorted."""
     if data.ndim != 2 or data.dtype.kind not in "biuf":
         raise DataError(
             f"The matrix has shape {data.shape} and type {data.dtype}; two dimensions of real numbers are needed."
@@ -168,7 +168,7 @@ def own_matrix(data: Any) -> Any:
 def _from_matrix(data: Any, users: Any, items: Any) -> Interactions:
     matrix = own_matrix(data)
     if not matrix.nnz:
-        raise DataError(f"The matrix of interactions, {matrix.shape}, has no entry; give at least one.")
+        raise DataError(f"The matrix of interactions, {matrix.shape}, has no entries; at least one is needed.")
     _refuse_bad_ratings(matrix.data, "The matrix")
     named = [
         _names(given, count, what)
@@ -187,7 +187,7 @@ def _names(given: Any, count: int, what: str) -> np.ndarray:
     if len(names) != count or len(different) < count:
         raise DataError(
             f"{what} has {len(names)} names, {len(different)} of them different, but the matrix has {count} "
-            f"{what}; give a different name for each."
+            f"{what}; pass a unique name for each."
         )
     refuse_alike(names.tolist(), set(map(type, names.tolist())))
     return names
@@ -205,7 +205,7 @@ def _from_frame(frame: Any) -> Interactions:
     keys = rows * np.int64(len(items)) + entries
     kept = _latest(keys, times)
     values = np.ones(len(kept), np.float32) if ratings is None else ratings[kept]
-    if role == "count" and ratings is not None:  # plays of several days add up
+    if role == "count" and ratings is not None:  # counts of repeated interactions are added
         values = np.bincount(np.unique(keys, return_inverse=True)[1], ratings).astype(np.float32)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(users)))])
     matrix = scipy.sparse.csr_array((values, entries[kept].astype(np.int32), indptr), (len(users), len(items)))
@@ -214,7 +214,7 @@ def _from_frame(frame: Any) -> Interactions:
 
 
 def _find_columns(columns: Sequence[Hashable]) -> dict[str, Hashable]:
-    """The name of the column of each role; user and item must be there."""
+    """The column of each role; user and item are required."""
     by_name: dict[str, list[Hashable]] = {}
     for column in columns:
         by_name.setdefault(str(column).casefold(), []).append(column)
@@ -223,11 +223,11 @@ def _find_columns(columns: Sequence[Hashable]) -> dict[str, Hashable]:
     if missing:
         raise DataError(
             f"The interactions have no column for {' and '.join(missing)}, only {_few(columns)}; rename"
-            " the columns to user and item (and rating and time, where there are)."
+            " the columns to user and item (and rating and time, if there are any)."
         )
     twice = [names for names in found.values() if names is not None and len(names) > 1]
     if twice:
-        raise DataError(f"The columns {' and '.join(map(repr, twice[0]))} go by one name; keep one of them.")
+        raise DataError(f"The columns {' and '.join(map(repr, twice[0]))} have the same name; keep one of them.")
     return {role: names[0] for role, names in found.items() if names is not None}
 
 
@@ -238,19 +238,21 @@ def _few(columns: Sequence[Hashable], most: int = 12) -> str:
 
 
 def _values(series: Any) -> np.ndarray:
-    """A column as an array in which nothing has changed: zones become UTC, integers with holes stay integers."""
+    """A column as an array without loss: times become UTC, integers with missing cells stay integers."""
     if getattr(getattr(series, "dtype", None), "tz", None) is not None:
         series = series.dt.tz_convert("UTC").dt.tz_localize(None)
     values = np.asarray(series.to_numpy())
     if values.dtype.kind == "f" and "int" in str(getattr(series, "dtype", "")).lower():
-        values = np.empty(len(values), object)  # to_numpy makes floats of integers with holes, wrong from 2**53
+        values = np.empty(
+            len(values), object
+        )  # to_numpy converts integers with missing cells to floats, which are inexact from 2**53
         values[:] = list(series)
     return values
 
 
 def _refuse_missing_names(columns: Mapping[Hashable, np.ndarray]) -> None:
     if not all(map(len, columns.values())):
-        raise DataError("The interactions have 0 rows; give at least one.")
+        raise DataError("The interactions have 0 rows; at least one is needed.")
     for name, values in columns.items():
         missing = _missing(values)
         if missing.any():
@@ -261,7 +263,7 @@ def _refuse_missing_names(columns: Mapping[Hashable, np.ndarray]) -> None:
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
-    """Which values are None, NaN, NaT or pandas.NA, (n,)."""
+    """Whether each value is None, NaN, NaT or pandas.NA, (n,)."""
     if values.dtype.kind in "iubSU":
         return np.zeros(len(values), bool)
     import pandas as pd  # noqa: PLC0415  # slow to import, and needed here alone
@@ -291,7 +293,7 @@ def _refuse_bad_ratings(values: np.ndarray, where: str) -> None:
 
 
 def _latest(keys: np.ndarray, times: np.ndarray | None) -> np.ndarray:
-    """The rows to keep, in the order of their keys: of equal keys the latest, and of equal times the last."""
+    """Indices of the rows to keep, by key: the latest row of each key, and the last of equal times."""
     order = np.argsort(keys, kind="stable") if times is None else np.lexsort((times, keys))
     following = np.append(keys[order[1:]] != keys[order[:-1]], True)
     kept: np.ndarray = order[following]

@@ -1,4 +1,4 @@
-"""Which interactions count as having an item: what the numbers of a log are, and from which on they count."""
+"""Positive interactions: the kind of values in a log, and the lowest positive value."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 import scipy.sparse
 
 ABOVE_ZERO = float(np.finfo(np.float32).tiny)
-"""The least value that counts where everything above zero does."""
+"""The lowest positive value if all values above zero are positive."""
 HIGHEST_STARS = 10
-"""Ratings end at 5 or 10 stars; integers that go on are counts, except on a scale of 20 or 100 points."""
+"""Ratings end at 5 or 10 stars; larger integers are counts, except on a scale of 20 or 100 points."""
 POINT_SCALES = (20, 100)
 GRID = 10
-"""Ratings are in tenths at most; finer numbers are amounts, such as hours."""
+"""Ratings have steps of at least 1/10; finer values are amounts, such as hours."""
 
 
 @dataclass(frozen=True)
 class Liking:
-    """What counts as having.
+    """The rule for positive interactions.
 
     Attributes
     ----------
     values
-        What the numbers are: ``"ones"``, ``"counts"`` (or other amounts: more is more, zero is nothing), ``"ratings"``
-        (low ones say that somebody did not like the item).
+        The kind of values: ``"ones"``, ``"counts"`` (or other amounts, where zero means no interaction), ``"ratings"``
+        (low ratings are negative feedback).
     positive_from
-        The least that counts; None: every interaction counts, whatever its value.
+        The lowest positive value; None: every interaction is positive.
     """
 
     values: str
@@ -35,16 +35,16 @@ class Liking:
 
     @property
     def drops_zeros(self) -> bool:
-        """Whether a zero says that there was no interaction; among ratings it is a low rating."""
+        """Whether a zero means no interaction; among ratings it is a low rating."""
         return self.values != "ratings" and self.positive_from is not None and self.positive_from > 0
 
     @property
     def had(self) -> float:
-        """The value of an item that somebody is said to have, without a number."""
+        """The value of an item in a history without ratings."""
         return max(1.0, self.positive_from or 1.0)
 
     def counted(self, values: np.ndarray) -> np.ndarray:
-        """Which values count; compared as float32, as which they are kept (4.1 is not float32's 4.1)."""
+        """Whether each value is positive; compared as float32, the stored type (4.1 differs from float32's 4.1)."""
         if self.positive_from is None:
             return np.ones(len(values), bool)
         return np.asarray(values >= np.float32(self.positive_from))
@@ -56,20 +56,19 @@ class Liking:
 
 
 def learn_liking(values: np.ndarray, rated: bool, counted: bool, asked: float | str | None) -> Liking:
-    """What counts as having in a log.
+    """Infer the rule for positive interactions of a log.
 
     Parameters
     ----------
     values
-        All numbers of the log.
+        All values of the log.
     rated
-        Whether they differ from 1.
+        Whether some value differs from 1.
     counted
-        Whether their column says that they are counts.
+        Whether their column has the name of a count.
     asked
-        ``positive_from`` of the `Recommender`: a number, None, or ``"auto"``: of ratings those from their median on
-        (where nothing lies below it, those above it); of counts, amounts and ones everything above zero. Never zero
-        or less.
+        ``positive_from`` of the `Recommender`: a number, None, or ``"auto"``: ratings from the median upwards (above it
+        if none is below it); counts, amounts and ones above zero. Never zero or less.
 
     Examples
     --------
@@ -88,23 +87,23 @@ def learn_liking(values: np.ndarray, rated: bool, counted: bool, asked: float | 
     middle = float(np.median(values))
     if middle > max(values.min(), 0.0):
         return Liking(kind, middle)
-    above = values[values > max(middle, 0.0)]  # nothing lies below the median, or it is no liking
+    above = values[values > max(middle, 0.0)]  # no rating is below the median, or the median is not positive
     return Liking(kind, float(above.min()) if len(above) else ABOVE_ZERO)
 
 
 def are_ratings(values: np.ndarray) -> bool:
-    """Whether numbers are ratings on a closed scale; else they are counts or other amounts.
+    """Whether values are ratings on a closed scale; otherwise they are counts or other amounts.
 
-    Ratings may be negative, end at 10 (or 20 or 100 points) and come in steps of a tenth at least. Counts go further,
-    or are integers from 1 (or 0) of which larger ones are rarer, 1 at least twice as frequent as the largest: most
-    things are had once. The factor keeps ratings that are spread evenly from being taken for counts by chance.
+    Ratings may be negative, are at most 10 (or 20 or 100 points), and have steps of at least a tenth. Counts are
+    larger, or are integers from 1 (or 0) whose frequency decreases with the value, with 1 at least twice as frequent as
+    the largest. The factor of two prevents evenly distributed ratings from being mistaken for counts.
     """
     levels, sizes = np.unique(values, return_counts=True)
     if levels[0] < 0:
         return True
     positive = levels > 0
     levels, sizes = levels[positive], sizes[positive]
-    if len(levels) < 2:  # one level says nothing of liking
+    if len(levels) < 2:  # a single level has no information on preference
         return False
     on_grid = np.allclose(levels * GRID, np.rint(levels * GRID), atol=1e-3)
     if not on_grid or levels[-1] > HIGHEST_STARS:
@@ -114,12 +113,12 @@ def are_ratings(values: np.ndarray) -> bool:
 
 
 def without_zeros(matrix: Any) -> tuple[Any, np.ndarray]:
-    """A CSR matrix without the zeros that are stored, and which of its entries are left."""
+    """A CSR matrix without stored zeros, and a mask of the kept entries."""
     kept = matrix.data != 0
     return chosen(matrix, kept), kept
 
 
 def chosen(matrix: Any, kept: np.ndarray) -> Any:
-    """The chosen entries of a CSR matrix, as a new one."""
+    """A new CSR matrix with the chosen entries."""
     counts = np.concatenate([[0], np.cumsum(kept)])
     return scipy.sparse.csr_array((matrix.data[kept], matrix.indices[kept], counts[matrix.indptr]), matrix.shape)

@@ -1,4 +1,4 @@
-"""What a recommender keeps of the log, and how people, items and histories are read against it."""
+"""The stored log of a recommender, and lookups of users, items and histories in it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from isthmus.tasks.recommendation.names import TitleIndex
 
 
 def is_auto(value: Any) -> bool:
-    """Whether a parameter was left to the library."""
+    """Whether a parameter has the value ``"auto"``."""
     return isinstance(value, str) and value == "auto"
 
 
 class LogKeeping:
-    """The part of a `Recommender` that knows users, items and what they had to do with each other."""
+    """The part of a `Recommender` that stores users, items and their interactions."""
 
     feedback: str
     positive_from: float | str | None
@@ -43,7 +43,7 @@ class LogKeeping:
         self.popularity_ = np.bincount(known.indices, minlength=len(log.items)) / len(log.users)
 
     def _merge(self, log: Interactions, columns: np.ndarray) -> np.ndarray:
-        """Put a log into what is known; gives the rows of its users."""
+        """Merge a log into the stored one; returns the rows of its users."""
         index = self.log_.user_index
         new = [index.as_ours(name) for name in log.users.tolist() if index.find(name) is None]
         refuse_alike([*self.users_.tolist(), *new] if new else [], index.kinds | set(map(type, new)))
@@ -56,23 +56,23 @@ class LogKeeping:
 
     @property
     def _rates(self) -> bool:
-        """Whether ratings were learned; what `fit` saw, whatever the parameter says now."""
+        """Whether the model predicts ratings, as set at `fit`."""
         return bool(getattr(self, "feedback_", self.feedback) == "explicit")
 
     @property
     def positive_from_(self) -> float | None:
-        """The least value that counts as having the item; None where every interaction does, or ratings are learned."""
+        """Lowest value of a positive interaction; None if every interaction is positive, or for explicit feedback."""
         return self.liking_.positive_from
 
     def _refuse_mismatch(self, log: Interactions) -> None:
         if self._rates and not log.rated:
             raise DataError(
-                "feedback='explicit' needs ratings, but the interactions have none (or all are 1); give a column "
+                "feedback='explicit' needs ratings, but the interactions have none (or all are 1); add a column "
                 "rating, or use feedback='implicit'."
             )
 
     def _learn_range(self, log: Interactions) -> None:
-        """The range of ratings; what people have is not refused for its number unless a range was asked for."""
+        """Set the range of ratings; implicit feedback has no range unless one is requested."""
         ratings = log.matrix.data
         self.rating_range_ = None
         if not is_auto(self.rating_range):
@@ -86,14 +86,14 @@ class LogKeeping:
         return learn_liking(log.matrix.data, log.rated, log.counted, asked)
 
     def _positives(self, matrix: Any) -> Any:
-        """What the networks are given of interactions: ratings, or ones where they count as having."""
+        """The input of the networks: ratings, or ones for positive interactions."""
         if self._rates:
             return matrix
         known = chosen(matrix, self.liking_.counted(matrix.data))
         known.data[:] = 1.0
         return known
 
-    # -- reading what people give ----------------------------------------------------------------------------------
+    # -- reading inputs --------------------------------------------------------------------------------------------
 
     @property
     def _title_index(self) -> TitleIndex:
@@ -113,7 +113,7 @@ class LogKeeping:
         )
 
     def _had(self) -> float:
-        """The value of an item that somebody has, without a number."""
+        """The value of an item in a history without ratings."""
         highest = np.inf if self.rating_range_ is None else self.rating_range_[1]
         return min(self.liking_.had, highest)
 
@@ -122,26 +122,26 @@ class LogKeeping:
         row = None if _is_many(user) else self.log_.user_index.find(user)
         if row is None and _is_many(user):
             raise DataError(
-                f"user is a {type(user).__name__}, but the name of one user is needed; give several to "
-                "recommend_batch, and people who are not in the log as history= or histories=."
+                f"user is a {type(user).__name__}, but the identifier of one user is needed; pass several to "
+                "recommend_batch, and users who are not in the log as history= or histories=."
             )
         if row is None:
             near = self._near_users(user)
             raise DataError(
-                f"The user {user!r} was never seen; give the history instead: recommend(history=[…]), or take it in "
+                f"The user {user!r} is not in the log; pass a history instead, recommend(history=[…]), or add the user "
                 f"with partial_fit. {near}".strip()
             )
         return row
 
     def _near_users(self, user: Any) -> str:
-        """What names look like, where the one asked for is of another type."""
+        """An example of an identifier, if the requested one has another type."""
         if not len(self.users_) or type(user) in self.log_.user_index.kinds:
             return ""
         first = self.users_[:1].tolist()[0]
-        return f"Names of users are like {first!r} ({type(first).__name__})."
+        return f"Users have identifiers such as {first!r} ({type(first).__name__})."
 
     def _rows(self, users: Any) -> np.ndarray:
-        """The rows of users of the log: their names, or a boolean mask of all; None: all."""
+        """The rows of users of the log, by identifiers or a boolean mask of all; None: all."""
         n_users = len(self.users_)
         if users is None:
             return np.arange(n_users)
@@ -153,7 +153,7 @@ class LogKeeping:
             users = users.to_numpy()
         if hasattr(users, "ndim") and users.ndim != 1:
             raise DataError(
-                f"users has shape {users.shape}, but a list of users is needed; give rows of a matrix as histories=."
+                f"users has shape {users.shape}, but a list of users is needed; pass rows of a matrix as histories=."
             )
         listed = users.tolist() if isinstance(users, np.ndarray) else list(users)
         if listed and all(isinstance(user, bool) for user in listed) and bool not in self.log_.user_index.kinds:
@@ -163,18 +163,18 @@ class LogKeeping:
         return np.asarray([self._row(user) for user in listed], np.int64)
 
     def _histories(self, users: Any, histories: Any, unknown: str = "error") -> Histories:
-        """What users of the log, or people with a history, have seen."""
+        """Histories of users of the log, or the given histories."""
         if users is not None and histories is not None:
-            raise ValueError("Give either users or histories, not both.")
+            raise ValueError("users and histories are both given, but only one is allowed; pass one of them.")
         return self._of_rows(self._rows(users)) if histories is None else self._reader(unknown).read(histories)
 
     def _of_rows(self, rows: np.ndarray) -> Histories:
-        """What users of the log have seen."""
+        """Histories of users of the log."""
         return Histories(self.log_.matrix[rows], np.zeros(len(rows), np.int64))
 
 
 def _is_many(value: Any) -> bool:
-    """Whether a value holds several; texts and tuples are names."""
+    """Whether a value is a collection; strings and tuples are identifiers."""
     return (hasattr(value, "__iter__") and not isinstance(value, str | bytes | tuple)) or hasattr(value, "nnz")
 
 

@@ -1,4 +1,4 @@
-"""Names in files, and titles as people type them."""
+"""Storage of identifiers in files, and lookup of items by title."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from isthmus.tasks.recommendation.interactions import COLUMNS
 
 
 def names_to_array(names: np.ndarray) -> np.ndarray:
-    """Names as an array for a model file: integers as they are, all else as JSON in bytes.
+    """Convert names to an array for a model file: integers unchanged, all other types as JSON bytes.
 
     >>> array_to_names(names_to_array(as_names(["a", 1, ("b", 2.5)]))).tolist()
     ['a', 1, ('b', 2.5)]
     """
     if names.dtype.kind in "iu":
-        return names.astype(names.dtype.newbyteorder("="), copy=True)  # uint64 stays: above 2**63 int64 is negative
+        return names.astype(
+            names.dtype.newbyteorder("="), copy=True
+        )  # uint64 is kept: as int64, names from 2**63 would be negative
     text = json.dumps([_plain(name) for name in names.tolist()], separators=(",", ":"))
     return np.frombuffer(text.encode(), np.uint8)
 
@@ -40,7 +42,7 @@ def array_to_names(array: np.ndarray) -> np.ndarray:
     return as_names([_name(value) for value in json.loads(array.tobytes().decode())])
 
 
-def _plain(name: Any) -> Any:  # noqa: PLR0911  # one line a type
+def _plain(name: Any) -> Any:  # noqa: PLR0911  # one line per type
     if isinstance(name, tuple):
         return {"tuple": [_plain(part) for part in name]}
     if isinstance(name, bytes):
@@ -87,7 +89,7 @@ _ARTICLE = re.compile(r"^(.*),\s*(the|a|an|la|le|les|el|il|der|die|das)$")
 
 
 def folded(title: str) -> str:
-    """A title as it is compared: no case, accents, punctuation, year or article.
+    """A title normalised for comparison, without case, accents, punctuation, year and article.
 
     >>> folded("Usual Suspects, The (1995)"), folded("the usual suspects")
     ('usual suspects', 'usual suspects')
@@ -101,24 +103,23 @@ def folded(title: str) -> str:
 
 
 TITLES = ("title", "name", "itemname", "item_name")
-"""What the column of titles may be called, in any case."""
+"""Accepted names of the title column, in any case."""
 
 
 def read_titles(titles: Any, items: NameIndex) -> dict[Hashable, str]:
-    """The titles of the items that are there, by the items' own names.
+    """Titles by item, for the items of the log.
 
     Parameters
     ----------
     titles
-        None, a mapping from item to title, a pandas Series whose index names the items, or a frame with the columns
-        item and title.
+        None, a mapping from item to title, a pandas Series indexed by item, or a frame with the columns item and title.
     items
-        The items there are. Others are left out; where none is there, the table is of something else.
+        The items of the log. Other items are skipped.
 
     Raises
     ------
     DataError
-        None of the items is there, or an item has two titles.
+        No item is in the log, or an item has two titles.
 
     Examples
     --------
@@ -137,13 +138,13 @@ def read_titles(titles: Any, items: NameIndex) -> dict[Hashable, str]:
     if pairs and not any(items.find(name) is not None for name, _ in pairs):
         raise DataError(
             f"None of the {len(pairs)} items in titles ({listed_names([name for name, _ in pairs])}) is in the log, "
-            f"whose items are {listed_names(items.names.tolist())}; give titles by the names that the log has."
+            f"whose items are {listed_names(items.names.tolist())}; use the log's identifiers for the titles."
         )
     return found
 
 
 def title_pairs(titles: Any) -> list[tuple[Any, str]]:
-    """Items and their titles, without those that are missing."""
+    """Pairs of item and title, without missing titles."""
     if titles is None:
         return []
     if hasattr(titles, "columns"):
@@ -159,7 +160,7 @@ def title_pairs(titles: Any) -> list[tuple[Any, str]]:
 
 
 def title_columns(columns: Iterable[Hashable]) -> tuple[Hashable, Hashable]:
-    """The columns of items and of titles of a table."""
+    """The item column and the title column of a table."""
     by_name = {str(name).casefold(): name for name in columns}
     found = [next((by_name[name] for name in names if name in by_name), None) for names in (COLUMNS["item"], TITLES)]
     missing = [role for role, name in zip(("item", "title"), found, strict=True) if name is None]
@@ -173,7 +174,7 @@ def title_columns(columns: Iterable[Hashable]) -> tuple[Hashable, Hashable]:
 
 @dataclass(frozen=True)
 class TitleIndex:
-    """Finds items by their titles: the same title but for case, accents, articles and the year, of one item only."""
+    """Finds items by title, up to case, accents, articles and the year; the match must be unique."""
 
     titles: Mapping[Hashable, str]
     items: NameIndex
@@ -186,7 +187,7 @@ class TitleIndex:
         return found
 
     def find(self, text: str) -> int | None:
-        """The number of the item of a title, or None.
+        """The index of the item with a title, or None.
 
         Raises
         ------
@@ -202,31 +203,31 @@ class TitleIndex:
         same = exact or same
         if len(same) > 1:
             raise DataError(
-                f"The title {text!r} is that of {len(same)} items ({listed_names(same)}), with the titles "
-                f"{listed_names([self.titles[item] for item in same])}; give the item's own name, or the year."
+                f"The title {text!r} matches {len(same)} items ({listed_names(same)}), with the titles "
+                f"{listed_names([self.titles[item] for item in same])}; pass the item's identifier, or the year."
             )
         return self.items.find(same[0]) if same else None
 
 
 def find_title(text: str, titles: Mapping[Hashable, str], ranked: Iterable[Hashable]) -> Hashable:
-    """The item whose title people mean by a text.
+    """The item whose title matches a text best.
 
-    A title that is the same but for case, accents, article and year comes first, then one that begins with the text,
-    then one that holds it; a year in the text decides between equals, else the more popular wins.
+    Titles that are equal up to case, accents, article and year come first, then titles that start with the text, then
+    titles that contain it. A year in the text breaks ties, then popularity.
 
     Parameters
     ----------
     text
-        As typed.
+        The search text.
     titles
         The title of each item.
     ranked
-        The items by falling popularity.
+        The items by decreasing popularity.
 
     Raises
     ------
     DataError
-        No title is like it; the nearest are named.
+        No title matches; the message lists the nearest titles.
 
     Examples
     --------
@@ -253,5 +254,5 @@ def find_title(text: str, titles: Mapping[Hashable, str], ranked: Iterable[Hasha
 
 
 def _unknown_title(text: str, near: list[str], titles: Mapping[Hashable, str]) -> Hashable:
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else "none is like it."
+    hint = f"did you mean {', '.join(map(repr, near))}?" if near else "none is similar."
     raise DataError(f"There is no title {text!r} among {len(titles):,} items; {hint}")

@@ -1,4 +1,4 @@
-"""A recommender as a state, and back; and logs put together."""
+"""Conversion of a recommender to a state and back; merging of logs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 def joined(names: np.ndarray, new: Sequence[Hashable]) -> np.ndarray:
-    """Names with new ones behind them.
+    """Append new names.
 
     >>> joined(np.array([3, 5]), [4]).tolist()
     [3, 5, 4]
@@ -34,7 +34,7 @@ def joined(names: np.ndarray, new: Sequence[Hashable]) -> np.ndarray:
 
 
 def overlaid(old: Any, new: Any, rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Any:
-    """A CSR matrix with the entries of another laid over it; its rows and columns have these numbers.
+    """Overwrite entries of a CSR matrix with those of another, at the given rows and columns.
 
     >>> old, new = scipy.sparse.csr_array([[1, 2]]), scipy.sparse.csr_array([[5]])
     >>> overlaid(old, new, np.array([0]), np.array([1]), 2).toarray()
@@ -46,20 +46,20 @@ def overlaid(old: Any, new: Any, rows: np.ndarray, columns: np.ndarray, n_rows: 
     of_new = rows[np.repeat(np.arange(new.shape[0]), np.diff(new.indptr))]
     keys = np.concatenate([of_old * n_columns + old.indices, of_new * n_columns + columns[new.indices]])
     values = np.concatenate([old.data, new.data])[::-1]
-    kept, place = np.unique(keys[::-1], return_index=True)  # of equal keys the last
+    kept, place = np.unique(keys[::-1], return_index=True)  # keeps the last of equal keys
     indptr = np.concatenate([[0], np.cumsum(np.bincount(kept // n_columns, minlength=n_rows))])
     return scipy.sparse.csr_array((values[place], (kept % n_columns).astype(np.int32), indptr), (n_rows, old.shape[1]))
 
 
 class DeepValues(Record, frozen=True):
-    """The file of the deep path within the file of a recommender."""
+    """The autoencoder in the file of a recommender."""
 
     kind: str
     values: Json
 
 
 class RecommenderValues(Record, frozen=True):
-    """What a file of a recommender holds besides arrays."""
+    """The contents of a recommender's file besides arrays."""
 
     params: Json
     deep: DeepValues
@@ -91,8 +91,8 @@ DECLARED = {
 
 
 def to_state(model: Any) -> State:
-    """All of a fitted recommender."""
-    inner = model.model_._to_state()  # noqa: SLF001  # the file of the deep path within the recommender's
+    """The state of a fitted recommender."""
+    inner = model.model_._to_state()  # noqa: SLF001  # the state of the autoencoder is part of the file
     matrix = model.log_.matrix
     arrays = {
         "log.data": matrix.data,
@@ -126,7 +126,7 @@ def to_state(model: Any) -> State:
 
 
 def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
-    """The recommender of a state."""
+    """Build a recommender from a state."""
     values, arrays = unpack(state, RecommenderValues, DECLARED), state.arrays
     users, items = (array_to_names(arrays[name]) for name in ("users", "items"))
     check_arrays(arrays, DECLARED, {"items": len(items)})
@@ -140,7 +140,7 @@ def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
         )
     model.history_ = model.model_.history_
     model.rating_range_ = None if values.rating_range is None else tuple(values.rating_range)
-    # files of isthmus 0.1 have none of the last three fields, and learned with what the parameters said
+    # files of isthmus 0.1 lack the last three fields; their parameters have the values used at fit
     model.feedback_ = values.feedback or model.feedback
     weight = values.path_weight
     model.path_weight_ = float(model._path_weight() if weight is None else weight)  # noqa: SLF001
@@ -160,7 +160,7 @@ def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
 
 
 def _read_log(arrays: Arrays, users: np.ndarray, items: np.ndarray, *, rated: bool) -> Interactions:
-    """The log; its indices are checked first, because scipy takes any and makes room for the largest."""
+    """Read the log; indices are checked first, because scipy accepts any and allocates memory for the largest."""
     data, indices, indptr = (arrays[f"log.{name}"] for name in ("data", "indices", "indptr"))
     rows_fit = len(indptr) == len(users) + 1 and indptr[0] == 0 and indptr[-1] == len(data)
     if not (rows_fit and bool((np.diff(indptr) >= 0).all())):

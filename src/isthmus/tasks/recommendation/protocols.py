@@ -1,4 +1,4 @@
-"""Evaluation: which interactions are held out, and how good the recommendations are on them."""
+"""Evaluation protocols: splits of interactions, and metrics on held-out interactions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SHARE = Number(0.0, 1.0, open_low=True, open_high=True)
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Users with some of their interactions given and the others held out; the rows of both are the same users.
+    """A split of users' interactions into given and held-out ones; the rows of both parts are the same users.
 
     Attributes
     ----------
     given
-        What the recommender may know.
+        Interactions that the recommender receives.
     held
-        What it should have recommended.
+        Interactions that it should recommend.
     """
 
     given: Interactions
@@ -38,14 +38,14 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class StrongSplit:
-    """Users to learn from, and others to measure on, of whom training has seen nothing.
+    """A split into training users and users for evaluation that do not occur in training.
 
     Attributes
     ----------
     train
-        Users to learn from, with all their interactions.
+        Training users, with all their interactions.
     validation, test
-        Users to choose settings by, and users to report.
+        Users for selecting settings, and users for the final evaluation.
     """
 
     train: Interactions
@@ -54,15 +54,15 @@ class StrongSplit:
 
 
 def leave_out(interactions: Any, share: float = 0.2, *, random_state: Any = None) -> HeldOut:
-    """Hold out some interactions of every user, drawn at random.
+    """Hold out random interactions of every user.
 
     Parameters
     ----------
     interactions
         As for `Recommender.fit`.
     share
-        The share of each user's interactions held out, in (0, 1), rounded; at least one of users who have two or more,
-        and none of those who have one.
+        Fraction of each user's interactions that is held out, in (0, 1), rounded; at least one for users with two or
+        more interactions, and none for users with one.
     random_state
         Seed or RandomState.
 
@@ -88,7 +88,7 @@ def leave_latest(interactions: Any, share: float = 0.2, *, random_state: Any = 0
     share
         As for `leave_out`.
     random_state
-        Seed or RandomState of the draw among interactions of one time, as days without a clock have them.
+        Seed or RandomState that breaks ties between interactions with equal times.
 
     Examples
     --------
@@ -102,18 +102,18 @@ def leave_latest(interactions: Any, share: float = 0.2, *, random_state: Any = 0
 
 
 def leave_k_out(interactions: Any, k: int = 1, *, latest: bool = False, random_state: Any = None) -> HeldOut:
-    """Hold out k interactions of every user who has more than k; of all others none.
+    """Hold out k interactions of every user with more than k; none of other users.
 
     Parameters
     ----------
     interactions
         As for `Recommender.fit`.
     k
-        How many, >= 1.
+        Number of held-out interactions per user, >= 1.
     latest
-        Hold out the latest ones, by the times in the log, instead of drawing them.
+        Whether to hold out the latest interactions, by the times in the log, instead of random ones.
     random_state
-        Seed or RandomState of the draw; of the latest, among interactions of one time.
+        Seed or RandomState of the draw, or for the latest interactions, of breaking ties.
 
     Examples
     --------
@@ -130,18 +130,18 @@ def leave_k_out(interactions: Any, k: int = 1, *, latest: bool = False, random_s
 
 
 def leave_after(interactions: Any, share: float = 0.2, *, at: Any = None) -> HeldOut:
-    """Hold out the interactions of everybody from one moment on: a split as a recommender in use meets it.
+    """Hold out all interactions from a point in time on, as for a recommender in production.
 
-    Interactions of one time are not separated. Users who come after the moment have nothing given.
+    Interactions with equal times stay together. Users who appear only after that time have no given interactions.
 
     Parameters
     ----------
     interactions
         A frame with a time column, or `Interactions` with times.
     share
-        The share of all interactions held out, in (0, 1), as nearly as equal times allow.
+        Fraction of all interactions that is held out, in (0, 1), up to ties.
     at
-        Instead, the first moment that is held out: a number where times are numbers, else a date or an ISO text.
+        Instead of `share`: the first held-out time, a number if times are numbers, else a date or an ISO string.
 
     Examples
     --------
@@ -159,14 +159,14 @@ def leave_after(interactions: Any, share: float = 0.2, *, at: Any = None) -> Hel
     if held.all() or not held.any():
         raise DataError(
             f"{int(held.sum())} of {len(held)} interactions are from {moment} on ({times.min()} to {times.max()}), but "
-            "some are needed on both sides; choose another moment or share."
+            "some are needed on both sides; choose another time or share."
         )
     rows = np.repeat(np.arange(len(log.users)), np.diff(log.matrix.indptr))
     return HeldOut(_entries(log, ~held, rows), _entries(log, held, rows))
 
 
 def _moment_like(at: Any, times: np.ndarray) -> Any:
-    """A moment in the kind of the times."""
+    """Convert a time to the type of the times."""
     numeric = times.dtype.kind in "iuf"
     if numeric != (isinstance(at, int | float | np.number) and not isinstance(at, bool | np.timedelta64)):
         raise DataError(f"at={at!r} must be {'a number' if numeric else 'a date'}, as the times are ({times.dtype}).")
@@ -175,12 +175,12 @@ def _moment_like(at: Any, times: np.ndarray) -> Any:
 
 def _times_of(log: Interactions) -> np.ndarray:
     if log.times is None:
-        raise DataError("The interactions have no times; give a frame with a column time, or hold out with leave_out.")
+        raise DataError("The interactions have no times; pass a frame with a column time, or split with leave_out.")
     return log.times
 
 
 def _by_time(log: Interactions, random_state: Any) -> np.ndarray:
-    """Keys that grow with time; equal times in an order that is drawn, not in that of the items."""
+    """Sort keys that increase with time, with ties in random order."""
     drawn = _generator(random_state).random(log.matrix.nnz)
     keys = np.empty(log.matrix.nnz, np.int64)
     keys[np.lexsort((drawn, _times_of(log)))] = np.arange(log.matrix.nnz)
@@ -199,16 +199,16 @@ def strong_generalization(
     given: float = 0.8,
     random_state: Any = None,
 ) -> StrongSplit:
-    """Hold out whole users, whose histories are then given in part (Liang et al. 2018, section 4.2).
+    """Hold out users, whose histories are then given in part (Liang et al. 2018, section 4.2).
 
     Parameters
     ----------
     interactions
         As for `Recommender.fit`.
     n_validation, n_test
-        Users for validation and for test, >= 1; some must be left to learn from.
+        Number of users for validation and for test, >= 1; some users must be left for training.
     given
-        The share of their histories that is given, in (0, 1).
+        Fraction of their histories that is given, in (0, 1).
     random_state
         Seed or RandomState.
 
@@ -224,7 +224,7 @@ def strong_generalization(
     if not all(Whole(1).admits(size) for size in sizes) or sum(sizes) >= n_users:
         raise ValueError(
             f"n_validation={n_validation!r} and n_test={n_test!r} must be integers >= 1 that leave some of the "
-            f"{n_users} users to learn from."
+            f"{n_users} users for training."
         )
     draw = _generator(random_state)
     order = draw.permutation(n_users)
@@ -242,13 +242,13 @@ def _read(interactions: Any, share: float) -> Interactions:
 
 
 def _cut(log: Interactions, keys: np.ndarray, share: float) -> HeldOut:
-    """Hold out the share of each user's interactions that have the largest keys."""
+    """Hold out a fraction of each user's interactions, those with the largest keys."""
     counts = np.diff(log.matrix.indptr)
     return _hold(log, keys, np.where(counts > 1, np.maximum(1, np.rint(share * counts)), 0))
 
 
 def _hold(log: Interactions, keys: np.ndarray, n_held: np.ndarray) -> HeldOut:
-    """Hold out as many of each user's interactions, those that have the largest keys."""
+    """Hold out n_held of each user's interactions, those with the largest keys."""
     matrix = log.matrix
     counts = np.diff(matrix.indptr)
     rows = np.repeat(np.arange(len(counts)), counts)
@@ -269,20 +269,20 @@ def _entries(log: Interactions, chosen: np.ndarray, rows: np.ndarray) -> Interac
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good recommendations are.
+    """Results of an evaluation.
 
     Attributes
     ----------
     per_user
-        For each metric, such as ``"ndcg@100"``, one number a user, (users,); NaN for users with nothing held out.
+        For each metric, such as ``"ndcg@100"``, one value per user, (users,); NaN for users without held-out items.
     overall
-        What is a property of all lists together: ``"coverage@k"`` in [0, 1], ``"novelty@k"`` in bits.
+        Properties of all lists together: ``"coverage@k"`` in [0, 1], ``"novelty@k"`` in bits.
     users
-        The names of the users measured, (users,), or None where lists had no names.
+        Identifiers of the evaluated users, (users,), or None.
     n_unpaired
-        Users left out because only what is given, or only what is held out, has them.
+        Number of users skipped because they occur in only one of the parts.
     n_unknown
-        Interactions left out because their item was not there at `fit`.
+        Number of interactions skipped because their item did not occur at `fit`.
     """
 
     per_user: dict[str, np.ndarray]
@@ -292,11 +292,11 @@ class Evaluation:
     n_unknown: int = 0
 
     def mean(self, name: str) -> float:
-        """The mean of a metric over users, or what is known of all lists together; NaN where nothing was held out."""
+        """The mean of a metric over users, or an overall value; NaN without held-out items."""
         return float(self._known(name).mean()) if name in self.per_user else self.overall[name]
 
     def standard_error(self, name: str) -> float:
-        """How far the mean over these users may be from that over all, as a standard deviation; NaN for one user."""
+        """The standard error of the mean over users; NaN for one user."""
         values = self._known(name)
         return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
@@ -314,18 +314,18 @@ OVERALL = ("coverage", "novelty")
 
 
 def evaluate_lists(recommended: np.ndarray, held: Any, names: Sequence[str], popularity: np.ndarray) -> Evaluation:
-    """Measure lists of item numbers against what was held out.
+    """Evaluate lists of item indices against held-out items.
 
     Parameters
     ----------
     recommended
-        (users, n), best first, -1 where a list ends early.
+        (users, n), the best first, padded with -1.
     held
         CSR (users, items).
     names
-        Such as ``"ndcg@100"``.
+        Names of metrics, such as ``"ndcg@100"``.
     popularity
-        The share of the training users who have each item, (items,).
+        Fraction of the training users who have each item, (items,).
 
     Examples
     --------
@@ -355,5 +355,5 @@ def parse_metric(name: str) -> tuple[str, int]:
     if metric not in (*METRICS, *OVERALL):
         raise ValueError(unknown("metric", metric, (*METRICS, *OVERALL)))
     if not k.isdigit() or int(k) < 1:
-        raise ValueError(f"The metric {name!r} needs a number of places, such as {metric}@10.")
+        raise ValueError(f"The metric {name!r} needs a list length, such as {metric}@10.")
     return metric, int(k)

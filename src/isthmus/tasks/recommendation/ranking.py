@@ -1,8 +1,7 @@
-"""Ranking metrics: how good lists of recommended items are, one number a user, vectorised over users.
+"""Ranking metrics of recommendation lists, one value per user, vectorised over users.
 
-All take `recommended`, (users, at least k) item numbers, the best first and -1 where a list ends early, and `relevant`,
-a CSR matrix (users, items) whose entries are the items that a user went for and that were held out. A user without any
-has no answer and counts as NaN.
+All take `recommended`, (users, at least k) item indices, the best first, padded with -1, and `relevant`, a CSR matrix
+(users, items) of held-out positive interactions. Users without relevant items have NaN.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from isthmus.choices.rules import Whole
 
 
 def top_n(scores: np.ndarray, n: int, *, exclude: Any = None) -> np.ndarray:
-    """The n best items of each user: (users, items) scores → (users, n) item numbers, the best first.
+    """The n best items of each user: (users, items) scores → (users, n) item indices, the best first.
 
     Parameters
     ----------
     scores
         Higher is better; minus infinity is never recommended.
     n
-        How many, >= 1; where fewer are left, the row ends in -1.
+        Number of items, >= 1; if fewer are left, the row is padded with -1.
     exclude
-        A CSR matrix (users, items) of what is not to be recommended, such as the items seen.
+        A CSR matrix (users, items) of items to exclude, such as seen items.
 
     Examples
     --------
@@ -38,7 +37,7 @@ def top_n(scores: np.ndarray, n: int, *, exclude: Any = None) -> np.ndarray:
         scores[_rows_of(exclude), exclude.indices] = -np.inf
     width = min(n, scores.shape[1])
     best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
-    best.sort(axis=1)  # equal scores stand in the order of the items
+    best.sort(axis=1)  # ties are in item order
     values = np.take_along_axis(scores, best, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     best = np.where(np.isneginf(values), -1, best)
@@ -53,7 +52,7 @@ def _rows_of(matrix: Any) -> np.ndarray:
 
 
 def _hits(recommended: np.ndarray, relevant: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the first k are relevant, (users, k), and how many relevant items each user has, (users,)."""
+    """Whether each of the first k items is relevant, (users, k), and the number of relevant items, (users,)."""
     _check(recommended, relevant, k)
     n_items = np.int64(relevant.shape[1])
     wanted = np.sort(_rows_of(relevant) * n_items + relevant.indices)
@@ -69,8 +68,8 @@ def _check(recommended: np.ndarray, relevant: Any, k: int) -> None:
         raise ValueError(f"k={k!r} must be an integer >= 1.")
     if recommended.ndim != 2 or recommended.shape[0] != relevant.shape[0] or recommended.shape[1] < k:
         raise ValueError(
-            f"recommended has shape {recommended.shape}, but ({relevant.shape[0]}, at least {k}) is needed: a row for "
-            "each user of relevant, with k items."
+            f"recommended has shape {recommended.shape}, but ({relevant.shape[0]}, at least {k}) is needed: one row "
+            "for each user of relevant, with k items."
         )
 
 
@@ -81,7 +80,7 @@ def _of_users(values: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
 def ndcg(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
     """Normalised discounted cumulative gain at k, (users,), in [0, 1] (Järvelin & Kekäläinen 2002).
 
-    ``Σ_r hit_r / log2(r + 1)`` over the places r = 1 … k, divided by what the best list of k would have.
+    ``Σ_r hit_r / log2(r + 1)`` over the ranks r = 1 … k, divided by the value of the ideal list of k.
 
     Examples
     --------
@@ -96,7 +95,7 @@ def ndcg(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
 
 
 def recall(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
-    """The share of the relevant items that are among the first k, (users,), in [0, 1].
+    """The fraction of the relevant items that are among the first k, (users,), in [0, 1].
 
     Divided by ``min(k, relevant items)``, so that 1 can be reached (Liang et al. 2018, eq. 8).
 
@@ -111,7 +110,7 @@ def recall(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
 
 
 def precision(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
-    """The share of the first k that are relevant, (users,), in [0, 1].
+    """The fraction of the first k items that are relevant, (users,), in [0, 1].
 
     Examples
     --------
@@ -159,11 +158,11 @@ METRICS: dict[str, Callable[[np.ndarray, Any, int], np.ndarray]] = {
     "map": average_precision,
     "hit-rate": hit_rate,
 }
-"""The metrics of users' lists by the short name that `evaluate_recommender` and the command line use."""
+"""The per-user metrics by the short names of `evaluate_recommender` and the command line."""
 
 
 def coverage(recommended: np.ndarray, n_items: int, k: int) -> float:
-    """The share of the catalogue that is among the first k of anybody, in [0, 1].
+    """The fraction of the catalogue that is among the first k items of any user, in [0, 1].
 
     >>> coverage(np.array([[0, 1], [0, -1]]), 4, 2)
     0.5
@@ -173,16 +172,16 @@ def coverage(recommended: np.ndarray, n_items: int, k: int) -> float:
 
 
 def novelty(recommended: np.ndarray, popularity: np.ndarray, k: int) -> float:
-    """How unexpected the first k are: the mean of ``-log2 share of users who have the item``, in bits.
+    """Novelty of the first k items: the mean of ``-log2(fraction of users who have the item)``, in bits.
 
     Parameters
     ----------
     recommended
-        Item numbers, (users, at least k).
+        Item indices, (users, at least k).
     popularity
-        The share of the training users who have each item, (items,); an item that nobody has counts as nothing.
+        Fraction of the training users who have each item, (items,); items without users are skipped.
     k
-        How many of each list.
+        Number of items of each list.
 
     Examples
     --------
@@ -195,7 +194,7 @@ def novelty(recommended: np.ndarray, popularity: np.ndarray, k: int) -> float:
 
 
 def rmse(predicted: np.ndarray, actual: np.ndarray) -> float:
-    """Root of the mean squared error of predicted ratings, in rating units.
+    """Root mean squared error of predicted ratings, in rating units.
 
     >>> rmse(np.array([3.0, 5.0]), np.array([3.0, 3.0]))
     1.4142135623730951

@@ -1,4 +1,4 @@
-"""The recommender: an autoencoder of users' histories beside a shallow path from item to item."""
+"""The recommender: an autoencoder of users' histories plus a linear item-to-item model."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from isthmus.choices.registry import Choice, Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import AUTO, CHOICES, refuse
+from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import DataError, FitWarning
 from isthmus.files.model_file import State, write_state
 from isthmus.tasks.recommendation import persistence
@@ -38,65 +39,66 @@ SMALLEST_BATCH, LARGEST_BATCH = 32, 512
 PATH_BESIDE_LOGITS, PATH_BESIDE_RATINGS = 12.0, 2.0
 RATINGS_RIDGE = 2_000.0
 """The path's ridge where it learns what biases leave of ratings."""
+RATINGS = "Ratings and weights belong in the interactions: a column rating of a frame, or the numbers of the matrix."
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Recommends items from who had what, also to people it has never seen, by their history.
+    """Recommends items from users' interactions; new users only need a history.
 
     ::
 
         history x ─▶ drop entries ─▶ SparseRows ─▶ Gaussian code ─▶ decoder ─┐
                 └──────── shallow path, closed form, no diagonal ── × weight ─┴─▶ scores of all items
 
-    The deep path is a variational autoencoder of histories (Liang et al. 2018); the shallow one a linear model that
-    predicts each item from the others (Steck 2019, 2020). They are learned apart and added: each alone errs elsewhere.
-    With ``feedback="explicit"`` ratings are expected, in their own units: biases, and what the shallow path, a few
-    factors (Raiko et al. 2007) and an autoencoder (Sedhain et al. 2015) say of the rest.
+    The deep path is a variational autoencoder of histories (Liang et al. 2018). The shallow path is a linear model that
+    predicts each item from the others (Steck 2019, 2020). They are fitted separately and added, because their errors
+    differ. With ``feedback="explicit"`` the model predicts ratings in their units: biases, plus predictions of the
+    residuals by the shallow path, a few factors (Raiko et al. 2007) and an autoencoder (Sedhain et al. 2015).
 
     Parameters
     ----------
     feedback
-        ``"implicit"``: learn what people have; ``"explicit"``: learn which rating they give.
+        ``"implicit"``: predict which items users have; ``"explicit"``: predict their ratings.
     positive_from
-        For implicit feedback, the least value that counts as having the item; lower ones only count as seen.
-        ``"auto"``: of ratings the median, or where nothing lies below it the next one above; of counts, amounts, and
-        zeros and ones everything above 0, where a 0 is no interaction at all. It is never 0 or less. `summary` says
-        what the values were taken for and how many count. None: every interaction counts, whatever its value.
+        For implicit feedback, the lowest value of a positive interaction; items with lower values only count as seen.
+        ``"auto"``: for ratings the median, or the next higher rating if none is below it; for counts, amounts, and
+        zeros and ones all values above 0, where 0 means no interaction. It is never 0 or less. `summary` reports the
+        inferred kind of values and the number of positive interactions. None: every interaction is positive.
     rating_range
-        Least and largest rating there can be; ratings outside are refused. ``"auto"``: as found at `fit` for explicit
-        feedback, no bounds for implicit.
+        Minimum and maximum rating; other ratings raise an error. ``"auto"``: the range at `fit` for explicit feedback,
+        no bounds for implicit feedback.
     code_size, network, code, corruption, loss
         As for `Autoencoder`. ``"auto"`` is a `Gaussian` code and `Multinomial` loss for implicit feedback, a `Plain`
-        code and squared errors of the `Observed` entries for explicit.
+        code and squared errors of `Observed` entries for explicit feedback.
     shallow
-        Whether to have the shallow path, and for ratings the factors; without, the autoencoder alone answers. Of more
-        than 10,000 items the most popular take part in the path.
+        Whether to use the shallow path, and for ratings the factors; False uses only the autoencoder. With more than
+        10,000 items only the most popular are part of the shallow path.
     shallow_weight
-        What its scores are multiplied by before they are added, >= 0; ``"auto"``: 12 beside logits, 2 beside ratings.
+        Weight of the shallow path's scores in the sum, >= 0; ``"auto"``: 12 for logits, 2 for ratings.
     max_epochs, batch_size, learning_rate
-        As for `Autoencoder`; ``"auto"`` goes by the number of users.
+        As for `Autoencoder`; ``"auto"`` depends on the number of users.
     device, random_state, verbose
         As for `Autoencoder`.
 
     Attributes
     ----------
     users_, items_
-        The names of all users and items, (users,), (items,).
+        Identifiers of all users and items, (users,), (items,).
     item_embeddings_ : array
-        A vector for each item, (items, width): items with like neighbours lie in like directions.
+        A vector for each item, (items, width); similar items have similar directions.
     popularity_ : array
-        The share of users who have each item, (items,).
+        Fraction of users who have each item, (items,).
     positive_from_
-        The least value that counts as having, or None where every interaction does.
+        Lowest value of a positive interaction, or None if every interaction is positive.
     liking_
-        What the values of the log were taken for (``"ones"``, ``"counts"`` or ``"ratings"``) and `positive_from_`.
+        Inferred kind of values (``"ones"``, ``"counts"`` or ``"ratings"``) and `positive_from_`.
     titles_ : dict
         The titles of the items that have one.
     model_ : Autoencoder
         The deep path.
     history_ : History
-        Its losses and times, a row an epoch.
+        Its losses and times, one row per epoch.
 
     Examples
     --------
@@ -140,28 +142,29 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
     def fit(
         self, interactions: Any, y: Any = None, *, users: Any = None, items: Any = None, titles: Any = None
     ) -> Self:
-        """Learn from a log; whatever was learned before is forgotten.
+        """Fit to a log of interactions. Earlier results are discarded.
 
         Parameters
         ----------
         interactions
-            A pandas or polars frame with the columns user and item, and where there are, rating and time; or a CSR
-            matrix (users, items); or `Interactions`. Where a user meets an item twice, the latest counts. They are
-            copied, and never changed.
+            A pandas or polars frame with the columns user and item, and optionally rating and time; or a CSR matrix
+            (users, items); or `Interactions`. Of repeated interactions the latest is kept. The input is copied and
+            never changed.
         y
-            Ignored.
+            Labels, which are ignored; what has two dimensions is refused.
         users, items
-            Names of the rows and columns of a matrix; None: 0, 1, ….
+            Identifiers of the rows and columns of a matrix; None: 0, 1, ….
         titles
             The titles of items: a mapping from item to title, a Series, or a frame with the columns item and title.
-            With them, a title can be given wherever an item is asked for, `find` finds items as people type them,
-            and answers have titles. Items without a title go by their name.
+            A title can then replace an item anywhere, `find` looks up approximate titles, and results have titles.
+            Items without a title are shown by their identifier.
 
         Raises
         ------
         ValueError, TypeError
-            Parameters or the log cannot be used; all wrong parameters are named at once.
+            Parameters or the log are invalid; one error lists all invalid parameters.
         """
+        refuse_targets(self, y, RATINGS)
         refuse([*broken_rules(self, self.rules), *_range_mistakes(self.rating_range)])
         log = read_interactions(interactions, users=users, items=items)
         named = read_titles(titles, log.item_index)
@@ -176,8 +179,8 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         rows = np.flatnonzero(np.diff(known.indptr) > 0)
         if len(rows) < 2:
             raise DataError(
-                f"{len(rows)} users have an item with a rating that counts, but at least 2 are needed; what counts is: "
-                f"{self.liking_}."
+                f"{len(rows)} users have a positive interaction, but at least 2 are needed; positive means: "
+                f"{self.liking_}. Set positive_from to include more."
             )
         self.biases_ = learn_biases(known) if self._rates else None
         self.model_ = self._make_model(len(rows))
@@ -188,24 +191,25 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
     def partial_fit(
         self, interactions: Any, y: Any = None, *, users: Any = None, items: Any = None, unknown: str = "error"
     ) -> Self:
-        """Take in new interactions: one more pass of the deep path over their users; the shallow path is solved again.
+        """Add interactions: one pass of the deep path over their users; the shallow path is recomputed.
 
-        New users become known; where a user meets an item again, the new rating counts.
+        New users are added; of repeated interactions the new rating is kept.
 
         Parameters
         ----------
         interactions, users, items
-            As for `fit`, which the first call is.
+            As for `fit`; the first call is a `fit`.
         y
-            Ignored.
+            Labels, which are ignored; what has two dimensions is refused.
         unknown
-            ``"ignore"``: leave out interactions with items that were not there at `fit`.
+            ``"ignore"``: skip interactions with items that are unknown since `fit`.
 
         Raises
         ------
         DataError
-            There is an item that was not there at `fit`: the networks have no place for it.
+            An item did not occur at `fit`: the networks have no input for it.
         """
+        refuse_targets(self, y, RATINGS)
         if not hasattr(self, "model_"):
             return self.fit(interactions, users=users, items=items)
         log = read_interactions(interactions, users=users, items=items)
@@ -218,7 +222,7 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         known = self._positives(self.log_.matrix)
         rows = changed[np.diff(known.indptr)[changed] > 0]
         if len(rows):
-            again = np.resize(rows, max(2, len(rows)))  # a pass needs two rows
+            again = np.resize(rows, max(2, len(rows)))  # a pass needs at least two rows
             self._train(lambda: self.model_.partial_fit(self._source(known[again])))
         self._solve()
         return self
@@ -245,39 +249,39 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         )
 
     def _usual_choices(self) -> dict[str, Choice]:
-        """What ``"auto"`` stands for."""
+        """The choices that ``"auto"`` means."""
         if self._rates:
             return {"code": Plain(), "loss": Observed(MeanSquaredError(activation=None))}
         return {"code": Gaussian(0.2, warm_up=0.5), "loss": Multinomial()}
 
     def _member_to_set(self, name: str, value: Any) -> Any:
-        """The choice whose parameter is about to be set; ``"auto"`` becomes what it stands for."""
+        """The choice whose parameter is about to be set; ``"auto"`` is resolved first."""
         return super()._member_to_set(name, self._usual_choices().get(name, value) if is_auto(value) else value)
 
     def score(self, interactions: Any, y: Any = None) -> float:
-        """How good the recommender is on interactions; higher is better, so that ``GridSearchCV`` takes it.
+        """Quality of the recommendations on interactions; higher is better, as ``GridSearchCV`` requires.
 
-        Of users of the log who have something new in a frame, this is what should have been recommended; of all others,
-        and of the rows of a matrix, a fifth of the interactions is held out and the rest given. Items that were not
-        there at `fit` are left out.
+        For users of the log with new interactions in a frame, the new ones are the target. For all other users, and for
+        the rows of a matrix, a fifth of the interactions is held out and the rest is given. Unknown items are skipped.
 
         Parameters
         ----------
         interactions
             As for `fit`.
         y
-            Ignored.
+            Labels, which are ignored; what has two dimensions is refused.
 
         Returns
         -------
         float
-            The mean NDCG@10, in [0, 1]; with ``feedback="explicit"`` minus the RMSE, in rating units.
+            The mean NDCG@10, in [0, 1]; with ``feedback="explicit"`` the negative RMSE, in rating units.
         """
+        refuse_targets(self, y, RATINGS)
         check_is_fitted(self, "model_")
         return score_of(self, interactions)
 
     def summary(self) -> dict[str, Any]:
-        """What was learned from: users, items, interactions, how many of them count as having, and why.
+        """Facts about the training log: users, items, interactions, and the rule and number of positive interactions.
 
         >>> log = __import__("pandas").DataFrame({"user": [1, 1, 2, 2], "item": list("abab"), "plays": [1, 9, 0, 2]})
         >>> model = Recommender(code_size=2, network=(4,), max_epochs=1, random_state=0).fit(log)
@@ -300,13 +304,13 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         return facts | ({"titles": len(self.titles_)} if self.titles_ else {})
 
     def _path_weight(self) -> float:
-        """What the parameter ``shallow_weight`` stands for."""
+        """The resolved value of ``shallow_weight``."""
         usual = PATH_BESIDE_RATINGS if self._rates else PATH_BESIDE_LOGITS
         return usual if is_auto(self.shallow_weight) else float(self.shallow_weight)
 
     def _train(self, work: Callable[[], object]) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FitWarning)  # shares of a softmax are far from ones, and shall be
+            warnings.simplefilter("ignore", FitWarning)  # softmax outputs are far from the ones of the input, by design
             work()
         self.history_ = self.model_.history_
 
@@ -327,7 +331,7 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write the recommender with its log to one file, whole or not at all; `isthmus.load` gives it back."""
+        """Write the recommender and its log to one file atomically; `isthmus.load` reads it."""
         check_is_fitted(self, "model_")
         return write_state(path, persistence.to_state(self))
 
@@ -340,4 +344,4 @@ def _range_mistakes(value: Any) -> list[str]:
     pair = isinstance(value, tuple | list) and len(value) == 2 and all(Number().admits(end) for end in value)
     if is_auto(value) or (pair and value[0] < value[1]):
         return []
-    return [f"Recommender: rating_range={value!r} must be 'auto' or the least and the largest rating."]
+    return [f"Recommender: rating_range={value!r} must be 'auto' or (minimum, maximum) rating."]

@@ -1,4 +1,4 @@
-"""Times of interactions, in the forms in which everyday logs have them."""
+"""Reading of times in the formats of common logs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation.identifiers import is_missing
 
 SECONDS, MILLISECONDS = (1e8, 1e10), (1e11, 1e13)
-"""What times since 1970 look like in both units, 1973 to 2286."""
+"""Ranges of times since 1970 in both units, for 1973 to 2286."""
 MICROSECONDS = "datetime64[us]"
-"""Unit of times read from objects and texts: the years 1 to 9999 fit, where nanoseconds end in 2262."""
+"""Unit of times from objects and strings: it covers the years 1 to 9999, while nanoseconds end in 2262."""
 
 
 def read_times(values: np.ndarray, name: Hashable) -> np.ndarray:
-    """Times that can be compared: numbers as they are, dates as ``datetime64`` in UTC.
+    """Convert times to comparable values: numbers unchanged, dates to ``datetime64`` in UTC.
 
     Parameters
     ----------
     values
-        Numbers, ``datetime64``, dates with or without a clock or a zone, or ISO 8601 texts. Without a zone they count
-        as UTC.
+        Numbers, ``datetime64``, dates with or without a time of day or a time zone, or ISO 8601 strings. Without a time
+        zone they are UTC.
     name
-        Of the column, for errors.
+        Name of the column, for error messages.
 
     Raises
     ------
     DataError
-        A time is missing, is not a number or date, or seconds and milliseconds are mixed.
+        A time is missing or is neither a number nor a date, or seconds and milliseconds are mixed.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def read_times(values: np.ndarray, name: Hashable) -> np.ndarray:
 
 
 def _numbers_of(values: np.ndarray) -> np.ndarray:
-    """Objects that are numbers as an array of them, missing ones as NaN; all else as it is."""
+    """Convert objects that are numbers to a numeric array, with NaN for missing ones; other arrays are unchanged."""
     listed = [None if is_missing(value) else value for value in values.tolist()]
     known = [value for value in listed if value is not None]
     if not known or not all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in known):
@@ -69,7 +69,7 @@ def _numbers_of(values: np.ndarray) -> np.ndarray:
 
 
 def _moment(value: Any, row: int, name: Hashable) -> np.datetime64:
-    """One time; in UTC, without its zone."""
+    """One time in UTC, without its time zone."""
     found = value
     if isinstance(value, str) and "-" in value[1:]:  # 20200101 may be a number of seconds
         try:
@@ -87,18 +87,19 @@ def _moment(value: Any, row: int, name: Hashable) -> np.datetime64:
     if isinstance(found, np.datetime64):
         return np.datetime64(found.astype(MICROSECONDS).item(), "us")
     raise DataError(
-        f"The column {name!r} is neither numbers nor dates: row {row} holds {value!r}. ISO texts such as "
+        f"The column {name!r} is neither numbers nor dates: row {row} is {value!r}. ISO strings such as "
         "2020-01-31 or 2020-01-31T12:00:00Z are read; convert others first, such as with pandas.to_datetime(…, "
         "dayfirst=True)."
     )
 
 
 def _refuse_mixed_units(values: np.ndarray, name: Hashable) -> None:
-    """Refuse seconds beside milliseconds since 1970, of which every one would be later than every other."""
+    """Raise for a mixture of seconds and milliseconds since 1970, which would sort by unit."""
     seconds, thousandths = (((values >= low) & (values < high)) for low, high in (SECONDS, MILLISECONDS))
     if seconds.any() and thousandths.any():
         raise DataError(
             f"The column {name!r} looks like seconds in {int(seconds.sum())} rows and milliseconds in "
-            f"{int(thousandths.sum())} (such as {values[seconds][0]:g} and {values[thousandths][0]:g}); bring them to "
+            f"{int(thousandths.sum())} (such as {values[seconds][0]:g} and {values[thousandths][0]:g}); convert them "
+            "to "
             "one unit."
         )

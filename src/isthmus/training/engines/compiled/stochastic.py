@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from isthmus.choices.corruptions import Damage
 from isthmus.choices.formulas import Formula, differentiated
-from isthmus.training.compiled.emitter import Count, Emitter, Value
-from isthmus.training.compiled.matrix_products import Matrix, Span
-from isthmus.training.compiled.noise import Draws, for_each
-from isthmus.training.compiled.vectors import Vector
+from isthmus.training.engines.compiled.emitter import Count, Emitter, Value
+from isthmus.training.engines.compiled.matrix_products import Matrix, Span
+from isthmus.training.engines.compiled.noise import Draws, for_each
+from isthmus.training.engines.compiled.vectors import Vector
 
 PENALTY, PRIOR = 1, 2
 """Which of the parts of a row's loss they are."""

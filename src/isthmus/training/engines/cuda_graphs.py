@@ -16,12 +16,12 @@ from torch import Tensor
 
 from isthmus.exceptions import IsthmusWarning
 from isthmus.training.objective import LossParts
-from isthmus.training.steps import Step
 
 WARM_UP = 3
 """Steps taken without a graph, in which the libraries allocate what they keep."""
 
 Work = Callable[[], LossParts]
+StepFunction = Callable[[Tensor, float | Tensor, torch.Generator | None], LossParts]
 
 
 class Recorder(Protocol):
@@ -60,26 +60,24 @@ class RecordedStep:
     Parameters
     ----------
     step
-        What is recorded.
-    batch_size
-        Rows of the batches that are.
+        Takes rows, learning rate and generator, and trains on the rows.
+    rows
+        Room for a full batch, (n, row width), on the device.
     recorder
         How.
     """
 
-    def __init__(self, step: Step, batch_size: int, recorder: Recorder) -> None:
-        self.step, self.batch_size, self.recorder = step, batch_size, recorder
-        values = step.flat.values
-        self._x = values.detach().new_empty(batch_size, step.objective.row_width)
-        self._rate = values.detach().new_zeros(())
+    def __init__(self, step: StepFunction, rows: Tensor, recorder: Recorder) -> None:
+        self.step, self.recorder = step, recorder
+        self._x, self._rate = rows, rows.new_zeros(())
         self._taken, self._replay, self._out = 0, None, None
 
     _replay: Callable[[], object] | None
     _out: Tensor | None
 
     def __call__(self, x: Tensor, learning_rate: float, generator: torch.Generator | None) -> LossParts:
-        """As `Step.__call__`."""
-        if self.recorder_is_out or len(x) != self.batch_size:
+        """As the step itself."""
+        if self.recorder_is_out or len(x) != len(self._x):
             return self.step(x, learning_rate, generator)
         self._x.copy_(x)
         self._rate.fill_(learning_rate)
@@ -115,11 +113,3 @@ class RecordedStep:
             return False
         self._out = out
         return True
-
-
-def recorded(step: Step, batch_size: int) -> Step | RecordedStep:
-    """The step, recorded where the device can do that and nothing in it changes from step to step but rows and rate."""
-    on_cuda = step.flat.values.device.type == "cuda"
-    if not on_cuda or step.objective.code.anneals or not step.moves_on_device:
-        return step
-    return RecordedStep(step, batch_size, CudaRecorder())

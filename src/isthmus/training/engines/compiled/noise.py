@@ -12,8 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from isthmus.training.compiled.emitter import I64, Count, Emitter, Value
-from isthmus.training.compiled.vectors import I32, Mask, Vector
+from isthmus.training.engines.compiled.emitter import I64, Count, Emitter, Value
+from isthmus.training.engines.compiled.vectors import I32, Mask, Vector
 
 ROUNDS = 7
 MULTIPLIERS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 
 from isthmus.choices.formulas import Formula, differentiated
-from isthmus.training.compiled.batch_penalties import ROOMS, looks
-from isthmus.training.compiled.plans import PARTS, Plan
-from isthmus.training.compiled.target import Machine
+from isthmus.training.engines.compiled.batch_penalties import ROOMS, looks
+from isthmus.training.engines.compiled.plans import PARTS, Plan
+from isthmus.training.engines.compiled.target import Machine
 
 
 class Room(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from isthmus.training.compiled.emitter import Count, Emitter, Value
-from isthmus.training.compiled.matrix_products import VECTORS, Update
-from isthmus.training.compiled.plans import RATES, Means
-from isthmus.training.compiled.vectors import Vector
+from isthmus.training.engines.compiled.emitter import Count, Emitter, Value
+from isthmus.training.engines.compiled.matrix_products import VECTORS, Update
+from isthmus.training.engines.compiled.plans import RATES, Means
+from isthmus.training.engines.compiled.vectors import Vector
 
 NEGLIGIBLE = 1e-30
 """Running means below it are zero: about to become denormal, with which processors are slow."""

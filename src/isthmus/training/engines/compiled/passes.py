@@ -10,16 +10,22 @@ from llvmlite import ir
 
 from isthmus.choices.formulas import Deferred, differentiated, summed
 from isthmus.choices.losses import Part
-from isthmus.training.compiled.adam import AdamUpdate
-from isthmus.training.compiled.batch_penalties import Batch, bend, look, push
-from isthmus.training.compiled.emitter import F32, Count, Emitter, Value
-from isthmus.training.compiled.layout import Layout, Room
-from isthmus.training.compiled.matrix_products import Matrix, Span, columns_by_columns, rows_by_columns, rows_by_rows
-from isthmus.training.compiled.noise import Draws
-from isthmus.training.compiled.plans import PARTS, RATES, Plan
-from isthmus.training.compiled.stochastic import PENALTY, Drawn, damage, penalized
-from isthmus.training.compiled.target import Machine
-from isthmus.training.compiled.vectors import Vector
+from isthmus.training.engines.compiled.adam import AdamUpdate
+from isthmus.training.engines.compiled.batch_penalties import Batch, bend, look, push
+from isthmus.training.engines.compiled.emitter import F32, Count, Emitter, Value
+from isthmus.training.engines.compiled.layout import Layout, Room
+from isthmus.training.engines.compiled.matrix_products import (
+    Matrix,
+    Span,
+    columns_by_columns,
+    rows_by_columns,
+    rows_by_rows,
+)
+from isthmus.training.engines.compiled.noise import Draws
+from isthmus.training.engines.compiled.plans import PARTS, RATES, Plan
+from isthmus.training.engines.compiled.stochastic import PENALTY, Drawn, damage, penalized
+from isthmus.training.engines.compiled.target import Machine
+from isthmus.training.engines.compiled.vectors import Vector
 
 LINE = 16
 """Numbers in a cache line of most processors."""

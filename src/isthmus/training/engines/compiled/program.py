@@ -24,11 +24,11 @@ from functools import lru_cache, partial
 
 from llvmlite import ir
 
-from isthmus.training.compiled.emitter import I64, POINTER, Emitter, Value
-from isthmus.training.compiled.passes import Passes
-from isthmus.training.compiled.plans import RATES, TABLE, Plan
-from isthmus.training.compiled.target import GIVE_WAY, Library, machine
-from isthmus.training.compiled.vectors import intrinsic
+from isthmus.training.engines.compiled.emitter import I64, POINTER, Emitter, Value
+from isthmus.training.engines.compiled.passes import Passes
+from isthmus.training.engines.compiled.plans import RATES, TABLE, Plan
+from isthmus.training.engines.compiled.target import GIVE_WAY, Library, machine
+from isthmus.training.engines.compiled.vectors import intrinsic
 
 PATIENCE = 2000
 """How often a thread looks for those it waits for before it gives way to others: about 50 microseconds."""

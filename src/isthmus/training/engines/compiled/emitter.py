@@ -8,8 +8,8 @@ from typing import Any
 from llvmlite import ir
 
 from isthmus.choices.formulas import Numbers, settled
-from isthmus.training.compiled.target import Machine
-from isthmus.training.compiled.vectors import I32, Vector, constant, intrinsic, mask
+from isthmus.training.engines.compiled.target import Machine
+from isthmus.training.engines.compiled.vectors import I32, Vector, constant, intrinsic, mask
 
 F32, I64, POINTER = ir.FloatType(), ir.IntType(64), ir.PointerType()
 Value = Any

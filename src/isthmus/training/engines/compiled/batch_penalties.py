@@ -9,9 +9,9 @@ import torch
 
 from isthmus.choices.formulas import Formula, differentiated
 from isthmus.choices.penalties import Charge
-from isthmus.training.compiled.emitter import Count, Emitter, Value
-from isthmus.training.compiled.matrix_products import Matrix
-from isthmus.training.compiled.vectors import Vector
+from isthmus.training.engines.compiled.emitter import Count, Emitter, Value
+from isthmus.training.engines.compiled.matrix_products import Matrix
+from isthmus.training.engines.compiled.vectors import Vector
 
 ROOMS = ("push", "norm", "pull", "batch")
 """One row each: what is added to the gradient of codes, what a slope's change costs, what is added to the gradient of

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from isthmus.training.compiled.emitter import Count, Emitter, Value
-from isthmus.training.compiled.vectors import I32, Vector, folded, places
+from isthmus.training.engines.compiled.emitter import Count, Emitter, Value
+from isthmus.training.engines.compiled.vectors import I32, Vector, folded, places
 
 VECTORS = 3
 """Vectors side by side in a tile."""

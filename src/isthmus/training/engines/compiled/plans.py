@@ -11,7 +11,7 @@ from isthmus.choices.formulas import Formula
 from isthmus.choices.layers import IDENTITY
 from isthmus.choices.losses import Part
 from isthmus.choices.penalties import Charge
-from isthmus.training.chains import followed
+from isthmus.training.engines.compiled.dense_layers import followed
 from isthmus.training.objective import Objective
 from isthmus.training.schedule import Optimizer
 
@@ -80,20 +80,6 @@ RATES = ("length", "root", "kept", "share", "row", "charge")
 number counts, by how much a row counts, and what a row is charged for a nat of the prior."""
 PARTS = 3
 """Numbers that a step tells: reconstruction, penalty, prior."""
-
-
-def has_plan(objective: Objective) -> bool:
-    """Whether code, penalty and loss of an objective, for which `is_explicit` holds, have formulas."""
-    choices, code = objective.choices, objective.choices.code
-    if choices.loss.formulas(objective.context.n_features) is None or _charges(objective) is None:
-        return False
-    if choices.penalty is not None and objective.context.code_size == 1:
-        return False  # whether a weight of one column lies transposed cannot be told
-    ends = [followed(network)[-1][1] for network in (objective.encoder, objective.decoder)]
-    formula = code.elementwise()
-    if ends[1] is not None or (ends[0] is not None and formula is not IDENTITY):
-        return False
-    return formula is not None or code.drawn() is not None
 
 
 def _charges(objective: Objective) -> tuple[Charge, ...] | None:

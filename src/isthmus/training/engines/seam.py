@@ -1,0 +1,127 @@
+"""What the training loop knows of an engine: what it is asked, what it answers, and how steps are handed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from isthmus.training.engines.flat_parameters import FlatParameters
+from isthmus.training.objective import Objective
+from isthmus.training.schedule import Optimizer
+
+OPERATIONS_AT_ONCE = 1e10
+"""Floating-point operations after which an engine on the CPU comes back, so that Ctrl-C is noticed: some hundredths of
+a second."""
+
+
+class Job(NamedTuple):
+    """What an engine is asked to train.
+
+    Attributes
+    ----------
+    objective
+        Its parameters are made flat by the engine that takes the job.
+    optimizer
+        How parameters follow their gradients.
+    precision
+        ``"float32"``, ``"tf32"`` (matrix products on CUDA) or ``"bf16"`` (autocast).
+    n_rows
+        Rows of the usual batch.
+    n_steps
+        Steps of the whole run; whether compiling pays depends on it.
+    """
+
+    objective: Objective
+    optimizer: Optimizer
+    precision: str = "float32"
+    n_rows: int = 1
+    n_steps: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the objective is."""
+        return next(iter(self.objective.parameters())).device
+
+
+class StepChunk(NamedTuple):
+    """Some steps to take."""
+
+    rows: Tensor
+    """Scaled rows on the device, (n, row width), contiguous."""
+    order: Tensor
+    """Which rows the steps use, (n_steps · n_rows,) whole numbers on the CPU; the last step may have fewer rows."""
+    n_rows: int
+    """Rows of every step."""
+    rates: Sequence[float]
+    """The learning rate of each."""
+    progress: Sequence[float]
+    """How much of the run lies behind each, in [0, 1]."""
+    generator: torch.Generator | None
+    """Of all that is random in them, on the device."""
+
+    @property
+    def orders(self) -> tuple[Tensor, ...]:
+        """The rows of each step."""
+        orders: tuple[Tensor, ...] = self.order.split(self.n_rows)
+        return orders
+
+
+class Engine(Protocol):
+    """Takes steps of training: batch forward and back, and the move of the parameters.
+
+    The state it starts from and leaves behind is in `flat` and `state` and nowhere else, so a checkpoint of these and
+    of the generators goes on bit for bit, and by another engine up to rounding.
+    """
+
+    name: ClassVar[str]
+    can_run_beside: bool
+    """Whether several models may take steps at once, each on a thread of its own, and end bit for bit as alone."""
+    flat: FlatParameters
+
+    @classmethod
+    def refuses(cls, job: Job) -> str | None:
+        """Why this engine cannot, or had better not, take a job; None where it takes it."""
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """The engine for a job that it does not refuse."""
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The optimiser's running means, by name; they may be replaced."""
+
+    @property
+    def steps_at_once(self) -> int:
+        """How many steps to hand over together."""
+
+    def take(self, steps: StepChunk) -> Tensor:
+        """Take steps; gives the parts of the loss of each, as in `LossParts`, (n_steps, 4), on the device."""
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine trained a model, and why the quicker ones did not.
+
+    Attributes
+    ----------
+    name
+        ``"compiled"`` or ``"general"``.
+    refused
+        The reason of each engine that would have been quicker, by its name.
+
+    Examples
+    --------
+    >>> print(EngineChoice("general", {"compiled": "the code TopK has no formula"}))
+    general (compiled: the code TopK has no formula)
+    """
+
+    name: str
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
+        return f"{self.name} ({reasons})" if reasons else self.name
