@@ -195,3 +195,36 @@ def test_fit_is_silent_on_healthy_models(kind: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kind(8, max_epochs=10, random_state=0).fit(LEARN)
+
+
+def along_one_direction(model: Autoencoder, noise: float) -> Autoencoder:
+    """The same model with its second code unit near a multiple of its first."""
+    with torch.no_grad():
+        layer = model.objective_.encoder[-1]
+        layer.weight[1] = -2.0 * layer.weight[0] + noise * layer.weight[1]
+    return model
+
+
+@pytest.mark.parametrize(("noise", "fault"), [(0.0, True), (0.05, True), (1.0, False)])
+def test_a_code_of_two_numbers_that_is_a_line_is_a_fault(noise: float, fault: bool, digits: np.ndarray) -> None:
+    model = along_one_direction(Autoencoder(2, network=(), max_epochs=20, random_state=0).fit(digits), noise)
+    finding, Z = diagnose(model, digits)["collapsed-code"], model.transform(digits)
+    correlation = float(np.corrcoef(Z.T)[0, 1])
+    assert finding.found is fault
+    assert finding.value == pytest.approx(np.sqrt((1 - abs(correlation)) / (1 + abs(correlation))), abs=1e-3)
+    assert f"strongest correlation is {correlation:+.3f}, of units 0 and 1" in finding.text
+    assert ("code_size=1" in finding.remedy) is fault
+
+
+def test_a_code_on_a_line_is_only_noted_where_the_data_are_a_line() -> None:
+    line = np.linspace(-1, 1, 200)[:, None] * [1.0, 2.0, -3.0] + 5.0
+    model = Autoencoder(2, network=(), max_epochs=60, random_state=0).fit(line)
+    finding = diagnose(model, line)["collapsed-code"]
+    assert (finding.found, finding.verdict) == (False, "note")
+
+
+def test_a_large_code_with_one_repeated_unit_is_no_line(digits: np.ndarray) -> None:
+    model = along_one_direction(Autoencoder(8, network=(), max_epochs=20, random_state=0).fit(digits), 0.0)
+    finding = diagnose(model, digits)["collapsed-code"]
+    assert (finding.found, finding.verdict) == (False, "ok")
+    assert "strongest correlation is -1.000, of units 0 and 1" in finding.text

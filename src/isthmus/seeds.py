@@ -14,7 +14,7 @@ def seed_from(random_state: Any) -> int:
     Parameters
     ----------
     random_state
-        None, an integer, a `numpy.random.RandomState` or a `numpy.random.Generator`.
+        None, an integer, a `numpy.random.RandomState`, a `numpy.random.Generator` or a `numpy.random.SeedSequence`.
 
     Raises
     ------
@@ -28,4 +28,13 @@ def seed_from(random_state: Any) -> int:
     """
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31 - 1))
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    if isinstance(random_state, np.random.SeedSequence):
+        return seed_from(np.random.default_rng(random_state))
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except (TypeError, ValueError):
+        shown = repr(random_state) if isinstance(random_state, int | float | str) else type(random_state).__name__
+        raise ValueError(
+            f"random_state={shown} is no seed; give an integer from 0 to 2**32 - 1, a numpy.random.Generator, a "
+            "RandomState, a SeedSequence or None."
+        ) from None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from isthmus import Autoencoder
+from isthmus import Autoencoder, SparseAutoencoder
 from isthmus.choices import Contractive, Dense, Gaussian, KLSparsity, MeanSquaredError, Plain, TopK
 from isthmus.choices.penalties import Encoding
 from isthmus.choices.registry import Context
@@ -85,3 +85,26 @@ def test_penalties_that_do_not_fit_the_code_are_refused_with_the_remedy(digits: 
     with pytest.raises(ValueError, match="is not differentiable with respect to the input; use 'plain' or 'gaussian'"):
         Autoencoder(4, code=TopK(2), penalty=["l1", "contractive"], max_epochs=1).fit(digits)
     Autoencoder(4, code=Gaussian(), penalty="contractive", max_epochs=1).fit(digits)
+
+
+def test_a_sparse_autoencoder_takes_the_code_that_its_penalty_needs() -> None:
+    X = np.random.default_rng(0).random((40, 6))
+    for penalty, activation in (
+        ("l1", "relu"),
+        (None, "relu"),
+        ("kl-sparsity", "sigmoid"),
+        (["l2", KLSparsity(0.1)], "sigmoid"),
+    ):
+        model = SparseAutoencoder(3, penalty=penalty, max_epochs=2, random_state=0).fit(X)
+        assert model.objective_.choices.code.get_params() == {"activation": activation}
+        assert model.describe()["code"]["params"] == {"activation": activation}
+    assert Autoencoder(3, code="auto", max_epochs=1).fit(X).objective_.choices.code.activation is None
+    with pytest.raises(ValueError, match="KLSparsity: activations must lie in"):
+        SparseAutoencoder(3, code="relu", penalty="kl-sparsity").fit(X)
+
+
+def test_values_that_are_no_member_are_shown_in_one_line() -> None:
+    with pytest.raises(ValueError, match="An object of type Sequential is not a penalty; use one of"):
+        Autoencoder(3, penalty=torch.nn.Sequential(torch.nn.Linear(2, 2))).fit(np.eye(3))
+    with pytest.raises(ValueError, match=r"An Adam that holds parameters already .* optimizer=torch\.optim\.Adam, and"):
+        Autoencoder(3, optimizer=torch.optim.Adam([torch.zeros(1)])).fit(np.eye(3))

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import isthmus
-from isthmus import KINDS, Autoencoder, Convolutional
+from isthmus import KINDS, Autoencoder, Convolutional, LinearAutoencoder
 from isthmus.exceptions import DataError
 
 SETTINGS: dict[str, Any] = {"code_size": 4, "max_epochs": 3, "random_state": 0}
@@ -31,7 +31,19 @@ def make(kind: str, **more: Any) -> Autoencoder:
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@parametrize_with_checks([kind(**SETTINGS) for kind in KINDS.values()])  # type: ignore[untyped-decorator]
+BATCHES = {
+    f"check_sample_weight_equivalence_on_{kind}_data": "batches of weighted rows are other batches"
+    for kind in ("dense", "sparse")
+}
+"""A row of weight 2 is taken twice an epoch on the mean, in other batches than two rows would be: training by batches
+cannot be the same, as scikit-learn itself says of its SGDClassifier. `LinearAutoencoder` is finished in whole passes,
+and keeps the checks. test_sample_weight.py has what a weight does."""
+
+
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
+    [kind(**SETTINGS) for kind in KINDS.values()],
+    expected_failed_checks=lambda model: {} if isinstance(model, LinearAutoencoder) else BATCHES,
+)
 def test_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 

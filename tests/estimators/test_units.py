@@ -220,3 +220,21 @@ def test_rows_that_are_all_the_same_are_restored() -> None:
     assert type(model.objective_.choices.loss).__name__ == "MeanSquaredError"
     np.testing.assert_allclose(model.reconstruct(X), X, atol=1e-2)
     assert model.score(X) in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int64])
+def test_only_0_and_1_for_a_model_of_bytes_are_warned_of_once(dtype: Any) -> None:
+    model = small(max_epochs=1).fit(IMAGES)
+    with pytest.warns(
+        UnitsWarning, match=r"X holds only 0 and 1, but .* bytes from 0 to 255.* give X \* 255"
+    ) as caught:
+        model.transform((IMAGES > 127).astype(dtype))
+    assert len(caught) == 1
+    model.transform(IMAGES // 100)  # dark images are no contradiction
+
+
+def test_one_image_where_rows_are_wanted_is_refused_with_the_remedy() -> None:
+    model = small(max_epochs=1).fit(IMAGES)
+    with pytest.raises(DataError, match=r"X has shape \(6, 6\), which is one row of this Autoencoder; give X\[None\]"):
+        model.transform(IMAGES[0])
+    assert model.transform(IMAGES[0][None]).shape == (1, model.code_size)

@@ -194,7 +194,10 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert "scaling='log' must be one of auto" in told
     assert "code_sizes=(2,) must hold n_members=4 integers >= 1." in told
     assert "threshold: Unknown threshold 'sometimes'" in told
-    assert "parts=('all',) must be 'auto' or some of marginal, reconstruction, density." in told
+    assert (
+        "parts=('all',) must be 'auto' or some of marginal, reconstruction, neighbours, nearest, local, density."
+        in told
+    )
 
 
 def test_infinite_values_are_located() -> None:

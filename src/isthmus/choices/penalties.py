@@ -58,6 +58,9 @@ class Penalty(Choice):
     rate_formula: ClassVar[Callable[..., Numbers] | None] = None
     """The same for the batch mean of each unit: for penalties on mean activations."""
 
+    needs_code: ClassVar[str | None] = None
+    """The name of the code that the penalty is made for, where it does not suit others."""
+
     def penalize(self, encoding: Encoding) -> Tensor:
         """The penalty of a batch: a scalar, >= 0, the mean over its rows, weight included."""
         z = encoding.z
@@ -96,6 +99,10 @@ class Sum(Penalty):
 
     def conflicts(self, code: Code) -> list[str]:
         return [text for member in self.members for text in member.conflicts(code)]
+
+    @property
+    def needs_code(self) -> str | None:  # type: ignore[override]  # that of its members
+        return next((member.needs_code for member in self.members if member.needs_code), None)
 
     def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
         return any(member.needs_derivative(encoder, code) for member in self.members)
@@ -192,6 +199,7 @@ class KLSparsity(Penalty):
     _: KW_ONLY
     weight: float = 0.2  # with 0.01 the mean activation stays at 1.7 times the target, with 0.1 at 1.2 times
 
+    needs_code: ClassVar[str | None] = "sigmoid"
     rules: ClassVar[Mapping[str, Rule]] = {
         "target": Number(0.0, 1.0, open_low=True, open_high=True),
         "weight": Number(0.0),

@@ -92,6 +92,9 @@ class Choice(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn h
 
 T = TypeVar("T")
 
+LONGEST_SHOWN = 120
+"""Characters of a value that an error shows."""
+
 
 class Registry(Generic[T]):
     """The members of one choice by short name.
@@ -148,7 +151,11 @@ class Registry(Generic[T]):
             return self.find(value)()
         if self._join and isinstance(value, list | tuple) and value:
             return self._join([self.resolve(part) for part in value])
-        raise TypeError(f"{value!r} is not a {self.noun}; use one of {', '.join(self.names())}, or {self._example()}.")
+        shown = repr(value)
+        shown = (
+            shown if len(shown) <= LONGEST_SHOWN and "\n" not in shown else f"An object of type {type(value).__name__}"
+        )
+        raise TypeError(f"{shown} is not a {self.noun}; use one of {', '.join(self.names())}, or {self._example()}.")
 
     def find(self, name: str) -> type[T]:
         """The class with this short name, abbreviation or class name, in any spelling: ``"L1"``, ``"MSE"``."""

@@ -195,7 +195,7 @@ def _of_pandas(frame: Any) -> Any:
         column = frame.iloc[:, place] if not isinstance(dtype, np.dtype) or dtype.kind not in "buif" else None
         values = None if column is None else _plain_column(column, dtype)
         if column is not None and values is None:
-            wrong.append(f"{frame.columns[place]!r} ({dtype}{_remedy(dtype)})")
+            wrong.append(f"{frame.columns[place]!r} ({dtype}{_remedy(dtype) or _words_among_numbers(column)})")
         plain &= column is None
         columns.append(values)
     if wrong:
@@ -237,6 +237,21 @@ def _remedy(dtype: Any) -> str:
     if name.startswith(("datetime", "timestamp", "period", "date")):
         return ", use an elapsed time or parts of the date"
     return ""
+
+
+def _words_among_numbers(column: Any) -> str:
+    """Where a few words stand among numbers, such as units below a name or a total at the end: the first of them."""
+    import pandas as pd  # noqa: PLC0415  # optional
+
+    try:
+        no_numbers = np.asarray(pd.to_numeric(column.astype(str), errors="coerce").isna() & column.notna())
+    except (TypeError, ValueError):
+        return ""
+    if not 0 < no_numbers.sum() < len(no_numbers) / 2:
+        return ""
+    return (
+        f", {int(no_numbers.sum())} of {len(no_numbers)} cells are no numbers, the first in row {no_numbers.argmax()}"
+    )
 
 
 def _not_numeric(wrong: Sequence[str]) -> str:

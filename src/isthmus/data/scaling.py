@@ -30,7 +30,7 @@ class Statistics:
     n_rows
         Number of rows read.
     n_seen
-        Number of finite values of each feature, (d,).
+        Number of finite values of each feature, or the sum of the weights of their rows, (d,).
     minimum, maximum, mean, variance
         Statistics of the finite values of each feature, (d,).
     n_nan, n_infinite
@@ -50,10 +50,11 @@ class Statistics:
     first_bad: tuple[int, int] | None = None
 
 
-def summarise(source: Source) -> Statistics:
+def summarise(source: Source, weights: np.ndarray | None = None) -> Statistics:
     """Compute the statistics of a source in one pass with bounded memory.
 
-    For a source above 1 GB (as float32), a sample of evenly spaced blocks is read, 1 GB in total.
+    For a source above 1 GB (as float32), a sample of evenly spaced blocks is read, 1 GB in total. With weights > 0 of
+    the rows, (n,), means and variances are weighted: a weight of 2 equals a repeated row.
 
     Examples
     --------
@@ -66,7 +67,9 @@ def summarise(source: Source) -> Statistics:
         flat = chunk.reshape(len(chunk), -1)
         size = max(1, BLOCK_NUMBERS // max(1, flat.shape[1]))
         for start in range(0, len(flat), size):
-            part = _of_block(flat[start : start + size], first_row + start)
+            first = first_row + start
+            block = flat[start : start + size]
+            part = _of_block(block, first, None if weights is None else weights[first : first + len(block)])
             total = part if total is None else _merge(total, part)
     if total is None:
         raise ValueError("The source has no rows.")
@@ -99,9 +102,9 @@ def all_finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(np.add.reduce(array, axis=None))) or bool(np.isfinite(array).all())
 
 
-def _of_block(flat: np.ndarray, first_row: int) -> Statistics:
-    if not all_finite(flat):
-        return _of_spoilt_block(flat, first_row)
+def _of_block(flat: np.ndarray, first_row: int, weights: np.ndarray | None = None) -> Statistics:
+    if weights is not None or not all_finite(flat):
+        return _of_weighed_block(flat, first_row, np.ones(len(flat)) if weights is None else weights)
     wide = flat.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # `refuse_huge` rejects values whose squares overflow
         mean = wide.mean(axis=0)
@@ -111,17 +114,19 @@ def _of_block(flat: np.ndarray, first_row: int) -> Statistics:
     return Statistics(len(flat), np.full(flat.shape[1], len(flat)), low, high, mean, variance)
 
 
-def _of_spoilt_block(flat: np.ndarray, first_row: int) -> Statistics:
-    """Statistics of the finite values, and counts of NaN and infinite values."""
+def _of_weighed_block(flat: np.ndarray, first_row: int, weights: np.ndarray) -> Statistics:
+    """Weighted statistics of the finite values, and counts of NaN and infinite values."""
     bad = ~np.isfinite(flat)
-    row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-    n_seen = (~bad).sum(axis=0)
-    share = np.maximum(n_seen, 1)
+    n_seen = weights @ ~bad
+    share = np.where(n_seen > 0.0, n_seen, 1.0)
     wide = np.where(bad, 0.0, flat.astype(np.float64))
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = wide.sum(axis=0) / share
-        variance = np.where(bad, 0.0, (wide - mean) ** 2).sum(axis=0) / share
+        mean = weights @ wide / share
+        variance = weights @ np.where(bad, 0.0, (wide - mean) ** 2) / share
     low, high = np.where(bad, np.inf, wide).min(axis=0), np.where(bad, -np.inf, wide).max(axis=0)
+    if not bad.any():
+        return Statistics(len(flat), n_seen, low, high, mean, variance)
+    row, column = np.unravel_index(int(bad.argmax()), bad.shape)
     n_nan, first = int(np.isnan(flat).sum()), (first_row + int(row), int(column))
     return Statistics(len(flat), n_seen, low, high, mean, variance, n_nan, int(bad.sum()) - n_nan, first)
 
@@ -129,7 +134,7 @@ def _of_spoilt_block(flat: np.ndarray, first_row: int) -> Statistics:
 def _merge(a: Statistics, b: Statistics) -> Statistics:
     """Combine the statistics of two sets of rows (Chan, Golub & LeVeque 1983)."""
     n_seen = a.n_seen + b.n_seen
-    share = b.n_seen / np.maximum(n_seen, 1)
+    share = b.n_seen / np.where(n_seen > 0, n_seen, 1)
     with np.errstate(over="ignore", invalid="ignore"):
         delta = b.mean - a.mean
         variance = (1 - share) * a.variance + share * b.variance + delta**2 * share * (1 - share)

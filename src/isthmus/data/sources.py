@@ -186,6 +186,27 @@ class LabelledSource(Source):
         return np.hstack([read.reshape(len(read), -1), labels]).astype(self.dtype)
 
 
+class RowsSource(Source):
+    """Some rows of another source, by ascending numbers.
+
+    >>> RowsSource(ArraySource(np.array([[5.0], [6.0], [7.0]])), np.array([0, 2])).read(slice(0, 2))
+    array([[5.],
+           [7.]])
+    """
+
+    def __init__(self, source: Source, rows: np.ndarray) -> None:
+        self._source, self._rows = source, rows
+        self.n_rows, self.feature_shape, self.feature_names = len(rows), source.feature_shape, source.feature_names
+        self.dtype, self.random_access = source.dtype, source.random_access
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return self._source.fits_in_memory
+
+    def read(self, rows: Rows) -> np.ndarray:
+        return self._source.read(self._rows[rows])
+
+
 class MissingSource(Source):
     """Another source with one value replaced by NaN, because it marks a missing entry.
 

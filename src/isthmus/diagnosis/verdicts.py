@@ -23,6 +23,12 @@ SMALLEST_VARIANCE = 1e-9
 """If the variance of scaled rows is below this, all rows are equal and fractions of the variance are undefined."""
 COLLAPSED_NATS = 0.01
 SATURATED = 1e-3
+SMALLEST_RATIO = 0.15
+"""Of singular values of codes of two units, standardised, below which they are a line: a correlation of 0.956."""
+SMALLEST_SPREAD = 0.01
+"""Deviation of a unit, as a share of the largest, below which it counts as dead and its correlations as noise."""
+ENOUGH = 0.05
+"""Share of the variance that a code on a line may leave and be right: data that lie on a line need no more."""
 MANY_ABOVE = 0.1
 """Fraction of rows above the training errors' 99 % quantile from which a note is given; 1 % is expected."""
 SMALLEST_WIDTH = 0.05
@@ -178,6 +184,29 @@ def _unused_directions(seen: Evidence) -> Finding:
     text = f"The codes vary in about {effective:.1f} of {size} directions."
     remedy = "use a smaller code, or train longer; the code does not use all latent dimensions."
     return Finding("unused-directions", found, effective, text, remedy if found else "")
+
+
+def _collapsed_code(seen: Evidence) -> Finding | None:
+    deviation = seen.codes.std(axis=0)
+    alive = np.flatnonzero(deviation > SMALLEST_SPREAD * deviation.max())
+    if len(alive) < 2:
+        return None
+    standardised = (seen.codes[:, alive] - seen.codes[:, alive].mean(axis=0)) / deviation[alive]
+    singular = np.linalg.svd(standardised, compute_uv=False)
+    ratio = float(singular[1] / singular[0])
+    correlations = np.triu(standardised.T @ standardised / len(standardised), 1)
+    first, second = np.unravel_index(int(np.abs(correlations).argmax()), correlations.shape)
+    line = ratio < SMALLEST_RATIO
+    found, notable = line and seen.unexplained > ENOUGH, line
+    text = (
+        f"The second singular value of the code, its units at equal deviations, is {ratio:.3f} of the first; the "
+        f"strongest correlation is {correlations[first, second]:+.3f}, of units {alive[first]} and {alive[second]}."
+    )
+    remedy = (
+        "the code is nearly a line: use fewer or wider hidden layers, activation='gelu', pretraining='layer-wise' or "
+        "another random_state; or code_size=1, which is enough for such a code."
+    )
+    return Finding("collapsed-code", found, ratio, text, remedy if found else "", notable)
 
 
 def _copying(seen: Evidence) -> Finding | None:
@@ -343,6 +372,7 @@ CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (
     _dead_units,
     _collapsed_posterior,
     _unused_directions,
+    _collapsed_code,
     _copying,
     _over_fitting,
     _worse_than_pca,

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from isthmus.choices import LOSSES, Observed
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.registry import Registry, unknown
+from isthmus.choices.rules import Rule
 from isthmus.data import Scaling
 from isthmus.estimators import autoencoder_state, params_json
 from isthmus.estimators.fit_warnings import look_back, report_trouble
@@ -33,6 +34,7 @@ from isthmus.estimators.inference import (
     whole,
 )
 from isthmus.estimators.layer_table import Layer, LayerOutput, Summary, list_layers, summarise_layers
+from isthmus.estimators.sample_weights import row_weights, weigh
 from isthmus.estimators.torch_modules import InPyTorch
 from isthmus.estimators.validation import Given, frame_like, take, take_labels
 from isthmus.files.model_file import State, write_state
@@ -63,6 +65,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         object, or a pair of ``nn.Module``.
     code
         The latent representation: ``"plain"``, ``"gaussian"``, ``"top-k"``, the name of an activation, or an object.
+        ``"auto"``: the code that the penalty requires, else the usual one of the class.
     corruption
         Damage to the input that the model learns to undo: None, a name, an object, or a list of these.
     penalty
@@ -176,11 +179,22 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         *("feature_ranges_", "feature_mean_", "feature_scale_"),
     )
     """Learned attributes besides the weights that a class stores in its model file."""
+    own_rules: ClassVar[Mapping[str, Rule]] = {}
+    """Admissible values of parameters, if they differ from those of `Autoencoder`."""
+    usual_code: ClassVar[str] = "plain"
+    """The code for ``code="auto"``, if the penalty requires no other."""
 
     # -- learning ------------------------------------------------------------------------------------------------
 
     def fit(
-        self, X: Any, y: Any = None, *, X_val: Any = None, y_val: Any = None, resume: str | Path | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        resume: str | Path | None = None,
     ) -> Self:
         """Fit the model. Earlier results are discarded, except for the weights with ``warm_start=True``.
 
@@ -191,6 +205,11 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         y
             Labels, (n,), if ``conditional=True``. Otherwise one-dimensional labels are ignored, and targets of two or
             more dimensions raise an error: the model reconstructs X itself.
+        sample_weight
+            Weights of the rows, (n,), >= 0; None: equal weights. A weight of 2 equals a repeated row, also for the
+            scaling and the held-out rows; a row of weight 0 is not used at all. Only proportions matter: an epoch
+            draws as many rows as have a weight > 0, each in proportion to its weight, rounded up or down at random so
+            that the mean is exact. Rows of `X_val` have equal weights.
         X_val, y_val
             Validation rows for every epoch, instead of a held-out fraction, and their labels.
         resume
@@ -204,7 +223,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         DivergenceError
             The loss became NaN or infinite during the first epoch.
         """
-        given = take(self, X, y, fitting=True, min_rows=2)
+        given = weigh(self, take(self, X, y, fitting=True, min_rows=2), sample_weight)
         held_out = None if X_val is None else take(self, X_val, y_val)
         known = self.objective_.state_dict() if self.warm_start and hasattr(self, "objective_") else None
         prepared = prepare(self, given, held_out, resuming=resume is not None or known is not None)
@@ -216,7 +235,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         self._finish(prepared)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Continue training: one pass over these rows at a constant learning rate, with the scaling of the first call.
 
         Parameters
@@ -225,9 +244,11 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
             Rows of the same shape as before; on the first call, as for `fit`.
         y
             Labels, if ``conditional=True``; the first call must contain every class.
+        sample_weight
+            Weights of these rows relative to each other, as for `fit`.
         """
         first = not hasattr(self, "objective_")
-        given = take(self, X, y, fitting=first, min_rows=2)
+        given = weigh(self, take(self, X, y, fitting=first, min_rows=2), sample_weight, fitting=first)
         known_faults = () if first else getattr(self, "_faults", ())
         self._train(prepare_more(self, given, first=first), known_faults)
         return self
@@ -243,6 +264,10 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         learned, self._faults = look_back(prepared.run, known=known_faults)
         for name, array in learned.items():
             setattr(self, name, array)
+
+    def _code_size_for(self, given: Given, scaling: Scaling) -> int:
+        """Numbers in a code, for these rows."""
+        return int(self.code_size)
 
     def _finish(self, prepared: Prepared) -> None:
         """Hook for subclasses, called after training."""
@@ -313,17 +338,18 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """
         return whole(self, self._take(X, y), VERBS["score_samples"])
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Quality of the model on rows, comparable between losses and scalings; higher is better.
 
         The explained fraction of the variance, at most 1 (see `restored_variance`). For a model with a Gaussian code:
         the mean log-likelihood of the rows in nats, estimated as in `log_likelihood` from 16 samples with a fixed seed,
-        which includes the cost of the code.
+        which includes the cost of the code. `sample_weight`, (n,), weights the rows.
         """
         check_is_fitted(self, "objective_")
-        return self._mean_evidence(X, y) if is_variational(self) else self.restored_variance(X, y)
+        measure = self._mean_evidence if is_variational(self) else self.restored_variance
+        return measure(X, y, sample_weight)
 
-    def restored_variance(self, X: Any, y: Any = None) -> float:
+    def restored_variance(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Explained fraction of the variance (R²): 1 is exact, 0 is no better than the mean of the training rows.
 
         ``1 - Σ ((x^ - x) / s)² / Σ ((x - m) / s)²`` over all rows and features, with the mean m and the standard
@@ -337,6 +363,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
             Rows.
         y
             Their labels, for a conditional model.
+        sample_weight
+            Weights of the rows in both sums, (n,), >= 0; None: all count alike.
 
         Examples
         --------
@@ -347,9 +375,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         1.0
         """
         given = self._take(X, y)
-        left, whole_variance = sum(
-            chunk.sum(axis=0, dtype=np.float64) for chunk in stream(self, given, Verb(restored_squares))
-        )
+        squares = whole(self, given, Verb(restored_squares))  # (n, 2)
+        left, whole_variance = row_weights(sample_weight, given.source.n_rows) @ squares.astype(np.float64)
         if whole_variance == 0.0:
             return float(left == 0.0)
         return float(1.0 - left / whole_variance)

@@ -117,7 +117,7 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     scaling = group(state.arrays, "scaling.")
     model.scaling_ = persistence.scaling_of(values.scaling, scaling, context.n_features)
     for name, array in group(state.arrays, "learned.").items():
-        setattr(model, name, array)
+        setattr(model, name, array[()])  # a number where it was one
     kept = model.__dict__.pop("probe_", None)
     if kept is not None and not torch_modules.agrees(torch_modules.probe(model.objective_), kept):
         raise ModelFileError(

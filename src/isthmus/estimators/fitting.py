@@ -96,6 +96,8 @@ def choices_by_parameter() -> dict[str, Registry[Any]]:
 
 
 OPTIONAL = ("corruption", "penalty", "pretraining")
+AUTOMATIC = ("loss", "code")
+"""Choices that ``"auto"`` leaves to the data and to the other choices."""
 DEFAULT_PATIENCE = 10
 EARLY_STOPPING_FRACTION = 0.1
 VALIDATION_BATCH = 1024
@@ -110,17 +112,25 @@ def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
     for name, registry in CHOICES.items():
         value = getattr(estimator, name)
         try:
-            empty = (name in OPTIONAL and value is None) or (name == "loss" and value == "auto")
+            empty = (name in OPTIONAL and value is None) or (name in AUTOMATIC and value == "auto")
             made[name] = None if empty else registry.resolve(value)
         except (TypeError, ValueError) as error:
             mistakes.append(f"{type(estimator).__name__}: {name}: {error}")
+    if made.get("code", ...) is None:
+        needed = getattr(made.get("penalty"), "needs_code", None)
+        made["code"] = CODES.resolve(needed or estimator.usual_code)
     return made, mistakes
+
+
+def rules_of(estimator: Any) -> Mapping[str, Rule]:
+    """What each parameter that holds no choice may be."""
+    return {**RULES, **estimator.own_rules}
 
 
 def own_mistakes(estimator: Any) -> list[str]:
     """Every invalid value among the other parameters, one sentence each."""
     return [
-        *broken_rules(estimator, RULES),
+        *broken_rules(estimator, rules_of(estimator)),
         *(
             f"{type(estimator).__name__}: callbacks contains {callback!r}, which is not an isthmus.Callback."
             for callback in (estimator.callbacks if isinstance(estimator.callbacks, list | tuple) else ())
@@ -157,10 +167,11 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     loader = make_loader(objective, scaling)
     rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)
     settings = settle(estimator, made, objective.choices.network, len(rows), seed)
-    train_feed = make_feed(given.rows, rows, loader, settings.batch_size)
+    train_feed = make_feed(given.rows, rows, loader, settings.batch_size, given.weights)
     measured = given.rows if validation is None else validation.rows
     held_out = held_out if validation is None else np.arange(measured.n_rows)
-    feed = make_feed(measured, held_out, loader, VALIDATION_BATCH) if len(held_out) else None
+    measured_weights = given.weights if validation is None else None
+    feed = make_feed(measured, held_out, loader, VALIDATION_BATCH, measured_weights) if len(held_out) else None
     histories: Sequence[History] = ()
     if made["pretraining"] is not None and not resuming:
         shown = [ProgressBar()] if estimator.verbose else []
@@ -168,14 +179,20 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     parts = {"training rows": (given.rows, rows)} | ({"validation rows": (measured, held_out)} if len(held_out) else {})
     origin = Origin(
         model=lambda run: estimator._state_of(Prepared(objective, scaling, known, run, histories)),  # noqa: SLF001  # its own
-        identity=functools.cache(functools.partial(identity_of, type(estimator).__name__, objective, scaling, parts)),
+        identity=functools.cache(
+            functools.partial(identity_of, type(estimator).__name__, objective, scaling, parts, given.weights)
+        ),
     )
     run = Run(objective, settings, train_feed, feed, callbacks_of(estimator), origin=origin)
     return Prepared(objective, scaling, known, run, histories)
 
 
 def identity_of(
-    kind: str, objective: Objective, scaling: Scaling, parts: Mapping[str, tuple[Source, np.ndarray]]
+    kind: str,
+    objective: Objective,
+    scaling: Scaling,
+    parts: Mapping[str, tuple[Source, np.ndarray]],
+    weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Properties, besides settings, that a run must share with a checkpoint to resume from it: by name, as JSON."""
     learned = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in scaling.to_arrays().values()))
@@ -189,6 +206,11 @@ def identity_of(
             name: f"{len(rows)} rows, SHA-256 {digest_rows(source, rows)[:16]}"
             for name, (source, rows) in parts.items()
         },
+        **(
+            {}
+            if weights is None
+            else {"sample_weight": f"SHA-256 {hashlib.sha256(weights.tobytes()).hexdigest()[:16]}"}
+        ),
     }
 
 
@@ -237,10 +259,10 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
         mistakes.append(
             f"{type(estimator).__name__}: pretraining cannot be combined with conditional=True; set it to None."
         )
-    blocked = not Whole(1).admits(estimator.code_size) or not RULES["scaling"].admits(estimator.scaling)
+    blocked = any(not rules_of(estimator)[name].admits(getattr(estimator, name)) for name in ("code_size", "scaling"))
     if blocked or len(resolved) < len(CHOICES):
         refuse(mistakes)
-    statistics = summarise(given.source)
+    statistics = summarise(given.source, given.weights)
     loss = resolved["loss"]
     refuse_bad_statistics(statistics, given, missing_allowed=loss is not None and loss.admits_missing)
     refuse_huge(statistics, given.source.feature_names or getattr(estimator, "feature_names_in_", None))
@@ -249,10 +271,10 @@ def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Sca
     network, dtype = sound(resolved)["network"], given.source.dtype
     name = _scaling_name(estimator, network, given, statistics)
     scaling = learn_scaling(name, statistics, dtype, kept, network.row_shape(given.source.feature_shape))
-    context = make_context(given, statistics, scaling, estimator.code_size)
+    context = make_context(given, statistics, scaling, estimator._code_size_for(given, scaling))  # noqa: SLF001  # its own
     if estimator.scaling == "auto" and scaling.name == "standard" and _spoils(loss, context):
         unscaled = learn_scaling("none", statistics, given.source.dtype)
-        as_given = make_context(given, statistics, unscaled, estimator.code_size)
+        as_given = make_context(given, statistics, unscaled, estimator._code_size_for(given, unscaled))  # noqa: SLF001
         if not _spoils(loss, as_given):  # counts for a Poisson, say: standardised they would be refused
             scaling, context = unscaled, as_given
     choices = choose(sound(resolved), context)
@@ -270,7 +292,8 @@ def _scaling_name(estimator: Any, network: Network, given: Given, statistics: St
     Otherwise columns that fill only a part of [0, 1] would be standardised, out of the range of such a decoder.
     """
     name = estimator.scaling or "none"
-    if name != "auto" or network.output_range(int(estimator.code_size) + given.n_classes) != (0.0, 1.0):
+    width = max(1, int(estimator.code_size)) + given.n_classes  # a code size that is a share of the variance is < 1
+    if name != "auto" or network.output_range(width) != (0.0, 1.0):
         return name
     dtype = given.source.dtype
     low, high = float(statistics.minimum.min()), float(statistics.maximum.max())
@@ -441,11 +464,17 @@ def patience_of(early_stopping: bool | int) -> int | None:
     return int(early_stopping)
 
 
-def make_feed(source: Source, rows: np.ndarray, loader: Loader, batch_size: int) -> Feed:
-    """Batches of some rows of a source: resident on the device if the source fits in memory, else streamed."""
+def make_feed(
+    source: Source, rows: np.ndarray, loader: Loader, batch_size: int, weights: np.ndarray | None = None
+) -> Feed:
+    """Batches of some rows of a source: resident on the device if the source fits in memory, else streamed.
+
+    Weights are those of all rows of the source, (n,).
+    """
+    chosen = None if weights is None else torch.from_numpy(weights[rows])
     if not source.fits_in_memory:
-        return StreamedFeed(source, rows, loader, batch_size)
-    return ResidentFeed(load_rows(source, rows, loader), batch_size)
+        return StreamedFeed(source, rows, loader, batch_size, chosen)
+    return ResidentFeed(load_rows(source, rows, loader), batch_size, chosen)
 
 
 def load_rows(source: Source, rows: np.ndarray, loader: Loader) -> Tensor:
@@ -479,7 +508,7 @@ def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
         made, _ = resolve_choices(estimator)
     else:
         objective, scaling = estimator.objective_, estimator.scaling_
-        known = known_of(estimator).widened(summarise(given.source))
+        known = known_of(estimator).widened(summarise(given.source, given.weights))
         seed = seed_from(estimator.random_state) + estimator.n_epochs_
         made, mistakes = resolve_choices(estimator)
         refuse(mistakes + own_mistakes(estimator))
@@ -487,7 +516,7 @@ def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
     settings = settle(estimator, constant, objective.choices.network, given.source.n_rows, seed)
     settings = replace(settings, max_epochs=1 if first else len(estimator.history_) + 1, patience=None)
     loader = make_loader(objective, scaling)
-    feed = make_feed(given.rows, np.arange(given.source.n_rows), loader, settings.batch_size)
+    feed = make_feed(given.rows, np.arange(given.source.n_rows), loader, settings.batch_size, given.weights)
     run = Run(objective, settings, feed, None, callbacks_of(estimator))
     if not first:
         continue_from(run, estimator.history_, getattr(estimator, "optimizer_state_", {}))

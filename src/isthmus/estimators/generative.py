@@ -15,6 +15,7 @@ from isthmus.choices import CODES, Gaussian
 from isthmus.choices.rules import Whole
 from isthmus.estimators import inference
 from isthmus.estimators.inference import Verb
+from isthmus.estimators.sample_weights import row_weights
 from isthmus.seeds import seed_from
 
 SAMPLES_AT_ONCE = 250
@@ -138,13 +139,13 @@ class Generative:
         rows = max(1, CELLS_AT_ONCE // (at_once * self.n_features_in_))
         return inference.whole(self, self._take(X, y), Verb(estimate), rows)
 
-    def _mean_evidence(self: Any, X: Any, y: Any) -> float:
+    def _mean_evidence(self: Any, X: Any, y: Any, sample_weight: Any) -> float:
         """Mean log-likelihood of rows in nats, in the original units, including constants that the loss omits."""
         loss = self.objective_.choices.loss
         rows = self._log_evidence(X, y, SCORE_SAMPLES, 0).astype(np.float64)
         volume = 0.0 if loss.bounded else self._log_volume()
         normaliser: float = loss.normaliser * self.n_features_in_
-        return float(rows.mean()) + volume - normaliser
+        return float(np.average(rows, weights=row_weights(sample_weight, len(rows)))) + volume - normaliser
 
     def _log_volume(self: Any) -> float:
         """Difference between log-densities in the original and in scaled units."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isthmus.choices.rules import Number, Rule, Whole, either
+from isthmus.data import Scaling, Source, summarise
 from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import Prepared
+from isthmus.estimators.validation import Given
 from isthmus.training.batches import Feed
 
 OVERSAMPLING = 10
@@ -18,6 +22,8 @@ OVERSAMPLING = 10
 MOST_PASSES = 100
 SETTLED = 1e-4
 """Convergence threshold: largest angle in radians between the subspaces of two passes."""
+WIDEST = 5_000
+"""Limit on the smaller of rows and features, up to which all variances are computed for a share of them: a minute."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -31,19 +37,32 @@ class LinearAutoencoder(Autoencoder):
 
     Parameters
     ----------
+    code_size
+        Numbers in a code, >= 1; or, as for PCA, a share of the variance in (0, 1): then the code gets as many numbers
+        as components are needed to explain more than this share.
     align
         Whether to refine and order the solution after training.
 
     Attributes
     ----------
     components_ : array
-        Orthonormal directions in the scaled data, (code_size, d), by decreasing variance; zeros beyond the rank.
+        Orthonormal directions in the scaled data, (n_components_, d), by decreasing variance; zeros beyond the rank.
+    n_components_ : int
+        Size of the code.
     explained_variance_, explained_variance_ratio_ : array
-        Variance of each component in squared units of the scaled data, and its fraction of the total, (code_size,).
+        Variance of each component in squared units of X, and its fraction of the total, (n_components_,).
     singular_values_ : array
-        Singular values of the centred, scaled training rows, (code_size,).
+        Singular values of the centred training rows, in units of X, (n_components_,).
+    noise_variance_ : float
+        Mean variance of the omitted components, in squared units of X; 0 if none is omitted.
     mean_ : array
         Mean of the training rows in units of X, (d,).
+
+    Notes
+    -----
+    With ``scaling="standard"`` or ``"minmax"`` features have scales of their own, and these attributes are those of the
+    scaled rows, except for `mean_`. Codes are in scaled units: ``transform(X)`` is PCA's, times `scaling_.factor`. With
+    `sample_weight` all of them are weighted, and an unbiased variance counts the rows of weight > 0.
 
     Examples
     --------
@@ -53,6 +72,7 @@ class LinearAutoencoder(Autoencoder):
     array([0.6, 0.3])
     """
 
+    code_size: float = field(default=32, kw_only=False)  # type: ignore[assignment]  # here a share too
     network: Any = ()
     loss: Any = "mean-squared-error"
     scaling: str | None = "global"  # standardising each feature would change the principal components
@@ -63,8 +83,17 @@ class LinearAutoencoder(Autoencoder):
         "explained_variance_",
         "explained_variance_ratio_",
         "singular_values_",
+        "noise_variance_",
         "mean_",
     )
+    own_rules: ClassVar[Mapping[str, Rule]] = {
+        "code_size": either(Whole(1), Number(0, 1, open_low=True, open_high=True))
+    }
+
+    @property
+    def n_components_(self) -> int:
+        """Numbers in a code."""
+        return self.objective_.context.code_size
 
     @property
     def components_(self) -> np.ndarray:
@@ -72,16 +101,27 @@ class LinearAutoencoder(Autoencoder):
         (layer,) = _linear_layers(self.objective_.encoder)
         return layer.weight.detach().cpu().numpy()
 
+    def _code_size_for(self, given: Given, scaling: Scaling) -> int:
+        if Whole(1).admits(self.code_size):
+            return int(self.code_size)
+        variances = all_variances(given.source, scaling, given.weights)
+        explained = np.cumsum(variances) / max(variances.sum(), 1e-300)
+        return min(len(variances), int(np.searchsorted(explained, self.code_size, side="right")) + 1)
+
     def _finish(self, prepared: Prepared) -> None:
         super()._finish(prepared)
         encoder, decoder = (_linear_layers(net) for net in (prepared.objective.encoder, prepared.objective.decoder))
         if self.align and len(encoder) == len(decoder) == 1 and not self.conditional:
             spread = principal_directions(prepared.run.train, decoder[0].weight.detach())
             _put(encoder[0], decoder[0], spread)
-            self.explained_variance_ = _padded(spread.variances, self.code_size)
-            self.explained_variance_ratio_ = self.explained_variance_ / spread.total
-            self.singular_values_ = np.sqrt(self.explained_variance_ * max(1, prepared.run.train.n_rows - 1))
-            scaling = prepared.scaling
+            scaling, n_rows = prepared.scaling, prepared.run.train.n_rows
+            unit = float(scaling.factor) ** 2 if scaling.factor.ndim == 0 else 1.0
+            self.explained_variance_ = _padded(spread.variances, self.n_components_) / unit
+            self.explained_variance_ratio_ = self.explained_variance_ * unit / spread.total
+            self.singular_values_ = np.sqrt(self.explained_variance_ * max(1, n_rows - 1))
+            n_left = min(n_rows, self.n_features_in_) - self.n_components_
+            left = max(0.0, spread.total - float(spread.variances.sum()))
+            self.noise_variance_ = np.float64(left / unit / n_left if n_left > 0 else 0.0)
             self.mean_ = (spread.mean.cpu().numpy() / scaling.factor + scaling.shift).ravel()
 
 
@@ -130,26 +170,48 @@ def principal_directions(feed: Feed, start: Tensor) -> Spread:
     return Spread(mean, directions, values.flip(0)[:kept].clamp(min=0).cpu().numpy(), _total_variance(feed, mean))
 
 
-def _batches(feed: Feed) -> Any:
-    return feed.shuffled(torch.Generator().manual_seed(0))
+def all_variances(source: Source, scaling: Scaling, weights: np.ndarray | None) -> np.ndarray:
+    """The variances of scaled rows along all principal directions, falling, (min(n, d),), up to a common factor.
+
+    Raises
+    ------
+    ValueError
+        There are too many for that.
+    """
+    n_rows, n_features = source.n_rows, source.n_features
+    if min(n_rows, n_features) > WIDEST:
+        raise ValueError(
+            f"code_size as a share of the variance needs all {min(n_rows, n_features)} variances, but at most {WIDEST} "
+            "are computed; give a number of components."
+        )
+    weights = np.ones(n_rows) if weights is None else weights
+    mean, fewer_rows = summarise(source, weights).mean, n_rows <= n_features
+    products, row = np.zeros((min(n_rows, n_features),) * 2), 0
+    for chunk in source.chunks(n_rows if fewer_rows else None):
+        part = weights[row : row + len(chunk)]
+        row += len(chunk)
+        centred = (chunk.reshape(len(chunk), -1) - mean) * scaling.factor * np.sqrt(part)[:, None]
+        # the products of rows have the eigenvalues of those of features
+        products += centred @ centred.T if fewer_rows else centred.T @ centred
+    return np.linalg.eigvalsh(products)[::-1].clip(min=0.0)
 
 
 def _mean(feed: Feed) -> Tensor:
-    total: Tensor = sum(x.double().sum(0) for x in _batches(feed))
+    total: Tensor = sum(weights @ x.double() for x, weights in feed.weighed())
     return total / feed.n_rows
 
 
 def _total_variance(feed: Feed, mean: Tensor) -> float:
-    total = sum((x.double() - mean).square().sum() for x in _batches(feed))
+    total = sum(weights @ (x.double() - mean).square().sum(1) for x, weights in feed.weighed())
     return max(float(total) / max(1, feed.n_rows - 1), 1e-300)
 
 
 def _covariance_times(feed: Feed, mean: Tensor, basis: Tensor) -> Tensor:
     """Σ @ basis in one pass, without forming the covariance matrix Σ."""
     image = torch.zeros_like(basis)
-    for x in _batches(feed):
+    for x, weights in feed.weighed():
         centred = x.double() - mean
-        image += centred.T @ (centred @ basis)
+        image += centred.T @ (weights[:, None] * (centred @ basis))
     return image / max(1, feed.n_rows - 1)
 
 

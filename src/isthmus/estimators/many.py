@@ -10,6 +10,7 @@ from sklearn.model_selection import ParameterGrid
 
 from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import prepare
+from isthmus.estimators.sample_weights import weigh
 from isthmus.estimators.validation import take
 from isthmus.training.parallel_runs import share_rows, train_many
 
@@ -22,6 +23,7 @@ def fit_many(
     grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]],
     y: Any = None,
     *,
+    sample_weight: Any = None,
     X_val: Any = None,
     y_val: Any = None,
 ) -> list[Model]:
@@ -35,7 +37,7 @@ def fit_many(
     ----------
     estimator
         The base estimator, which is cloned and not changed.
-    X, y, X_val, y_val
+    X, y, sample_weight, X_val, y_val
         As for ``fit``; all models are trained on the same rows.
     grid
         Parameter names with lists of values, as for scikit-learn's ``ParameterGrid``; a list of mappings is a sequence
@@ -62,7 +64,7 @@ def fit_many(
     models: list[Model] = [clone(estimator).set_params(**point) for point in ParameterGrid(grid)]
     prepared = []
     for model in models:
-        given = take(model, X, y, fitting=True, min_rows=2)
+        given = weigh(model, take(model, X, y, fitting=True, min_rows=2), sample_weight)
         prepared.append(prepare(model, given, None if X_val is None else take(model, X_val, y_val)))
         share_rows([each.run for each in prepared])
     train_many([each.run for each in prepared])

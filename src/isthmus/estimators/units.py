@@ -116,7 +116,7 @@ class UnitsCheck:
     def __init__(self, model: Any, dtype: np.dtype[Any]) -> None:
         self._name, self._dtype = type(model).__name__, dtype
         self._ranges: np.ndarray | None = getattr(model, "feature_ranges_", None)
-        self._n_far = self._n_rows = 0
+        self._n_far = self._n_rows = self._largest = 0
         if self._ranges is None:
             return
         low, high = self._ranges
@@ -141,6 +141,8 @@ class UnitsCheck:
     def _refuse_contradiction(self, flat: np.ndarray) -> None:
         """Raise for bytes given to a model of [0, 1], and for floats in [0, 1] given to a model of bytes."""
         kind = self._dtype.kind
+        if self._bytes and kind in "bui":
+            self._largest = max(self._largest, int(flat.max()))
         if self._unit_interval and self._dtype == np.uint8 and flat.max() > 1:
             raise DataError(
                 f"X has bytes up to {flat.max()}, but this {self._name} was fitted on values from "
@@ -156,7 +158,14 @@ class UnitsCheck:
             )
 
     def finish(self) -> None:
-        """Warn if most rows were far outside."""
+        """Warn if most rows were far outside, or contain only 0 and 1 while the model was fitted on bytes."""
+        if self._largest == 1:
+            warnings.warn(
+                f"X holds only 0 and 1, but this {self._name} was fitted on bytes from 0 to 255, where 1 is black too. "
+                "If 1 stands for white, give X * 255.",
+                UnitsWarning,
+                stacklevel=5,
+            )
         if self._n_rows and self._n_far > FAR_ROWS * self._n_rows:
             warnings.warn(
                 f"{self._n_far} of {self._n_rows} checked rows lie far outside the range of the training rows of this "

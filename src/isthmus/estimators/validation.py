@@ -31,12 +31,15 @@ class Given:
         For a conditional model: the class index of each row, (n,).
     n_classes
         Number of classes.
+    weights
+        At fit: weights > 0 of the rows, (n,), with a mean of 1; None for equal weights.
     """
 
     source: Source
     original: Any
     labels: np.ndarray | None = None
     n_classes: int = 0
+    weights: np.ndarray | None = None
 
     @property
     def rows(self) -> Source:
@@ -163,6 +166,8 @@ def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:
         return X
     if isinstance(X, np.ndarray) and X.ndim > 2:
         return _images(estimator, X, fitting)
+    if isinstance(X, np.ndarray) and not fitting and X.shape == estimator.feature_shape_ != (estimator.n_features_in_,):
+        raise DataError(f"X has shape {X.shape}, which is one row of this {type(estimator).__name__}; give X[None].")
     try:
         return validate_data(
             estimator, X, reset=fitting, accept_sparse="csr", ensure_all_finite=False, ensure_min_samples=min_rows

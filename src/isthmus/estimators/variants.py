@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from isthmus.choices.registry import unknown
 from isthmus.estimators.autoencoder import Autoencoder
@@ -31,7 +31,8 @@ class DenoisingAutoencoder(Autoencoder):
 class SparseAutoencoder(Autoencoder):
     """Sparse autoencoder: learns codes in which most units are zero.
 
-    An `Autoencoder` with ``code=Plain("relu")``, so that zeros are exact, and ``penalty="l1"``.
+    An `Autoencoder` with ``penalty="l1"`` and ``code="auto"``: ``"relu"``, so that zeros are exact; with
+    ``penalty="kl-sparsity"``, which asks how often a unit is active, ``"sigmoid"``.
 
     Examples
     --------
@@ -41,8 +42,10 @@ class SparseAutoencoder(Autoencoder):
     True
     """
 
-    code: Any = "relu"
+    code: Any = "auto"
     penalty: Any = "l1"
+
+    usual_code: ClassVar[str] = "relu"
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

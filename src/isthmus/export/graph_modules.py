@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from isthmus.data import Scaling
 from isthmus.export.table_columns import Encoding
 from isthmus.tasks.anomaly.ensemble import Ensemble
 from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
+from isthmus.tasks.anomaly.neighbours import RowIndex
 from isthmus.tasks.anomaly.scoring import Grouping, NeighbourIndex, Scorer
 from isthmus.tasks.anomaly.tail_probability import TailProbability
 
@@ -31,17 +32,21 @@ class Detect(nn.Module):
         super().__init__()
         self.encoding = Encoding(detector.schema_) if hasattr(detector, "schema_") else None
         self.scaling: Scaling = detector.scaling_
+        left_out = getattr(detector, "left_out_", None)
+        self.left_out = None if left_out is None else torch.from_numpy(left_out)
         self.missing_allowed = bool(detector.missing_allowed_)
         self.register_buffer("offset", torch.tensor(detector.offset_ - detector.rounding_, dtype=torch.float64))
         self.model, self.network = _on_cpu(detector.model_)
         old = detector.scorer_
         n_neighbors = 1 if old.memory is None else old.memory.n_neighbors
         arrays = old.to_arrays()
-        self.scorer = _traceable(Scorer.from_arrays(arrays, _Product.of(detector.grouping_), old.parts, n_neighbors))
+        grouping = _Product.of(detector.grouping_)
+        self.scorer = _traceable(Scorer.from_arrays(arrays, grouping, old.parts, n_neighbors, old.rule))
 
     def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
         raw = given[0].flatten(1) if self.encoding is None else self.encoding(list(given))
         x = self.scaling.apply(raw)
+        x = x if self.left_out is None else x.masked_fill(self.left_out, 0.0)
         scores = -self.scorer.scores(self.scorer.read(self.model, x, in_full=False))
         bad = raw.isinf() if self.missing_allowed else ~raw.isfinite()
         scores = torch.where(bad.any(1), torch.nan, scores)
@@ -67,7 +72,8 @@ class _Curve(TailProbability):
     """Tail probabilities as one formula, because blocks and conditional computations cannot be traced."""
 
     def __call__(self, values: Tensor) -> Tensor:
-        x = torch.maximum(values.double().nan_to_num(nan=-torch.inf).T, self.knots[:, :1])
+        away = values.double() - self.tolerance
+        x = torch.maximum(away.nan_to_num(nan=-torch.inf).T, self.knots[:, :1])
         left = (torch.searchsorted(self.knots, x, right=True) - 1).clamp(0, max(0, self.knots.shape[1] - 2))
         right = (left + 1).clamp(max=self.knots.shape[1] - 1)
         low, high = self.knots.gather(1, left), self.knots.gather(1, right)
@@ -84,10 +90,26 @@ class _Look(NeighbourIndex):
         return self.look(codes, own)[0]
 
 
+class _Nearest(RowIndex):
+    """An index that is looked at by operations of torch alone."""
+
+    def nearest(self, squares: Tensor, own: Tensor | None = None) -> Tensor:
+        k = max(1, min(self.n_neighbors, squares.shape[1]))
+        return squares.topk(k, dim=1, largest=False, sorted=False).values
+
+
 def _traceable(scorer: Scorer) -> Scorer:
-    scorer.curves = {name: _Curve(**vars(curve)) for name, curve in scorer.curves.items()}
-    scorer.memory = scorer.memory and _Look(**vars(scorer.memory))
-    return scorer
+    return replace(
+        scorer,
+        curves={name: _Curve(**vars(curve)) for name, curve in scorer.curves.items()},
+        memory=scorer.memory and _Look(**vars(scorer.memory)),
+        indexes={name: _Nearest(**_fields(index)) for name, index in scorer.indexes.items()},
+    )
+
+
+def _fields(index: RowIndex) -> dict[str, Any]:
+    """What an index is made of, without what it has worked out since."""
+    return {field.name: getattr(index, field.name) for field in fields(index)}
 
 
 def _on_cpu(model: Any) -> tuple[Any, nn.Module]:

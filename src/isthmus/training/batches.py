@@ -32,10 +32,32 @@ class Feed:
         for x in self.shuffled(generator):
             yield x.contiguous(), torch.arange(len(x))
 
+    def weighed(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every row exactly once, some at a time, with the weight of each: (k, d) and (k,), on average 1."""
+        for x in self.shuffled(torch.Generator().manual_seed(0)):
+            yield x, torch.ones(len(x), dtype=torch.double, device=x.device)
+
     @property
     def n_batches(self) -> int:
         """Batches in one pass; the last may be smaller."""
         return -(-self.n_rows // self.batch_size)
+
+
+def resampled(weights: Tensor, start: float) -> Tensor:
+    """How often an epoch takes each row of these weights, (n,) → (n,), n times in all: systematic resampling.
+
+    Each row is taken its share of n times, rounded up or down, and over all starts in [0, 1) exactly its share on the
+    mean. Weights in the loss would be exact within each epoch too, but no compiled step, penalty over a batch or batch
+    normalisation knows of them; drawing rows at random instead would leave out a third of those of weight 1.
+
+    >>> resampled(torch.tensor([2.0, 1.0, 1.0]), 0.4).tolist()
+    [1, 1, 1]
+    >>> resampled(torch.tensor([2.0, 1.0, 1.0]), 0.6).tolist()
+    [2, 0, 1]
+    """
+    ends = (weights.double().cumsum(0) * (len(weights) / weights.double().sum()) + start).floor().long()
+    ends[-1] = len(weights)  # whatever the rounding of the sum
+    return ends.diff(prepend=ends.new_zeros(1))
 
 
 class ResidentFeed(Feed):
@@ -47,21 +69,37 @@ class ResidentFeed(Feed):
         Scaled rows on the device, (n, d) float32.
     batch_size
         Rows a batch.
+    weights
+        How often rows are taken in proportion to others, (n,) > 0 on the CPU; None: all once.
     """
 
-    def __init__(self, rows: Tensor, batch_size: int) -> None:
-        self.rows, self.n_rows, self.batch_size = rows, len(rows), batch_size
+    def __init__(self, rows: Tensor, batch_size: int, weights: Tensor | None = None) -> None:
+        self.rows, self.n_rows, self.batch_size, self.weights = rows, len(rows), batch_size, weights
         self._buffer = rows.new_empty(min(batch_size, self.n_rows), rows.shape[1])
 
     def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.rows, torch.randperm(self.n_rows, generator=generator)
+        yield self.rows, self._order(generator)
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
-        order = torch.randperm(self.n_rows, generator=generator).to(self.rows.device)
+        order = self._order(generator).to(self.rows.device)
         last = self._buffer[: (self.n_rows - 1) % len(self._buffer) + 1]
         for index in order.split(self.batch_size):
             buffer = self._buffer if len(index) == len(self._buffer) else last
             yield torch.index_select(self.rows, 0, index, out=buffer)
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        order = torch.randperm(self.n_rows, generator=generator)
+        if self.weights is None:
+            return order
+        counts = resampled(self.weights[order], float(torch.rand((), generator=generator, dtype=torch.double)))
+        taken = order.repeat_interleave(counts)
+        return taken[torch.randperm(self.n_rows, generator=generator)]
+
+    def weighed(self) -> Iterator[tuple[Tensor, Tensor]]:
+        weights = torch.ones(self.n_rows, dtype=torch.double) if self.weights is None else self.weights
+        parts = self.rows.split(self.batch_size), (weights / weights.mean()).split(self.batch_size)
+        for x, part in zip(*parts, strict=True):
+            yield x, part.to(x.device)
 
 
 class StreamedFeed(Feed):
@@ -79,10 +117,19 @@ class StreamedFeed(Feed):
         Turns rows as read into scaled rows on the device, and refuses bad ones.
     batch_size
         Rows a batch.
+    weights
+        As for `ResidentFeed`, of the rows to use.
     """
 
-    def __init__(self, source: Source, rows: np.ndarray, load: Callable[[np.ndarray], Tensor], batch_size: int) -> None:
-        self.source, self.rows, self.load, self.batch_size = source, rows, load, batch_size
+    def __init__(
+        self,
+        source: Source,
+        rows: np.ndarray,
+        load: Callable[[np.ndarray], Tensor],
+        batch_size: int,
+        weights: Tensor | None = None,
+    ) -> None:
+        self.source, self.rows, self.load, self.batch_size, self.weights = source, rows, load, batch_size, weights
         self.n_rows = len(rows)
         bytes_per_row = 4 * int(np.prod(source.feature_shape))
         self._window = batch_size * max(1, WINDOW_BYTES // (bytes_per_row * batch_size))
@@ -110,12 +157,26 @@ class StreamedFeed(Feed):
                 yield window, torch.from_numpy(draw.permutation(len(window))).long()
 
     def _read(self, order: np.ndarray) -> np.ndarray:
-        return self.source.read(np.sort(order))
+        if self.weights is None:
+            return self.source.read(np.sort(order))
+        once, places = np.unique(order, return_inverse=True)  # a source of a user's own may not repeat rows
+        return self.source.read(once)[places]
+
+    def weighed(self) -> Iterator[tuple[Tensor, Tensor]]:
+        weights = torch.ones(self.n_rows, dtype=torch.double) if self.weights is None else self.weights
+        weights = weights / weights.mean()
+        for start in range(0, self.n_rows, self._window):
+            rows = slice(start, start + self._window)
+            x = self.load(self.source.read(self.rows[rows]))
+            yield x, weights[rows].to(x.device)
 
     def _order(self, draw: np.random.Generator) -> np.ndarray:
+        rows = self.rows
+        if self.weights is not None:
+            rows = rows.repeat(resampled(self.weights, draw.random()).numpy())
         if self.source.random_access:
-            return draw.permutation(self.rows)
-        blocks = [self.rows[start : start + BLOCK_ROWS] for start in range(0, self.n_rows, BLOCK_ROWS)]
+            return draw.permutation(rows)
+        blocks = [rows[start : start + BLOCK_ROWS] for start in range(0, self.n_rows, BLOCK_ROWS)]
         return np.concatenate([blocks[index] for index in draw.permutation(len(blocks))])
 
 

@@ -200,6 +200,12 @@ class Optimizer(Choice):
 
 def _as_optimizer(value: Any) -> Optimizer | None:
     """A class of ``torch.optim``, or its name, as a member: the one of that name here, else `TorchOptimizer`."""
+    if isinstance(value, torch.optim.Optimizer):
+        kind = type(value).__name__
+        raise TypeError(
+            f"An {kind} that holds parameters already is no optimizer of a model, whose parameters are made at fit; "
+            f"give the class, optimizer=torch.optim.{kind}, and its learning_rate."
+        )
     is_class = isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
     name = value.__name__ if is_class else value
     if not isinstance(name, str) or (name not in _torch_optimizers() and not is_class):

@@ -33,8 +33,8 @@ from isthmus.training import SCHEDULES
 
 AUTO: Rule = OneOf(("auto",))
 DEFAULT_CALIBRATION = 0.25
-ROUNDING, ROUNDING_OF_GRAPHS = 1e-6, 1e-4
-"""By how much the score of one row may differ between ways of computing it; an autoencoder's graph is in float32."""
+ROUNDING, ROUNDING_OF_GRAPHS = 1e-9, 1e-4
+"""By how much a row's score may differ between ways of computing it; an autoencoder of the user is in float32."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -124,7 +124,7 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
     scaling: str = "auto"
     trim: float = 0.05
     n_neighbors: int = 2
-    memory_size: int = 2048
+    memory_size: int = 8192
     max_rows: int = 65_536
     calibration_fraction: float | None = None
     max_steps: int | str = "auto"

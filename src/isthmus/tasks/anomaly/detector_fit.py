@@ -20,17 +20,16 @@ from isthmus.choices.registry import Context
 from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, refuse_huge, summarise
 from isthmus.estimators.fitting import refuse, split_rows
 from isthmus.seeds import seed_from
-from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, train_ensemble
-from isthmus.tasks.anomaly.inputs import Rows, check_finite, scored_in_double, to_tensor
+from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, refuse_divergence, train_ensemble
+from isthmus.tasks.anomaly.inputs import Rows, check_finite, scoring_type, to_tensor
 from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
-from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Scorer
+from isthmus.tasks.anomaly.scorer_fit import ScorerPlan, learn_scorer
+from isthmus.tasks.anomaly.scoring import IMAGE_PARTS, PARTS, TABLE_PARTS, Grouping
 from isthmus.training import SCHEDULES, choose_device
 
 STEPS = 300
 FEWEST_STEPS, MOST_STEPS = 25, 1000
 ROWS_FOR_STEPS, WIDTH_FOR_STEPS = 10_000, 64
-FEWEST_TRIMMED = 10
-"""Rows below which none is presumed odd."""
 
 
 def choice_mistakes(detector: Any) -> list[str]:
@@ -74,10 +73,10 @@ def _fit(detector: Any, rows: Rows, calibration_share: float, seed: int, show: S
     _learn_units(detector, rows.source, raw)
     # One rule for tables, whether or not a column of words stands among them: a cell that is missing later is scored.
     detector.missing_allowed_ |= rows.named and detector.autoencoder is None
-    X_scaled = to_tensor(raw, detector.scaling_, torch.device(detector.device_), torch.float32)
+    X_scaled = to_tensor(raw, detector, torch.device(detector.device_), scoring_type(detector))
     generator = torch.Generator().manual_seed(seed)
-    detector.model_ = _train(detector, X_scaled, generator, show)
-    own_scores = learn_scorer(detector, X_scaled, generator)
+    detector.model_ = _train(detector, X_scaled.float(), generator, show)
+    own_scores = _learn_scorer(detector, X_scaled, generator)
     detector.reservoir_, detector.n_rows_seen_ = X_scaled.cpu(), len(learned)
     detector.decision_scores_ = np.empty(len(sample))
     detector.decision_scores_[learned] = own_scores
@@ -102,6 +101,7 @@ def _learn_units(detector: Any, source: Source, raw: np.ndarray) -> None:
     detector.missing_allowed_ = schema is not None or loss.admits_missing
     check_finite(raw, missing_allowed=detector.missing_allowed_)
     detector.scaling_ = _scaling(detector, source, raw)
+    schema = _leave_out(detector, raw, schema)
     width = raw.shape[1]
     detector.context_ = _context(detector, raw)
     detector.loss_ = loss.resolve(detector.context_)
@@ -114,6 +114,20 @@ def _learn_units(detector: Any, source: Source, raw: np.ndarray) -> None:
             places[list(group)] = column
         detector.grouping_ = Grouping(places, len(schema.groups))
         detector.columns_shape_ = (len(schema.groups),)
+
+
+def _leave_out(detector: Any, raw: np.ndarray, schema: Any) -> Any:
+    """Leave out of the score what grows without end; gives the schema with notes on it."""
+    from isthmus.tasks.anomaly.unscored import growing_numbers, with_notes  # noqa: PLC0415  # tables load slowly
+
+    if len(detector.feature_shape_) > 1 or detector.autoencoder is not None:
+        return schema
+    left_out, notes = growing_numbers(raw, schema, detector.kinds)
+    if left_out.any():
+        detector.left_out_ = left_out
+        if schema is not None:
+            detector.schema_ = with_notes(schema, notes)
+    return getattr(detector, "schema_", None)
 
 
 def loss_of(detector: Any) -> Loss:
@@ -207,7 +221,9 @@ def train_more(
         trim=detector.trim,
         row_shape=tuple(detector.feature_shape_),
     )
-    train_ensemble(model.ensemble, X, how, generator, lambda step, loss: show and show(step, n_steps, loss))
+    refuse_divergence(
+        train_ensemble(model.ensemble, X, how, generator, lambda step, loss: show and show(step, n_steps, loss)), how
+    )
     model.forget_double()
 
 
@@ -220,37 +236,14 @@ def _fitted_autoencoder(detector: Any, X: Tensor) -> Any:
     return model.fit(X.cpu().numpy().reshape(len(X), *detector.feature_shape_))
 
 
-def learn_scorer(detector: Any, X: Tensor, generator: torch.Generator) -> np.ndarray:
-    """Learn curves and memory; gives the scores of the rows, each as if it had not been remembered.
-
-    At first rows are compared with as many others as may be odd, so that odd rows of one kind cannot vouch for each
-    other.
-    """
-    usual: Sequence[str] = PARTS if len(detector.feature_shape_) == 1 else PARTS[1:]
+def _learn_scorer(detector: Any, X: Tensor, generator: torch.Generator) -> np.ndarray:
+    """Learn the scorer; gives the scores of the rows, (n,)."""
+    usual: Sequence[str] = TABLE_PARTS if len(detector.feature_shape_) == 1 else IMAGE_PARTS
     parts = usual if detector.parts == "auto" else tuple(part for part in PARTS if part in detector.parts)
-    with torch.inference_mode():
-        scores, kept = np.zeros(len(X)), np.ones(len(X), dtype=bool)
-        for trimmed in (False, True):
-            if trimmed and (detector.trim == 0.0 or len(X) < FEWEST_TRIMMED):
-                break
-            kept = scores <= np.quantile(scores, 1.0 - detector.trim) if trimmed else kept
-            detector.scorer_ = Scorer(detector.grouping_, parts)
-            density = _remember(detector, X, kept, generator, first=not trimmed)
-            totals = detector.scorer_.learn(detector.model_, X, kept, density)
-            scores = detector.scorer_.scores_of_totals(totals)
-    return scores
-
-
-def _remember(
-    detector: Any, X: Tensor, kept: np.ndarray, generator: torch.Generator, *, first: bool
-) -> dict[str, np.ndarray]:
-    """Remember some of the rows that count as normal; gives the density of all rows, (n,), by its name."""
-    if "density" not in detector.scorer_.parts:
-        return {}
-    normal = np.flatnonzero(kept)
-    chosen = normal[torch.randperm(len(normal), generator=generator)[: detector.memory_size].numpy()]
-    n_neighbors = max(detector.n_neighbors, int(np.ceil(detector.trim * len(chosen))) if first else 0)
-    return {"density": detector.scorer_.remember(detector.model_, X, chosen, n_neighbors)}
+    plan = ScorerPlan(parts, detector.grouping_, detector.trim, detector.n_neighbors, detector.memory_size)
+    learned = learn_scorer(detector.model_, X, plan, generator)
+    detector.scorer_ = learned.scorer
+    return learned.scores
 
 
 def calibrate(detector: Any, rows: Rows, places: np.ndarray) -> None:
@@ -262,11 +255,9 @@ def calibrate(detector: Any, rows: Rows, places: np.ndarray) -> None:
 
 def _score(detector: Any, flat: np.ndarray) -> np.ndarray:
     """Anomaly scores of rows that are not scaled yet, (n, d) → (n,)."""
-    double = scored_in_double(detector, flat.dtype)
     scores = []
     for some in np.array_split(flat, max(1, len(flat) // detector.scorer_.chunk_rows(detector.model_))):
-        dtype = torch.float64 if double else torch.float32
-        x = to_tensor(some, detector.scaling_, torch.device(detector.device_), dtype)
+        x = to_tensor(some, detector, torch.device(detector.device_), scoring_type(detector))
         with torch.inference_mode():
             scores.append(
                 detector.scorer_.scores(detector.scorer_.read(detector.model_, x, in_full=False)).double().cpu().numpy()
@@ -286,7 +277,7 @@ def fit_more(detector: Any, X: Any) -> None:
     sample = _sample(rows.n_rows, detector.max_rows, seed)
     raw = rows.read(sample)
     check_finite(raw, missing_allowed=hasattr(detector, "schema_") or detector.loss_.admits_missing)
-    new = to_tensor(raw, detector.scaling_, torch.device("cpu"), torch.float32)
+    new = to_tensor(raw, detector, torch.device("cpu"), scoring_type(detector))
     detector.n_rows_seen_ += rows.n_rows
     detector.reservoir_ = _mixed(detector, new, rows.n_rows, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -294,8 +285,8 @@ def fit_more(detector: Any, X: Any) -> None:
     share = rows.n_rows / detector.n_rows_seen_
     n_steps = max(1, round(share * steps_for(detector, len(X_all))))
     with showing(detector.verbose) as show:
-        train_more(detector, detector.model_, X_all, generator, n_steps=n_steps, show=show)
-        detector.decision_scores_ = learn_scorer(detector, X_all, generator)
+        train_more(detector, detector.model_, X_all.float(), generator, n_steps=n_steps, show=show)
+        detector.decision_scores_ = _learn_scorer(detector, X_all, generator)
     vars(detector).pop("sample_", None)
     vars(detector).pop("calibration_scores_", None)
     if hasattr(detector, "calibration_rows_"):
@@ -305,6 +296,7 @@ def fit_more(detector: Any, X: Any) -> None:
 def _mixed(detector: Any, new: Tensor, n_new: int, seed: int) -> Tensor:
     """An even sample of all rows seen: each new row has the chance to be in it that each old one has."""
     old = detector.reservoir_
+    old = old.to(new.dtype)  # that of a file is in single precision
     if len(old) + len(new) <= detector.max_rows:
         return torch.cat([old, new])
     draw = np.random.default_rng(seed)

@@ -13,10 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.choices import Corruption, Loss
+from isthmus.exceptions import DivergenceError
 from isthmus.training.devices import threads_for
 from isthmus.training.schedule import Schedule
 
 LARGEST_CODE = 64
+LAST_STEPS, WORSE, LEAP = 10, 10.0, 1e4
+"""A loss whose median over the last steps is so many times that of the first one, or 1 if that is more, diverged; so
+did one that is larger than at first and has once been as many times as large as the last number says.
+
+Rows in units of their deviation have a loss of about 1 for a model that says nothing.
+"""
 
 
 class Ensemble(nn.Module):
@@ -140,7 +147,7 @@ class Training:
 
 def train_ensemble(
     ensemble: Ensemble, X: Tensor, how: Training, generator: torch.Generator, each_step: Callable[[int, float], None]
-) -> None:
+) -> Tensor:
     """Train all members at once, each on batches of its own.
 
     Parameters
@@ -154,11 +161,16 @@ def train_ensemble(
     generator
         Of batches and corruption, on the CPU.
     each_step
-        Is told after each step its number and the mean loss per feature of the rows that count.
+        Is called after each step with its number and the mean loss per feature of the rows that count.
+
+    Returns
+    -------
+    The loss of each step, (steps,).
     """
     parameters = list(ensemble.parameters())
     optimizer = torch.optim.Adam(parameters, lr=how.learning_rate, fused=X.device.type in ("cpu", "cuda"))
     n_members, batch_size = len(ensemble.code_sizes), min(how.batch_size, len(X))
+    losses = torch.empty(how.n_steps, device=X.device)
     work = 12.0 * batch_size * sum(p.numel() for p in parameters)
     with threads_for(work):
         for step in range(how.n_steps):
@@ -169,7 +181,28 @@ def train_ensemble(
             optimizer.zero_grad(set_to_none=True)
             (loss * n_members).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            losses[step] = loss.detach()
             each_step(step + 1, loss)
+    return losses
+
+
+def refuse_divergence(losses: Tensor, how: Training) -> None:
+    """Raise an error where training made the loss infinite, or far worse than it was before it.
+
+    The models begin as principal components, so that a loss far above the first one says that training has undone
+    them. All scores are finite then and mean nothing.
+    """
+    values = losses.double().cpu().numpy()
+    bad = ~np.isfinite(values)
+    begin, end = float(values[0]), float(np.median(values[-LAST_STEPS:]))
+    worst = float(values.max()) if end > begin else end  # a run that recovered from a leap is sound
+    if not bad.any() and end <= WORSE * max(begin, 1.0) and worst <= LEAP * max(begin, 1.0):
+        return
+    where = f"not finite at step {int(bad.argmax()) + 1}" if bad.any() else f"{end:.3g} after training"
+    raise DivergenceError(
+        f"The detector's loss is {where} ({values[0]:.3g} at first), at a learning rate of {how.learning_rate:g}, "
+        "which is probably too high. Use a lower learning_rate; the default is 0.003."
+    )
 
 
 def _trimmed_loss(ensemble: Ensemble, target: Tensor, how: Training, generator: torch.Generator) -> Any:

@@ -11,7 +11,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from isthmus.data import Scaling, Source
+from isthmus.data import Source
 from isthmus.estimators.validation import non_finite_text, take
 from isthmus.exceptions import DataError
 
@@ -61,12 +61,11 @@ class Rows:
     def tensors(self, rows_per_chunk: int) -> Iterator[Tensor]:
         """All rows, scaled, some at a time: (k, d)."""
         device = torch.device(self.detector.device_)
-        double = scored_in_double(self.detector, self.source.dtype)
-        dtype, start = torch.float64 if double else torch.float32, 0
+        dtype, start = scoring_type(self.detector), 0
         for chunk in self.source.chunks(rows_per_chunk):
             flat = _flat(chunk)
             check_finite(flat, missing_allowed=self.detector.missing_allowed_, first_row=start)
-            yield to_tensor(flat, self.detector.scaling_, device, dtype)
+            yield to_tensor(flat, self.detector, device, dtype)
             start += len(chunk)
 
 
@@ -75,17 +74,21 @@ def _flat(rows: np.ndarray) -> np.ndarray:
     return flat if flat.shape[1] else np.zeros((len(rows), 1), np.float32)  # a table of constant columns
 
 
-def scored_in_double(detector: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether rows are scored in double precision: on the CPU, tables and what came in it.
+def scoring_type(detector: Any) -> torch.dtype:
+    """In which precision rows are scored, at `fit` as at `predict`, whatever type they come in.
 
-    Curves are steep where many training rows are alike, and tell rows apart that single precision does not.
+    Double where the device has it: curves are steep where many training rows are alike, and tell rows apart that single
+    precision does not. An autoencoder of the user's own keeps its single precision.
     """
-    return (dtype == np.float64 or hasattr(detector, "schema_")) and torch.device(detector.device_).type == "cpu"
+    single = detector.autoencoder is not None or torch.device(detector.device_).type == "mps"
+    return torch.float32 if single else torch.float64
 
 
-def to_tensor(flat: np.ndarray, scaling: Scaling, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Scaled rows on a device, (n, d)."""
-    return scaling.apply(torch.from_numpy(np.array(flat, dtype=np.float64)), dtype).to(device)
+def to_tensor(flat: np.ndarray, detector: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Scaled rows on a device, (n, d); numbers that are left out of the score are 0."""
+    scaled: Tensor = detector.scaling_.apply(torch.from_numpy(np.array(flat, dtype=np.float64)), dtype)
+    left_out = getattr(detector, "left_out_", None)
+    return (scaled if left_out is None else scaled.masked_fill(torch.from_numpy(left_out), 0.0)).to(device)
 
 
 def check_finite(flat: np.ndarray, *, missing_allowed: bool, first_row: int = 0) -> None:
@@ -128,9 +131,10 @@ def _plain_numbers(frame: Any) -> bool:
 
 def _table_source(detector: Any, X: Any, fitting: bool) -> Source:
     from isthmus.data.tables import TableSource, learn_schema  # noqa: PLC0415  # as above
+    from isthmus.tasks.anomaly.unscored import watch_constants  # noqa: PLC0415  # as above
 
     if fitting:
-        detector.schema_ = learn_schema(X, detector.kinds)
+        detector.schema_ = watch_constants(learn_schema(X, detector.kinds))
         detector.feature_names_in_ = np.asarray(detector.schema_.names, dtype=object)
         detector.n_features_in_ = len(detector.schema_.names)
         detector.feature_shape_ = (max(1, detector.schema_.width),)

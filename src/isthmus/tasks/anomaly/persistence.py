@@ -28,7 +28,8 @@ from isthmus.files.records import (
 )
 from isthmus.tasks.anomaly import detector_fit
 from isthmus.tasks.anomaly.models import SingleModel, ensemble_from_arrays
-from isthmus.tasks.anomaly.scoring import PARTS, Grouping, Scorer
+from isthmus.tasks.anomaly.neighbours import WIDEST_WHITENED
+from isthmus.tasks.anomaly.scoring import DISTANCES, PARTS, WEIGHTS, Grouping, Scorer
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS
 from isthmus.training import choose_device
 
@@ -69,11 +70,12 @@ class DetectorValues(Record, frozen=True):
     loss: Json | None = None
     n_neighbors: Size | None = None
     autoencoder: Json | None = None
+    rule: str = "mean"
 
 
 DECLARED: dict[str, Numbers] = {
     "model.*": Numbers("fiub"),
-    "scorer.*": Numbers("f"),
+    "scorer.*": Numbers("fi"),
     "scaling.*": Numbers("f"),
     "given.*": Numbers("fiub"),
     "learned.decision_scores_": Numbers("f", ("rows",), finite=False),
@@ -82,27 +84,42 @@ DECLARED: dict[str, Numbers] = {
     "ranges": Numbers("f", (2, "features")),
     "reservoir": Numbers("f", (None, "features"), finite=False),
     "places": Numbers("i", ("features",), optional=True),
+    "left_out": Numbers("b", ("features",), optional=True),
 }
 """Scores and curves may hold infinities, of rows that overflowed; the reservoir holds NaN where its rows miss cells."""
 
 
-def _declared_scorer(parts: Sequence[str]) -> dict[str, Numbers]:
-    """The arrays of a scorer of these parts."""
-    curves = {"marginal": ("low", "high"), "reconstruction": ("error",), "density": ()}
+def _declared_scorer(parts: Sequence[str], width: int) -> dict[str, Numbers]:
+    """The arrays of a scorer of these parts for rows of `width` numbers."""
+    curves = {"marginal": ("low", "high"), "reconstruction": ("error",)}
     declared = {"missing": Numbers("f", (1,)), "whole_columns": Numbers("f", ("columns",), optional=True)}
     for part in parts:
-        for curve in (part, *curves[part]):
+        for curve in (part, *curves.get(part, ())):
             length, knots = f"{curve} columns", f"{curve} knots"
             declared[f"{curve}.scale"] = Numbers("f", (length,), finite=False)
+            declared[f"{curve}.tolerance"] = Numbers("f", (length,), optional=True)
             declared |= {
                 f"{curve}.{each}": Numbers("f", (length, knots), finite=False) for each in ("knots", "heights")
             }
+    for part in [part for part in DISTANCES if part in parts]:
+        white = part == "local" and width <= WIDEST_WHITENED
+        declared["remembered"] = Numbers("f", ("remembered", "width"), finite=False)
+        declared |= {
+            f"{part}.shift": Numbers("f", ("width",)),
+            f"{part}.factor": Numbers("f", ("width", "width") if white else ("width",)),
+            f"{part}.n_rows": Numbers("i", (1,)),
+        }
+        declared |= {"local.usual": Numbers("f", ("remembered",))} if part == "local" else {}
     if "density" in parts:
         declared |= {
             "memory.codes": Numbers("f", ("members", None, "code")),
             "memory.unit": Numbers("f", ("members",)),
         }
     return declared
+
+
+RESERVOIR = 2048
+"""Rows in a file with which a loaded detector can go on learning, at most."""
 
 
 def to_state(detector: Any) -> State:
@@ -130,6 +147,7 @@ def to_state(detector: Any) -> State:
         loss=params_json.params_to_json({"loss": detector.loss_}),
         n_neighbors=None if detector.scorer_.memory is None else int(detector.scorer_.memory.n_neighbors),
         autoencoder=given,
+        rule=detector.scorer_.rule,
     )
     learned = ("decision_scores_", "calibration_scores_", "sample_")
     arrays = {
@@ -141,6 +159,7 @@ def to_state(detector: Any) -> State:
         "ranges": np.asarray(detector.context_.ranges),
         "reservoir": _remembered(detector),
         **({} if places is None else {"places": places.numpy()}),
+        **({"left_out": detector.left_out_} if hasattr(detector, "left_out_") else {}),
     }
     return pack(type(detector).__name__, values, arrays, DECLARED)
 
@@ -148,8 +167,8 @@ def to_state(detector: Any) -> State:
 def _remembered(detector: Any) -> np.ndarray:
     """An even sample of the rows seen, with which a loaded detector can go on learning."""
     rows: np.ndarray = detector.reservoir_.numpy()
-    places = np.linspace(0, len(rows) - 1, min(len(rows), detector.memory_size)).round().astype(int)
-    kept: np.ndarray = rows[places]
+    places = np.linspace(0, len(rows) - 1, min(len(rows), detector.memory_size, RESERVOIR)).round().astype(int)
+    kept: np.ndarray = rows[places].astype(np.float32)
     return kept
 
 
@@ -188,6 +207,8 @@ def _restore_rows(detector: Any, values: DetectorValues, arrays: Arrays) -> None
     detector.context_ = context
     detector.scaling_ = persistence.scaling_of(values.scaling, group(arrays, "scaling."), context.n_features)
     detector.reservoir_ = torch.from_numpy(np.array(arrays["reservoir"]))
+    if "left_out" in arrays:
+        detector.left_out_ = np.array(arrays["left_out"])
     places = torch.from_numpy(np.array(arrays["places"])) if "places" in arrays else None
     detector.grouping_ = Grouping(places, math.prod(detector.columns_shape_))
 
@@ -247,6 +268,11 @@ def _restore_scorer(detector: Any, values: DetectorValues, arrays: Arrays) -> No
     sizes = {f"{name} columns": 1 for name in PARTS} | {f"{name} columns": width for name in ("low", "high")}
     sizes |= {"error columns": model.n_members * grouping.n_columns, "columns": grouping.n_columns}
     sizes |= {"members": model.n_members, "code": codes.shape[2]}
-    check_arrays(arrays, _declared_scorer(values.parts), sizes)
+    check_arrays(arrays, _declared_scorer(values.parts, width), sizes | {"width": width})
+    if values.rule not in WEIGHTS or not set(values.parts) <= set(WEIGHTS[values.rule]):
+        raise ModelFileError(f"its header does not fit: rule {values.rule!r} does not combine {values.parts}.")
+    counts = [int(arrays[f"{part}.n_rows"][0]) for part in DISTANCES if part in values.parts]
+    if not all(1 <= count <= len(arrays["remembered"]) for count in counts):
+        raise ModelFileError(f"its arrays do not fit: {counts} rows of {len(arrays['remembered'])} are compared with.")
     n_neighbors = detector.n_neighbors if values.n_neighbors is None else values.n_neighbors
-    detector.scorer_ = Scorer.from_arrays(arrays, grouping, values.parts, n_neighbors)
+    detector.scorer_ = Scorer.from_arrays(arrays, grouping, values.parts, n_neighbors, values.rule)

@@ -14,6 +14,8 @@ SHARES = np.concatenate([np.linspace(1.0, 0.1, 10), np.geomspace(0.1, 1e-4, 25)[
 """Shares of the reference rows at which a curve has a knot."""
 BLOCK = 2**15
 """Values that are worked on at a time, so that they stay in the processor's cache."""
+SAME = 1e-9
+"""Share of the largest magnitude in a column below which differences are rounding."""
 REFERENCE = 2**14
 """Reference values that a curve is learned from, at most."""
 
@@ -32,6 +34,9 @@ class TailProbability:
         Values and their surprise, (m, K), ascending.
     scale
         The distance beyond the last knot in which the surprise rises by log 2, (m,).
+    tolerance
+        Values that lie within this of each other count as one, (m,); a row that repeats gets the same value up to
+        rounding, which depends on the batch.
 
     Examples
     --------
@@ -43,6 +48,7 @@ class TailProbability:
     knots: Tensor
     heights: Tensor
     scale: Tensor
+    tolerance: Tensor
 
     @classmethod
     def learn(cls, reference: np.ndarray) -> Self:
@@ -53,11 +59,11 @@ class TailProbability:
         shares = SHARES[1.0 / (len(rows) + 1) <= SHARES]
         shares = np.append(shares, 1.0 / len(rows)) if shares[-1] > 1.0 / len(rows) else shares
         knots = _least_above(values, 1.0 - shares)
-        heights = np.where(_begins_run(knots), -np.log(shares)[:, None], -np.inf)
+        tolerance = SAME * np.abs(np.nan_to_num(knots, posinf=0.0, neginf=0.0)).max(axis=0)
+        heights = np.where(_begins_run(knots, tolerance), -np.log(shares)[:, None], -np.inf)
         heights = np.maximum.accumulate(heights, axis=0)  # a value that many rows share is as rare as all of them
-        return cls(
-            *(torch.from_numpy(np.ascontiguousarray(part)) for part in (knots.T, heights.T, _reach(knots, shares)))
-        )
+        parts = (knots.T, heights.T, _reach(knots, shares), tolerance)
+        return cls(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
     def __call__(self, values: Tensor) -> Tensor:
         """The surprise of values, (n, m) → (n, m), ≥ 0; that of NaN is 0.
@@ -66,6 +72,7 @@ class TailProbability:
         apart.
         """
         values = values if values.device.type == "mps" else values.double()
+        values = values - self.tolerance.to(values)
         curves = [part.to(values) for part in (self.knots, self.heights, self.scale)]
         answer, width = torch.empty_like(values), max(1, BLOCK // max(1, len(values)))
         for start in range(0, values.shape[1], width):
@@ -80,7 +87,11 @@ class TailProbability:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """The inverse of `to_arrays`."""
-        return cls(**{name: torch.from_numpy(np.array(arrays[name])) for name in ("knots", "heights", "scale")})
+        found = {name: torch.from_numpy(np.array(arrays[name])) for name in ("knots", "heights", "scale")}
+        tolerance = arrays.get("tolerance")  # files of version 0.1.0 have none
+        return cls(
+            **found, tolerance=torch.zeros_like(found["scale"]) if tolerance is None else torch.from_numpy(tolerance)
+        )
 
 
 def _heights_at(values: Tensor, knots: Tensor, heights: Tensor, scale: Tensor) -> Tensor:
@@ -108,10 +119,10 @@ def _least_above(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.asarray(values[np.arange(len(values)), places])
 
 
-def _begins_run(knots: np.ndarray) -> np.ndarray:
-    """Where a knot is the first of several equal ones, (K, m)."""
+def _begins_run(knots: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+    """Where a knot is the first of several that are equal within a tolerance, (K, m)."""
     first = np.ones(knots.shape, dtype=bool)
-    first[1:] = np.diff(knots, axis=0) > 0
+    first[1:] = np.diff(knots, axis=0) > tolerance
     return first
 
 

@@ -125,16 +125,18 @@ class FalseAlarmRate(Threshold):
 @THRESHOLDS.register("auto")
 @dataclass(eq=False, repr=False)
 class Auto(Threshold):
-    """Where normal rows become rare, if the scores beyond the middle fall off as they do within it.
+    """So large a share of the training rows lies above, but for those that are odd beyond doubt.
 
-    Surprises fall off exponentially: of the rows above the median half lie above the third quartile, a quarter one such
-    step further, and so on. The cut is as many steps out as make the share `rate`:
-    ``Q2 + (Q3 - Q2) · log2(0.5 / rate)``. Anomalies hardly move the quartiles, so that all of them may lie above.
+    Surprises fall off about exponentially beyond the middle. Rows beyond the score that such a tail passes in one table
+    of twenty are left out; of the others a share of `rate` lies above the cut. With clean training rows, the share of
+    new normal rows above it is `rate` up to the sampling error of `rate · n` rows; with anomalies that are not far out
+    among them it is less. For a promise take `FalseAlarmRate`.
 
     Parameters
     ----------
     rate
-        Share of the normal rows that lies above by this reckoning, in (0, 0.5]; for a promise take `FalseAlarmRate`.
+        Share of the normal rows that lies above, in (0, 0.5]. A score that is so frequent that it cannot be cut between
+        lies below: alarms are rarer then, not more frequent.
 
     Examples
     --------
@@ -148,5 +150,31 @@ class Auto(Threshold):
     rules: ClassVar[Mapping[str, Rule]] = {"rate": Number(0.0, 0.5, open_low=True)}
 
     def cut(self, scores: np.ndarray, calibration: np.ndarray | None = None) -> float:
-        middle, upper = np.quantile(scores, [0.5, 0.75])
-        return float(middle + (upper - middle) * np.log2(0.5 / self.rate))
+        ordered = np.sort(scores)
+        unit, start = _tail(ordered)
+        bound = start + unit * np.log(max(1.0, 0.5 * len(ordered) / DOUBT)) if unit > 0 else np.inf
+        values, counts = np.unique(ordered, return_counts=True)
+        frequent = values[counts > max(2.0 * self.rate, OFTEN) * len(ordered)]
+        normal = ordered[ordered <= max(bound, *frequent)] if len(frequent) else ordered[ordered <= bound]
+        n_above = self.rate * len(normal)
+        place = len(normal) - 1 - int(n_above + 1e-9)
+        beyond = unit * max(0.0, np.log(1.0 / n_above)) if n_above < 1.0 else 0.0  # too few rows to see the tail
+        return float(normal[max(0, place)] + beyond)
+
+
+DOUBT = 0.05
+"""How many normal rows of all an exponential tail has beyond the score from which on rows are odd beyond doubt."""
+
+OFTEN = 0.02
+"""A score that a larger share of the rows have, or twice the rate, is no rare one: it lies below the cut."""
+
+
+def _tail(ordered: np.ndarray) -> tuple[float, float]:
+    """In what distance the number of scores falls by a factor e, and the median from which it does; 0 for no tail.
+
+    It is taken from the median to the third quartile or the last tenth, whichever says more, or from higher quantiles
+    where these are the same, as rows that repeat have it.
+    """
+    start = float(np.quantile(ordered, 0.5))
+    units = [(float(np.quantile(ordered, 1.0 - s)) - start) / float(np.log(0.5 / s)) for s in (0.25, 0.1, 0.05, 0.02)]
+    return max(*units[:2], 0.0) or max(units), start

@@ -1,0 +1,149 @@
+"""Everyday tables: rows that repeat, columns that never vary or only ever grow, numbers far from zero."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import isthmus
+from isthmus import AnomalyDetector, Auto, Contamination, DivergenceError, FalseAlarmRate, Quantile
+
+
+def make(threshold: Any = "auto", **more: Any) -> AnomalyDetector:
+    settings: dict[str, Any] = {"max_steps": 30, "n_members": 2, "random_state": 0}
+    return AnomalyDetector(threshold, **(settings | more))
+
+
+def alarms(detector: AnomalyDetector, X: Any) -> float:
+    return float((detector.predict(X) == -1).mean())
+
+
+def words(seed: int, n: int = 1500) -> pd.DataFrame:
+    draw = np.random.default_rng(seed)
+    return pd.DataFrame({f"c{i}": draw.choice(["u", "v", "w"], n, p=[0.7, 0.15, 0.15]) for i in range(3)})
+
+
+@pytest.mark.parametrize("threshold", ["auto", Contamination(0.05), Quantile(0.95), FalseAlarmRate(0.05)])
+def test_rows_that_repeat_are_no_alarms_beyond_the_rate(threshold: Any) -> None:
+    detector = make(threshold).fit(words(0))
+    assert alarms(detector, words(0)) <= 0.055
+    assert alarms(detector, words(1)) <= 0.07
+    alone = np.array([detector.score_samples(words(1)[row : row + 1])[0] for row in range(30)])
+    np.testing.assert_allclose(alone, detector.score_samples(words(1))[:30], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_flags_of_any_type_get_the_same_alarms(dtype: str) -> None:
+    X = np.random.default_rng(0).random((1000, 6)) < 0.2
+    detector = make(0.02).fit(X.astype(dtype))
+    assert detector.labels_.mean() <= 0.02
+    assert alarms(detector, X.astype(dtype)) <= 0.02
+
+
+def test_a_frequent_score_is_not_cut_through() -> None:
+    scores = np.repeat([0.0, 1.0, 2.0, 9.0], [600, 300, 95, 5])
+    assert (scores > Auto(0.01).cut(scores)).sum() == 5
+    assert (scores > Auto(0.1).cut(scores)).sum() <= 100
+    assert Auto(0.01).cut(np.full(50, 3.0)) == 3.0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_default_rate_of_alarms_holds_on_fresh_rows(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    X = draw.normal(size=(4000, 4))
+    X[:, 3] = X[:, 0] + 0.2 * X[:, 3]
+    detector = make().fit(X[:1000])
+    assert alarms(detector, X[1000:]) == pytest.approx(0.01, abs=0.0095)  # three deviations, of 10 rows in 1,000
+
+
+def test_a_constant_column_that_changes_is_an_alarm_with_its_reason(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({"v": draw.normal(size=500), "w": draw.choice(["x", "y"], 500), "status": "OK", "volt": 230.0})
+    detector = make().fit(table)
+    asked = pd.DataFrame({"v": 0.0, "w": "x", "status": ["OK", "FAILED", "OK"], "volt": [230.0, 230.0, 0.0]})
+    loaded = isthmus.load(detector.save(tmp_path / "d.safetensors"))
+    for each in (detector, loaded):
+        assert each.predict(asked).tolist() == [1, -1, -1]
+        assert [found.reasons[0].column for found in each.explain(asked)[1:]] == ["status", "volt"]
+    assert any("any other value is an anomaly" in note for note in detector.schema_.notes)
+
+
+def month(start: str, seed: int, n: int = 600) -> pd.DataFrame:
+    draw, begin = np.random.default_rng(seed), pd.Timestamp(start)
+    amount = np.exp(draw.normal(4, 1, n)).round(2)
+    return pd.DataFrame(
+        {
+            "id": np.arange(n) + 10_000 * begin.month,
+            "when": np.sort(begin + pd.to_timedelta(draw.integers(0, 28 * 86400, n), unit="s")),
+            "amount": amount,
+            "fee": (amount * 0.02 + draw.normal(0, 0.05, n)).round(2),
+        }
+    )
+
+
+def test_dates_and_counters_do_not_make_the_next_month_odd(tmp_path: Path) -> None:
+    january, june = month("2024-01-01", 0).sample(frac=0.9, random_state=0).sort_index(), month("2024-06-01", 7)
+    detector = make(0.02).fit(january)
+    assert alarms(detector, june) < 0.06
+    assert sum("give kinds={" in note for note in detector.schema_.notes) == 2
+    loaded = isthmus.load(detector.save(tmp_path / "d.safetensors"))
+    assert np.array_equal(loaded.score_samples(june), detector.score_samples(june))
+    assert alarms(make(0.02, kinds={"when": "datetime"}).fit(january), june) > 0.9
+
+
+def test_a_sorted_measurement_is_no_counter() -> None:
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": np.sort(draw.normal(size=300)), "other": draw.choice(list("ab"), 300)})
+    assert make(0.01).fit(frame).predict(frame.assign(size=50.0)).tolist() == [-1] * 300
+
+
+def test_a_hole_where_none_was_a_new_word_and_a_far_value_alone_raise_the_alarm() -> None:
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({f"n{i}": draw.normal(size=600) for i in range(8)} | {"k": draw.choice(list("xyz"), 600)})
+    detector = make().fit(table)
+    for column, value in {"n3": 1e6, "n4": np.nan, "k": "unseen"}.items():
+        asked = table.head(50).astype({"k": object}).assign(**{column: value})
+        assert alarms(detector, asked) == 1.0, column
+        assert np.mean([found.reasons[0].column == column for found in detector.explain(asked)]) > 0.95, column
+
+
+def test_three_far_rows_in_training_do_not_hide_themselves() -> None:
+    X = np.random.default_rng(0).normal(size=(1000, 5))
+    X[[10, 20, 30]] = [[40, 0, 0, 0, 0], [0, 0, -30, 0, 0], [0, 25, 0, 0, 60]]
+    detector = make().fit(X)
+    assert detector.labels_[[10, 20, 30]].all()
+    assert set(np.argsort(-detector.decision_scores_)[:3]) == {10, 20, 30}
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1e-30), (0.0, 1e100), (1.7e9, 1.0)])
+def test_units_far_from_one_and_numbers_far_from_zero_change_nothing(shift: float, scale: float) -> None:
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    X[:, 2] = X[:, 0] + 0.1 * X[:, 2]
+    odd = np.array([[0.0, 0.0, 6.0], [0.0, 30.0, 0.0]])
+    detector = make(0.02).fit(shift + scale * X)
+    assert detector.predict(shift + scale * odd).tolist() == [-1, -1]
+    np.testing.assert_allclose(detector.score_samples(shift + scale * X), make(0.02).fit(X).score_samples(X), rtol=0.02)
+
+
+def test_a_broken_relation_of_a_tenth_of_a_deviation_is_found() -> None:
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(1030, 4))
+    X[:, 3] = X[:, 0] + 0.1 * X[:, 3]
+    odd = X[1000:].copy()
+    odd[:, 3] = odd[:, 0] + 0.9 * np.where(draw.random(30) < 0.5, -1, 1)  # nine times the usual error
+    fresh = draw.normal(size=(500, 4))
+    fresh[:, 3] = fresh[:, 0] + 0.1 * fresh[:, 3]
+    scores = -make(max_steps=100).fit(X[:1000]).score_samples(np.concatenate([fresh, odd]))
+    assert roc_auc_score([0] * 500 + [1] * 30, scores) > 0.93  # without the local distance about 0.8
+
+
+@pytest.mark.parametrize("learning_rate", [10.0, 1e4, 1e12])
+def test_a_training_that_diverges_is_an_error(learning_rate: float) -> None:
+    X = np.random.default_rng(0).normal(size=(200, 6))
+    with pytest.raises(DivergenceError, match=r"Use a lower learning_rate; the default is 0\.003"):
+        make(learning_rate=learning_rate).fit(X)
