@@ -200,7 +200,8 @@ def test_fit_is_silent_on_healthy_models(kind: Any) -> None:
 def along_one_direction(model: Autoencoder, noise: float) -> Autoencoder:
     """The same model with its second code unit near a multiple of its first."""
     with torch.no_grad():
-        layer = model.objective_.encoder[-1]
+        *_, layer = model.objective_.encoder.children()
+        assert isinstance(layer, torch.nn.Linear)
         layer.weight[1] = -2.0 * layer.weight[0] + noise * layer.weight[1]
     return model
 

@@ -106,7 +106,7 @@ class Loss(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether it is above one percent by more than two standard errors."""
-        return self.mean - 2.0 * np.nan_to_num(self.error) > LOST
+        return bool(self.mean - 2.0 * np.nan_to_num(self.error) > LOST)
 
 
 def lost(shares: Shares) -> tuple[Loss, Loss]:

@@ -50,7 +50,7 @@ def fitted(run, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
 def test_fit_saves_a_model_and_sums_up(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     answer = run("fit", "digits", "--kind", "denoising", *FAST, "--out", "m.safetensors", "--report")
     assert answer.code == 0
-    assert "DenoisingAutoencoder, 64 → 128 → 64 → 3 → 64 → 128 → 64" in answer.out
+    assert "DenoisingAutoencoder, 8×8 → 128 → 64 → 3 → 64 → 128 → 8×8" in answer.out
     assert type(isthmus.load(tmp_path / "m.safetensors")).__name__ == "DenoisingAutoencoder"
     assert (tmp_path / "m.html").stat().st_size > 10_000
 

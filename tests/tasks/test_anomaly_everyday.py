@@ -106,8 +106,10 @@ def test_a_hole_where_none_was_a_new_word_and_a_far_value_alone_raise_the_alarm(
     draw = np.random.default_rng(0)
     table = pd.DataFrame({f"n{i}": draw.normal(size=600) for i in range(8)} | {"k": draw.choice(list("xyz"), 600)})
     detector = make().fit(table)
-    for column, value in {"n3": 1e6, "n4": np.nan, "k": "unseen"}.items():
-        asked = table.head(50).astype({"k": object}).assign(**{column: value})
+    changes: dict[str, float | str] = {"n3": 1e6, "n4": np.nan, "k": "unseen"}
+    for column, value in changes.items():
+        asked = table.head(50).astype({"k": object})
+        asked[column] = value
         assert alarms(detector, asked) == 1.0, column
         assert np.mean([found.reasons[0].column == column for found in detector.explain(asked)]) > 0.95, column
 

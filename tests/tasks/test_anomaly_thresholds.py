@@ -123,7 +123,7 @@ def test_a_number_is_a_contamination_and_a_wrong_name_is_helped() -> None:
     assert resolved.rate == 0.2
     with pytest.raises(ValueError, match="Unknown threshold 'contamnation'; did you mean 'contamination'"):
         THRESHOLDS.resolve("contamnation")
-    with pytest.raises(TypeError, match="True is no threshold"):
+    with pytest.raises(TypeError, match="True is not a threshold"):
         THRESHOLDS.resolve(True)
 
 

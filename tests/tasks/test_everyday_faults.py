@@ -117,7 +117,7 @@ def test_counts_need_no_scaling_of_their_own(loss: Any) -> None:
     restored = model.reconstruct(counts).mean(axis=0)
     wanted = counts.mean(axis=0) if loss != "multinomial" else (counts / counts.sum(1, keepdims=True)).mean(axis=0)
     np.testing.assert_allclose(restored, wanted, rtol=0.05, atol=0.01)
-    with pytest.raises(ValueError, match=r"must be >= 0 \(counts\), but reach from .*scaling='minmax' or 'none'"):
+    with pytest.raises(ValueError, match=r"must be >= 0 \(counts\), but range from .*scaling='minmax' or 'none'"):
         Autoencoder(1, loss=loss, max_epochs=1).fit(counts - 3)
 
 

@@ -274,7 +274,7 @@ def test_names_must_fit_a_matrix_and_a_frame_has_its_own() -> None:
     [
         ({"feedback": "both"}, "feedback='both' must be 'implicit' or 'explicit'"),
         ({"shallow_weight": -1}, "shallow_weight=-1 must be a finite number >= 0"),
-        ({"rating_range": (5, 1)}, "must be 'auto' or (minimum, maximum) rating"),
+        ({"rating_range": (5, 1)}, r"must be 'auto' or \(minimum, maximum\) rating"),
         ({"positive_from": "all", "max_epochs": 0}, "2 parameters are invalid"),
         ({"network": "dens"}, "did you mean 'dense'"),
     ],

@@ -185,7 +185,7 @@ def test_similar_items_in_batches_and_with_a_filter() -> None:
         np.testing.assert_allclose(answer.scores, single.scores, rtol=1e-5)
     assert set(model.similar_items("A", filter=["U", "V", "A"]).items) == {"U", "V"}
     assert "B" not in model.similar_items("A", 12, exclude=["B"]).items
-    with pytest.raises(DataError, match="give one item, or several to similar_items_batch"):
+    with pytest.raises(DataError, match="pass one item, or several to similar_items_batch"):
         model.similar_items(["A", "U"])  # type: ignore[arg-type]
     with pytest.raises(DataError, match="items='A' is one item; pass a list"):
         model.similar_items_batch("A")
@@ -288,7 +288,7 @@ def test_a_filter_is_a_mask_where_it_is_boolean(numbered: Any) -> None:
     ],
 )  # fmt: skip
 def test_what_may_mean_two_things_is_refused(numbered: Any, call: Any, text: str) -> None:
-    with np.errstate(invalid="ignore"), pytest.raises(DataError if "either" not in text else ValueError, match=text):
+    with np.errstate(invalid="ignore"), pytest.raises(ValueError if "both given" in text else DataError, match=text):
         call(*numbered)
 
 

@@ -260,7 +260,7 @@ def test_warm_start_begins_with_the_weights_learned_before() -> None:
     model = small(warm_start=True, learning_rate=1e-12, schedule="constant").fit(X)
     before = model.transform(X)
     np.testing.assert_allclose(model.set_params(random_state=5).fit(X).transform(X), before, atol=1e-6)
-    with pytest.raises(ValueError, match=r"of another network: .* has shape \(8,\) instead of \(9,\)"):
+    with pytest.raises(ValueError, match=r"belong to another network: .* has shape \(8,\) instead of \(9,\)"):
         model.set_params(network=(9,)).fit(X)
     cold = small(learning_rate=1e-12, schedule="constant").fit(X)
     assert np.abs(cold.set_params(random_state=5).fit(X).transform(X) - before).max() > 0.01

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,8 +30,8 @@ from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, refuse_huge, summarise
-from isthmus.estimators import persistence
 from isthmus.estimators.defaults import batch_size_for, learning_rate_for, max_epochs_for
+from isthmus.estimators.run_identity import identity_of
 from isthmus.estimators.units import Known, known_of, learn_known
 from isthmus.estimators.validation import Given, non_finite_text
 from isthmus.exceptions import DataError
@@ -51,7 +50,7 @@ from isthmus.training import (
     choose_device,
 )
 from isthmus.training.batches import Feed, Loader, ResidentFeed, StreamedFeed
-from isthmus.training.checkpoint import continue_from, digest_rows
+from isthmus.training.checkpoint import continue_from
 from isthmus.training.devices import PRECISIONS
 from isthmus.training.initial_output import begin_as_plain, begin_at_mean, is_bounded, is_deep
 from isthmus.training.loop import Origin
@@ -185,33 +184,6 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     )
     run = Run(objective, settings, train_feed, feed, callbacks_of(estimator), origin=origin)
     return Prepared(objective, scaling, known, run, histories)
-
-
-def identity_of(
-    kind: str,
-    objective: Objective,
-    scaling: Scaling,
-    parts: Mapping[str, tuple[Source, np.ndarray]],
-    weights: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Properties, besides settings, that a run must share with a checkpoint to resume from it: by name, as JSON."""
-    learned = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in scaling.to_arrays().values()))
-    context = {name: value for name, value in vars(objective.context).items() if name != "ranges"}
-    return {
-        "model": kind,
-        **persistence.fitted_choices(objective),
-        "context": {**context, "feature_shape": list(objective.context.feature_shape)},
-        "scaling": f"{scaling.name}, SHA-256 {learned.hexdigest()[:16]}",
-        **{
-            name: f"{len(rows)} rows, SHA-256 {digest_rows(source, rows)[:16]}"
-            for name, (source, rows) in parts.items()
-        },
-        **(
-            {}
-            if weights is None
-            else {"sample_weight": f"SHA-256 {hashlib.sha256(weights.tobytes()).hexdigest()[:16]}"}
-        ),
-    }
 
 
 def begin_with(prepared: Prepared, weights: Mapping[str, Tensor]) -> None:

@@ -197,8 +197,9 @@ def all_variances(source: Source, scaling: Scaling, weights: np.ndarray | None) 
 
 
 def _mean(feed: Feed) -> Tensor:
-    total: Tensor = sum(weights @ x.double() for x, weights in feed.weighed())
-    return total / feed.n_rows
+    total: Any = sum(weights @ x.double() for x, weights in feed.weighed())
+    mean: Tensor = total / feed.n_rows
+    return mean
 
 
 def _total_variance(feed: Feed, mean: Tensor) -> float:

@@ -39,12 +39,12 @@ ROUNDING, ROUNDING_OF_GRAPHS = 1e-9, 1e-4
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Finds odd rows in tables, images and signals, and says why each is odd and how often the alarm is wrong.
+    """Finds anomalies in tables, images and signals, with a reason for each and a stated false-alarm rate.
 
-    Small autoencoders learn to restore rows from a part of their cells. A row's score is the mean of three surprises,
-    in nats: how rare its cells are, how badly it is restored, and how far its code lies from those of other rows (see
-    `isthmus.tasks.anomaly.scoring`). The training rows may contain anomalies: the rows that seem odd at first take no
-    further part.
+    Small autoencoders learn to restore rows from a part of their cells. Each part of the score says in nats how unusual
+    a row is in one respect: its cells, its distance to training rows, its reconstruction error. The parts are combined
+    by a weighted harmonic mean p-value, in which the most certain one decides (see `isthmus.tasks.anomaly.scoring`).
+    The training rows may contain anomalies: the most unusual ones take no part in what new rows are compared with.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         Where the alarm begins: ``"auto"``, a share of anomalies such as ``0.05``, or a member: `Contamination`,
         `Quantile`, `FalseAlarmRate`, `Auto`. `set_threshold` changes it without training again.
     parts
-        Which surprises count: some of ``"marginal"``, ``"reconstruction"``, ``"density"``. ``"auto"``: all for tables,
-        the last two for images.
+        Which parts count: some of ``"marginal"``, ``"reconstruction"``, ``"neighbours"``, ``"nearest"``, ``"local"``,
+        ``"density"``. ``"auto"``: all but the density for tables, reconstruction and density for images.
     autoencoder
         An `Autoencoder` to use in place of the ensemble, such as ``ConvolutionalAutoencoder()`` for images.
     n_members, code_sizes, hidden_size

@@ -119,7 +119,8 @@ class RowIndex:
             return away.square()
         # A whitened square is a sum over pairs of columns; a pair's part is given to both, and cannot be less than 0.
         back = torch.linalg.pinv(self.factor.to(x))
-        return ((away @ back) * (away @ self.factor.to(x).T)).clamp(min=0.0)
+        shares: Tensor = ((away @ back) * (away @ self.factor.to(x).T)).clamp(min=0.0)
+        return shares
 
 
 def convert(x: Tensor, shift: Tensor, factor: Tensor) -> Tensor:

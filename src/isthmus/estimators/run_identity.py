@@ -1,0 +1,41 @@
+"""What a checkpoint records of its run, so that another run is not resumed from it by mistake."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from isthmus.data import Scaling, Source
+from isthmus.estimators import persistence
+from isthmus.training import Objective
+from isthmus.training.checkpoint import digest_rows
+
+
+def identity_of(
+    kind: str,
+    objective: Objective,
+    scaling: Scaling,
+    parts: Mapping[str, tuple[Source, np.ndarray]],
+    weights: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Properties, besides settings, that a run must share with a checkpoint to resume from it: by name, as JSON."""
+    learned = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in scaling.to_arrays().values()))
+    context = {name: value for name, value in vars(objective.context).items() if name != "ranges"}
+    return {
+        "model": kind,
+        **persistence.fitted_choices(objective),
+        "context": {**context, "feature_shape": list(objective.context.feature_shape)},
+        "scaling": f"{scaling.name}, SHA-256 {learned.hexdigest()[:16]}",
+        **{
+            name: f"{len(rows)} rows, SHA-256 {digest_rows(source, rows)[:16]}"
+            for name, (source, rows) in parts.items()
+        },
+        **(
+            {}
+            if weights is None
+            else {"sample_weight": f"SHA-256 {hashlib.sha256(weights.tobytes()).hexdigest()[:16]}"}
+        ),
+    }
