@@ -15,10 +15,12 @@ import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import isthmus
+from isthmus.data.tables import learn_schema
 from isthmus.exceptions import DataError
 from isthmus.tasks.imputation import Imputer, imputer_fit
+from isthmus.tasks.imputation.imputer_fit import fresh_member
 from isthmus.tasks.imputation.linear_base import LinearFill, learn_linear
-from isthmus.tasks.imputation.masked_objective import hidden_copies
+from isthmus.tasks.imputation.masked_objective import hidden_copies, training_rows
 
 FAST: dict[str, Any] = {"max_epochs": 1, "n_members": 2, "hidden_sizes": (16,), "code_size": 8, "random_state": 0}
 
@@ -210,6 +212,17 @@ def test_copies_hide_whole_columns_and_one_cell_at_least() -> None:
     assert (gone != torch.isnan(hidden)).all()
     assert (gone[:, 1] == gone[:, 3]).all()
     assert gone.any(1).all()
+
+
+def test_an_autoencoder_learns_what_the_linear_path_leaves_of_hidden_cells_and_any_engine_may_train_it() -> None:
+    schema = learn_schema({"x": [0.0, 1.0, 2.0], "word": ["a", "b", "a"]}, None, tame=False)
+    member = fresh_member(schema, (4,), 2, seed=0)
+    assert member.follows_choices
+    given = torch.randn(6, schema.width + 2)
+    hidden = torch.randn(6, schema.width).masked_fill(torch.rand(6, schema.width) < 0.4, torch.nan)
+    errors = (hidden - given[:, : schema.width]).square()  # its last weights are zero, so it adds nothing yet
+    torch.testing.assert_close(member(training_rows(given, hidden)).total, errors.nanmean())
+    torch.testing.assert_close(member.restored(given), given[:, : schema.width])
 
 
 @parametrize_with_checks([Imputer(**FAST)])  # type: ignore[untyped-decorator]  # scikit-learn has no types

@@ -109,7 +109,7 @@ def test_the_logarithms_are_those_of_the_probabilities() -> None:
     logarithms = model.predict_log_proba(X)
     np.testing.assert_allclose(np.exp(logarithms), model.predict_proba(X), atol=1e-7)
     with torch.no_grad():
-        model.objective_.get_parameter("head.weight").mul_(1e4)
+        model.objective_.get_parameter("decoder.0.weight").mul_(1e4)
     assert np.isfinite(model.predict_log_proba(X)).all()
 
 

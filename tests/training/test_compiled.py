@@ -50,7 +50,7 @@ from isthmus.choices import (
 from isthmus.choices.layers import ACTIVATIONS
 from isthmus.choices.penalties import Encoding
 from isthmus.data import as_source
-from isthmus.training import SGD, Adam, AdamW, Objective
+from isthmus.training import SGD, Adam, AdamW, LossParts, Objective
 from isthmus.training.batches import ResidentFeed, StreamedFeed
 from isthmus.training.engines import Engine, Job, choose_engine
 from isthmus.training.engines.compiled import engine, refusals
@@ -351,6 +351,9 @@ class Another(Objective):
 
     def __init__(self, like: Objective) -> None:
         super().__init__(like.choices, like.context)
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
+        return super().forward(2.0 * x, generator)
 
 
 def test_forward_hooks_see_every_layer_in_training() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Collection
 
@@ -11,16 +12,19 @@ from torch import Tensor
 
 from isthmus.choices import Gaussian, Multinomial, Plain
 from isthmus.choices.codes import standard_divergence
+from isthmus.choices.precision import single_precision
 from isthmus.exceptions import DivergenceError, DivergenceWarning, FitWarning, InterruptedWarning
 from isthmus.training import Objective, Run
 from isthmus.training.batches import Feed
-from isthmus.training.loop import first_bad_step
+from isthmus.training.loop import evaluate, first_bad_step
 
 LOOKED_AT = 1_000
 LOOKED_AT_BYTES = 2**25
 """Maximum number and size in bytes of training rows that are inspected after training."""
 FEWEST_STEPS = 200
 """Minimum number of steps before a model is checked for faults."""
+BLOWN_UP, LEAST_LOSS = 10.0, 0.1
+"""A finite loss counts as diverged if it has grown by this multiple of its first value; and the least first value."""
 
 
 def report_trouble(run: Run) -> None:
@@ -34,9 +38,31 @@ def report_trouble(run: Run) -> None:
             f"{run.learning_rate:.3g}, which is probably too high. Use a lower learning_rate than "
             f"{run.settings.learning_rate:g}, or optimizer=Adam(clip_norm=1.0)"
         )
-        if not run.best.epoch:
-            raise DivergenceError(f"{text}.")
+        if not run.best.epoch or _has_blown_up(run, _measured(run)):
+            raise DivergenceError(f"{text}.")  # the loss of an epoch is measured before its last step moves the weights
         warnings.warn(f"{text}; {kept}.", DivergenceWarning, stacklevel=4)
+    elif run.history and _has_blown_up(run, run.history[-1]["reconstruction"]):
+        raise DivergenceError(
+            f"The loss rose from {run.first_loss:.3g} at the first step to {run.history[-1]['reconstruction']:.3g} in "
+            f"the last epoch: the learning rate is probably too high. Use a lower learning_rate than "
+            f"{run.settings.learning_rate:g}, or optimizer=Adam(clip_norm=1.0)."
+        )
+
+
+def _measured(run: Run) -> float:
+    """The reconstruction loss of the weights that are kept, mean over the training rows."""
+    with single_precision():
+        return evaluate(run.objective, run.train, run.settings.seed)[1]
+
+
+def _has_blown_up(run: Run, loss: float) -> bool:
+    """Whether a reconstruction loss, mean over features, is not finite or far above its value before the first step.
+
+    A factor of ten is beyond the noise of batches. The floor keeps losses that start near zero from being compared.
+    """
+    first = run.first_loss
+    limit = math.inf if math.isnan(first) else first + BLOWN_UP * max(abs(first), LEAST_LOSS)  # nan: no step was taken
+    return not (math.isfinite(loss) and loss <= limit)
 
 
 @torch.inference_mode()

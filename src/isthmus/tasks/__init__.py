@@ -30,7 +30,11 @@ from isthmus.tasks.recommendation import (
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
+TASKS = {task.__name__: task for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, SignalDetector)}
+"""The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
+
 __all__ = [
+    "TASKS",
     "AnomalyDetector",
     "Auto",
     "Contamination",

@@ -15,9 +15,8 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 from torch import Tensor, nn
-from torch.nn import functional
 
-from isthmus.choices import CORRUPTIONS, Corruption
+from isthmus.choices import CORRUPTIONS, ByColumn, CategoricalCrossEntropy, Corruption, Plain
 from isthmus.choices.layers import activation_name, blank
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.precision import single_precision
@@ -31,9 +30,20 @@ from isthmus.estimators.fitting import make_feed, patience_of, refuse, split_row
 from isthmus.estimators.inference import Verb, whole
 from isthmus.estimators.validation import Given, take
 from isthmus.files.model_file import State, write_state
-from isthmus.files.records import Json, Numbers, Record, group, grouped, pack, unpack
+from isthmus.files.records import Arrays, Json, Numbers, Record, group, grouped, pack, unpack
 from isthmus.seeds import seed_from
-from isthmus.training import OPTIMIZERS, SCHEDULES, History, LossParts, Objective, ProgressBar, Run, Settings, train
+from isthmus.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Choices,
+    History,
+    LossParts,
+    Objective,
+    ProgressBar,
+    Run,
+    Settings,
+    train,
+)
 from isthmus.training.batches import Loader
 from isthmus.training.checkpoint import continue_from
 from isthmus.training.loop import optimizer_state
@@ -318,7 +328,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
             model.feature_names_in_ = model.encoder_.feature_names_in_
         trained, n_classes = model.encoder_.objective_, len(model.classes_)
         objective = persistence.load_module(
-            lambda: Classified(trained, n_classes, None, model.dropout), group(state.arrays, "tuned.")
+            lambda: Classified(trained, n_classes, None, model.dropout), _placed(group(state.arrays, "tuned."))
         )
         model.objective_ = objective.to(model.encoder_.device_).eval()
         model.scaling_, model.device_ = model.encoder_.scaling_, model.encoder_.device_
@@ -342,6 +352,18 @@ class ClassifierValues(Record, frozen=True):
     given: Json | None = None
 
 
+HEAD = "head."
+"""Prefix of the softmax layer's weights in isthmus 0.1; they are the decoder's now."""
+
+
+def _placed(arrays: Arrays) -> dict[str, np.ndarray]:
+    """The weights by their present names."""
+    return {
+        f"decoder.0.{name.removeprefix(HEAD)}" if name.startswith(HEAD) else name: array
+        for name, array in arrays.items()
+    }
+
+
 DECLARED = {"tuned.*": Numbers("fiub"), "encoder.*": Numbers("fiub"), "given.*": Numbers("fiub")}
 
 
@@ -354,40 +376,71 @@ def _log_probabilities(model: Any, x: Tensor) -> Tensor:
 
 
 class Classified(Objective):
-    """An encoder and a code with a softmax layer; the objective is the cross-entropy of labels."""
+    """An encoder and a code with a softmax layer as decoder; the objective is the cross-entropy of labels.
+
+    A row of a batch is the row, (d,), followed by its one-hot label times the weight of the row, (classes,).
+
+    Parameters
+    ----------
+    trained
+        The objective whose encoder and code are copied.
+    n_classes
+        Number of labels.
+    corruption
+        Damage to rows in training.
+    dropout
+        Fraction of hidden activations set to zero in training.
+    """
 
     def __init__(self, trained: Objective, n_classes: int, corruption: Corruption | None, dropout: float) -> None:
-        nn.Module.__init__(self)
-        self.choices, self.context, self._double = trained.choices, trained.context, []
-        self.encoder, self.code = copy.deepcopy(trained.encoder), copy.deepcopy(trained.code)
+        context = trained.context
+        loss = ByColumn(((CategoricalCrossEntropy(), n_classes),))  # one column: mean over rows, not over classes
+        choices = Choices(
+            trained.choices.network, trained.choices.code, loss, corruption and corruption.resolve(context)
+        )
         with single_precision():
-            head = blank(nn.Linear, trained.context.code_size, n_classes)
+            head = blank(nn.Linear, context.code_size, n_classes)
         assert isinstance(head, nn.Linear)
-        self.head = head
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
-        self.damage, self.dropout = corruption and corruption.resolve(trained.context), dropout
+        networks = copy.deepcopy(trained.encoder), nn.Sequential(head)
+        super().__init__(choices, context, networks=networks, code=copy.deepcopy(trained.code))
+        self.n_classes, self.dropout = n_classes, dropout
 
     @property
     def row_width(self) -> int:
-        return self.context.n_features + self.head.out_features
+        return self.context.n_features + self.n_classes
+
+    @property
+    def follows_choices(self) -> bool:
+        """Dropout is no choice, and a code that draws or learns from batches is used as it was learned."""
+        return not self.dropout and isinstance(self.choices.code, Plain)
+
+    def given_and_target(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        given, labels = x.split([self.context.n_features, self.n_classes], dim=1)
+        return given, labels
+
+    def filled(self, x: Tensor) -> Tensor:
+        """Zeros for missing entries, as the encoder that was trained with them was given."""
+        return x.nan_to_num()
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Rows with corruption in training only: a validation loss is of rows as they come in use."""
+        return super().corrupt(x, generator) if self.training else x
 
     def logits(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Unnormalised log-probabilities: (n, d) → (n, classes)."""
-        h = x
+        h = self.filled(x)
         for layer in self.encoder.children() if isinstance(self.encoder, nn.Sequential) else [self.encoder]:
             h = layer(h)
             if self.training and self.dropout and activation_name(layer):
                 keep = torch.rand(h.shape, generator=generator, device=h.device) >= self.dropout
                 h = h * keep / (1 - self.dropout)
-        answer: Tensor = self.head(self.code.deterministic(h))
+        answer: Tensor = self.decoder(self.code.deterministic(h))
         return answer
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
         """The cross-entropy of a batch of rows followed by weighted one-hot labels, (n, d + classes)."""
-        rows, labels = x[:, : self.context.n_features], x[:, self.context.n_features :]
-        if self.damage is not None and self.training:
-            shaped = rows.reshape(len(rows), *self.context.feature_shape)
-            rows = self.damage.corrupt(shaped, generator).reshape(len(rows), -1)
-        loss = functional.cross_entropy(self.logits(rows, generator), labels)
+        given, labels = self.given_and_target(x)
+        loss = self.choices.loss.mean(self.logits(self.corrupt(self.filled(given), generator), generator), labels)
         return LossParts(loss, loss, x.new_zeros(()), x.new_zeros(()))

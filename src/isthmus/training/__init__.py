@@ -5,7 +5,7 @@ from isthmus.training.checkpoint import Checkpoint
 from isthmus.training.devices import available_devices, choose_device
 from isthmus.training.history import History
 from isthmus.training.loop import Run, Settings, train
-from isthmus.training.objective import Choices, LossParts, Objective
+from isthmus.training.objective import Choices, LossParts, Objective, Trainable
 from isthmus.training.pretraining import PRETRAININGS, LayerWise
 from isthmus.training.progress import ProgressBar
 from isthmus.training.schedule import (
@@ -46,6 +46,7 @@ __all__ = [
     "Run",
     "Settings",
     "TorchOptimizer",
+    "Trainable",
     "available_devices",
     "choose_device",
     "train",

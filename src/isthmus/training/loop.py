@@ -117,6 +117,8 @@ class Run:
         self.engine, self.engine_choice = choose_engine(job)
         self.history, self.best = History(), Best()
         self.epoch, self.step, self.stop_reason = 0, 0, ""
+        self.first_loss = float("nan")
+        """The reconstruction loss of the first batch, before any weight moved."""
         self._rate_scale: float | None = None
         self.order = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
@@ -283,6 +285,8 @@ def close_epoch(run: Run, taken: int, began: float) -> None:
     if not bool(torch.isfinite(log).all()):
         run.stop_reason = "diverged"
         return
+    if math.isnan(run.first_loss):
+        run.first_loss = float(log[0, 1])
     row = _measure(run, taken, time.perf_counter() - began)
     run.epoch += 1
     run.history.append({"epoch": run.epoch, **row})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from isthmus.choices.codes import Code, Coded, CodeModule, GaussianModule, Plain
 from isthmus.choices.corruptions import Corruption
 from isthmus.choices.draws import may_draw
+from isthmus.choices.formulas import inherits
 from isthmus.choices.losses import Loss
 from isthmus.choices.modules import copied
 from isthmus.choices.networks import Network, Pair
@@ -66,8 +67,59 @@ class Choices:
         )
 
 
+class Trainable(Protocol):
+    """What the training loop needs of what it trains; `Objective` is one, and tasks derive theirs from it.
+
+    The loop calls it on batches, moves its parameters, keeps and restores its buffers, and switches it between training
+    and use. A row of a batch may hold more than the network is given, such as a target or a label: `row_width` counts
+    all of it, and `given_and_target` takes it apart.
+
+    The compiled engine asks for more, and only where `follows_choices` is true: ``choices``, ``context``, ``encoder``,
+    ``code`` and ``decoder`` must then be all that the loss depends on.
+    """
+
+    training: bool
+    code: CodeModule
+    """Knows whether training changes along the run (`anneals`), and is given how far it is (`progress`)."""
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
+        """The loss of a batch of rows, (n, row_width), with a graph behind it; random numbers come from `generator`."""
+
+    @property
+    def row_width(self) -> int:
+        """Numbers in one row of a batch."""
+
+    @property
+    def follows_choices(self) -> bool:
+        """Whether the loss is what the five choices say and nothing else, so that an engine may compute it itself."""
+
+    def given_and_target(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network is given for a batch, before corruption, and what its output is compared with."""
+
+    def draws_unseen(self) -> bool:
+        """Whether a call may draw random numbers that do not come from the generator it is given."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """All that is learned."""
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """What is not learned and belongs to the best weights all the same, such as running means."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All layers."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or use."""
+
+    def eval(self) -> Self:
+        """Switch to use."""
+
+
 class Objective(nn.Module):
     """Encoder, code and decoder with what they are trained for.
+
+    A task whose target is not the input (hidden cells, labels) derives from it, overrides `given_and_target` and
+    `row_width`, and gives the networks. It then trains on every engine that takes its choices.
 
     ::
 
@@ -113,8 +165,9 @@ class Objective(nn.Module):
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
         """What a batch of scaled rows, (n, d), costs; what they are conditioned on stands behind them."""
-        target, conditions = self.split(x)
-        given = self.corrupt(self.filled(x), generator)
+        given, target = self.given_and_target(x)
+        _, conditions = self.split(given)
+        given = self.corrupt(self.filled(given), generator)
         if self._differentiates_input:
             given = given.detach().requires_grad_()
         coded: Coded = self.code(self.encoder(given), generator)
@@ -131,10 +184,21 @@ class Objective(nn.Module):
         """What the network is given for rows with missing entries: zeros there."""
         return x.nan_to_num() if self.choices.loss.admits_missing else x
 
+    def given_and_target(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network is given for a batch, before corruption, and what its output is compared with.
+
+        (n, row_width) → (n, d + conditions), (n, d). Holes are filled later, by `filled`.
+        """
+        return x, self.split(x)[0]
+
+    @property
+    def follows_choices(self) -> bool:
+        """Whether the loss is what the choices say and nothing else, so that an engine may compute it itself."""
+        return inherits(self, Objective, "forward", "filled", "corrupt", "encode", "decode", "split")
+
     def draws_unseen(self) -> bool:
         """Whether a forward pass may draw random numbers without taking them from the generator it is given."""
-        members = self.choices.members() if hasattr(self, "choices") else ()  # a task's own objective may have none
-        foreign = (choice for choice in _flattened(members) if not _is_ours(choice))
+        foreign = (choice for choice in _flattened(self.choices.members()) if not _is_ours(choice))
         return next(foreign, None) is not None or may_draw(self.modules())
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +37,14 @@ from isthmus.files.records import (
 )
 from isthmus.seeds import seed_from
 from isthmus.tasks.imputation.filling import fill_table
-from isthmus.tasks.imputation.imputer_fit import Model, Plan, column_starts, fresh_member, learn, linear_base
+from isthmus.tasks.imputation.imputer_fit import (
+    FittedImputer,
+    Plan,
+    column_starts,
+    fit_imputer,
+    fresh_member,
+    linear_base,
+)
 from isthmus.tasks.imputation.linear_base import LinearFill
 
 ROWS_PER_CHUNK = 2**13
@@ -145,7 +153,9 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             self.feature_names_in_ = np.asarray(self.schema_.names, dtype=object)
         seed = seed_from(self.random_state)
         rows = torch.from_numpy(self._sample(TableSource(X, self.schema_), seed))
-        self.model_: Model | None = learn(self.schema_, rows, self._plan(seed)) if self.schema_.width else None
+        self.model_: FittedImputer | None = (
+            fit_imputer(self.schema_, rows, self._plan(seed)) if self.schema_.width else None
+        )
         return self
 
     def _sample(self, source: TableSource, seed: int) -> np.ndarray:
@@ -220,6 +230,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             n_members=len(members),
             hidden_sizes=None if not members else list(members[0].hidden_sizes),
             code_size=None if not members else members[0].context.code_size,
+            has_logits=any(member.has_logits for member in members),
         )
         arrays = {f"{k}.{name}": array for k, m in enumerate(members) for name, array in persistence.weights(m).items()}
         if linear is not None:
@@ -258,6 +269,8 @@ class ImputerValues(Record, frozen=True):
     n_members: Count
     hidden_sizes: list[Size] | None = None
     code_size: Size | None = None
+    has_logits: bool = True
+    """Files of isthmus 0.1 do not say so."""
 
 
 def _declared(n_members: int, linear: bool) -> dict[str, Numbers]:
@@ -269,7 +282,7 @@ def _declared(n_members: int, linear: bool) -> dict[str, Numbers]:
     return declared
 
 
-def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> Model:
+def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> FittedImputer:
     linear = None
     if values.ridge is not None:
         mean, covariance = (torch.from_numpy(np.array(arrays[f"linear.{name}"])) for name in ("mean", "covariance"))
@@ -279,8 +292,20 @@ def _restored_model(schema: Schema, values: ImputerValues, arrays: Arrays) -> Mo
     code_size = params["code_size"] if values.code_size is None else values.code_size
     members = [
         persistence.load_module(
-            lambda: fresh_member(schema, params_json.decode(sizes), code_size, seed=0), group(arrays, f"{number}.")
+            lambda: fresh_member(schema, params_json.decode(sizes), code_size, seed=0, has_logits=values.has_logits),
+            _placed(group(arrays, f"{number}.")),
         )
         for number in range(values.n_members)
     ]
-    return Model(linear_base(schema), column_starts(schema), linear, members)
+    return FittedImputer(linear_base(schema), column_starts(schema), linear, members)
+
+
+def _placed(weights: Arrays) -> dict[str, np.ndarray]:
+    """The weights of a member by the names that they have now: in isthmus 0.1 the decoder began with an activation."""
+    if "decoder.0.weight" in weights:
+        return dict(weights)
+    moved = {}
+    for name, array in weights.items():
+        place = re.fullmatch(r"decoder\.(\d+)\.(\w+)", name)
+        moved[f"decoder.{int(place[1]) - 1}.{place[2]}" if place else name] = array
+    return moved

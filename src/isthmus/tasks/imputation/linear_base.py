@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,33 +30,53 @@ class LinearFill:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Rows with NaN replaced by predictions, (n, d)."""
-        return torch.cat([self._filled(part)[0] for part in x.split(self._chunk_rows(x.shape[1]))])
-
-    def _chunk_rows(self, width: int) -> int:
-        return max(1, CHUNK_NUMBERS // (width * width))
-
-    def _filled(self, x: Tensor, *, spread: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Filled rows, and with `spread` the sum of the conditional covariances of missing features, (d, d)."""
-        seen = ~torch.isnan(x)
-        o = seen.to(x.dtype)
-        ridge = self.ridge * torch.eye(x.shape[1], dtype=x.dtype)
-        system = (self.covariance + ridge) * o[:, :, None] * o[:, None, :] + torch.diag_embed(1.0 - o)  # (n, d, d)
-        away = torch.where(seen, x - self.mean, 0.0)
-        if not spread:
-            weights = torch.linalg.solve(system, away)
-            return torch.where(seen, x, self.mean + weights @ self.covariance), None
-        gain = torch.linalg.solve(system, o[:, :, None] * self.covariance)  # (n, d, d)
-        filled = torch.where(seen, x, self.mean + (gain.mT @ away[:, :, None])[:, :, 0])
-        left = (self.covariance - self.covariance @ (o[:, :, None] * gain)) * (1 - o)[:, :, None] * (1 - o)[:, None, :]
-        return filled, left.sum(0)
+        filled = x.clone()
+        for rows, part, _ in self._parts(x):
+            filled[rows] = part
+        return filled
 
     def improved(self, x: Tensor) -> LinearFill:
         """One step of expectation-maximisation (Little & Rubin 2019, chapter 11)."""
-        parts = [self._filled(part, spread=True) for part in x.split(self._chunk_rows(x.shape[1]))]
-        filled = torch.cat([rows for rows, _ in parts])
+        filled, spread = x.clone(), torch.zeros_like(self.covariance)
+        for rows, part, left in self._parts(x):
+            filled[rows] = part
+            spread += left()
         centred = filled - filled.mean(0)
-        spread = sum((left for _, left in parts if left is not None), torch.zeros_like(self.covariance))
         return LinearFill(filled.mean(0), (centred.T @ centred + spread) / len(x), self.ridge)
+
+    def _parts(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Callable[[], Tensor]]]:
+        """Rows with missing values, grouped by their number: positions, filled rows, and their conditional covariance.
+
+        With the precision ``K = (Σ + λ)⁻¹``, ``E[x_m | x_o] = μ_m - K_mm⁻¹ K_mo (x_o - μ_o)``, and the
+        conditional covariance is ``K_mm⁻¹ - λ``. The systems have the size of the missing part of a row instead of the
+        whole row. At 31 columns with a fifth missing that took a fifth of the time of solving by ``Σ_oo``.
+        """
+        identity = torch.eye(x.shape[1], dtype=x.dtype)
+        precision = torch.linalg.inv(self.covariance + self.ridge * identity)
+        gone = torch.isnan(x)
+        counts = gone.sum(1)
+        for n_gone in (number for number in counts.unique().tolist() if number):
+            together = (counts == n_gone).nonzero()[:, 0]
+            for rows in together.split(max(1, CHUNK_NUMBERS // (n_gone * n_gone))):
+                yield self._part(x[rows], gone[rows].nonzero()[:, 1].view(-1, n_gone), rows, precision)
+
+    def _part(
+        self, x: Tensor, places: Tensor, rows: Tensor, precision: Tensor
+    ) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+        """As `_parts`, for rows, (n, d), whose missing values are at `places`, (n, m)."""
+        away = (x - self.mean).nan_to_num()
+        systems = precision[places[:, :, None], places[:, None, :]]  # (n, m, m)
+        inverses = torch.linalg.inv(systems)
+        moved = (inverses @ (away @ precision).gather(1, places)[:, :, None])[:, :, 0]  # (n, m)
+        filled = x.scatter(1, places, self.mean[places] - moved)
+
+        def left() -> Tensor:
+            size, width = places.shape[1], len(self.mean)
+            own = inverses - self.ridge * torch.eye(size, dtype=x.dtype)
+            flat = places[:, :, None] * width + places[:, None, :]
+            return torch.zeros(width * width, dtype=x.dtype).index_add(0, flat.ravel(), own.ravel()).view(width, width)
+
+        return rows, filled, left
 
 
 def learn_linear(x: Tensor, generator: torch.Generator) -> LinearFill | None:

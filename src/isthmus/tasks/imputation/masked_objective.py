@@ -7,17 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices import ByColumn, Plain
-from isthmus.choices.draws import drawn_from
+from isthmus.choices import Dense, MeanSquaredError, Observed, Plain
 from isthmus.choices.registry import Context
 from isthmus.data.tables import Schema
 from isthmus.tasks.imputation.linear_base import LinearFill
-from isthmus.training import LossParts, Objective
+from isthmus.training import Choices, Objective
 
 FARTHEST = 8.0
 """Inputs of the autoencoder are clipped to this many standard deviations."""
 LOGIT_GAIN = 4.0
-"""Factor from linear estimates of levels to logits: estimates of 0.9 and 0.1 give odds of 25 to 1."""
+"""Factor from linear estimates of levels to logits, in files of isthmus 0.1: 0.9 and 0.1 give odds of 25 to 1."""
 
 
 class Restoring(Objective):
@@ -25,11 +24,16 @@ class Restoring(Objective):
 
     ::
 
-        linear path's row, seen cells ─▶ encoder ─▶ code ─▶ decoder ─▶ + ─▶ prediction
-                       └────────────────────────────────────────────────┘
+        linear path's row, seen cells ─▶ encoder ─▶ gelu code ─▶ decoder ─▶ × share ─▶ + ─▶ prediction
+                       └───────────────────────────────────────────────────────────────┘
 
-    A row of a batch has three blocks: the row filled by the linear part, (d,); flags of observed columns, (columns,);
-    and the target, NaN for cells that are not predicted, (d,).
+    Only the autoencoder is trained. Its target is the residual of the linear prediction in the hidden cells, and its
+    loss is the squared error: numbers in standard deviations, levels as zeros and ones (Brier 1950). A softmax over
+    levels would need the linear prediction inside the loss, and only autograd could train it. On six tables the
+    fraction of wrong words was 0.117 with a softmax and is 0.120 with squared errors, with one seed.
+
+    A row of a batch has two blocks: the network's input, (d + columns,), see `as_given`; and the target, (d,), NaN for
+    cells that are not predicted.
 
     Parameters
     ----------
@@ -39,55 +43,67 @@ class Restoring(Objective):
         Widths of the encoder's hidden layers (mirrored in the decoder), and of the code.
     generator
         Generator of the initial weights.
+    has_logits
+        Whether the model is from a file of isthmus 0.1, whose autoencoders add to the logits of levels.
     """
 
-    gain: Tensor
     share: Tensor
+    gain: Tensor
 
-    def __init__(self, schema: Schema, hidden_sizes: Sequence[int], code_size: int, generator: torch.Generator) -> None:
-        nn.Module.__init__(self)
-        self.context, self._double = Context((schema.width,), code_size), []
-        self.code = Plain().resolve(self.context).build(self.context)
-        self.loss: ByColumn = schema.loss().resolve(self.context)
-        self.n_columns, self.hidden_sizes = len(schema.groups), tuple(map(int, hidden_sizes))
-        sizes = [schema.width + self.n_columns, *hidden_sizes, code_size]
-        with drawn_from(generator):
-            self.encoder = _chain(sizes)
-            self.decoder = _chain([code_size, *reversed(hidden_sizes), schema.width], first=nn.GELU())
-        nn.init.zeros_(self.decoder[-1].weight)  # type: ignore[arg-type]  # training starts at the linear prediction
-        one_hot = torch.zeros(schema.width)
+    def __init__(
+        self,
+        schema: Schema,
+        hidden_sizes: Sequence[int],
+        code_size: int,
+        generator: torch.Generator,
+        *,
+        has_logits: bool = False,
+    ) -> None:
+        width, n_given = schema.width, schema.width + len(schema.groups)
+        sizes = tuple(map(int, hidden_sizes))
+        network = Dense(sizes)
+        networks = network.build(
+            Context((n_given,), code_size), code_width=code_size, output_width=width, generator=generator
+        )
+        choices = Choices(network, Plain("gelu"), Observed(MeanSquaredError(activation=None)))
+        super().__init__(choices, Context((width,), code_size), networks=networks)
+        nn.init.zeros_(list(self.decoder.children())[-1].weight)  # type: ignore[arg-type]  # training starts at 0
+        self.n_given, self.has_logits, self.hidden_sizes = n_given, has_logits, sizes
+        self._link = schema.loss().resolve(self.context).link if has_logits else nn.Identity()
+        gain = torch.ones(width)
         for name, places in schema.groups.items():
-            one_hot[list(places)] = float(schema[name].one_hot)
-        self.register_buffer("gain", 1.0 + (LOGIT_GAIN - 1.0) * one_hot, persistent=False)
-        self.register_buffer("share", torch.ones(schema.width))
+            if has_logits and schema[name].one_hot:
+                gain[list(places)] = LOGIT_GAIN
+        self.register_buffer("gain", gain, persistent=False)
+        self.register_buffer("share", torch.ones(width))
 
     @property
     def row_width(self) -> int:
-        return 2 * self.context.n_features + self.n_columns
+        return self.n_given + self.context.n_features
 
-    def predict(self, given: Tensor) -> Tensor:
-        """Raw predictions from linearly filled rows and flags of observed columns: (n, d + columns) → (n, d)."""
-        linear: Tensor = given[:, : self.context.n_features] * self.gain
-        deep: Tensor = self.decoder(self.encoder(given.clamp(-FARTHEST, FARTHEST)))
-        return linear + self.share * deep
+    def given_and_target(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        given, target = x.split([self.n_given, self.context.n_features], dim=1)
+        return given, target
+
+    def added(self, given: Tensor) -> Tensor:
+        """The output of the autoencoder, before its weight: (n, d + columns) → (n, d)."""
+        deep: Tensor = self.decoder(self.code.deterministic(self.encoder(_limited(given))))
+        return deep
 
     def restored(self, given: Tensor) -> Tensor:
         """Predictions in the units of encoded rows, levels as probabilities: (n, d + columns) → (n, d)."""
-        return self.loss.link(self.predict(given))
-
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
-        """The loss of the hidden cells of a batch."""
-        given, target = x.split([self.row_width - self.context.n_features, self.context.n_features], dim=1)
-        loss = self.loss.mean(self.predict(given), target)
-        return LossParts(loss, loss, x.new_zeros(()), x.new_zeros(()))
+        linear = given[:, : self.context.n_features] * self.gain
+        restored: Tensor = self._link(linear + self.share * self.added(given))
+        return restored
 
 
-def _chain(sizes: Sequence[int], first: nn.Module | None = None) -> nn.Sequential:
-    layers: list[nn.Module] = [] if first is None else [first]
-    for place in range(len(sizes) - 1):
-        layers += [nn.GELU()] if place else []
-        layers.append(nn.Linear(sizes[place], sizes[place + 1]))
-    return nn.Sequential(*layers)
+def _limited(given: Tensor) -> Tensor:
+    return given.clamp(-FARTHEST, FARTHEST)
+
+
+def training_rows(given: Tensor, hidden: Tensor) -> Tensor:
+    """Training rows: the network's input, (n, d + columns), and the linear residuals of hidden cells, (n, d)."""
+    return torch.cat([_limited(given), hidden - given[:, : hidden.shape[1]]], dim=1)
 
 
 def hidden_copies(

@@ -133,25 +133,32 @@ class CompiledEngine:
 
     def _all_at_once(self, steps: StepChunk) -> Tensor:
         """Steps whose corruption the program draws itself; the last, if it has fewer rows, by a call of its own."""
+        given, targets = self.objective.given_and_target(steps.rows)
+        if not (given.is_contiguous() and targets.is_contiguous()):
+            # one row holds both, and programs take contiguous rows; only the rows of these steps are copied
+            given, targets = given[steps.order], targets[steps.order]
+            steps = steps._replace(order=torch.arange(len(steps.order)))
         n_whole = len(steps.order) // steps.n_rows
         parts = []
         for part in (slice(0, n_whole), slice(n_whole, len(steps.rates))):
             if part.start < part.stop:
                 order = steps.order[part.start * steps.n_rows : part.stop * steps.n_rows]
-                some = steps._replace(order=order, rates=steps.rates[part], progress=steps.progress[part])
-                parts.append(self._call(some, steps.rows))
+                rates, progress = steps.rates[part], steps.progress[part]
+                some = steps._replace(rows=given, order=order, rates=rates, progress=progress)
+                parts.append(self._call(some, targets))
         return torch.cat(parts)
 
     def _one_by_one(self, steps: StepChunk) -> Tensor:
         """Steps whose corruption is torch's work: the program takes the corrupted rows and the clean ones."""
         parts = []
         for place, index in enumerate(steps.orders):
-            x, part = steps.rows[index], slice(place, place + 1)
+            part = slice(place, place + 1)
+            x, target = self.objective.given_and_target(steps.rows[index])
             with torch.no_grad():
                 given = self.objective.corrupt(self.objective.filled(x), steps.generator).contiguous()
             order = torch.arange(len(x))
             one = StepChunk(given, order, len(x), steps.rates[part], steps.progress[part], steps.generator)
-            parts.append(self._call(one, x))
+            parts.append(self._call(one, target.contiguous()))
         return torch.cat(parts)
 
     def _call(self, steps: StepChunk, targets: Tensor) -> Tensor:

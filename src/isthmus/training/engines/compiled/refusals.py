@@ -44,7 +44,7 @@ def _against_optimizer(optimizer: Optimizer) -> str | None:
 
 
 def _against_network(objective: Objective) -> str | None:
-    if type(objective) is not Objective:
+    if not objective.follows_choices:
         return f"{type(objective).__name__} is an objective of its own"
     if objective.context.n_conditions:
         return "the model is conditional"
