@@ -65,6 +65,8 @@ def broken(table: pd.DataFrame, column: str, draw: np.random.Generator) -> list[
     return chosen
 
 
+DATES = {"ordered": "datetime", "delivered": "datetime"}
+"""Dates are left out of the score unless their kind is given, because next month's always lie outside those seen."""
 FAR = ("country", "currency", "amount", "fee", "weight", "volume", "items", "ordered", "delivered")
 BROKEN = {"currency": "country", "fee": "amount", "volume": "weight", "delivered": "ordered"}
 """Columns, and what they depend on."""
@@ -79,7 +81,7 @@ def first_named(detector: AnomalyDetector, table: pd.DataFrame, column: str, val
 def measure(seed: int, n_cases: int, n_learned: int = N_LEARNED) -> dict[tuple[str, str], list[str]]:
     """What was named, by kind of change and column."""
     draw = np.random.default_rng(seed)
-    detector = AnomalyDetector(random_state=seed).fit(payments(n_learned, draw))
+    detector = AnomalyDetector(kinds=DATES, random_state=seed).fit(payments(n_learned, draw))
     table = payments(n_cases, draw)
     cases = [(far, "far", FAR), (broken, "broken", BROKEN)]
     return {

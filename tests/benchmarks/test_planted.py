@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmarks.anomaly.planted import broken, far, first_named, payments
+from benchmarks.anomaly.planted import DATES, broken, far, first_named, payments
 
 from isthmus import AnomalyDetector
 

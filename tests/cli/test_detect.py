@@ -176,5 +176,5 @@ def test_a_column_that_the_result_would_hide_is_refused(run, fitted: Path) -> No
     assert run("fit", "labelled.csv", *FAST).code == 0
     answer = run("score", "detector.safetensors", "labelled.csv", "--out", "s.csv")
     assert answer.code == 1
-    assert "has a column 'anomaly' already" in answer.err
+    assert "already has a column 'anomaly', which the result needs; rename it" in answer.err
     assert not Path("s.csv").exists()

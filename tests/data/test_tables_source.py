@@ -200,7 +200,9 @@ def test_a_file_of_another_length_than_before_is_refused(folder: Path, monkeypat
 def test_extra_columns_are_refused_or_left_out() -> None:
     schema = learn_schema(trips())
     wide = trips().assign(label=1)
-    with pytest.raises(DataError, match=r"Column 'label' was not there .*\(extra='ignore'\)"):
+    with pytest.raises(
+        DataError, match=r"Column 'label' was not present when the schema was learned.*.*\(extra='ignore'\)"
+    ):
         TableSource(wide, schema)
     np.testing.assert_array_equal(TableSource(wide, schema, extra="ignore").read(slice(0, N)), schema.encode(trips()))
 
