@@ -157,7 +157,7 @@ def blank(kind: Callable[..., nn.Module], *arguments: Any, **named: Any) -> nn.M
     """A layer with uninitialized parameters; torch's global generator is not used.
 
     Replaces ``nn.utils.skip_init``, which imports sympy on the first fit of a process. The device is passed as an
-    argument, because ``with torch.device("meta")`` writes a variable that all threads share.
+    argument, because the context manager of torch's device "meta" writes a variable that all threads share.
     """
     layer = kind(*arguments, device="meta", **named)
     for name, parameter in list(layer.named_parameters(recurse=False)):

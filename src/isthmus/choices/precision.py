@@ -32,7 +32,7 @@ class _SinglePrecision(TorchFunctionMode):
 def single_precision() -> AbstractContextManager[Any]:
     """A block in which torch's default type counts as single precision.
 
-    ``torch.set_default_dtype`` would do it for all threads of the program. Where the default is single precision, as it
+    Setting torch's default dtype would change it for all threads of the program. Where the default is single precision, as it
     usually is, this does and costs nothing.
 
     Examples

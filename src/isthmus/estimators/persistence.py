@@ -224,8 +224,8 @@ def _unshared(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 class _WithoutNumbers(TorchFunctionMode):
     """Context manager: new tensors have a shape but no memory.
 
-    ``with torch.device("meta")`` does the same, but writes a variable that all threads share. A header that requests
-    far more tensors than the file contains raises an error while the network is built.
+    The context manager of torch's device "meta" does the same, but writes a variable that all threads share. A header
+    that requests far more tensors than the file contains raises an error while the network is built.
     """
 
     MAKERS = frozenset(
