@@ -32,8 +32,8 @@ class _SinglePrecision(TorchFunctionMode):
 def single_precision() -> AbstractContextManager[Any]:
     """A block in which torch's default type counts as single precision.
 
-    Setting torch's default dtype would change it for all threads of the program. Where the default is single precision, as it
-    usually is, this does and costs nothing.
+    Setting torch's default dtype would change it for all threads of the program. Where the default is single precision,
+    as it usually is, this has no effect and no cost.
 
     Examples
     --------
