@@ -85,7 +85,7 @@ def test_a_followed_line_with_too_many_cells_is_told(tmp_path: Path) -> None:
     next(rows)
     with path.open("a") as stream:
         stream.write("1,2,3\n")
-    with pytest.raises(DataError, match=r"cannot be read from row 1 on \(.*Expected 2 columns, got 3"):
+    with pytest.raises(DataError, match=r"cannot be read from row 1 onwards \(.*Expected 2 columns, got 3"):
         next(rows)
 
 

@@ -189,6 +189,6 @@ def test_numbers_that_json_has_not_come_back(value: float, tmp_path: Path) -> No
 
 
 def test_values_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="is a set, which a model file cannot hold"):
+    with pytest.raises(TypeError, match="is a set, which a model file cannot store"):
         write_state(tmp_path / "m.safetensors", State("Imputer", {"a": {1, 2}}))
     assert list(tmp_path.iterdir()) == []
