@@ -24,7 +24,7 @@ def test_pieces_become_one_table(ending: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"ending '.txt'; use one of .csv, .parquet"):
+    with pytest.raises(OutputError, match=r"the suffix '.txt'; use one of .csv, .parquet"):
         write_tables(tmp_path / "t.txt", PIECES)
     with pytest.raises(OutputError, match="There are no rows to write"):
         write_tables(tmp_path / "t.csv", [])
