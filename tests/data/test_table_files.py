@@ -307,7 +307,8 @@ def test_days_that_could_be_months_are_not_guessed(tmp_path: Path) -> None:
     path = write(tmp_path, f"v;w\n{rows}")
     column = learn_schema(path)["v"]
     assert (
-        "has ambiguous dates: %d/%m/%Y or %m/%d/%Y" in learn_schema(path, {"w": "ignore"})["v"].note or column.kind == "categorical"
+        "has ambiguous dates: %d/%m/%Y or %m/%d/%Y" in learn_schema(path, {"w": "ignore"})["v"].note
+        or column.kind == "categorical"
     )
     assert learn_schema(path, {"v": "%d/%m/%Y"})["v"].kind == "datetime"
 

@@ -66,8 +66,10 @@ def test_scaling_and_statistics_are_those_of_repeated_rows() -> None:
 
 def own_modules() -> tuple[nn.Module, nn.Module]:
     """A pair that no compiled step takes."""
-    encoder = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Dropout(0.02), nn.Linear(16, 1))
-    return encoder, nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 8))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # fits begin with the weights as given, so these decide how good the model becomes
+        encoder = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Dropout(0.02), nn.Linear(16, 1))
+        return encoder, nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 8))
 
 
 @pytest.mark.parametrize("network", [(), own_modules()])
