@@ -120,7 +120,7 @@ def test_rows_with_holes_have_a_page(digits: np.ndarray, tmp_path: Path) -> None
 
 def test_too_few_labels_are_refused(digits: np.ndarray, tmp_path: Path) -> None:
     model = Autoencoder(4, max_epochs=1, random_state=0).fit(digits)
-    with pytest.raises(ValueError, match=r"labels has shape \(2,\), but X has 300 rows; give one label for each row"):
+    with pytest.raises(ValueError, match=r"labels has shape \(2,\), but X has 300 rows; pass one label for each row"):
         write_report(model, digits, tmp_path / "r.html", labels=[1, 2])
     assert not list(tmp_path.iterdir())
 
