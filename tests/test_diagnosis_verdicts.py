@@ -70,7 +70,7 @@ def test_dead_units_are_named() -> None:
     layer.weight.data[[3, 7]] = 0.0
     finding = diagnose(model, TEST)["dead-units"]
     assert finding.found
-    assert "2 of 16 code units are the same for every row: 3, 7." in finding.text
+    assert "2 of 16 code units have the same value for every row: 3, 7." in finding.text
     assert "code='plain'" in finding.remedy
 
 

@@ -94,7 +94,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ),
     ("detector", ("values", "model", "hidden_size"), 10**9, "do not fit its network: .* is needed"),
     ("detector", ("values", "columns_shape"), [10**9], "features, columns and names contradict each other"),
-    ("detector", ("values", "parts"), ["density", "other"], "must be some of marginal, reconstruction, density"),
+    ("detector", ("values", "parts"), ["density", "other"], "must be some of marginal, reconstruction, neighbours, nearest, local, density"),
     ("detector-table", ("values", "schema", "columns"), 5, r"Expected `array`, got `int` - at `schema\.columns`"),
     ("detector-table", ("values", "schema", "columns", 0, "kind"), "wide", r"schema\.columns\[0\] has an unknown kind"),
     ("detector-table", ("values", "schema", "columns", 0, "mean"), "x", r"got `str` - at `schema\.columns\[0\]\.mean`"),
@@ -119,16 +119,16 @@ def test_a_wrong_field_is_named(  # noqa: PLR0917  # one a column of the table a
 
 
 ARRAYS: list[tuple[str, str, Any, str]] = [
-    ("dense", "weights.encoder.0.bias", np.nan, "holds 1 numbers that are NaN or infinite"),
-    ("dense", "weights.decoder.0.weight", np.inf, "holds 1 numbers that are NaN or infinite"),
-    ("dense", "scaling.factor", np.nan, "'factor' holds 1 numbers that are NaN or infinite"),
-    ("detector", "ranges", np.nan, "'ranges' holds 1 numbers that are NaN"),
-    ("detector", "scorer.memory.codes", np.nan, "'memory.codes' holds 1 numbers that are NaN"),
-    ("imputer", "linear.covariance", np.inf, "'linear.covariance' holds 1 numbers that are NaN"),
+    ("dense", "weights.encoder.0.bias", np.nan, "has 1 values that are NaN or infinite"),
+    ("dense", "weights.decoder.0.weight", np.inf, "has 1 values that are NaN or infinite"),
+    ("dense", "scaling.factor", np.nan, "'factor' has 1 values that are NaN or infinite"),
+    ("detector", "ranges", np.nan, "'ranges' has 1 values that are NaN"),
+    ("detector", "scorer.memory.codes", np.nan, "'memory.codes' has 1 values that are NaN"),
+    ("imputer", "linear.covariance", np.inf, "'linear.covariance' has 1 values that are NaN"),
     ("recommender", "log.indices", 2**31 - 1, "'log.indices' names items beyond the 14 there are"),
     ("recommender", "log.indices", -1, "'log.indices' names items beyond the 14 there are"),
     ("recommender", "log.indptr", 1000, "'log.indptr' does not divide 120 entries among 24 users"),
-    ("recommender", "log.data", np.nan, "'log.data' holds 1 numbers that are NaN"),
+    ("recommender", "log.data", np.nan, "'log.data' has 1 values that are NaN"),
     ("recommender", "path.items", 99, "'path.items' is not ascending or names items beyond"),
     ("recommender", "items", 101, "'items' holds a name twice"),
 ]
