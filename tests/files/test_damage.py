@@ -94,7 +94,12 @@ REFUSED: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ),
     ("detector", ("values", "model", "hidden_size"), 10**9, "do not fit its network: .* is needed"),
     ("detector", ("values", "columns_shape"), [10**9], "features, columns and names contradict each other"),
-    ("detector", ("values", "parts"), ["density", "other"], "must be some of marginal, reconstruction, neighbours, nearest, local, density"),
+    (
+        "detector",
+        ("values", "parts"),
+        ["density", "other"],
+        "must be some of marginal, reconstruction, neighbours, nearest, local, density",
+    ),
     ("detector-table", ("values", "schema", "columns"), 5, r"Expected `array`, got `int` - at `schema\.columns`"),
     ("detector-table", ("values", "schema", "columns", 0, "kind"), "wide", r"schema\.columns\[0\] has an unknown kind"),
     ("detector-table", ("values", "schema", "columns", 0, "mean"), "x", r"got `str` - at `schema\.columns\[0\]\.mean`"),
