@@ -51,7 +51,7 @@ def label_confidence(training: np.ndarray, scores: np.ndarray, cut: float) -> np
     Examples
     --------
     >>> label_confidence(np.arange(100.0), np.array([0.0, 89.5, 99.0]), 89.5).round(2)
-    array([1.  , 0.44, 1.  ])
+    array([1.  , 0.65, 1.  ])
     """
     n, n_anomalies = len(training), int(np.sum(training > cut))
     below = np.searchsorted(np.sort(training), scores, side="right")
