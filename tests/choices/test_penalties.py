@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from isthmus import Autoencoder, SparseAutoencoder
 from isthmus.choices import Contractive, Dense, Gaussian, KLSparsity, MeanSquaredError, Plain, TopK
@@ -108,3 +109,21 @@ def test_values_that_are_no_member_are_shown_in_one_line() -> None:
         Autoencoder(3, penalty=torch.nn.Sequential(torch.nn.Linear(2, 2))).fit(np.eye(3))
     with pytest.raises(ValueError, match=r"An Adam that holds parameters already .* optimizer=torch\.optim\.Adam, and"):
         Autoencoder(3, optimizer=torch.optim.Adam([torch.zeros(1)])).fit(np.eye(3))
+
+
+@pytest.mark.parametrize("penalty", [KLSparsity(0.1), ["l2", KLSparsity(0.1)]])
+def test_units_start_at_the_rate_that_the_penalty_asks_for(penalty: object) -> None:
+    X = np.random.default_rng(0).random((200, 12))
+    model = SparseAutoencoder(6, penalty=penalty, max_epochs=1, learning_rate=1e-9, random_state=0).fit(X)
+    assert np.allclose(model.transform(X).mean(axis=0), 0.1, atol=0.03)
+    np.testing.assert_allclose(model.reconstruct(X).mean(), X.mean(), atol=0.02)  # the start is the mean row still
+
+
+def test_kl_sparsity_restores_as_much_as_l1_by_default_and_holds_its_rate() -> None:
+    X = load_digits().data / 16.0
+    models = [
+        SparseAutoencoder(32, penalty=each, max_epochs=15, random_state=0).fit(X) for each in ("l1", "kl-sparsity")
+    ]
+    l1, kl = (model.restored_variance(X) for model in models)
+    assert kl > l1 - 0.01
+    assert models[1].transform(X).mean() == pytest.approx(0.05, rel=0.2)

@@ -226,7 +226,7 @@ def test_rows_that_are_all_the_same_are_restored() -> None:
 def test_only_0_and_1_for_a_model_of_bytes_are_warned_of_once(dtype: Any) -> None:
     model = small(max_epochs=1).fit(IMAGES)
     with pytest.warns(
-        UnitsWarning, match=r"X holds only 0 and 1, but .* bytes from 0 to 255.* give X \* 255"
+        UnitsWarning, match=r"X holds only 0 and 1, but .* bytes from 0 to 255.* pass X \* 255"
     ) as caught:
         model.transform((IMAGES > 127).astype(dtype))
     assert len(caught) == 1

@@ -58,6 +58,8 @@ class Penalty(Choice):
     rate_formula: ClassVar[Callable[..., Numbers] | None] = None
     """The same for the batch mean of each unit: for penalties on mean activations."""
 
+    wanted_rate: ClassVar[float | None] = None
+    """The mean activation that the penalty asks of every unit, if it asks for one: training starts there."""
     needs_code: ClassVar[str | None] = None
     """The name of the code that the penalty is made for, where it does not suit others."""
 
@@ -103,6 +105,10 @@ class Sum(Penalty):
     @property
     def needs_code(self) -> str | None:  # type: ignore[override]  # that of its members
         return next((member.needs_code for member in self.members if member.needs_code), None)
+
+    @property
+    def wanted_rate(self) -> float | None:  # type: ignore[override]  # that of its members
+        return next((member.wanted_rate for member in self.members if member.wanted_rate), None)
 
     def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
         return any(member.needs_derivative(encoder, code) for member in self.members)
@@ -200,6 +206,11 @@ class KLSparsity(Penalty):
     weight: float = 0.2  # with 0.01 the mean activation stays at 1.7 times the target, with 0.1 at 1.2 times
 
     needs_code: ClassVar[str | None] = "sigmoid"
+
+    @property
+    def wanted_rate(self) -> float:  # type: ignore[override]  # of this one
+        return float(self.target)
+
     rules: ClassVar[Mapping[str, Rule]] = {
         "target": Number(0.0, 1.0, open_low=True, open_high=True),
         "weight": Number(0.0),

@@ -52,7 +52,7 @@ from isthmus.training import (
 from isthmus.training.batches import Feed, Loader, ResidentFeed, StreamedFeed
 from isthmus.training.checkpoint import continue_from
 from isthmus.training.devices import PRECISIONS
-from isthmus.training.initial_output import begin_as_plain, begin_at_mean, is_bounded, is_deep
+from isthmus.training.initial_output import begin_at_mean, begin_at_rate, is_bounded, is_deep
 from isthmus.training.loop import Origin
 
 AUTO: Rule = OneOf(("auto",))
@@ -351,7 +351,8 @@ def build_objective(made: Mapping[str, Any], context: Context, seed: int, mean: 
     if bounded or is_deep(choices.network):
         begin_at_mean(objective.decoder, choices.loss, torch.from_numpy(np.nan_to_num(mean)))
     if bounded and isinstance(choices.code, Plain):
-        begin_as_plain(objective.decoder, choices.code)
+        rate = None if choices.penalty is None else choices.penalty.wanted_rate
+        begin_at_rate(objective.encoder, objective.decoder, choices.code, rate)
     return objective
 
 

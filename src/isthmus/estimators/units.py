@@ -162,7 +162,7 @@ class UnitsCheck:
         if self._largest == 1:
             warnings.warn(
                 f"X holds only 0 and 1, but this {self._name} was fitted on bytes from 0 to 255, where 1 is black too. "
-                "If 1 stands for white, give X * 255.",
+                "If 1 stands for white, pass X * 255.",
                 UnitsWarning,
                 stacklevel=5,
             )
