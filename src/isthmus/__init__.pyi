@@ -89,9 +89,11 @@ from .tasks import Recommender as Recommender
 from .tasks import SignalDetector as SignalDetector
 from .tasks import SimilarityIndex as SimilarityIndex
 from .tasks import StrongSplit as StrongSplit
+from .tasks import TableSampler as TableSampler
 from .tasks import benjamini_hochberg as benjamini_hochberg
 from .tasks import conformal_p_values as conformal_p_values
 from .tasks import evaluate_recommender as evaluate_recommender
+from .tasks import latent_plane as latent_plane
 from .tasks import leave_after as leave_after
 from .tasks import leave_k_out as leave_k_out
 from .tasks import leave_latest as leave_latest
@@ -99,6 +101,7 @@ from .tasks import leave_out as leave_out
 from .tasks import nearest as nearest
 from .tasks import read_interactions as read_interactions
 from .tasks import strong_generalization as strong_generalization
+from .tasks import traversals as traversals
 from .training import SGD as SGD
 from .training import Adam as Adam
 from .training import AdamW as AdamW
