@@ -72,9 +72,11 @@ from .export import onnx_inputs as onnx_inputs
 from .files import write_rows as write_rows
 from .report import OddRow as OddRow
 from .report import write_anomaly_report as write_anomaly_report
+from .report import write_map_report as write_map_report
 from .report import write_report as write_report
 from .tasks import AnomalyDetector as AnomalyDetector
 from .tasks import Auto as Auto
+from .tasks import CodeMap as CodeMap
 from .tasks import Contamination as Contamination
 from .tasks import EncoderClassifier as EncoderClassifier
 from .tasks import Evaluation as Evaluation
@@ -83,6 +85,7 @@ from .tasks import FalseAlarmRate as FalseAlarmRate
 from .tasks import HeldOut as HeldOut
 from .tasks import Imputer as Imputer
 from .tasks import Interactions as Interactions
+from .tasks import MapFigures as MapFigures
 from .tasks import Quantile as Quantile
 from .tasks import Recommendations as Recommendations
 from .tasks import Recommender as Recommender
@@ -98,10 +101,13 @@ from .tasks import leave_after as leave_after
 from .tasks import leave_k_out as leave_k_out
 from .tasks import leave_latest as leave_latest
 from .tasks import leave_out as leave_out
+from .tasks import map_codes as map_codes
+from .tasks import map_figures as map_figures
 from .tasks import nearest as nearest
 from .tasks import read_interactions as read_interactions
 from .tasks import strong_generalization as strong_generalization
 from .tasks import traversals as traversals
+from .tasks import write_map as write_map
 from .training import SGD as SGD
 from .training import Adam as Adam
 from .training import AdamW as AdamW

@@ -70,3 +70,16 @@ def test_wrong_samples_leave_no_file(
     assert run("sample", folder / model, *others) == answer[0]
     assert answer[1] in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_maps_are_written_as_page_picture_and_points(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    table = pd.DataFrame({"a": DRAW.normal(size=40), "b": DRAW.integers(0, 9, 40), "kind": ["x", "y"] * 20})
+    table.to_csv(data, index=False)
+    for name in ("map.html", "map.png", "map.parquet"):
+        assert run("map", folder / "frame.safetensors", data, "--labels", "kind", "--out", tmp_path / name) == 0
+    assert "accuracy of 5 nearest neighbours" in (tmp_path / "map.html").read_text(encoding="utf-8")
+    assert set(pd.read_parquet(tmp_path / "map.parquet")) == {"x", "y", "label", "neighbors"}
+    assert run("map", folder / "frame.safetensors", data, "--labels", "knd", "--out", tmp_path / "no.html") == 1
+    assert run("map", folder / "frame.safetensors", data, "--out", tmp_path / "no.txt") == 2
+    assert not (tmp_path / "no.html").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import isthmus
 from isthmus.atomic import atomic
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError
-from isthmus.plots import plot_rows, save
+from isthmus.cli.table_options import TextFlags
+from isthmus.plots import plot_code_map, plot_rows, save
 from isthmus.plots.style import image_shape_of
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -87,3 +89,42 @@ def _as_pandas(rows: Any, model: Any) -> Any:
     import pandas as pd  # noqa: PLC0415  # slow to import; needed only here
 
     return pd.DataFrame(rows, columns=None if isinstance(rows, dict) else model.schema_.names)
+
+
+# -- maps --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """The arguments of ``isthmus map``."""
+
+    model: Path
+    data: str
+    out: Path
+    labels: str | None
+    method: str
+    seed: int
+    force: bool
+    skip_bad: bool
+    text: TextFlags
+
+
+def write_code_map(job: MapJob) -> None:
+    """Map rows, and write a page, a picture or the points."""
+    if job.out.suffix not in (".html", *PICTURES, ".parquet", ".csv"):
+        raise WrongUsageError(
+            f"--out '{job.out}' has the suffix {job.out.suffix!r}; use .html, {', '.join(PICTURES)}, .parquet or .csv."
+        )
+    isthmus.files.check_writable(job.out, overwrite=job.force)
+    model = show.load_autoencoder(job.model, "map", "cpu")
+    keep = () if job.labels is None else (job.labels,)
+    rows = isthmus.read(job.data, skip_bad=job.skip_bad, keep=keep, **job.text.known())
+    labels = rows.y if job.labels is None else np.asarray(rows.kept[job.labels], dtype=object)
+    found = isthmus.map_codes(model, rows.X, job.method, y=rows.y if model.conditional else None, random_state=job.seed)
+    if job.out.suffix == ".html":
+        isthmus.write_map_report(found, rows.X, job.out, labels=labels, title=str(rows.name), overwrite=job.force)
+    elif job.out.suffix in PICTURES:
+        _save(plot_code_map(found.points, labels, density=True), job.out, overwrite=job.force)
+    else:
+        isthmus.write_map(job.out, found, labels=labels, overwrite=job.force)
+    show.note(f"{len(found.points):,} points ({found.method}): {job.out}")

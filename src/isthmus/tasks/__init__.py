@@ -13,6 +13,7 @@ from isthmus.tasks.anomaly import (
 )
 from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
+from isthmus.tasks.maps import CodeMap, MapFigures, map_codes, map_figures, write_map
 from isthmus.tasks.recommendation import (
     Evaluation,
     HeldOut,
@@ -41,6 +42,7 @@ __all__ = [
     "TASKS",
     "AnomalyDetector",
     "Auto",
+    "CodeMap",
     "Contamination",
     "EncoderClassifier",
     "Evaluation",
@@ -49,6 +51,7 @@ __all__ = [
     "HeldOut",
     "Imputer",
     "Interactions",
+    "MapFigures",
     "Quantile",
     "Recommendations",
     "Recommender",
@@ -64,8 +67,11 @@ __all__ = [
     "leave_k_out",
     "leave_latest",
     "leave_out",
+    "map_codes",
+    "map_figures",
     "nearest",
     "read_interactions",
     "strong_generalization",
     "traversals",
+    "write_map",
 ]
