@@ -74,6 +74,7 @@ from .report import OddRow as OddRow
 from .report import write_anomaly_report as write_anomaly_report
 from .report import write_map_report as write_map_report
 from .report import write_report as write_report
+from .report import write_search_report as write_search_report
 from .tasks import AnomalyDetector as AnomalyDetector
 from .tasks import Auto as Auto
 from .tasks import CodeMap as CodeMap
@@ -86,9 +87,11 @@ from .tasks import HeldOut as HeldOut
 from .tasks import Imputer as Imputer
 from .tasks import Interactions as Interactions
 from .tasks import MapFigures as MapFigures
+from .tasks import Matches as Matches
 from .tasks import Quantile as Quantile
 from .tasks import Recommendations as Recommendations
 from .tasks import Recommender as Recommender
+from .tasks import SearchIndex as SearchIndex
 from .tasks import SignalDetector as SignalDetector
 from .tasks import SimilarityIndex as SimilarityIndex
 from .tasks import StrongSplit as StrongSplit

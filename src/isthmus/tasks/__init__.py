@@ -29,6 +29,7 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
+from isthmus.tasks.search import Matches, SearchIndex
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
@@ -52,9 +53,11 @@ __all__ = [
     "Imputer",
     "Interactions",
     "MapFigures",
+    "Matches",
     "Quantile",
     "Recommendations",
     "Recommender",
+    "SearchIndex",
     "SignalDetector",
     "SimilarityIndex",
     "StrongSplit",
