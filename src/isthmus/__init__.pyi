@@ -72,11 +72,13 @@ from .export import onnx_inputs as onnx_inputs
 from .files import write_rows as write_rows
 from .report import OddRow as OddRow
 from .report import write_anomaly_report as write_anomaly_report
+from .report import write_choice_report as write_choice_report
 from .report import write_map_report as write_map_report
 from .report import write_report as write_report
 from .report import write_search_report as write_search_report
 from .tasks import AnomalyDetector as AnomalyDetector
 from .tasks import Auto as Auto
+from .tasks import Chosen as Chosen
 from .tasks import CodeMap as CodeMap
 from .tasks import Contamination as Contamination
 from .tasks import EncoderClassifier as EncoderClassifier
@@ -97,6 +99,7 @@ from .tasks import SimilarityIndex as SimilarityIndex
 from .tasks import StrongSplit as StrongSplit
 from .tasks import TableSampler as TableSampler
 from .tasks import benjamini_hochberg as benjamini_hochberg
+from .tasks import choose as choose
 from .tasks import conformal_p_values as conformal_p_values
 from .tasks import evaluate_recommender as evaluate_recommender
 from .tasks import latent_plane as latent_plane

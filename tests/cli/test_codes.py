@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import isthmus
 from isthmus import Autoencoder, TableSampler
 from isthmus.cli import main
 
@@ -109,3 +110,17 @@ def test_a_folder_is_indexed_and_asked_for_its_likes(
     assert run("search", "query", index, tmp_path / "other.png", "--resize") == 0
     assert run("search", "query", folder / "images.safetensors", photos / "2.png") == 1
     assert "needs an index" in capsys.readouterr().err
+
+
+def test_a_tuned_model_is_saved_with_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    low = DRAW.normal(size=(60, 2)) @ DRAW.normal(size=(2, 6))
+    pd.DataFrame(low).rename(columns=str).add_prefix("c").to_csv(tmp_path / "t.csv", index=False)
+    out, page = tmp_path / "m.safetensors", tmp_path / "m.html"
+    words = ("tune", tmp_path / "t.csv", "--budget", "60 s", "--trials", 0, "--out", out, "--report-to", page, "-q")
+    assert run(*words) == 0
+    assert "code size" in capsys.readouterr().out
+    assert isthmus.load(out).code_size == 2
+    assert "<img" in page.read_text(encoding="utf-8")
+    assert run(*words) == 1  # the files exist
+    assert run("tune", tmp_path / "t.csv", "--budget", "soon", "--out", tmp_path / "n.safetensors") == 2
+    assert not (tmp_path / "n.safetensors").exists()

@@ -141,3 +141,35 @@ def find_duplicates(
     from isthmus.cli.codes_work import print_duplicates  # noqa: PLC0415
 
     print_duplicates(index, share, as_json=as_json)
+
+
+@app.command()
+def tune(
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the best model.")] = Path(
+        "tuned.safetensors"
+    ),
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Time for the search, such as `10 min`.")] = "10 min",
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", help="Largest number of trials; 0 only chooses the code size.")
+    ] = None,
+    report_to: Annotated[
+        Path | None, typer.Option("--report-to", metavar="FILE", help="Also write a page with curve and trials.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keeps finished trials, so that a killed search goes on.")
+    ] = None,
+    seed: Seed = None,
+    force: Force = False,
+    skip_bad: SkipBad = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar.")] = False,
+) -> None:
+    """Choose code size and settings of a model in a given time, and save the best model.
+
+    Example: `isthmus tune table.csv --budget "10 min" --out tuned.safetensors --report-to tuned.html`
+    """
+    from isthmus.cli.codes_work import TuneJob, write_tuned  # noqa: PLC0415
+
+    write_tuned(
+        TuneJob(data, out, budget, trials, report_to, folder, 0 if seed is None else seed, force, skip_bad, quiet)
+    )

@@ -255,3 +255,59 @@ def print_duplicates(path: Path, share: float, *, as_json: bool) -> None:
     for group in groups:
         echo("  ".join(map(str, group)))
     show.note(f"{len(groups):,} groups of nearly equal rows")
+
+
+# -- tuning ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TuneJob:
+    """The arguments of ``isthmus tune``."""
+
+    data: str
+    out: Path
+    budget: str
+    trials: int | None
+    page: Path | None
+    folder: Path | None
+    seed: int
+    force: bool
+    skip_bad: bool
+    quiet: bool
+
+
+def write_tuned(job: TuneJob) -> None:
+    """Search, save the best model, and print and write what was found."""
+    if job.out.suffix != ".safetensors":
+        raise WrongUsageError(
+            f"--out '{job.out}' has the suffix {job.out.suffix!r}; a model file needs the suffix .safetensors."
+        )
+    for path in (job.out, job.page):
+        if path is not None:
+            isthmus.files.check_writable(path, overwrite=job.force)
+    rows = isthmus.read(job.data, skip_bad=job.skip_bad)
+    try:
+        budget: float | str = float(job.budget)
+    except ValueError:
+        budget = job.budget
+    found = isthmus.choose(
+        rows.X, budget, n_trials=job.trials, folder=job.folder, random_state=job.seed, verbose=not job.quiet
+    )
+    found.estimator.save(job.out)
+    best = found.table.iloc[0]
+    default = found.table[found.table["trial"] == "default"].iloc[0]
+    show.print_facts(
+        {
+            "code size": str(found.code_size),
+            "reason": found.reason,
+            "trials": str(len(found.table)),
+            "error of the default": f"{default['error']:.4g}",
+            "error of the best": f"{best['error']:.4g}",
+            "best settings": repr(found.estimator),
+            "seconds": f"{found.seconds:.0f}",
+            "saved": str(job.out),
+        }
+    )
+    if job.page is not None:
+        isthmus.write_choice_report(found, job.page, title=f"Search on {job.data}", overwrite=job.force)
+        show.note(f"report: {job.page}")

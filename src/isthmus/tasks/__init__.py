@@ -11,6 +11,7 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
+from isthmus.tasks.choosing import Chosen, choose
 from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
 from isthmus.tasks.maps import CodeMap, MapFigures, map_codes, map_figures, write_map
@@ -43,6 +44,7 @@ __all__ = [
     "TASKS",
     "AnomalyDetector",
     "Auto",
+    "Chosen",
     "CodeMap",
     "Contamination",
     "EncoderClassifier",
@@ -63,6 +65,7 @@ __all__ = [
     "StrongSplit",
     "TableSampler",
     "benjamini_hochberg",
+    "choose",
     "conformal_p_values",
     "evaluate_recommender",
     "latent_plane",
