@@ -68,7 +68,10 @@ class Classified(Objective):
 
     def logits(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Unnormalised log-probabilities: (n, d) → (n, classes)."""
-        h = self.filled(x)
+        return self._logits(self.filled(x), generator)
+
+    def _logits(self, h: Tensor, generator: torch.Generator | None) -> Tensor:
+        """As `logits`, for rows without missing entries."""
         for layer in self.encoder.children() if isinstance(self.encoder, nn.Sequential) else [self.encoder]:
             h = layer(h)
             if self.training and self.dropout and activation_name(layer):
@@ -80,5 +83,5 @@ class Classified(Objective):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
         """The cross-entropy of a batch of rows followed by weighted one-hot labels, (n, d + classes)."""
         given, labels = self.given_and_target(x)
-        loss = self.choices.loss.mean(self.logits(self.corrupt(self.filled(given), generator), generator), labels)
+        loss = self.choices.loss.mean(self._logits(self.corrupt(self.filled(given), generator), generator), labels)
         return LossParts(loss, loss, x.new_zeros(()), x.new_zeros(()))
