@@ -150,7 +150,7 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
             mistakes = [f"{type(self).__name__}: step={self.step} must be at most window={self.window}."]
         refuse_targets(self, y)
         detector = AnomalyDetector() if self.detector is None else clone(self.detector)
-        threshold = detector._considered() if not mistakes else None  # noqa: SLF001  # all that is wrong with it, too
+        threshold = detector.checked_threshold() if not mistakes else None  # all that is wrong with it, too
         refuse(mistakes)
         assert threshold is not None
         series = _as_series(X)
@@ -158,7 +158,7 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
             delattr(self, name)
         self.window_, self.step_ = int(self.window), int(self.step or max(1, self.window // 8))
         self.n_channels_, self.as_images_ = series[0].shape[1], detector.autoencoder is not None
-        share = detector._share(threshold)  # noqa: SLF001  # the detector knows its usual one
+        share = detector.calibration_share(threshold)
         learned, held_out = self._split(series, share)
         self._learn(detector, learned)
         self.lengths_ = [len(values) for values in series] if _is_list(X) else None
