@@ -88,11 +88,11 @@ def explain_rows(
             scores = fitted.scorer.scores(reading).tolist()
             parts = fitted.scorer.contributions(reading)
             best = parts.topk(min(n_columns, parts.shape[1]), dim=1)
-            expected = _expected(fitted, x, best.indices)
+            expected, cells = _expected(fitted, x, best.indices), x.double().cpu().numpy()
         for place, score in enumerate(scores):
             columns, row = best.indices[place].tolist(), len(found)
             reasons = tuple(
-                Reason(names[column], contribution, *words.of(row, column, expected[place, rank]))
+                Reason(names[column], contribution, *words.of(row, column, cells[place], expected[place, rank]))
                 for rank, (column, contribution) in enumerate(zip(columns, best.values[place].tolist(), strict=True))
             )
             found.append(Explanation(row, score, score > cut, reasons))
@@ -131,16 +131,19 @@ class _Words:
         self._form, self._names, self._rows = form, names, rows
         self._seen = dict[str, Sequence[str]]()
 
-    def of(self, row: int, column: int, expected: np.ndarray) -> tuple[str, str]:
-        """The value in a row and column, and that expected there; `expected` is a whole scaled row."""
+    def of(self, row: int, column: int, cells: np.ndarray, expected: np.ndarray) -> tuple[str, str]:
+        """The value in a row and column, and that expected there; `cells` and `expected` are whole scaled rows."""
         schema = self._form.schema
         if schema is None:
             return self._number(row, column, expected)
         name = self._names[column]
         if name not in self._seen:
             self._seen[name] = schema.seen(self._rows.given, name)
-        told = schema.expected(expected[None], name)[0] if schema.width else "a constant"
-        return self._seen[name][row], told
+        if not schema.width:
+            return self._seen[name][row], "a constant"
+        if schema[name].one_hot:
+            expected = _other_levels(cells, expected, schema.groups[name][: len(schema[name].parts)])
+        return self._seen[name][row], schema.expected(expected[None], name)[0]
 
     def _number(self, row: int, column: int, expected: np.ndarray) -> tuple[str, str]:
         scaling = self._form.scaling
@@ -148,6 +151,20 @@ class _Words:
         value = self._rows.read(np.array([row]))[0, column]
         spread = 1.0 / np.broadcast_to(scaling.factor, expected.shape)[column]
         return as_number(value), f"about {as_number(restored, spread)}"
+
+
+def _other_levels(cells: np.ndarray, expected: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Expected levels of a column, (d,), without the level seen, unless that is the likeliest and has a name.
+
+    "City = Lima, expected Rome or Lima" explains nothing, nor does "another value" for a word that was never seen.
+    """
+    seen = cells[list(places)]
+    if np.isnan(seen).any():
+        return expected
+    likely, place = expected.copy(), places[int(seen.argmax())]
+    if place == places[-1] or place != places[int(expected[list(places)].argmax())]:
+        likely[place] = 0.0
+    return likely
 
 
 def as_number(value: float, spread: float | None = None) -> str:
