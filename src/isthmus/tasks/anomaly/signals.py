@@ -274,7 +274,7 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
         surprise = surprise[where]
         of_channel, total = surprise.sum(axis=0), max(float(surprise.sum()), 1e-300)
         order = np.argsort(-of_channel, kind="stable")
-        shares = {series.channels[place]: float(of_channel[place] / total) for place in order.tolist()}
+        shares = {series.channels[place]: float(of_channel[place] / total) for place in map(int, order)}
         return StretchReason(found, shares, series.stamps[where.start + int(surprise.sum(axis=1).argmax())])
 
     def scores(self, X: Any) -> Any:
