@@ -312,7 +312,7 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
                     Stretch(place, each.stamps[start], each.stamps[end - 1], float(scores[start:end].max())),
                     slice(start, end),
                 )
-                for start, end in zip(starts, ends, strict=True)
+                for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
             ]
         return sorted(found, key=lambda pair: -pair[0].score)
 
