@@ -216,6 +216,8 @@ class ByColumn(_Composed):
         return sum(part.n_columns(width) for part, width in self._pairs())
 
     def _each(self, function: Callable[..., Tensor], output: Tensor, *target: Tensor) -> Tensor:
+        if len(self.parts) == 1:
+            return function(self.resolved_parts()[0], output, *target)
         parts, widths = zip(*self._pairs(), strict=True)
         outputs = output.split([part.output_width(width) for part, width in self._pairs()], dim=1)
         together = zip(parts, outputs, *(whole.split(list(widths), dim=1) for whole in target), strict=True)
