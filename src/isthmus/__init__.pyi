@@ -79,6 +79,7 @@ from .report import write_search_report as write_search_report
 from .tasks import AnomalyDetector as AnomalyDetector
 from .tasks import Auto as Auto
 from .tasks import Chosen as Chosen
+from .tasks import Clusters as Clusters
 from .tasks import CodeMap as CodeMap
 from .tasks import Contamination as Contamination
 from .tasks import EncoderClassifier as EncoderClassifier
@@ -100,6 +101,8 @@ from .tasks import StrongSplit as StrongSplit
 from .tasks import TableSampler as TableSampler
 from .tasks import benjamini_hochberg as benjamini_hochberg
 from .tasks import choose as choose
+from .tasks import cluster_codes as cluster_codes
+from .tasks import compare_features as compare_features
 from .tasks import conformal_p_values as conformal_p_values
 from .tasks import evaluate_recommender as evaluate_recommender
 from .tasks import latent_plane as latent_plane
@@ -109,6 +112,7 @@ from .tasks import leave_latest as leave_latest
 from .tasks import leave_out as leave_out
 from .tasks import map_codes as map_codes
 from .tasks import map_figures as map_figures
+from .tasks import matched_accuracy as matched_accuracy
 from .tasks import nearest as nearest
 from .tasks import read_interactions as read_interactions
 from .tasks import strong_generalization as strong_generalization

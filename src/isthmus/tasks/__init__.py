@@ -12,6 +12,8 @@ from isthmus.tasks.anomaly import (
     conformal_p_values,
 )
 from isthmus.tasks.choosing import Chosen, choose
+from isthmus.tasks.clusters import Clusters, cluster_codes, matched_accuracy
+from isthmus.tasks.features import compare_features
 from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
 from isthmus.tasks.maps import CodeMap, MapFigures, map_codes, map_figures, write_map
@@ -45,6 +47,7 @@ __all__ = [
     "AnomalyDetector",
     "Auto",
     "Chosen",
+    "Clusters",
     "CodeMap",
     "Contamination",
     "EncoderClassifier",
@@ -66,6 +69,8 @@ __all__ = [
     "TableSampler",
     "benjamini_hochberg",
     "choose",
+    "cluster_codes",
+    "compare_features",
     "conformal_p_values",
     "evaluate_recommender",
     "latent_plane",
@@ -75,6 +80,7 @@ __all__ = [
     "leave_out",
     "map_codes",
     "map_figures",
+    "matched_accuracy",
     "nearest",
     "read_interactions",
     "strong_generalization",
