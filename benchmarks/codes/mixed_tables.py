@@ -201,7 +201,7 @@ def copula_rows(train: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
         scores.append(norm.ppf(np.clip(place.to_numpy(float), 1e-6, 1 - 1e-6)))
     drawn = draw.multivariate_normal(np.zeros(len(scores)), np.corrcoef(np.array(scores)), size=n)
     made = {}
-    for place, name in enumerate(train):
+    for column, name in zip(drawn.T, train, strict=True):
         values = back[name]
-        made[name] = values[np.minimum((norm.cdf(drawn[:, place]) * len(values)).astype(int), len(values) - 1)]
+        made[name] = values[np.minimum((norm.cdf(column) * len(values)).astype(int), len(values) - 1)]
     return pd.DataFrame(made)

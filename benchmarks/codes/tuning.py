@@ -41,17 +41,16 @@ def lines(budget: str, seed: int) -> Iterator[tuple[str, float]]:
         default = Autoencoder(found.code_size, max_epochs=epochs, random_state=seed).fit(part)
         yield f"{name}: test error, default", _error(default, test)
         yield f"{name}: test error, chosen", _error(found.estimator, test)
-        yield f"{name}: test error, random search", _random_search(train, test, found.code_size, epochs, taken, seed)
+        yield f"{name}: test error, random search", _random_search(train, test, found.estimator, taken, seed)
 
 
 def _error(model: Autoencoder, X: np.ndarray) -> float:
     return float(np.sqrt(max(0.0, 1.0 - model.restored_variance(X))))
 
 
-def _random_search(
-    train: np.ndarray, test: np.ndarray, code_size: int, epochs: int, seconds: float, seed: int
-) -> float:
+def _random_search(train: np.ndarray, test: np.ndarray, kept: Autoencoder, seconds: float, seed: int) -> float:
     """The test error of the best of random points of the same space, in the same time."""
+    code_size, epochs = kept.code_size, kept.max_epochs
     rows, held_out = train[: int(0.8 * len(train))], train[int(0.8 * len(train)) :]
     end, best = time.monotonic() + seconds, (np.inf, np.inf)
     draw = np.random.default_rng(seed)

@@ -83,6 +83,7 @@ from .tasks import Clusters as Clusters
 from .tasks import CodeMap as CodeMap
 from .tasks import Contamination as Contamination
 from .tasks import EncoderClassifier as EncoderClassifier
+from .tasks import EncoderRegressor as EncoderRegressor
 from .tasks import Evaluation as Evaluation
 from .tasks import Explanation as Explanation
 from .tasks import FalseAlarmRate as FalseAlarmRate

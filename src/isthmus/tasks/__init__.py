@@ -34,11 +34,19 @@ from isthmus.tasks.recommendation import (
 )
 from isthmus.tasks.search import Matches, SearchIndex
 from isthmus.tasks.similarity import SimilarityIndex, nearest
-from isthmus.tasks.transfer import EncoderClassifier
+from isthmus.tasks.transfer import EncoderClassifier, EncoderRegressor
 
 TASKS = {
     task.__name__: task
-    for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, SignalDetector, TableSampler)
+    for task in (
+        AnomalyDetector,
+        EncoderClassifier,
+        EncoderRegressor,
+        Imputer,
+        Recommender,
+        SignalDetector,
+        TableSampler,
+    )
 }
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
@@ -51,6 +59,7 @@ __all__ = [
     "CodeMap",
     "Contamination",
     "EncoderClassifier",
+    "EncoderRegressor",
     "Evaluation",
     "Explanation",
     "FalseAlarmRate",
