@@ -49,10 +49,10 @@ from isthmus.training import (
     Settings,
     choose_device,
 )
-from isthmus.training.batches import Feed, Loader, ResidentFeed, StreamedFeed
+from isthmus.training.batches import Feed, Loader, ResidentFeed, StreamedFeed, first_rows
 from isthmus.training.checkpoint import continue_from
 from isthmus.training.devices import PRECISIONS
-from isthmus.training.initial_output import begin_at_mean, begin_at_rate, is_bounded, is_deep
+from isthmus.training.initial_output import begin_at_mean, begin_at_rate, begin_spread, is_bounded, is_deep, may_fold
 from isthmus.training.loop import Origin
 
 AUTO: Rule = OneOf(("auto",))
@@ -100,6 +100,8 @@ AUTOMATIC = ("loss", "code")
 DEFAULT_PATIENCE = 10
 EARLY_STOPPING_FRACTION = 0.1
 VALIDATION_BATCH = 1024
+SPREAD_ROWS = 1_000
+"""Rows from which the first scale of layers is learned; see `begin_spread`."""
 LOADED_NUMBERS = 2**19
 """Values that are scaled at a time: small enough that intermediate results stay in the cache."""
 
@@ -171,6 +173,9 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     held_out = held_out if validation is None else np.arange(measured.n_rows)
     measured_weights = given.weights if validation is None else None
     feed = make_feed(measured, held_out, loader, VALIDATION_BATCH, measured_weights) if len(held_out) else None
+    choices = objective.choices
+    if may_fold(choices.network, choices.code) and not getattr(choices.network, "tied", False):
+        begin_spread(objective.encoder, objective.filled(first_rows(train_feed, SPREAD_ROWS)))
     histories: Sequence[History] = ()
     if made["pretraining"] is not None and not resuming:
         shown = [ProgressBar()] if estimator.verbose else []
