@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from isthmus.training import onednn
 
-OPERATION = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+OPERATION: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 pytestmark = pytest.mark.skipif(OPERATION is None, reason="this torch has no linear layer of oneDNN")
 
 
