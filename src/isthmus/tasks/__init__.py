@@ -1,4 +1,4 @@
-"""Tasks based on autoencoders: anomaly detection, imputation, recommendation, similarity, transfer."""
+"""Tasks based on autoencoders: anomaly detection, imputation, recommendation, restoration, similarity, transfer."""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
@@ -27,10 +27,13 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
+from isthmus.tasks.restoration import Quality, Restorer
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
-TASKS = {task.__name__: task for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, SignalDetector)}
+TASKS = {
+    task.__name__: task for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, Restorer, SignalDetector)
+}
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
 __all__ = [
@@ -45,9 +48,11 @@ __all__ = [
     "HeldOut",
     "Imputer",
     "Interactions",
+    "Quality",
     "Quantile",
     "Recommendations",
     "Recommender",
+    "Restorer",
     "SignalDetector",
     "SimilarityIndex",
     "StrongSplit",
