@@ -34,6 +34,7 @@ from .choices import Poisson as Poisson
 from .choices import SaltAndPepper as SaltAndPepper
 from .choices import SparseRows as SparseRows
 from .choices import TopK as TopK
+from .choices import UNet as UNet
 from .data import ImageFolder as ImageFolder
 from .data import Source as Source
 from .data import datasets as datasets
@@ -86,9 +87,11 @@ from .tasks import HeldOut as HeldOut
 from .tasks import Imputer as Imputer
 from .tasks import Interactions as Interactions
 from .tasks import MapFigures as MapFigures
+from .tasks import Quality as Quality
 from .tasks import Quantile as Quantile
 from .tasks import Recommendations as Recommendations
 from .tasks import Recommender as Recommender
+from .tasks import Restorer as Restorer
 from .tasks import SignalDetector as SignalDetector
 from .tasks import SimilarityIndex as SimilarityIndex
 from .tasks import StrongSplit as StrongSplit

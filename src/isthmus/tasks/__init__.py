@@ -1,4 +1,4 @@
-"""Tasks based on autoencoders: anomaly detection, generation, imputation, recommendation, similarity, transfer."""
+"""Jobs done with autoencoders: anomaly detection, generation, imputation, maps, recommendation, restoration, …"""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
@@ -29,12 +29,13 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
+from isthmus.tasks.restoration import Quality, Restorer
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
 TASKS = {
     task.__name__: task
-    for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, SignalDetector, TableSampler)
+    for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, Restorer, SignalDetector, TableSampler)
 }
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
@@ -52,9 +53,11 @@ __all__ = [
     "Imputer",
     "Interactions",
     "MapFigures",
+    "Quality",
     "Quantile",
     "Recommendations",
     "Recommender",
+    "Restorer",
     "SignalDetector",
     "SimilarityIndex",
     "StrongSplit",

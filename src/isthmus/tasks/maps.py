@@ -171,7 +171,9 @@ def _by_opentsne(codes: np.ndarray, seed: int) -> tuple[np.ndarray, Place]:
     def place(more: np.ndarray) -> np.ndarray:
         with _quiet():
             placed = np.asarray(fitted.transform(more, perplexity=min(5.0, perplexity)))
-        return np.asarray(placed - (np.asarray(fitted)[0] - points[0]))  # transform may shift the mapped points, in place
+        return np.asarray(
+            placed - (np.asarray(fitted)[0] - points[0])
+        )  # transform may shift the mapped points, in place
 
     return points, place
 
