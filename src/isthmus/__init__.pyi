@@ -128,5 +128,4 @@ from .training import ReduceOnPlateau as ReduceOnPlateau
 from .training import RMSprop as RMSprop
 from .training import TorchOptimizer as TorchOptimizer
 
-__all__: list[str]
 __version__: str
