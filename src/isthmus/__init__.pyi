@@ -39,6 +39,7 @@ from .data import ImageFolder as ImageFolder
 from .data import Source as Source
 from .data import datasets as datasets
 from .data import read as read
+from .data import tables as tables
 from .data.tables import Schema as Schema
 from .data.tables import TableSource as TableSource
 from .data.tables import learn_schema as learn_schema
