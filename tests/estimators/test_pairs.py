@@ -277,9 +277,24 @@ def test_frames_answer_in_frames_with_the_columns_of_the_target() -> None:
     assert isinstance(linear(max_epochs=1).fit(frame, target=TARGET).reconstruct(frame), np.ndarray)
 
 
+def test_frames_are_not_paired_by_position_where_their_indexes_say_otherwise() -> None:
+    frame, target = pd.DataFrame(X), pd.DataFrame(TARGET)
+    shuffled = target.sample(frac=1.0, random_state=0)
+    with pytest.raises(ValueError, match=r"target has the index of X in another order.*target\.loc\[X\.index\]"):
+        linear(max_epochs=1).fit(frame, target=shuffled)
+    model = linear(max_epochs=1).fit(frame, target=target)
+    with pytest.raises(ValueError, match="index of X in another order"):
+        model.score(frame, target=shuffled)
+    assert model.score(frame, target=shuffled.loc[frame.index]) == model.score(frame, target=target)
+    other = target.set_axis(np.arange(240) + 5000, axis=0)  # labels of its own say nothing
+    assert model.score(frame, target=other) == model.score(frame, target=target)
+
+
 def test_tensors_and_sparse_rows_are_given_with_targets() -> None:
     given, target = torch.from_numpy(X).float(), torch.from_numpy(TARGET).float()
-    answers = linear(max_epochs=2).fit(given, target=target).reconstruct(given)
+    model = linear(max_epochs=2)
+    codes, answers = model.fit_transform(given, target=target), model.reconstruct(given)
+    assert codes.shape == (240, 4)
     assert isinstance(answers, torch.Tensor)
     assert answers.dtype == torch.float32
     sparse = scipy.sparse.csr_array(np.where(X > 3.0, X, 0.0))

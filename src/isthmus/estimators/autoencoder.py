@@ -26,7 +26,7 @@ from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, p
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.inference import VERBS, corrupting, decode, whole
 from isthmus.estimators.sample_weights import weigh
-from isthmus.estimators.targets import Target, output_names, take_pair, take_validation
+from isthmus.estimators.targets import Target, output_names, take_pair, take_validation, target_of
 from isthmus.estimators.torch_modules import InPyTorch
 from isthmus.estimators.validation import Given, frame_like, take, take_labels
 from isthmus.files.model_file import State, write_state
@@ -323,7 +323,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """
         given = self._take(X, y)
         rows = whole(self, given, VERBS["reconstruct"])
-        return given.like(rows) if self.target_ is None else given.converted(rows, self.target_.names)
+        target = target_of(self)
+        return given.like(rows) if target is None else given.converted(rows, target.names)
 
     def corrupt(self, X: Any, y: Any = None, *, random_state: Any = None) -> Any:
         """Apply the model's corruption to rows, as in training; the result has the type and units of X.

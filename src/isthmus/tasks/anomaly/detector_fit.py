@@ -15,6 +15,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from isthmus.choices import CORRUPTIONS, LOSSES, Loss, MeanSquaredError
+from isthmus.choices.corruptions import suited
 from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Context
 from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, refuse_huge, summarise
@@ -215,7 +216,7 @@ def train_more(
     corruption = None if detector.corruption is None else CORRUPTIONS.resolve(detector.corruption)
     how = Training(
         loss=detector.loss_,
-        corruption=corruption and corruption.resolve(detector.context_),
+        corruption=corruption and suited(corruption, detector.context_),
         schedule=SCHEDULES.resolve(detector.schedule),
         n_steps=n_steps,
         batch_size=detector.batch_size,
