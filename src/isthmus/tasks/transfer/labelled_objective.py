@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.choices import ByColumn, CategoricalCrossEntropy, Corruption, Plain
+from isthmus.choices.corruptions import suited
 from isthmus.choices.layers import activation_name, blank
 from isthmus.choices.precision import single_precision
 from isthmus.training import Choices, LossParts, Objective
@@ -34,7 +35,7 @@ class Classified(Objective):
         context = trained.context
         loss = ByColumn(((CategoricalCrossEntropy(), n_classes),))  # one column: mean over rows, not over classes
         choices = Choices(
-            trained.choices.network, trained.choices.code, loss, corruption and corruption.resolve(context)
+            trained.choices.network, trained.choices.code, loss, corruption and suited(corruption, context)
         )
         with single_precision():
             head = blank(nn.Linear, context.code_size, n_classes)
