@@ -74,6 +74,7 @@ from .files import write_rows as write_rows
 from .report import OddRow as OddRow
 from .report import write_anomaly_report as write_anomaly_report
 from .report import write_report as write_report
+from .report import write_restoration_report as write_restoration_report
 from .tasks import AnomalyDetector as AnomalyDetector
 from .tasks import Auto as Auto
 from .tasks import Contamination as Contamination
@@ -88,6 +89,7 @@ from .tasks import Quality as Quality
 from .tasks import Quantile as Quantile
 from .tasks import Recommendations as Recommendations
 from .tasks import Recommender as Recommender
+from .tasks import RestoredFile as RestoredFile
 from .tasks import Restorer as Restorer
 from .tasks import SignalDetector as SignalDetector
 from .tasks import SimilarityIndex as SimilarityIndex
@@ -101,6 +103,7 @@ from .tasks import leave_latest as leave_latest
 from .tasks import leave_out as leave_out
 from .tasks import nearest as nearest
 from .tasks import read_interactions as read_interactions
+from .tasks import restore_folder as restore_folder
 from .tasks import strong_generalization as strong_generalization
 from .training import SGD as SGD
 from .training import Adam as Adam

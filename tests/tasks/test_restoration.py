@@ -12,7 +12,8 @@ from PIL import Image
 
 import isthmus
 from isthmus import Restorer, UNet
-from isthmus.exceptions import DataError
+from isthmus.exceptions import DataError, FitWarning
+from isthmus.tasks.restoration.crops import two_of_four
 from isthmus.tasks.restoration.noise import noise_correlation
 
 DRAW = np.random.default_rng(0)
@@ -25,7 +26,8 @@ def stripes(n: int, height: int = 24, width: int = 28) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     angle, speed, phase = draw.uniform(0, np.pi, n), draw.uniform(0.2, 0.5, n), draw.uniform(0, 6, n)
     along = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y
-    return (0.5 + 0.4 * np.sin(speed[:, None, None] * along + phase[:, None, None])).astype(np.float32)
+    images: np.ndarray = 0.5 + 0.4 * np.sin(speed[:, None, None] * along + phase[:, None, None])
+    return images.astype(np.float32)
 
 
 CLEAN = stripes(40)
@@ -78,8 +80,9 @@ def test_small_images_are_restored_alone_as_among_others(restorer: Restorer) -> 
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
-def test_the_dtype_and_the_unit_are_those_of_the_image(restorer: Restorer, dtype: type) -> None:
-    white = {np.uint8: 255, np.uint16: 65_535}.get(dtype, 1)
+def test_the_dtype_and_the_unit_are_those_of_the_image(restorer: Restorer, dtype: type[object]) -> None:
+    whites: dict[type[object], int] = {np.uint8: 255, np.uint16: 65_535}
+    white = whites.get(dtype, 1)
     image = np.clip(NOISY[35], 0, 1)
     restored = restorer.restore([(image * white).round() if white > 1 else image][0][None].astype(dtype))
     assert restored.dtype == dtype
@@ -243,3 +246,35 @@ def test_the_network_is_a_module_for_images(restorer: Restorer) -> None:
     with torch.no_grad():
         restored = restorer.objective_.pictures(x)[:, 0].numpy().clip(0, 1)
     np.testing.assert_allclose(restored, restorer.restore(NOISY[:2]).clip(0, 1), atol=1e-5)
+
+
+def test_noisy_images_alone_teach_to_remove_their_noise() -> None:
+    noisy = (stripes(40, 48, 48) + 0.2 * DRAW.normal(size=(40, 48, 48))).astype(np.float32)
+    restorer = Restorer("unknown", **SMALL | {"max_steps": 200}).fit(noisy[:30])
+    quality = restorer.score(noisy[30:], target=stripes(40, 48, 48)[30:])
+    assert quality.psnr > quality.psnr_before + 4.0
+    with pytest.raises(ValueError, match="damage is not known"):
+        restorer.score(noisy[30:])
+
+
+def test_two_of_four_takes_neighbours_of_each_cell_and_never_the_same_pixel() -> None:
+    pixels = torch.arange(2 * 6 * 8 * 3, dtype=torch.float32).view(2, 6, 8, 3)
+    one, other = two_of_four(pixels, torch.Generator().manual_seed(0))
+    assert one.shape == other.shape == (2, 3, 4, 3)
+    apart = set(np.unique((one - other).abs().numpy()).tolist())
+    assert apart == {3.0, 8 * 3.0}  # one pixel to the side, or one row down
+    rows, columns = torch.meshgrid(torch.arange(3), torch.arange(4), indexing="ij")
+    for part in (one, other):
+        place = part[0, ..., 0] / 3
+        assert torch.equal(place // 8 // 2, rows.float())
+        assert torch.equal(place % 8 // 2, columns.float())
+
+
+def test_correlated_noise_that_stands_alone_is_warned_of() -> None:
+    draw = np.random.default_rng(0)
+    noise = draw.normal(size=(4, 128, 129))
+    smoothed = (0.5 + 0.1 * (noise[..., 1:] + noise[..., :-1]) / np.sqrt(2)).astype(np.float32)
+    restorer = Restorer("unknown", **SMALL | {"max_steps": 2})
+    with pytest.warns(FitWarning, match=r"correlated: 0\.[45]\d, where independent noise measures about 0"):
+        restorer.fit(smoothed)
+    restorer.fit((0.5 + 0.1 * noise).astype(np.float32))

@@ -27,7 +27,7 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
-from isthmus.tasks.restoration import Quality, Restorer
+from isthmus.tasks.restoration import Quality, RestoredFile, Restorer, restore_folder
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
@@ -52,6 +52,7 @@ __all__ = [
     "Quantile",
     "Recommendations",
     "Recommender",
+    "RestoredFile",
     "Restorer",
     "SignalDetector",
     "SimilarityIndex",
@@ -65,5 +66,6 @@ __all__ = [
     "leave_out",
     "nearest",
     "read_interactions",
+    "restore_folder",
     "strong_generalization",
 ]
