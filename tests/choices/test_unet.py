@@ -91,4 +91,6 @@ def test_an_autoencoder_has_no_skips_so_that_its_code_holds_the_image() -> None:
     codes = model.transform(images)
     assert codes.shape == (20, 5)
     np.testing.assert_allclose(model.inverse_transform(codes), model.reconstruct(images), rtol=1e-5, atol=1e-6)
+    pairs = Autoencoder(5, network=UNet((4, 4)), max_epochs=2, random_state=0).fit(images[..., 0], target=images)
+    assert pairs.reconstruct(images[..., 0]).shape == images.shape
     assert UNet().resolve(Context((8, 8), 2)).skips is False

@@ -41,8 +41,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def pixels(seed: int, *shape: int) -> np.ndarray:
-    smooth = np.random.default_rng(seed).random(shape).cumsum(0).cumsum(1)
-    return (255 * smooth / smooth.max()).astype(np.uint8)
+    smooth: np.ndarray = np.random.default_rng(seed).random(shape).cumsum(0).cumsum(1)
+    scaled: np.ndarray = 255 * smooth / smooth.max()
+    return scaled.astype(np.uint8)
 
 
 def fill(folder: Path, n: int = 3) -> Path:
@@ -62,11 +63,11 @@ def restorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_is_learned_from_and_another_restored(run: Run, tmp_path: Path) -> None:
     fill(tmp_path / "clean")
-    learned = run("fit", "clean", "--damage", "gaussian-noise", "--out", "r.safetensors", *FAST)
+    learned = run("fit", "clean", "--damage", "noise:0.2", "--out", "r.safetensors", *FAST)
     assert learned.code == 0, learned.err
     assert "images         3" in learned.out
     model = isthmus.load("r.safetensors")
-    assert (model.verbose, model.max_steps, model.damage) == (0, 3, "gaussian-noise")
+    assert (model.verbose, model.max_steps, model.damage) == (0, 3, "noise:0.2")
     done = run("run", "r.safetensors", "clean", "--out", "restored")
     assert done.code == 0, done.err
     assert "3 of 3 images restored to 'restored'" in done.out

@@ -14,6 +14,7 @@ import isthmus
 from isthmus import Restorer, UNet
 from isthmus.exceptions import DataError, FitWarning
 from isthmus.tasks.restoration.crops import two_of_four
+from isthmus.tasks.restoration.damages import damage_of
 from isthmus.tasks.restoration.noise import noise_correlation
 
 DRAW = np.random.default_rng(0)
@@ -181,10 +182,27 @@ def test_independent_noise_measures_no_correlation_and_blurred_noise_does() -> N
     assert np.isnan(noise_correlation([np.zeros((64, 64, 1))]))
 
 
+@pytest.mark.parametrize(
+    ("text", "member"),
+    [
+        ("noise:0.1-0.5", "GaussianNoise(scale=(0.1, 0.5))"),
+        ("gaussian-noise : 2e-2", "GaussianNoise(scale=0.02)"),
+        ("Noise", "GaussianNoise()"),
+        ("masking:0.3+noise:0.1", "Chain(members=(Masking(), GaussianNoise(scale=0.1)))"),
+    ],
+)
+def test_a_damage_is_a_text_with_its_strength(text: str, member: str) -> None:
+    assert repr(damage_of(text)) == member
+
+
 WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
     (None, CLEAN, None, ValueError, r"neither a damage nor a target.*fit\(damaged, target=clean\)"),
     ("masking", CLEAN, CLEAN, ValueError, "damage='masking' and a target exclude each other"),
     ("maskings", CLEAN, None, ValueError, "Unknown corruption 'maskings'.*masking"),
+    ("noise:0.5-0.1", CLEAN, None, ValueError, "range upside down; write noise:0.1-0.5"),
+    ("noise:strong", CLEAN, None, ValueError, "needs a number or a range behind the colon"),
+    ("noise:1.2.3", CLEAN, None, ValueError, "strength that is no number: '1.2.3'"),
+    ("masking:0.1-0.3", CLEAN, None, ValueError, r"fraction=\(0\.1, 0\.3\) must be a number in \[0, 1\]"),
     (None, CLEAN, CLEAN[:5], DataError, "There are 40 images, but 5 targets"),
     (None, CLEAN, CLEAN[:, :20], DataError, r"X\[0\] is 24×28, but target\[0\] is 20×28; a target must"),
     (

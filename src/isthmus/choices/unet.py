@@ -65,7 +65,7 @@ class UNet(Network):
     >>> network.picture_network(1, 3)(torch.zeros(2, 1, 9, 7)).shape  # grey in, colour out, any size
     torch.Size([2, 3, 9, 7])
     >>> network.stride, network.receptive_radius
-    (2, 14)
+    (2, 15)
     """
 
     channels: tuple[int, ...] = (16, 24, 32, 48)
@@ -143,12 +143,12 @@ class UNet(Network):
     def build(
         self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
     ) -> Pair:
-        frame = self._frame(context)
-        last, n_wanted = int(self.channels[-1]), frame.n_channels * (output_width // context.n_features)
+        frame, taking = self._frame(context), self._frame(context.output)
+        last, n_wanted = int(self.channels[-1]), taking.n_channels * (output_width // context.output.n_features)
         layers = self._layers(generator)
-        given, taken = layers.dense_heads(last, frame, code_width, context.code_size, ())
+        given, taken = layers.dense_heads(last, frame, code_width, context.code_size, (), taking=taking)
         down, up = Contracting(self, frame.n_channels + frame.n_conditions, layers), Expanding(self, n_wanted, layers)
-        return nn.Sequential(ToPicture(frame), down, *given), nn.Sequential(*taken, up, ToRow(frame))
+        return nn.Sequential(ToPicture(frame), down, *given), nn.Sequential(*taken, up, ToRow(taking))
 
     def _frame(self, context: Context) -> Frame:
         """How rows are read as images: by the channels last, padded with zeros to a multiple of `stride`."""

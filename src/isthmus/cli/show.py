@@ -134,6 +134,7 @@ def model_facts(model: Any) -> dict[str, Any]:
     return {
         "kind": type(model).__name__,
         "feature_shape": list(model.feature_shape_),
+        **({} if model.target_ is None else {"target": str(model.target_)}),
         "code_size": model.objective_.context.code_size,
         "parameters": model.n_parameters_,
         "epochs": model.n_epochs_,

@@ -50,7 +50,8 @@ def export_onnx(model: Any, path: str | Path, *, what: str = "auto", overwrite: 
         ``X``, or for a table one input per column, (n,), by column name. For an autoencoder ``"transform"`` (the
         meaning of ``"auto"``), ``"reconstruct"``, ``"inverse_transform"`` or ``"score_samples"``, which is also the
         name of the output; the input is ``X``, or ``Z`` for codes. A conditional model has the additional input ``y``,
-        (n,): the index of each label in ``classes_``.
+        (n,): the index of each label in ``classes_``. A model that was fitted with a target answers in its shape and
+        units, and its ``"score_samples"`` has the additional input ``target``.
     overwrite
         Whether to replace an existing file.
 
@@ -150,21 +151,19 @@ def _verb_job(model: Any, what: str) -> Job:
     if verb not in VERBS:
         raise ValueError(unknown("what", what, VERBS))
     module = Verb(model, verb).eval()
-    example = module.example()
-    names = ("Z" if verb == "inverse_transform" else "X", "y")[: len(example)]
-    return Job(module, example, names, (verb,), {})
+    inputs = module.inputs()
+    return Job(module, tuple(inputs.values()), tuple(inputs), (verb,), {})
 
 
 def _traced(job: Job) -> Any:
     one_each: Any = tuple({0: torch.export.Dim.DYNAMIC} for _ in job.example)
-    variadic = isinstance(job.module, Detect)
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             job.module,
             job.example,
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=(one_each,) if variadic else one_each,
+            dynamic_shapes=(one_each,),  # one variadic argument
             custom_translation_table=translations(),
             optimize=False,  # the optimiser replaces values below 1e-8 by zeros
             verbose=False,

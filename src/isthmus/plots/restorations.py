@@ -57,4 +57,5 @@ def _detail(image: np.ndarray, height: int, width: int) -> np.ndarray:
         for length, own in ((height, image.shape[0]), (width, image.shape[1]))
     )
     shown: np.ndarray = image[rows[:, None], columns] / white
-    return np.clip(shown, 0.0, 1.0)
+    clipped: np.ndarray = np.clip(shown, 0.0, 1.0)
+    return clipped

@@ -18,7 +18,9 @@ from isthmus.choices import CORRUPTIONS, LOSSES, Loss, MeanSquaredError
 from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Context
 from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, refuse_huge, summarise
-from isthmus.estimators.fitting import refuse, split_rows
+from isthmus.estimators.feeds import split_rows
+from isthmus.estimators.fitting import refuse
+from isthmus.estimators.targets import refuse_pairs
 from isthmus.seeds import seed_from
 from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, refuse_divergence, train_ensemble
 from isthmus.tasks.anomaly.inputs import Rows, check_finite, scoring_type, to_tensor
@@ -229,6 +231,7 @@ def train_more(
 
 def _fitted_autoencoder(detector: Any, X: Tensor) -> Any:
     if hasattr(detector.autoencoder, "objective_"):
+        refuse_pairs(detector.autoencoder, type(detector).__name__, "pass a model that was fitted without one")
         return copy.deepcopy(detector.autoencoder)
     model = clone(detector.autoencoder).set_params(scaling="none", device=detector.device)
     if model.random_state is None:
