@@ -64,7 +64,7 @@ def test_skips_carry_what_the_smallest_level_does_not_hold() -> None:
 def test_reflection_agrees_with_numpy() -> None:
     for length in (1, 2, 3, 7):
         expected = np.pad(np.arange(length), (0, 12), mode="reflect")
-        assert reflection(length, length + 12).tolist() == expected.tolist()
+        assert reflection(length, length + 12, 13).tolist() == expected.tolist()
     x = torch.rand(1, 2, 3, 5)
     expected = np.pad(x.numpy(), [(0, 0), (0, 0), (0, 5), (0, 3)], mode="reflect")
     np.testing.assert_array_equal(reflected(x, 8).numpy(), expected)
