@@ -195,6 +195,14 @@ def test_a_damage_is_a_text_with_its_strength(text: str, member: str) -> None:
     assert repr(damage_of(text)) == member
 
 
+def test_a_blind_restorer_undoes_every_strength_of_a_range() -> None:
+    restorer = Restorer("noise:0.05-0.3", **SMALL | {"max_steps": 250}).fit(CLEAN[:30])
+    for sigma in (0.1, 0.25):
+        noisy = (CLEAN[30:] + sigma * DRAW.normal(size=CLEAN[30:].shape)).astype(np.float32)
+        quality = restorer.score(noisy, target=CLEAN[30:])
+        assert quality.psnr > quality.psnr_before + 3.0, sigma
+
+
 WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
     (None, CLEAN, None, ValueError, r"neither a damage nor a target.*fit\(damaged, target=clean\)"),
     ("masking", CLEAN, CLEAN, ValueError, "damage='masking' and a target exclude each other"),

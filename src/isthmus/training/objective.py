@@ -103,6 +103,9 @@ class Trainable(Protocol):
     def draws_unseen(self) -> bool:
         """Whether a call may draw random numbers that do not come from the generator it is given."""
 
+    def waits_for_host(self) -> bool:
+        """Whether a call computes on the CPU whatever the device, so that it cannot be captured as a graph."""
+
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """All that is learned."""
 
@@ -208,6 +211,10 @@ class Objective(nn.Module):
         """Whether a forward pass may draw random numbers without taking them from the generator it is given."""
         foreign = (choice for choice in _flattened(self.choices.members()) if not _is_ours(choice))
         return next(foreign, None) is not None or may_draw(self.modules())
+
+    def waits_for_host(self) -> bool:
+        """Whether a corruption computes on the CPU whatever the device, so that steps are not captured as graphs."""
+        return self.choices.corruption is not None and self.choices.corruption.works_on_host
 
     @property
     def row_width(self) -> int:
