@@ -390,6 +390,11 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         ]
         return Quality(measures(before, truth), after)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
+
     # -- files ---------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
