@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ DENOISERS: dict[str, tuple[Denoiser, Sequence[float]]] = {
     "bilateral": (bilateral, (1.5, 2.5, 3.5)),
 }
 """Methods of scikit-image, and the strengths from which the best is taken, on training images, for each noise."""
+if find_spec("pywt") is None:  # scikit-image's wavelets need PyWavelets, which isthmus does not
+    del DENOISERS["wavelet"]
 
 
 def best_strength(name: str, noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], sigma: float) -> float:

@@ -12,7 +12,7 @@ from skimage import color
 from sklearn.svm import SVC
 
 import isthmus
-from benchmarks.restoration import baselines, ocr, pictures, sets
+from benchmarks.restoration import baselines, ocr, peers, pictures, sets
 from benchmarks.restoration.harness import Figure, Sheet, timed
 from isthmus import AdamW, BlockMask, DenoisingAutoencoder, GaussianNoise, Huber, Restorer, UNet, datasets
 
@@ -104,6 +104,9 @@ def _denoise_by_others(sheet: Sheet) -> None:
             strength = baselines.best_strength(name, known, some, sigma / 255)
             found = [method(image, sigma / 255, strength) for image in noisy]
             sheet.add(Figure("photographs", f"{name}, sigma {sigma}", sets.psnr(found, clean)))
+        if peers.python() is not None:
+            found = peers.bm3d(noisy, sigma / 255)
+            sheet.add(Figure("photographs", f"BM3D, sigma {sigma}", sets.psnr(found, clean)))
 
 
 @row

@@ -65,7 +65,8 @@ class Restore(nn.Module):
     def forward(self, *given: Tensor) -> Tensor:
         scaled = (given[0] - self.given.low) / (self.given.high - self.given.low)
         restored: Tensor = self.pictures(scaled.movedim(-1, 1)).movedim(1, -1)
-        return restored * (self.wanted.high - self.wanted.low) + self.wanted.low
+        in_unit: Tensor = restored * (self.wanted.high - self.wanted.low) + self.wanted.low
+        return in_unit
 
 
 @dataclass(frozen=True)
