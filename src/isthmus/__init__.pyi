@@ -86,6 +86,7 @@ from .report import OddRow as OddRow
 from .report import write_anomaly_report as write_anomaly_report
 from .report import write_map_report as write_map_report
 from .report import write_report as write_report
+from .report import write_restoration_report as write_restoration_report
 from .tasks import AnomalyDetector as AnomalyDetector
 from .tasks import Auto as Auto
 from .tasks import CodeMap as CodeMap
@@ -102,6 +103,7 @@ from .tasks import Quality as Quality
 from .tasks import Quantile as Quantile
 from .tasks import Recommendations as Recommendations
 from .tasks import Recommender as Recommender
+from .tasks import RestoredFile as RestoredFile
 from .tasks import Restorer as Restorer
 from .tasks import SignalDetector as SignalDetector
 from .tasks import SimilarityIndex as SimilarityIndex
@@ -119,6 +121,7 @@ from .tasks import map_codes as map_codes
 from .tasks import map_figures as map_figures
 from .tasks import nearest as nearest
 from .tasks import read_interactions as read_interactions
+from .tasks import restore_folder as restore_folder
 from .tasks import strong_generalization as strong_generalization
 from .tasks import traversals as traversals
 from .tasks import write_map as write_map

@@ -38,6 +38,7 @@ from isthmus.tasks.anomaly import persistence as anomaly
 from isthmus.tasks.anomaly.signals import SignalValues
 from isthmus.tasks.imputation.imputer import ImputerValues
 from isthmus.tasks.recommendation import persistence as recommendation
+from isthmus.tasks.restoration import persistence as restoration
 from isthmus.tasks.transfer.classifier import DECLARED as TRANSFER
 from isthmus.tasks.transfer.classifier import ClassifierValues
 from isthmus.training.checkpoint import DECLARED as CHECKPOINT
@@ -316,10 +317,18 @@ def test_the_page_on_the_model_file_names_every_declared_field_and_array() -> No
         ImputerValues,
         ClassifierValues,
         recommendation.RecommenderValues,
+        restoration.RestorerValues,
         RunValues,
     )
     fields_ = {name for record in records for name in record.__struct_fields__}
-    arrays = {*declared(Autoencoder), *anomaly.DECLARED, *TRANSFER, *recommendation.DECLARED, *CHECKPOINT}
+    arrays = {
+        *declared(Autoencoder),
+        *anomaly.DECLARED,
+        *TRANSFER,
+        *recommendation.DECLARED,
+        *restoration.DECLARED,
+        *CHECKPOINT,
+    }
     prefixes = {name.partition(".")[0] for name in named}
     assert not fields_ - named - {"batch_size", "learning_rate"}
     assert not {name.partition(".")[0] for name in arrays} - prefixes

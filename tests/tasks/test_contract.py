@@ -31,7 +31,7 @@ LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11})
 ENCODER = isthmus.Autoencoder(2, max_epochs=2, random_state=0)
 SHORT: dict[str, Any] = {"max_steps": 20}
 IMAGES = DRAW.random((12, 9, 10)).astype(np.float32)
-NETWORK = isthmus.UNet((4, 4))
+BRIEF: dict[str, Any] = {"network": isthmus.UNet((4, 4)), "max_steps": 5}
 SMALL: dict[str, Any] = {"code_size": 2, "network": (4,), "max_epochs": 2}
 
 
@@ -52,8 +52,6 @@ def lists(model: Any, users: Any = None) -> np.ndarray:
     answers = model.recommend_batch(users, n=3, exclude_seen=False)
     return np.asarray([[*answer.items.tolist(), *answer.scores.tolist()] for answer in answers])
 
-
-QUICK: dict[str, Any] = {"network": NETWORK, "max_steps": 5}
 
 CASES = {
     "AnomalyDetector": Case(
@@ -82,7 +80,7 @@ CASES = {
         ("infinite", "no rows"),  # missing cells are what it is for
     ),
     "Restorer": Case(
-        lambda **more: isthmus.Restorer("gaussian-noise", **(QUICK | more)),
+        lambda **more: isthmus.Restorer("gaussian-noise", **(BRIEF | more)),
         (IMAGES,),
         lambda m: m.restore(IMAGES),
         lambda m: m.restore(IMAGES[:1]),

@@ -29,7 +29,7 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
-from isthmus.tasks.restoration import Quality, Restorer
+from isthmus.tasks.restoration import Quality, RestoredFile, Restorer, restore_folder
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
@@ -57,6 +57,7 @@ __all__ = [
     "Quantile",
     "Recommendations",
     "Recommender",
+    "RestoredFile",
     "Restorer",
     "SignalDetector",
     "SimilarityIndex",
@@ -74,6 +75,7 @@ __all__ = [
     "map_figures",
     "nearest",
     "read_interactions",
+    "restore_folder",
     "strong_generalization",
     "traversals",
     "write_map",
