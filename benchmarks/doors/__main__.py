@@ -5,8 +5,8 @@
 Every table is split at random, two thirds to learn from. Shares are squared errors over squared distances from the mean
 of the training rows, columns weighed by one over their variance (pixels alike), of the rows that were learned from and
 of held-out ones: the first is what a scaling makes possible, the second also depends on over-fitting.
-Epochs and batch size are those of the default. A table where the default seems to lose more than one percent is split some more times, so that the standard error of
-the difference is known: many of the real tables have few rows, and every setting over-fits them.
+Epochs and batch size are those of the default. A table where the default seems to lose more than one percent is split
+some more times, so that the standard error of the difference is known.
 The rule of ``scaling="auto"`` was chosen on every other table; the rest confirm it, and both are printed.
 """
 
@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch

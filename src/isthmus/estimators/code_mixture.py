@@ -11,6 +11,9 @@ import numpy as np
 
 from isthmus.exceptions import DataError
 
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
+
 MOST_COMPONENTS = 64
 ROWS_A_COMPONENT = 20
 """Each component has at least this many codes on average, and at least as many as a code has numbers."""

@@ -31,7 +31,7 @@ def batch_size_for(n_rows: int, max_epochs: int | None = None) -> int:
 
 
 def max_epochs_for(n_rows: int, batch_size: int) -> int:
-    """Number of epochs for about 12,000 steps in total, in [20, 100]; more only where 100 epochs give fewer than 500 steps.
+    """Number of epochs for about 12,000 steps in total, in [20, 100]; more only where that gives fewer than 500 steps.
 
     >>> max_epochs_for(500, 16), max_epochs_for(3_000, 16), max_epochs_for(60_000, 128), max_epochs_for(30, 16)
     (100, 63, 25, 250)
