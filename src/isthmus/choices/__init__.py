@@ -31,6 +31,7 @@ from isthmus.choices.penalties import L1, L2, PENALTIES, Contractive, KLSparsity
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.softmax_losses import CategoricalCrossEntropy, Multinomial
 from isthmus.choices.sparse_rows import SparseRows
+from isthmus.choices.unet import UNet
 
 __all__ = [
     "ACTIVATIONS",
@@ -82,5 +83,6 @@ __all__ = [
     "SparseRows",
     "Stains",
     "TopK",
+    "UNet",
     "UnevenLight",
 ]

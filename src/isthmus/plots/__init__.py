@@ -6,6 +6,7 @@
 'rows'
 """
 
+from isthmus.plots.grids import plot_rows
 from isthmus.plots.pictures import (
     compare_code_densities,
     plot_code_density,
@@ -25,6 +26,7 @@ __all__ = [
     "plot_error_histogram",
     "plot_network",
     "plot_reconstructions",
+    "plot_rows",
     "plot_training_curves",
     "plot_worst",
     "save",

@@ -1,6 +1,7 @@
 """Self-contained HTML reports."""
 
 from isthmus.report.anomalies import OddRow, write_anomaly_report
+from isthmus.report.maps import write_map_report
 from isthmus.report.report import Table, layer_table, write_report
 
-__all__ = ["OddRow", "Table", "layer_table", "write_anomaly_report", "write_report"]
+__all__ = ["OddRow", "Table", "layer_table", "write_anomaly_report", "write_map_report", "write_report"]

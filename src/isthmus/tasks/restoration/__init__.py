@@ -1,0 +1,6 @@
+"""Restoration of images."""
+
+from isthmus.tasks.restoration.quality import Quality
+from isthmus.tasks.restoration.restorer import Restorer
+
+__all__ = ["Quality", "Restorer"]
