@@ -35,8 +35,8 @@ def main(folder: Path) -> None:
     between = np.concatenate([model.interpolate(X[a], X[b], 12) for a, b in pairs])
     plane = latent_plane(drawn, n=12).reshape(-1, 64)
     figure = Figure(figsize=(11.0, 5.4), layout="constrained")
-    parts = figure.subfigures(1, 2, width_ratios=(1, 1))
-    for part, rows, columns in ((parts[0], between, 12), (parts[1], plane, 12)):
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1, 1)), dtype=object)
+    for part, rows, columns in ((left, between, 12), (right, plane, 12)):
         grid = part.subplots(-(-len(rows) // columns), columns, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
         for ax, row in zip(grid.ravel(), rows, strict=True):
             show_row(ax, row, (8, 8), 0.0, float(X.max()))

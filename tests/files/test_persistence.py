@@ -40,6 +40,7 @@ from isthmus.tasks.generation.table_sampler import DECLARED as TABLE_SAMPLER
 from isthmus.tasks.generation.table_sampler import TableSamplerValues
 from isthmus.tasks.imputation.imputer import ImputerValues
 from isthmus.tasks.recommendation import persistence as recommendation
+from isthmus.tasks.restoration import persistence as restoration
 from isthmus.tasks.search import DECLARED as SEARCH
 from isthmus.tasks.search import SearchIndexValues
 from isthmus.tasks.transfer.classifier import DECLARED as TRANSFER
@@ -322,6 +323,7 @@ def test_the_page_on_the_model_file_names_every_declared_field_and_array() -> No
         ImputerValues,
         ClassifierValues,
         recommendation.RecommenderValues,
+        restoration.RestorerValues,
         RunValues,
         SamplerValues,
         RegressorValues,
@@ -329,7 +331,14 @@ def test_the_page_on_the_model_file_names_every_declared_field_and_array() -> No
         SearchIndexValues,
     )
     fields_ = {name for record in records for name in record.__struct_fields__}
-    arrays = {*declared(Autoencoder), *anomaly.DECLARED, *TRANSFER, *recommendation.DECLARED, *CHECKPOINT}
+    arrays = {
+        *declared(Autoencoder),
+        *anomaly.DECLARED,
+        *TRANSFER,
+        *recommendation.DECLARED,
+        *restoration.DECLARED,
+        *CHECKPOINT,
+    }
     arrays |= {*REGRESSOR, *TABLE_SAMPLER, *SEARCH}
     prefixes = {name.partition(".")[0] for name in named}
     assert not fields_ - named - {"batch_size", "learning_rate"}

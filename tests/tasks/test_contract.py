@@ -31,6 +31,8 @@ SIGNALS = DRAW.normal(size=(300, 2))
 LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11})
 ENCODER = isthmus.Autoencoder(2, max_epochs=2, random_state=0)
 SHORT: dict[str, Any] = {"max_steps": 20}
+IMAGES = DRAW.random((12, 9, 10)).astype(np.float32)
+BRIEF: dict[str, Any] = {"network": isthmus.UNet((4, 4)), "max_steps": 5}
 SMALL: dict[str, Any] = {"code_size": 2, "network": (4,), "max_epochs": 2}
 
 
@@ -63,6 +65,7 @@ CASES = {
         lambda **more: isthmus.SignalDetector(16, detector=isthmus.AnomalyDetector(0, **(SHORT | more))),
         (SIGNALS,),
         lambda m: m.score_samples(SIGNALS),
+        bad=("infinite", "no rows"),  # a gap in a series is left out
     ),
     "EncoderClassifier": Case(
         lambda **more: isthmus.EncoderClassifier(ENCODER, max_epochs=3, **more),
@@ -82,6 +85,12 @@ CASES = {
         lambda m: m.transform(HOLES),
         lambda m: m.transform(HOLES[:1]),
         ("infinite", "no rows"),  # missing cells are what it is for
+    ),
+    "Restorer": Case(
+        lambda **more: isthmus.Restorer("gaussian-noise", **(BRIEF | more)),
+        (IMAGES,),
+        lambda m: m.restore(IMAGES),
+        lambda m: m.restore(IMAGES[:1]),
     ),
     "Recommender": Case(
         lambda **more: isthmus.Recommender(**(SMALL | more)), (LOG,), lists, lambda m: lists(m, [m.users_[0]]), ()
@@ -180,7 +189,11 @@ def test_bad_rows_are_refused_by_fit(name: str, how: str) -> None:
     assert len(str(error.value)) > 20
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.fewer is not None and case.bad])
+OF_ROWS = [name for name, case in CASES.items() if case.fewer is not None and case.bad and name != "Restorer"]
+"""Tasks on rows of one width; a restorer takes images of any size."""
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
 def test_rows_of_another_width_are_refused(name: str) -> None:
     model, narrow = fitted(name), TABLE[:, :4]
     verb = next(
@@ -193,7 +206,9 @@ def test_rows_of_another_width_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [1e4, 1e30])
-@pytest.mark.parametrize("name", ["EncoderClassifier", "EncoderRegressor", "Imputer", "Recommender", "TableSampler"])
+@pytest.mark.parametrize(
+    "name", ["EncoderClassifier", "EncoderRegressor", "Imputer", "Recommender", "Restorer", "TableSampler"]
+)
 def test_a_learning_rate_that_is_far_too_high_is_an_error(name: str, rate: float) -> None:
     case = CASES[name]
     with pytest.raises(DivergenceError, match=f"Use a lower learning_rate than {re.escape(f'{rate:g}')}"):

@@ -55,14 +55,17 @@ def test_rows_of_weight_zero_do_not_count() -> None:
 @pytest.mark.parametrize("kind", [EncoderRegressor, EncoderClassifier])
 def test_frozen_layers_stay_and_later_ones_are_trained(kind: Any) -> None:
     y = Y if kind is EncoderRegressor else (Y > 1000).astype(int)
-    before = [layer for layer in ENCODER.objective_.encoder if hasattr(layer, "weight")]
+    first: Any = ENCODER.objective_.encoder
+    before = [layer for layer in first.children() if hasattr(layer, "weight")]
     model = kind(ENCODER, freeze=2, max_epochs=3, random_state=0).fit(X, y)
-    after = [layer for layer in model.objective_.encoder if hasattr(layer, "weight")]
+    after = [layer for layer in model.objective_.encoder.children() if hasattr(layer, "weight")]
     assert len(after) == 3
     same = [bool((one.weight == other.weight).all()) for one, other in zip(before, after, strict=True)]
     assert same == [True, True, False]
     only_head = kind(ENCODER, fine_tune=False, max_epochs=3, random_state=0).fit(X, y)
-    np.testing.assert_array_equal(only_head.objective_.encoder[0].weight.detach(), before[0].weight.detach())
+    encoder: Any = only_head.objective_.encoder
+    kept = next(encoder.parameters())
+    np.testing.assert_array_equal(kept.detach(), before[0].weight.detach())
     with pytest.raises(ValueError, match="freeze=-1"):
         kind(ENCODER, freeze=-1).fit(X, y)
 

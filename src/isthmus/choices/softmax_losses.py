@@ -63,7 +63,7 @@ class CategoricalCrossEntropy(Loss):
         return list(self.group_sizes)
 
     def _per_group(self, function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
-        if self.group_sizes is None:  # split and cat would take a tenth of a classifier's step
+        if self.group_sizes is None:  # nothing to split
             return function(output)
         return torch.cat([function(group) for group in output.split(self._sizes(output.shape[1]), dim=1)], dim=1)
 

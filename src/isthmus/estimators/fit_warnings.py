@@ -75,14 +75,15 @@ def look_back(run: Run, scaling: Scaling, *, known: Collection[str] = ()) -> tup
     """
     found: list[str] = []
     rows = first_rows(run.train, LOOKED_AT)
-    target = run.objective.split(rows)[0]
-    squares = (run.objective.reconstruct(rows) - target).square()
-    codes = run.objective.encode(rows)
+    given, target = run.objective.given_and_target(rows)
+    squares = (run.objective.reconstruct(given) - target).square()
+    codes = run.objective.encode(given)
     if run.step >= FEWEST_STEPS and run.stop_reason not in ("interrupted", "diverged"):
-        faults = _faults(run.objective, rows, target, squares)
+        faults = _faults(run.objective, given, target, squares)
         found = list(faults)
         for text in (text for name, text in faults.items() if name not in known):
-            warnings.warn(f"{text} See isthmus.diagnose(model, X).", FitWarning, stacklevel=5)
+            see = " See isthmus.diagnose(model, X)." if run.objective.context.target is None else ""
+            warnings.warn(text + see, FitWarning, stacklevel=5)
     errors = squares.nanmean(dim=1).cpu().numpy()
     kept = {
         "training_errors_": np.quantile(errors, np.linspace(0, 1, 101)),
@@ -97,7 +98,8 @@ def _for_samples(run: Run, scaling: Scaling) -> dict[str, np.ndarray]:
     """What later samples need: codes, and what reconstructions lack."""
     objective = run.objective
     rows = first_rows(run.train, n_codes_kept(objective.context.code_size))
-    codes = drawn_codes(objective, rows, torch.Generator(rows.device).manual_seed(0))
+    given, _ = objective.given_and_target(rows)
+    codes = drawn_codes(objective, given, torch.Generator(rows.device).manual_seed(0))
     if not bool(torch.isfinite(codes).all()):
         return {}
     noise = learn_noise(objective, rows, codes, scaling)

@@ -1,4 +1,4 @@
-"""Tasks based on autoencoders: anomaly detection, generation, imputation, recommendation, similarity, transfer."""
+"""Jobs done with autoencoders: anomaly detection, generation, imputation, maps, recommendation, restoration, …"""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
@@ -32,6 +32,7 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
+from isthmus.tasks.restoration import Quality, RestoredFile, Restorer, restore_folder
 from isthmus.tasks.search import Matches, SearchIndex
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier, EncoderRegressor
@@ -44,6 +45,7 @@ TASKS = {
         EncoderRegressor,
         Imputer,
         Recommender,
+        Restorer,
         SignalDetector,
         TableSampler,
     )
@@ -68,9 +70,12 @@ __all__ = [
     "Interactions",
     "MapFigures",
     "Matches",
+    "Quality",
     "Quantile",
     "Recommendations",
     "Recommender",
+    "RestoredFile",
+    "Restorer",
     "SearchIndex",
     "SignalDetector",
     "SimilarityIndex",
@@ -92,6 +97,7 @@ __all__ = [
     "matched_accuracy",
     "nearest",
     "read_interactions",
+    "restore_folder",
     "strong_generalization",
     "traversals",
     "write_map",

@@ -14,8 +14,8 @@ from isthmus.choices import Corruption
 from isthmus.data import LabelledSource, Source
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.defaults import batch_size_for, max_epochs_for
+from isthmus.estimators.feeds import make_feed, split_rows
 from isthmus.estimators.fit_warnings import report_trouble
-from isthmus.estimators.fitting import make_feed, split_rows
 from isthmus.tasks.transfer.labelled_objective import Classified
 from isthmus.training import SCHEDULES, History, ProgressBar, Run, Settings, train
 from isthmus.training.batches import Loader

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.choices import ByColumn, CategoricalCrossEntropy, Corruption, Loss, MeanSquaredError, Plain
+from isthmus.choices.corruptions import suited
 from isthmus.choices.layers import activation_name, blank
 from isthmus.choices.precision import single_precision
 from isthmus.training import Choices, LossParts, Objective
@@ -36,7 +37,7 @@ class Classified(Objective):
             trained.choices.network,
             trained.choices.code,
             self.loss_of(n_classes),
-            corruption and corruption.resolve(context),
+            corruption and suited(corruption, context),
         )
         with single_precision():
             head = blank(nn.Linear, context.code_size, n_classes)

@@ -22,8 +22,9 @@ from isthmus.data import Scaling, Source
 from isthmus.data.sources import Rows, floating_of
 from isthmus.estimators import Autoencoder, params_json, persistence
 from isthmus.estimators.defaults import batch_size_for, max_epochs_for
+from isthmus.estimators.feeds import make_feed, split_rows
 from isthmus.estimators.fit_warnings import report_trouble
-from isthmus.estimators.fitting import make_feed, patience_of, refuse, split_rows
+from isthmus.estimators.fitting import patience_of, refuse
 from isthmus.estimators.inference import Verb, whole
 from isthmus.estimators.validation import take
 from isthmus.exceptions import ModelFileError
