@@ -46,11 +46,11 @@ def drawn_codes(objective: Objective, rows: Tensor, generator: torch.Generator) 
 
 @torch.inference_mode()
 def learn_noise(objective: Objective, rows: Tensor, codes: Tensor, scaling: Scaling) -> dict[str, np.ndarray]:
-    """What reconstructions of rows, or of their targets, lack: their mean error, and a factor of the covariance to add, in scaled units.
+    """What reconstructions of rows, or of their targets, lack, in scaled units: mean error, and a factor of covariance.
 
-    The covariance is that of the rows less that of their reconstructions, without negative directions, so that rows
-    that are drawn have the spread and the correlations of the training rows even where reconstructions shrink towards
-    the mean.
+    The covariance to add is that of the rows less that of their reconstructions, without negative directions, so that
+    rows that are drawn have the spread and the correlations of the training rows even where reconstructions shrink
+    towards the mean.
     """
     whole, target = objective.given_and_target(rows)
     conditions = objective.split(whole)[1]
