@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 
 import isthmus
-from isthmus import Autoencoder, ByColumn, Convolutional, Dense, Normal, TopK, VariationalAutoencoder
+from isthmus import Autoencoder, ByColumn, Convolutional, Dense, Normal, TopK, UNet, VariationalAutoencoder
 from isthmus.choices import CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES, Context
 from isthmus.training import Choices, Objective
 
@@ -21,6 +21,7 @@ CONTEXT = Context((5, 4), 3, 0.0, 1.0)
 SPECIAL: dict[str, Any] = {  # members whose defaults are made for larger data
     "dense": Dense((6,)),
     "convolutional": Convolutional((2,)),
+    "unet": UNet((2, 2)),
     "top-k": TopK(2),
     "by-column": ByColumn((("normal", 4), ("binary-cross-entropy", 6), ("categorical-cross-entropy", 10))),
 }
@@ -95,7 +96,7 @@ def test_only_pairs_with_a_reason_are_refused() -> None:
         names = set(pair.values())
         refused = (
             ("kl-sparsity" in names and "sigmoid" not in names)
-            or names in ({"contractive", "top-k"}, {"convolutional", "by-column"})
+            or names in ({"contractive", "top-k"}, {"convolutional", "by-column"}, {"unet", "by-column"})
             or ("tied" in names and bool(names & {"gaussian", "normal", "by-column"}))
             or "grayscale" in names  # the images have one channel
         )

@@ -54,6 +54,21 @@ class Detect(nn.Module):
         return scores, torch.where(scores >= self.offset, 1, -1)
 
 
+class Restore(nn.Module):
+    """Restored images, in the unit of the target: (n, h, w, c) → (n, scale · h, scale · w, c'), of any size."""
+
+    def __init__(self, restorer: Any) -> None:
+        super().__init__()
+        self.pictures = copy.deepcopy(restorer.objective_.pictures).cpu()
+        self.given, self.wanted = restorer.given_range_, restorer.wanted_range_
+
+    def forward(self, *given: Tensor) -> Tensor:
+        scaled = (given[0] - self.given.low) / (self.given.high - self.given.low)
+        restored: Tensor = self.pictures(scaled.movedim(-1, 1)).movedim(1, -1)
+        in_unit: Tensor = restored * (self.wanted.high - self.wanted.low) + self.wanted.low
+        return in_unit
+
+
 @dataclass(frozen=True)
 class _Product(Grouping):
     """Sums by column as a product with a 0-1 matrix, because torch's exporter translates `index_add_` incorrectly."""
