@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from isthmus.choices.convolutional import Convolutional
 from isthmus.choices.layers import INITIALIZATIONS, Frame, Layers, Residual, ToPicture, ToRow, blank
@@ -64,7 +65,7 @@ class UNet(Network):
     >>> network.picture_network(1, 3)(torch.zeros(2, 1, 9, 7)).shape  # grey in, colour out, any size
     torch.Size([2, 3, 9, 7])
     >>> network.stride, network.receptive_radius
-    (2, 15)
+    (2, 14)
     """
 
     channels: tuple[int, ...] = (16, 24, 32, 48)
@@ -142,7 +143,7 @@ class UNet(Network):
     def build(
         self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
     ) -> Pair:
-        frame, taking = self._frame(context), self._frame(context.output)
+        frame, taking = self._frame(context), self._output_frame(context)
         last, n_wanted = int(self.channels[-1]), taking.n_channels * (output_width // context.output.n_features)
         layers = self._layers(generator)
         given, taken = layers.dense_heads(last, frame, code_width, context.code_size, (), taking=taking)
@@ -153,6 +154,11 @@ class UNet(Network):
         """How rows are read as images: by the channels last, padded with zeros to a multiple of `stride`."""
         shape = self.row_shape(context.feature_shape)
         return Frame(shape[:2], math.prod(shape[2:]), int(math.log2(self.stride)), context.n_conditions)
+
+    def _output_frame(self, context: Context) -> Frame:
+        """The frame of the decoder: that of the target, which may have another size and other channels."""
+        shape = self._reader.output_row_shape(context)
+        return replace(self._frame(context), size=shape[:2], n_channels=math.prod(shape[2:]))
 
     def _layers(self, generator: torch.Generator | None) -> Layers:
         return Layers(
@@ -257,31 +263,22 @@ def x_like(x: Tensor, n_channels: int) -> Tensor:
 
 
 def reflected(x: Tensor, multiple: int) -> Tensor:
-    """Images padded at the bottom and at the right to multiples of a size, by reflection without the edge.
+    """Images padded at the bottom and at the right to multiples of a size, by reflection without the edge."""
+    missing = [-length % multiple for length in x.shape[2:]]
+    if not any(missing):
+        return x
+    if all(left < length for left, length in zip(missing, x.shape[2:], strict=True)):
+        return functional.pad(x, (0, missing[1], 0, missing[0]), mode="reflect")
+    rows, columns = (reflection(length, length + left) for left, length in zip(missing, x.shape[2:], strict=True))
+    return x[:, :, rows.to(x.device)][..., columns.to(x.device)]
 
-    Rows and columns are always gathered, also where nothing is missing, so that the same graph holds for all sizes.
-    """
-    height, width = ((length + multiple - 1) // multiple * multiple for length in x.shape[2:])
-    rows, columns = reflection(x.shape[2], height, multiple), reflection(x.shape[3], width, multiple)
-    return x.index_select(2, rows.to(x.device)).index_select(3, columns.to(x.device))
 
-
-def reflection(length: int, longer: int, most: int) -> Tensor:
+def reflection(length: int, longer: int) -> Tensor:
     """Which pixels stand along a reflected axis: those of the image, then back from its end, and so on.
 
-    Parameters
-    ----------
-    length, longer
-        Length of the axis before and after.
-    most
-        More than the number of pixels that are added.
-
-    Examples
-    --------
-    >>> reflection(3, 8, 6).tolist(), reflection(1, 3, 8).tolist()
+    >>> reflection(3, 8).tolist(), reflection(1, 3).tolist()
     ([0, 1, 2, 1, 0, 1, 2, 1], [0, 0, 0])
     """
-    last, place = length - 1, torch.arange(longer)
-    for _ in range(most // 2 + 1):  # each turn folds at both ends; ONNX has no remainder by a size
-        place = (last - (place - last).abs()).abs()
-    return place.clamp(max=last)
+    period = max(1, 2 * (length - 1))
+    place = torch.arange(longer) % period
+    return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)

@@ -71,6 +71,7 @@ def _has_blown_up(run: Run, loss: float) -> bool:
 def look_back(run: Run, scaling: Scaling, *, known: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
     """Statistics of a sample of training rows, by attribute name of the estimator; and the names of the faults found.
 
+    The scaling is that of the rows that reconstructions are compared with.
     Warns of a useless model: its code does not vary, or it reconstructs no better than the mean. Faults in `known` are
     not reported again.
     """
@@ -99,7 +100,8 @@ def _for_samples(run: Run, scaling: Scaling) -> dict[str, np.ndarray]:
     """What later samples need: codes, and what reconstructions lack."""
     objective = run.objective
     rows = _some_rows(run.train, n_codes_kept(objective.context.code_size))
-    codes = drawn_codes(objective, rows, torch.Generator(rows.device).manual_seed(0))
+    given, _ = objective.given_and_target(rows)
+    codes = drawn_codes(objective, given, torch.Generator(rows.device).manual_seed(0))
     if not bool(torch.isfinite(codes).all()):
         return {}
     noise = learn_noise(objective, rows, codes, scaling)
