@@ -151,7 +151,7 @@ def draw_rows(model: Any, codes: np.ndarray, conditions: np.ndarray | None, seed
 def as_frame(model: Any, rows: np.ndarray) -> Any:
     """Rows as a frame with the columns of `fit`, whole numbers as integers; an array if `fit` was given no names."""
     names = output_names(model)
-    if names is None:
+    if names is None or rows.ndim != 2:
         return rows
     columns, whole_at_fit = {}, getattr(model, "whole_features_", np.zeros(len(names)))
     for place, column in enumerate(rows.T):
