@@ -112,8 +112,8 @@ def page(figures: Sequence[Figure]) -> str:
     lines = [
         "# Restoration, measured",
         "",
-        "Written by `python -m benchmarks.restoration`, which says what each row is; [restoration](restoration.md) tells",
-        "how to use it. Minutes are processor time of the fit on one core.",
+        "Written by `python -m benchmarks.restoration`; `benchmarks/restoration/rows.py` says what each row is, and",
+        "[restoration](restoration.md) how to use it. Minutes are processor time of the fit on one core.",
         "",
         "| row | quantity | value | target | met | seed | minutes |",
         "|---|---|---|---|---|---|---|",

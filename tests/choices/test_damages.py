@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 
-from isthmus import Autoencoder, DenoisingAutoencoder
+from isthmus import AnomalyDetector, Autoencoder, DenoisingAutoencoder, EncoderClassifier
 from isthmus.choices import (
     CORRUPTIONS,
     JPEG,
@@ -345,6 +345,17 @@ def test_other_damage_goes_with_standardised_data() -> None:
     for corruption in (BlockMask(), Blur(), Downsample(), Scratches(), SaltAndPepper(), GaussianNoise((0.1, 0.2))):
         model = Autoencoder(2, network=(4,), corruption=corruption, scaling="standard", max_epochs=1, random_state=0)
         assert np.isfinite(model.fit(COLOUR.numpy()).corrupt(COLOUR.numpy(), random_state=0)).all()
+
+
+def test_tasks_refuse_damage_that_does_not_fit_their_data() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 9))
+    with pytest.raises(ValueError, match="BlockMask: damages images, but rows are flat, of 9 values"):
+        AnomalyDetector(corruption="block-mask", max_steps=1).fit(X)
+    with pytest.raises(ValueError, match=r"JPEG: the scaled data must lie in \[0, 1\]"):
+        AnomalyDetector(corruption="jpeg", max_steps=1).fit(X.reshape(60, 3, 3))
+    encoder = Autoencoder(2, network=(4,), max_epochs=1).fit(X)
+    with pytest.raises(ValueError, match="Blur: damages images"):
+        EncoderClassifier(encoder, corruption="blur", max_epochs=1).fit(X, X[:, 0] > 0)
 
 
 def test_blocks_that_would_take_too_many_are_refused() -> None:

@@ -164,10 +164,10 @@ def test_all_illegal_combinations_are_told_in_one_error() -> None:
         VariationalAutoencoder(2, code=isthmus.Gaussian(n_samples=0)).fit(IMAGES)
 
 
-def test_only_gaussian_codes_can_draw() -> None:
-    assert not hasattr(Autoencoder(2), "sample")
-    with pytest.raises(AttributeError, match="no attribute 'sample'") as caught:
-        Autoencoder(2).sample(3)
+def test_only_gaussian_codes_have_likelihoods() -> None:
+    assert not hasattr(Autoencoder(2), "log_likelihood")
+    with pytest.raises(AttributeError, match="no attribute 'posterior'") as caught:
+        Autoencoder(2).posterior(IMAGES)
     assert "this needs code='gaussian'" in str(caught.value.__cause__)
     model = VariationalAutoencoder(2, loss="mean-squared-error", max_epochs=1, random_state=0).fit(IMAGES)
     with pytest.raises(ValueError, match="needs a loss that is a likelihood"):

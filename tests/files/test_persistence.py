@@ -39,8 +39,8 @@ from isthmus.tasks.anomaly.signals import SignalValues
 from isthmus.tasks.imputation.imputer import ImputerValues
 from isthmus.tasks.recommendation import persistence as recommendation
 from isthmus.tasks.restoration import persistence as restoration
-from isthmus.tasks.transfer import DECLARED as TRANSFER
-from isthmus.tasks.transfer import ClassifierValues
+from isthmus.tasks.transfer.classifier import DECLARED as TRANSFER
+from isthmus.tasks.transfer.classifier import ClassifierValues
 from isthmus.training.checkpoint import DECLARED as CHECKPOINT
 from isthmus.training.checkpoint import RunValues
 

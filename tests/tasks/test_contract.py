@@ -64,6 +64,7 @@ CASES = {
         lambda **more: isthmus.SignalDetector(16, detector=isthmus.AnomalyDetector(0, **(SHORT | more))),
         (SIGNALS,),
         lambda m: m.score_samples(SIGNALS),
+        bad=("infinite", "no rows"),  # a gap in a series is left out
     ),
     "EncoderClassifier": Case(
         lambda **more: isthmus.EncoderClassifier(ENCODER, max_epochs=3, **more),
@@ -86,6 +87,12 @@ CASES = {
     ),
     "Recommender": Case(
         lambda **more: isthmus.Recommender(**(SMALL | more)), (LOG,), lists, lambda m: lists(m, [m.users_[0]]), ()
+    ),
+    "TableSampler": Case(
+        lambda **more: isthmus.TableSampler(hidden_sizes=(8,), code_size=2, **({"max_epochs": 2} | more)),
+        (TABLE,),
+        lambda m: m.sample(20, random_state=0),
+        bad=("infinite", "no rows"),  # missing cells are made too
     ),
 }
 every_task = pytest.mark.parametrize("name", CASES)
@@ -190,7 +197,7 @@ def test_rows_of_another_width_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [1e4, 1e30])
-@pytest.mark.parametrize("name", ["EncoderClassifier", "Imputer", "Recommender", "Restorer"])
+@pytest.mark.parametrize("name", ["EncoderClassifier", "Imputer", "Recommender", "Restorer", "TableSampler"])
 def test_a_learning_rate_that_is_far_too_high_is_an_error(name: str, rate: float) -> None:
     case = CASES[name]
     with pytest.raises(DivergenceError, match=f"Use a lower learning_rate than {re.escape(f'{rate:g}')}"):

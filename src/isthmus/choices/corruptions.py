@@ -112,6 +112,21 @@ class Chain(Corruption):
 CORRUPTIONS: Registry[Corruption] = Registry("corruption", Corruption, join=lambda parts: Chain(tuple(parts)))
 
 
+def suited(corruption: Corruption, context: Context) -> Corruption:
+    """The corruption as it is for some data.
+
+    Raises
+    ------
+    ValueError
+        It does not go with the data.
+    """
+    made = corruption.resolve(context)
+    mistakes = made.mistakes(context)
+    if mistakes:
+        raise ValueError(mistakes[0])
+    return made
+
+
 def per_row(span: Any, x: Tensor, generator: torch.Generator | None) -> Tensor:
     """A strength for each row, of a shape that goes with a batch, (n, 1, …): the number, or a draw from the range.
 
@@ -143,7 +158,7 @@ class Sometimes(Corruption):
     Examples
     --------
     >>> Sometimes(Masking(1.0), 0.5).corrupt(torch.ones(5, 1), torch.Generator().manual_seed(0)).flatten()
-    tensor([0., 1., 1., 1., 0.])
+    tensor([1., 0., 1., 0., 1.])
     """
 
     corruption: Any = "gaussian-noise"

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from isthmus import __version__
-from isthmus.cli import detect, errors, recommend, restore, show
+from isthmus.cli import codes, detect, errors, recommend, restore, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
 from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 from isthmus.cli.terminal import echo
@@ -33,6 +33,11 @@ OTHERWISE = {
     "describe": "info",
     "summary": "info",
     "anomaly": "detect",
+    "generate": "sample",
+    "synthesize": "sample",
+    "embed": "map",
+    "similar": "search",
+    "choose": "tune",
     "list": "kinds",
 }
 """Command names of other tools, with their equivalents."""
@@ -60,6 +65,7 @@ app = typer.Typer(
 app.add_typer(detect.app, name="detect")
 app.add_typer(recommend.app)
 app.add_typer(restore.app, name="restore")
+app.add_typer(codes.app)
 
 Data = Annotated[
     str,

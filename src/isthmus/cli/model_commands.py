@@ -13,7 +13,6 @@ import numpy as np
 import isthmus
 from isthmus.cli import show
 from isthmus.cli.table_options import TextFlags, beside
-from isthmus.files.table_writer import escaped
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,10 @@ class Use:
                 self.out, tables, overwrite=self.force, escape_formulas=self.escape_formulas
             )
         else:
-            names = [escaped(str(name)) if self.escape_formulas else str(name) for name in columns]
-            n_rows = isthmus.write_rows(self.out, chunks, columns=names, overwrite=self.force)
+            names = [str(name) for name in columns]
+            n_rows = isthmus.write_rows(
+                self.out, chunks, columns=names, overwrite=self.force, escape_formulas=self.escape_formulas
+            )
         show.note(f"{n_rows:,} rows: {self.out}")
 
 

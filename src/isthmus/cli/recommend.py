@@ -72,7 +72,7 @@ def fit(
         )
     isthmus.files.check_writable(out, overwrite=force)
     text = TextFlags(header, encoding, delimiter)
-    titles = read_titles(items, text) if items is not None else None
+    titles = None if items is None else isthmus.read(items, **text.known()).X
     model = make(explicit, positive_from, epochs, seed, quiet)
     model.fit(isthmus.read(ratings, **text.known()).X, titles=titles)
     model.set_params(verbose=0).save(out)
@@ -81,7 +81,7 @@ def fit(
         "items": f"{len(model.items_):,}",
         "interactions": f"{model.log_.matrix.nnz:,}",
         **counting(model),
-        **({"titles": f"{len(model.titles_):,} of {len(model.items_):,} items"} if titles else {}),
+        **({"titles": f"{len(model.titles_):,} of {len(model.items_):,} items"} if model.titles_ else {}),
         "epochs": f"{len(model.history_)}",
         "training loss": f"{model.history_['loss'][-1]:.5f}",
         "saved": str(out),
@@ -234,17 +234,6 @@ def counting(model: Any) -> dict[str, str]:
         return {}
     words = f"{facts['interactions that count']:,} of {facts['interactions']:,}"
     return {"liked": f"{words} ({facts['values are']}: {facts['counts as having']})"}
-
-
-def read_titles(path: Path, text: TextFlags = TextFlags()) -> dict[Any, str]:
-    """The title of each item of a table."""
-    import isthmus  # noqa: PLC0415
-    from isthmus.tasks.recommendation.names import title_pairs  # noqa: PLC0415
-
-    try:
-        return dict(title_pairs(isthmus.read(path, **text.known()).X))
-    except isthmus.DataError as error:
-        raise error if str(path) in str(error) else isthmus.DataError(f"'{path}': {error}") from None
 
 
 def find(model: Any, text: str) -> Any:

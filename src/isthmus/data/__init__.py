@@ -1,4 +1,7 @@
-"""Data: sources of rows, file readers, and scaling."""
+"""Data: sources of rows, file readers, and scaling; `tables` is loaded on first use, because it is slow to import."""
+
+import importlib
+from types import ModuleType
 
 from isthmus.data.images import ImageFolder
 from isthmus.data.reading import read
@@ -44,4 +47,11 @@ __all__ = [
     "read",
     "refuse_huge",
     "summarise",
+    "tables",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "tables":
+        return importlib.import_module("isthmus.data.tables")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,8 @@ from isthmus.choices.parameters import Parameters
 from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Rule
 from isthmus.data import Scaling
-from isthmus.estimators import autoencoder_state
+from isthmus.estimators import autoencoder_state, sampling
+from isthmus.estimators.code_arithmetic import CodeArithmetic
 from isthmus.estimators.comparing import Comparing
 from isthmus.estimators.description import Described
 from isthmus.estimators.fit_warnings import look_back, report_trouble
@@ -26,7 +27,7 @@ from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, p
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.inference import VERBS, corrupting, decode, whole
 from isthmus.estimators.sample_weights import weigh
-from isthmus.estimators.targets import Target, output_names, take_pair, take_validation
+from isthmus.estimators.targets import Target, output_names, take_pair, take_validation, target_of
 from isthmus.estimators.torch_modules import InPyTorch
 from isthmus.estimators.validation import Given, frame_like, take, take_labels
 from isthmus.files.model_file import State, write_state
@@ -44,6 +45,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     Described,
     Comparing,
     Generative,
+    CodeArithmetic,
     InPyTorch,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -132,6 +134,13 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         Quantiles, from 0 to 100 %, of the squared errors of a sample of training rows in scaled units, (101,).
     classes_ : array
         The labels of a conditional model.
+    code_sample_ : array
+        Codes of at most 2,000 training rows, from which `sample` draws if the model has no prior, (k, code).
+    code_mixture_ : CodeMixture
+        The distribution of codes that `fit_sampler`, or the first `sample`, fitted.
+    noise_mean_, noise_factor_, whole_features_ : array
+        What `sample` adds to decoded codes of a table: the mean error, (d,), a square root of the covariance that
+        reconstructions lack, (d, d) or (d,), both in scaled units, and which features are whole numbers, (d,).
     feature_ranges_, feature_mean_, feature_scale_ : array
         Minimum and maximum, (2, d), mean, (d,), and standard deviation, (d,), of each feature at fit. Features that
         share a unit have a common standard deviation; constant features have 0.
@@ -179,6 +188,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     learned_arrays: ClassVar[tuple[str, ...]] = (
         *("training_errors_", "unit_means_", "unit_activity_", "probe_"),
         *("feature_ranges_", "feature_mean_", "feature_scale_"),
+        *sampling.LEARNED,
     )
     """Learned attributes besides the weights that a class stores in its model file."""
     own_rules: ClassVar[Mapping[str, Rule]] = {}
@@ -272,7 +282,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """Store the results of a run and warn about its problems; known faults are not reported again."""
         self._keep(prepared)
         report_trouble(prepared.run)
-        learned, self._faults = look_back(prepared.run, known=known_faults)
+        learned, self._faults = look_back(prepared.run, prepared.scaling, known=known_faults)
         for name, array in learned.items():
             setattr(self, name, array)
 
@@ -289,6 +299,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
 
     def _keep(self, prepared: Prepared) -> None:
         run = prepared.run
+        for name in ("code_mixture_", *sampling.LEARNED):  # of earlier weights
+            self.__dict__.pop(name, None)
         self.objective_: Objective = prepared.objective
         self.scaling_: Scaling = prepared.scaling
         self.target_: Target | None = prepared.target
@@ -323,7 +335,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """
         given = self._take(X, y)
         rows = whole(self, given, VERBS["reconstruct"])
-        return given.like(rows) if self.target_ is None else given.converted(rows, self.target_.names)
+        target = target_of(self)
+        return given.like(rows) if target is None else given.converted(rows, target.names)
 
     def corrupt(self, X: Any, y: Any = None, *, random_state: Any = None) -> Any:
         """Apply the model's corruption to rows, as in training; the result has the type and units of X.

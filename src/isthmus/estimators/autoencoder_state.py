@@ -10,6 +10,7 @@ import numpy as np
 
 from isthmus.choices.registry import Context
 from isthmus.estimators import params_json, persistence, torch_modules
+from isthmus.estimators.code_mixture import CodeMixture
 from isthmus.estimators.targets import Target, target_of
 from isthmus.estimators.units import Known
 from isthmus.exceptions import ModelFileError
@@ -57,6 +58,13 @@ class EngineValues(Record, frozen=True):
     refused: dict[str, str]
 
 
+class SamplerValues(Record, frozen=True):
+    """The labels of the mixture on codes, or None, and whether `fit_sampler` was called."""
+
+    classes: persistence.Labels | list[str | int | float | bool] | None
+    asked: bool
+
+
 class TargetValues(Record, frozen=True):
     """What is known of the targets of pairs, besides their context and arrays."""
 
@@ -80,6 +88,7 @@ class AutoencoderValues(Record, frozen=True):
     settled: Settled
     fitted: Json | None = None
     engine: EngineValues | None = None
+    sampler: SamplerValues | None = None
     target: TargetValues | None = None
 
     def check(self, context: Context) -> None:
@@ -107,12 +116,24 @@ def declared(cls: type[Autoencoder]) -> dict[str, Numbers]:
     learned = {f"learned.{name}": Numbers("f", finite=False, optional=True) for name in cls.learned_arrays}
     target = {f"target.{name}": Numbers("f", shape, 64, finite=False, optional=True) for name, shape in KNOWN.items()}
     scalings = {"scaling.*": Numbers("f"), "target_scaling.*": Numbers("f")}
-    return {"weights.*": Numbers("fiub"), **scalings, **target, **learned}
+    return {"weights.*": Numbers("fiub"), **scalings, **target, **learned, **MIXTURE}
+
+
+MIXTURE = {
+    "mixture.weights": Numbers("f", ("components",), optional=True),
+    "mixture.means": Numbers("f", ("components", "code"), optional=True),
+    "mixture.factors": Numbers("f", ("components", "code", "code"), optional=True),
+    "mixture.low": Numbers("f", ("code",), optional=True),
+    "mixture.high": Numbers("f", ("code",), optional=True),
+    "mixture.owners": Numbers("i", ("components",), optional=True),
+}
+"""The arrays of the mixture on codes, all of them or none."""
 
 
 def to_state(model: Autoencoder) -> State:
     """All that is needed to make a fitted model again; what it answers does not depend on parameters set since."""
     named, engine, target = hasattr(model, "feature_names_in_"), getattr(model, "engine_", None), target_of(model)
+    mixture: CodeMixture | None = getattr(model, "code_mixture_", None)
     values = AutoencoderValues(
         target=None if target is None else _target_values(target),
         params=params_json.params_to_json(model.get_params(deep=False)),
@@ -127,6 +148,7 @@ def to_state(model: Autoencoder) -> State:
         stop_reason=model.stop_reason_,
         settled=Settled(**model.settled_),
         engine=engine and EngineValues(name=engine.name, refused=dict(engine.refused)),
+        sampler=None if mixture is None else _sampler_values(mixture, asked=model._asked),  # noqa: SLF001  # its state
     )
     learned = {name: getattr(model, name) for name in model.learned_arrays if hasattr(model, name)}
     probed = torch_modules.probe(model.objective_)
@@ -135,9 +157,28 @@ def to_state(model: Autoencoder) -> State:
         **grouped(persistence.weights(model.objective_), "weights."),
         **grouped(model.scaling_.to_arrays(), "scaling."),
         **grouped(learned, "learned."),
+        **({} if mixture is None else grouped(mixture.to_arrays(), "mixture.")),
         **({} if target is None else _target_arrays(target)),
     }
     return pack(type(model).__name__, values, arrays, declared(type(model)))
+
+
+def _sampler_values(mixture: CodeMixture, *, asked: bool) -> SamplerValues:
+    classes = None if mixture.classes is None else persistence.labels_to_json(mixture.classes)
+    return SamplerValues(classes=classes, asked=asked)
+
+
+def _put_mixture(model: Autoencoder, values: SamplerValues, arrays: Arrays) -> None:
+    classes = None if values.classes is None else persistence.labels_of(values.classes)
+    n_labels, weights = 1 if classes is None else len(classes), arrays.get("weights", np.empty(0))
+    if arrays.keys() != {name.partition(".")[2] for name in MIXTURE} or not len(weights):
+        raise ModelFileError("its arrays do not fit: those of the mixture on codes are not complete.")
+    owners = arrays["owners"]
+    if (weights < 0).any() or not weights.sum() > 0 or owners.min() < 0 or set(owners.tolist()) != set(range(n_labels)):
+        raise ModelFileError("its arrays do not fit: the weights or labels of the mixture on codes are out of range.")
+    if arrays["means"].shape[1] != model.objective_.context.code_size:
+        raise ModelFileError("its arrays do not fit: the mixture on codes is of another code size.")
+    model.code_mixture_, model._asked = CodeMixture.from_arrays(arrays, classes), values.asked  # noqa: SLF001
 
 
 def _target_values(target: Target) -> TargetValues:
@@ -198,6 +239,8 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
         model.feature_names_in_ = np.asarray(values.feature_names, dtype=object)
     model.n_epochs_, model.stop_reason_ = values.n_epochs, values.stop_reason
     model.settled_ = values.settled.as_dict()
+    if values.sampler is not None:
+        _put_mixture(model, values.sampler, group(state.arrays, "mixture."))
     if values.engine is not None:  # not in files of 0.1.0
         model.engine_ = EngineChoice(values.engine.name, values.engine.refused)
     model.n_parameters_, model.device_ = count_parameters(model.objective_), str(used)

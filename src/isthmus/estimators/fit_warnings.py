@@ -13,6 +13,8 @@ from torch import Tensor
 from isthmus.choices import Gaussian, Multinomial, Plain
 from isthmus.choices.codes import standard_divergence
 from isthmus.choices.precision import single_precision
+from isthmus.data import Scaling
+from isthmus.estimators.sampling import drawn_codes, learn_noise, n_codes_kept
 from isthmus.exceptions import DivergenceError, DivergenceWarning, FitWarning, InterruptedWarning
 from isthmus.training import Objective, Run
 from isthmus.training.batches import Feed
@@ -66,7 +68,7 @@ def _has_blown_up(run: Run, loss: float) -> bool:
 
 
 @torch.inference_mode()
-def look_back(run: Run, *, known: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
+def look_back(run: Run, scaling: Scaling, *, known: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
     """Statistics of a sample of training rows, by attribute name of the estimator; and the names of the faults found.
 
     Warns of a useless model: its code does not vary, or it reconstructs no better than the mean. Faults in `known` are
@@ -88,16 +90,28 @@ def look_back(run: Run, *, known: Collection[str] = ()) -> tuple[dict[str, np.nd
         "training_errors_": np.quantile(errors, np.linspace(0, 1, 101)),
         "unit_means_": codes.mean(0).cpu().numpy(),
         "unit_activity_": (codes != 0).double().mean(0).cpu().numpy(),
+        **_for_samples(run, scaling),
     }
     return kept, found
 
 
-def _some_rows(feed: Feed) -> Tensor:
+def _for_samples(run: Run, scaling: Scaling) -> dict[str, np.ndarray]:
+    """What later samples need: codes, and what reconstructions lack."""
+    objective = run.objective
+    rows = _some_rows(run.train, n_codes_kept(objective.context.code_size))
+    codes = drawn_codes(objective, rows, torch.Generator(rows.device).manual_seed(0))
+    if not bool(torch.isfinite(codes).all()):
+        return {}
+    noise = learn_noise(objective, rows, codes, scaling)
+    return {"code_sample_": codes.float().cpu().numpy(), **noise}
+
+
+def _some_rows(feed: Feed, most: int = LOOKED_AT) -> Tensor:
     batches, n_rows = [], 0
     for batch in feed.shuffled(torch.Generator().manual_seed(0)):
         batches.append(batch.clone())
         n_rows += len(batch)
-        if n_rows >= LOOKED_AT or 4 * n_rows * batch.shape[1] >= LOOKED_AT_BYTES:
+        if n_rows >= most or 4 * n_rows * batch.shape[1] >= LOOKED_AT_BYTES:
             break
     return torch.cat(batches)
 

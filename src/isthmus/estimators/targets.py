@@ -179,6 +179,17 @@ def _refuse_same(X: Any, target: Any, rows: str) -> None:
         )
 
 
+def _refuse_reordered(X: Any, target: Any, rows: str, name: str) -> None:
+    """Refuse two pandas frames with the same index in another order, which would be paired wrongly by position."""
+    if frame_package(X) != "pandas" or frame_package(target) != "pandas" or X.index.equals(target.index):
+        return
+    if len(X) == len(target) and X.index.is_unique and X.index.sort_values().equals(target.index.sort_values()):
+        raise ValueError(
+            f"{name} has the index of {rows} in another order, but rows are paired by position; pass "
+            f"{name}.loc[{rows}.index]."
+        )
+
+
 def _with_target(
     estimator: Any,
     given: Given,
@@ -188,6 +199,7 @@ def _with_target(
 ) -> Given:
     """The same rows with their targets, which must have the shape and the names that are wanted, if any are."""
     (shape, names), (name, rows) = wanted, called
+    _refuse_reordered(given.original, target, rows, name)
     with speaking_of(name):
         source, found = _target_source(estimator, target, names)
     if source.n_rows != given.source.n_rows:

@@ -241,6 +241,8 @@ def speaking_of(name: str) -> Iterator[None]:
         yield
     except (DataError, TypeError, ValueError) as error:
         text = re.sub(r"(?<![\w.])X\b", name, str(error))
+        if type(error) not in {DataError, TypeError, ValueError} or text == str(error):
+            raise  # not of these checks, such as an error of a user's source
         raise type(error)(text) from None
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from isthmus.data import Scaling
 from isthmus.estimators.targets import output_scaling, output_shape, target_of
 from isthmus.export.table_columns import Encoding
+from isthmus.tasks.anomaly.detector import AnomalyDetector
 from isthmus.tasks.anomaly.ensemble import Ensemble
 from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.neighbours import RowIndex
@@ -29,19 +30,18 @@ class Detect(nn.Module):
 
     offset: Tensor
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: AnomalyDetector) -> None:
         super().__init__()
-        self.encoding = Encoding(detector.schema_) if hasattr(detector, "schema_") else None
-        self.scaling: Scaling = detector.scaling_
-        left_out = getattr(detector, "left_out_", None)
-        self.left_out = None if left_out is None else torch.from_numpy(left_out)
-        self.missing_allowed = bool(detector.missing_allowed_)
+        form, old = detector.fitted_.format, detector.fitted_.scorer
+        self.encoding = None if form.schema is None else Encoding(form.schema)
+        self.scaling: Scaling = form.scaling
+        self.left_out = None if form.left_out is None else torch.from_numpy(form.left_out)
+        self.missing_allowed = form.missing_allowed
         self.register_buffer("offset", torch.tensor(detector.offset_ - detector.rounding_, dtype=torch.float64))
-        self.model, self.network = _on_cpu(detector.model_)
-        old = detector.scorer_
+        self.model, self.network = _on_cpu(detector.fitted_.model)
         n_neighbors = 1 if old.memory is None else old.memory.n_neighbors
         arrays = old.to_arrays()
-        grouping = _Product.of(detector.grouping_)
+        grouping = _Product.of(old.grouping)
         self.scorer = _traceable(Scorer.from_arrays(arrays, grouping, old.parts, n_neighbors, old.rule))
 
     def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@
 'rows'
 """
 
+from isthmus.plots.grids import plot_rows
 from isthmus.plots.pictures import (
     compare_code_densities,
     plot_code_density,
@@ -27,6 +28,7 @@ __all__ = [
     "plot_network",
     "plot_reconstructions",
     "plot_restorations",
+    "plot_rows",
     "plot_training_curves",
     "plot_worst",
     "save",

@@ -1,7 +1,16 @@
 """Self-contained HTML reports."""
 
 from isthmus.report.anomalies import OddRow, write_anomaly_report
+from isthmus.report.maps import write_map_report
 from isthmus.report.report import Table, layer_table, write_report
 from isthmus.report.restorations import write_restoration_report
 
-__all__ = ["OddRow", "Table", "layer_table", "write_anomaly_report", "write_report", "write_restoration_report"]
+__all__ = [
+    "OddRow",
+    "Table",
+    "layer_table",
+    "write_anomaly_report",
+    "write_map_report",
+    "write_report",
+    "write_restoration_report",
+]

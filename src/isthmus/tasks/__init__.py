@@ -1,4 +1,4 @@
-"""Tasks based on autoencoders: anomaly detection, imputation, recommendation, restoration, similarity, transfer."""
+"""Jobs done with autoencoders: anomaly detection, generation, imputation, maps, recommendation, restoration, …"""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
@@ -11,7 +11,9 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
+from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
+from isthmus.tasks.maps import CodeMap, MapFigures, map_codes, map_figures, write_map
 from isthmus.tasks.recommendation import (
     Evaluation,
     HeldOut,
@@ -32,7 +34,8 @@ from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
 TASKS = {
-    task.__name__: task for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, Restorer, SignalDetector)
+    task.__name__: task
+    for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, Restorer, SignalDetector, TableSampler)
 }
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
@@ -40,6 +43,7 @@ __all__ = [
     "TASKS",
     "AnomalyDetector",
     "Auto",
+    "CodeMap",
     "Contamination",
     "EncoderClassifier",
     "Evaluation",
@@ -48,6 +52,7 @@ __all__ = [
     "HeldOut",
     "Imputer",
     "Interactions",
+    "MapFigures",
     "Quality",
     "Quantile",
     "Recommendations",
@@ -57,15 +62,21 @@ __all__ = [
     "SignalDetector",
     "SimilarityIndex",
     "StrongSplit",
+    "TableSampler",
     "benjamini_hochberg",
     "conformal_p_values",
     "evaluate_recommender",
+    "latent_plane",
     "leave_after",
     "leave_k_out",
     "leave_latest",
     "leave_out",
+    "map_codes",
+    "map_figures",
     "nearest",
     "read_interactions",
     "restore_folder",
     "strong_generalization",
+    "traversals",
+    "write_map",
 ]

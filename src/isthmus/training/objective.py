@@ -179,7 +179,7 @@ class Objective(nn.Module):
         if self._differentiates_input:
             given = given.detach().requires_grad_()
         coded: Coded = self.code(self.encoder(given), generator)
-        output = self.decoder(_joined(coded.z, conditions))
+        output = through(self.decoder, _joined(coded.z, conditions))
         penalty = self._penalty(given, coded.z[: len(x)], generator)
         if len(coded.z) > len(x):
             reconstruction, prior = self._importance_weighted(output, coded, target)

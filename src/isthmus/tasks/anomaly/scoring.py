@@ -167,10 +167,13 @@ class PartScores:
         For each part, what each column adds, (n, columns).
     totals
         For each part, (n,).
+    holes
+        Cells that are missing where none ever was, (n, columns), 1 or 0; None where they were not looked for.
     """
 
     columns: dict[str, Tensor]
     totals: dict[str, Tensor]
+    holes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -240,15 +243,19 @@ class Scorer:
             totals[name] = distance_of(name, index, squares)
             if in_full:
                 columns[name] = self.grouping.sum(index.shares(x, squares))
-        return PartScores(columns, totals)
+        return PartScores(columns, totals, self._holes(x) if in_full else None)
+
+    def _holes(self, x: Tensor) -> Tensor | None:
+        """Cells that are missing in columns that never missed one, (n, columns)."""
+        if self.whole_columns is None:
+            return None
+        return (self.grouping.sum(x.isnan().to(x)) > 0) * self.whole_columns.to(x)
 
     def _marginal(self, x: Tensor) -> Tensor:
         rarer = torch.maximum(self.curves["high"](x), self.curves["low"](-x)) - np.log(2.0)  # two tails
         cells = self.grouping.sum(rarer.clamp_(min=0.0))
-        if self.whole_columns is not None:
-            holes = self.grouping.sum(x.isnan().to(x)) > 0
-            cells = cells + holes * self.whole_columns.to(x) * self.missing
-        return cells
+        holes = self._holes(x)
+        return cells if holes is None else cells + holes * self.missing
 
     def _errors(self, model: Model, x: Tensor, codes: Tensor) -> Tensor:
         errors = self.grouping.sum(model.errors(x, codes).nan_to_num())  # (E, n, columns)
@@ -311,6 +318,9 @@ class Scorer:
             cells = reading.columns[name]
             if self.rule != "mean" and name != "marginal" and "marginal" in self.parts:
                 cells = cells * (RARE + reading.columns["marginal"])
+            if self.rule != "mean" and name != "marginal" and reading.holes is not None:
+                # Distances and errors take a hole for the mean, as if nothing were wrong with its column.
+                cells = torch.maximum(cells, reading.holes * cells.amax(1, keepdim=True))
             sums = cells.sum(1, keepdim=True)
             even = torch.ones_like(cells) / cells.shape[1]
             shares = torch.where(sums > 0.0, cells / sums.clamp(min=torch.finfo(cells.dtype).tiny), even)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse import csr_array
 
 from isthmus.choices.registry import unknown
 from isthmus.choices.rules import Number, Whole
@@ -313,7 +314,9 @@ DEFAULT_METRICS = ("ndcg@100", "ndcg@10", "recall@20", "recall@50")
 OVERALL = ("coverage", "novelty")
 
 
-def evaluate_lists(recommended: np.ndarray, held: Any, names: Sequence[str], popularity: np.ndarray) -> Evaluation:
+def evaluate_lists(
+    recommended: np.ndarray, held: csr_array, names: Sequence[str], popularity: np.ndarray
+) -> Evaluation:
     """Evaluate lists of item indices against held-out items.
 
     Parameters

@@ -33,6 +33,8 @@ class Job(NamedTuple):
         Rows of the usual batch.
     n_steps
         Steps of the whole run; whether compiling pays depends on it.
+    n_runs
+        Runs of the same shape that a task makes one after another; they share a compiled program.
     """
 
     objective: Objective
@@ -40,6 +42,7 @@ class Job(NamedTuple):
     precision: str = "float32"
     n_rows: int = 1
     n_steps: int = 0
+    n_runs: int = 1
 
     @property
     def device(self) -> torch.device:

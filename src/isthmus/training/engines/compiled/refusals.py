@@ -84,7 +84,8 @@ def _against_effort(job: Job) -> str | None:
     operations = 6.0 * job.n_rows * count_parameters(job.objective)
     if operations >= MOST_OPERATIONS:
         return "its products are so large that libraries of matrix products are faster"
-    gained = job.n_steps * (GAINED_PER_STEP + GAINED_PER_OPERATION * operations)
+    n_steps = job.n_runs * job.n_steps
+    gained = n_steps * (GAINED_PER_STEP + GAINED_PER_OPERATION * operations)
     if gained <= WORTH:
-        return f"a run of {job.n_steps:,} steps gains less than compiling takes"
+        return f"a run of {n_steps:,} steps gains less than compiling takes"
     return None

@@ -1,0 +1,5 @@
+"""Transfer learning: a classifier on a pretrained encoder."""
+
+from isthmus.tasks.transfer.classifier import EncoderClassifier
+
+__all__ = ["EncoderClassifier"]
