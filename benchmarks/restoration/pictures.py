@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ LARGEST = 200_000
 
 
 def keep(
-    sheet: Sheet, name: str, before: Sequence[np.ndarray], after: Sequence[np.ndarray], clean: Sequence[np.ndarray]
+    sheet: Sheet, name: str, before: Iterable[np.ndarray], after: Iterable[np.ndarray], clean: Iterable[np.ndarray]
 ) -> None:
     """Draw images beside each other, a row each, and keep them as a picture for the docs."""
     rows = [list(images) for images in zip(before, after, clean, strict=True)]

@@ -21,7 +21,7 @@ from isthmus.tasks.restoration.noise import noise_correlation
 from isthmus.training import Callback, Run
 
 DRAW = np.random.default_rng(0)
-SMALL: dict[str, Any] = {"network": UNet((8, 8)), "max_steps": 60, "random_state": 0}
+SMALL: dict[str, Any] = {"network": UNet((8, 8)), "max_steps": 60, "batch_size": 8, "random_state": 0}
 
 
 def stripes(n: int, height: int = 24, width: int = 28) -> np.ndarray:
