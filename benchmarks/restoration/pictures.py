@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -14,9 +14,10 @@ LARGEST = 200_000
 """Bytes of a picture of the docs, at most."""
 
 
-def keep(
-    sheet: Sheet, name: str, before: Iterable[np.ndarray], after: Iterable[np.ndarray], clean: Iterable[np.ndarray]
-) -> None:
+Images = Sequence[np.ndarray] | np.ndarray
+
+
+def keep(sheet: Sheet, name: str, before: Images, after: Images, clean: Images) -> None:
     """Draw images beside each other, a row each, and keep them as a picture for the docs."""
     rows = [list(images) for images in zip(before, after, clean, strict=True)]
     path = sheet.folder / f"restoration-{name}.png"

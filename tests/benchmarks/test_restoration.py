@@ -32,7 +32,7 @@ def test_a_figure_replaces_the_older_one_of_the_same_seed_and_knows_its_target(t
 
 def test_other_methods_denoise_and_the_strength_is_the_best_of_those_given() -> None:
     y, x = np.mgrid[:40, :40]
-    clean = (127 + 60 * np.sin(x / 6) * np.cos(y / 7)).astype(np.uint8)
+    clean: np.ndarray = (127 + 60 * np.sin(x / 6) * np.cos(y / 7)).astype(np.uint8)
     noisy = clean / 255 + 0.1 * np.random.default_rng(0).normal(size=clean.shape)
     before = np.square(noisy - clean / 255).mean()
     for name, (method, strengths) in baselines.DENOISERS.items():

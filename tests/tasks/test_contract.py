@@ -26,6 +26,7 @@ DRAW = np.random.default_rng(0)
 TABLE = DRAW.normal(size=(40, 5)) @ DRAW.normal(size=(5, 5))
 HOLES = np.where(DRAW.random(TABLE.shape) < 0.15, np.nan, TABLE)
 LABELS = np.arange(40) % 2
+TARGETS = TABLE @ [1.0, -2.0, 0.5, 0.0, 1.0]
 SIGNALS = DRAW.normal(size=(300, 2))
 LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11})
 ENCODER = isthmus.Autoencoder(2, max_epochs=2, random_state=0)
@@ -71,6 +72,12 @@ CASES = {
         (TABLE, LABELS),
         lambda m: m.predict_proba(TABLE),
         lambda m: m.predict_proba(TABLE[:1]),
+    ),
+    "EncoderRegressor": Case(
+        lambda **more: isthmus.EncoderRegressor(ENCODER, **({"max_epochs": 3} | more)),
+        (TABLE, TARGETS),
+        lambda m: m.predict(TABLE),
+        lambda m: m.predict(TABLE[:1]),
     ),
     "Imputer": Case(
         lambda **more: isthmus.Imputer(hidden_sizes=(8,), code_size=2, n_members=2, max_epochs=1, **more),
@@ -190,14 +197,18 @@ OF_ROWS = [name for name, case in CASES.items() if case.fewer is not None and ca
 def test_rows_of_another_width_are_refused(name: str) -> None:
     model, narrow = fitted(name), TABLE[:, :4]
     verb = next(
-        getattr(model, verb) for verb in ("score_samples", "predict_proba", "transform") if hasattr(model, verb)
+        getattr(model, verb)
+        for verb in ("score_samples", "predict_proba", "transform", "predict")
+        if hasattr(model, verb)
     )
     with pytest.raises(ValueError, match=r"4 features, but .* is expecting 5 features"):
         verb(narrow)
 
 
 @pytest.mark.parametrize("rate", [1e4, 1e30])
-@pytest.mark.parametrize("name", ["EncoderClassifier", "Imputer", "Recommender", "Restorer", "TableSampler"])
+@pytest.mark.parametrize(
+    "name", ["EncoderClassifier", "EncoderRegressor", "Imputer", "Recommender", "Restorer", "TableSampler"]
+)
 def test_a_learning_rate_that_is_far_too_high_is_an_error(name: str, rate: float) -> None:
     case = CASES[name]
     with pytest.raises(DivergenceError, match=f"Use a lower learning_rate than {re.escape(f'{rate:g}')}"):

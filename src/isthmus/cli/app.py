@@ -64,8 +64,8 @@ app = typer.Typer(
 )
 app.add_typer(detect.app, name="detect")
 app.add_typer(recommend.app)
-app.add_typer(restore.app, name="restore")
 app.add_typer(codes.app)
+app.add_typer(restore.app, name="restore")
 
 Data = Annotated[
     str,

@@ -63,7 +63,7 @@ class Checkpoint(Callback):
     ValueError
         `every` is not an integer >= 1.
     OutputError
-        The file cannot be written; a missing folder is told before the first epoch.
+        The file cannot be written; a missing folder raises before the first epoch.
 
     Examples
     --------

@@ -31,7 +31,7 @@ CHECK_EVERY = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to train, with nothing left open.
+    """Training settings without any ``"auto"``.
 
     Attributes
     ----------
@@ -66,14 +66,14 @@ class Best:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run comes from, for its checkpoints.
+    """The origin of a run, for its checkpoints.
 
     Attributes
     ----------
     model
         The file of the model as the run has it now.
     identity
-        What makes it this run: choices, context, scaling and a digest of the data, by name.
+        Properties that a resuming run must share: choices, context, scaling and a digest of the data, by name.
     """
 
     model: Callable[[Run], State]

@@ -139,7 +139,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Raises
         ------
         DataError
-            Cells cannot be used; all are told at once, with column and row.
+            Cells cannot be used; one error lists all of them, with column and row.
         ValueError
             A parameter is wrong, or y has two dimensions: a table of targets.
         """

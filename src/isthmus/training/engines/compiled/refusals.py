@@ -1,4 +1,4 @@
-"""What cannot be compiled, and what is not worth it."""
+"""Reasons against compiling a job: it is impossible, or not worth it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ stays in the cache, are faster: 3000–2000–500 on batches of 256 take 1.2 s b
 
 
 def reason_against(job: Job) -> str | None:
-    """Why a job is not compiled, the cheapest question first; None where nothing is against it."""
+    """The reason against compiling a job, the cheapest test first; None if there is none."""
     if job.device.type != "cpu":
         return f"the model is on {job.device}, and only steps on the CPU are compiled"
     if job.precision != "float32":
