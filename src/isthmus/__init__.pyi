@@ -66,6 +66,7 @@ from .exceptions import IsthmusError as IsthmusError
 from .exceptions import IsthmusWarning as IsthmusWarning
 from .exceptions import ModelFileError as ModelFileError
 from .exceptions import OutputError as OutputError
+from .exceptions import StreamError as StreamError
 from .exceptions import UnitsWarning as UnitsWarning
 from .export import export_onnx as export_onnx
 from .export import onnx_inputs as onnx_inputs
@@ -81,6 +82,7 @@ from .tasks import Evaluation as Evaluation
 from .tasks import Explanation as Explanation
 from .tasks import FalseAlarmRate as FalseAlarmRate
 from .tasks import HeldOut as HeldOut
+from .tasks import ImageCodec as ImageCodec
 from .tasks import Imputer as Imputer
 from .tasks import Interactions as Interactions
 from .tasks import Quantile as Quantile

@@ -28,6 +28,7 @@ HOLES = np.where(DRAW.random(TABLE.shape) < 0.15, np.nan, TABLE)
 LABELS = np.arange(40) % 2
 SIGNALS = DRAW.normal(size=(300, 2))
 LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11})
+PHOTOS = np.kron(DRAW.integers(0, 256, (3, 6, 6)), np.ones((4, 4))).astype(np.uint8)
 ENCODER = isthmus.Autoencoder(2, max_epochs=2, random_state=0)
 SHORT: dict[str, Any] = {"max_steps": 20}
 SMALL: dict[str, Any] = {"code_size": 2, "network": (4,), "max_epochs": 2}
@@ -68,6 +69,12 @@ CASES = {
         (TABLE, LABELS),
         lambda m: m.predict_proba(TABLE),
         lambda m: m.predict_proba(TABLE[:1]),
+    ),
+    "ImageCodec": Case(
+        lambda **more: isthmus.ImageCodec("25 dB", n_steps=3, **more),
+        (PHOTOS,),
+        lambda m: np.frombuffer(m.compress(PHOTOS), np.uint8),
+        bad=("no rows",),  # bytes are never infinite or missing
     ),
     "Imputer": Case(
         lambda **more: isthmus.Imputer(hidden_sizes=(8,), code_size=2, n_members=2, max_epochs=1, **more),

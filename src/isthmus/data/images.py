@@ -216,6 +216,55 @@ def _check_parameters(size: tuple[int, int] | None, crop: bool, mode: str | None
         raise ValueError("crop=True needs size=(height, width).")
 
 
+# -- single images -----------------------------------------------------------------------------------------------------
+
+
+def folder_files(path: Path) -> list[Path]:
+    """The images of a folder and its sub-folders, in natural order; hidden files are left out.
+
+    Raises
+    ------
+    DataError
+        There is no such folder, or no image in it.
+    """
+    return _image_files(path, "all")[0]
+
+
+def read_image(file: Path, *, keep_alpha: bool = False) -> list[np.ndarray]:
+    """The pages of an image file as viewers display them, in the natural depth of each.
+
+    Parameters
+    ----------
+    file
+        A file in one of the formats that Pillow reads.
+    keep_alpha
+        Whether transparency is kept, as a second channel of grey images and a fourth of coloured ones; otherwise
+        images are composited over white.
+
+    Returns
+    -------
+    One array per page, (h, w) for grey and (h, w, c) for others.
+
+    Raises
+    ------
+    DataError
+        The file is not there, is not a regular file, or cannot be read; the message names it.
+    """
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise DataError(f"'{file}' is not a regular file; remove it, or put an image in its place.")
+        with _opened(file) as image:
+            pages = []
+            for number in _page_numbers(image):
+                image.seek(number)
+                pages.append(np.asarray(_as_seen(image, keep_alpha)[0]))
+            return pages
+    except UNREADABLE as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"The image '{file}' cannot be read ({error}); repair or remove it.") from None
+
+
 # -- finding files ---------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Tasks based on autoencoders: anomaly detection, imputation, recommendation, similarity, transfer."""
+"""Tasks based on autoencoders: anomaly detection, compression, imputation, recommendation, similarity, transfer."""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
@@ -11,6 +11,7 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
+from isthmus.tasks.compression import ImageCodec
 from isthmus.tasks.imputation import Imputer
 from isthmus.tasks.recommendation import (
     Evaluation,
@@ -30,7 +31,10 @@ from isthmus.tasks.recommendation import (
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier
 
-TASKS = {task.__name__: task for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, SignalDetector)}
+TASKS = {
+    task.__name__: task
+    for task in (AnomalyDetector, EncoderClassifier, ImageCodec, Imputer, Recommender, SignalDetector)
+}
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
 __all__ = [
@@ -43,6 +47,7 @@ __all__ = [
     "Explanation",
     "FalseAlarmRate",
     "HeldOut",
+    "ImageCodec",
     "Imputer",
     "Interactions",
     "Quantile",
