@@ -73,6 +73,7 @@ from .export import onnx_inputs as onnx_inputs
 from .files import write_rows as write_rows
 from .report import OddRow as OddRow
 from .report import write_anomaly_report as write_anomaly_report
+from .report import write_compression_report as write_compression_report
 from .report import write_report as write_report
 from .tasks import AnomalyDetector as AnomalyDetector
 from .tasks import Auto as Auto
@@ -92,7 +93,9 @@ from .tasks import SignalDetector as SignalDetector
 from .tasks import SimilarityIndex as SimilarityIndex
 from .tasks import StrongSplit as StrongSplit
 from .tasks import benjamini_hochberg as benjamini_hochberg
+from .tasks import compress_lossless as compress_lossless
 from .tasks import conformal_p_values as conformal_p_values
+from .tasks import decompress_lossless as decompress_lossless
 from .tasks import evaluate_recommender as evaluate_recommender
 from .tasks import leave_after as leave_after
 from .tasks import leave_k_out as leave_k_out

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from isthmus import __version__
-from isthmus.cli import detect, errors, recommend, show
+from isthmus.cli import compress, detect, errors, recommend, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
 from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 from isthmus.cli.terminal import echo
@@ -20,7 +20,6 @@ OTHERWISE = {
     "train": "fit",
     "learn": "fit",
     "transform": "encode",
-    "compress": "encode",
     "predict": "reconstruct",
     "decode": "reconstruct",
     "denoise": "reconstruct",
@@ -56,6 +55,8 @@ app = typer.Typer(
 )
 app.add_typer(detect.app, name="detect")
 app.add_typer(recommend.app)
+app.add_typer(compress.app)
+app.command()(compress.decompress)
 
 Data = Annotated[
     str,

@@ -28,6 +28,7 @@ COMMANDS = {
     "Recommender": "see `isthmus recommend --help`",
     "EncoderClassifier": "in Python its autoencoder is isthmus.load(path).encoder_",
     "SignalDetector": "use it in Python: isthmus.load(path).stretches(series)",
+    "ImageCodec": "see `isthmus compress --help`",
     "Imputer": "use it in Python: isthmus.load(path).transform(table)",
 }
 """How to use models that are not autoencoders."""

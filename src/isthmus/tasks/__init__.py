@@ -11,7 +11,7 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
-from isthmus.tasks.compression import ImageCodec
+from isthmus.tasks.compression import ImageCodec, compress_lossless, decompress_lossless
 from isthmus.tasks.imputation import Imputer
 from isthmus.tasks.recommendation import (
     Evaluation,
@@ -57,7 +57,9 @@ __all__ = [
     "SimilarityIndex",
     "StrongSplit",
     "benjamini_hochberg",
+    "compress_lossless",
     "conformal_p_values",
+    "decompress_lossless",
     "evaluate_recommender",
     "leave_after",
     "leave_k_out",
