@@ -6,15 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.compression import damaged, digits, kodak, lossless
+from benchmarks.compression.damaged import run as run_damaged
+from benchmarks.compression.digits import run as run_digits
 from benchmarks.compression.figures import Sheet, machine
+from benchmarks.compression.kodak import large as run_large
+from benchmarks.compression.kodak import run as run_kodak
+from benchmarks.compression.lossless import run as run_lossless
 
 PARTS = {
-    "kodak": kodak.run,
-    "large": kodak.large,
-    "damaged": damaged.run,
-    "digits": digits.run,
-    "lossless": lossless.run,
+    "kodak": run_kodak,
+    "large": run_large,
+    "damaged": run_damaged,
+    "digits": run_digits,
+    "lossless": run_lossless,
 }
 
 
@@ -22,7 +26,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compression of real files.")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
     parser.add_argument("--out", type=Path, help="folder for compression.json and the picture, such as docs")
-    parser.add_argument("--work", type=Path, default=Path("benchmarks-work"), help="folder that keeps the learned models")
+    parser.add_argument(
+        "--work", type=Path, default=Path("benchmarks-work"), help="folder that keeps the learned models"
+    )
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
     sheet = Sheet()

@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks.compression.figures import Sheet
 from isthmus import ImageCodec, load
-from isthmus.report import plot_rate_distortion
 from isthmus.plots import style
+from isthmus.report import plot_rate_distortion
 from isthmus.tasks.compression.container import read
 from isthmus.tasks.compression.curves import FORMATS, codec_curve, format_curve
 from isthmus.tasks.compression.records import measured
@@ -66,7 +66,9 @@ def run(sheet: Sheet, folder: Path, docs: Path | None) -> None:
     _sizes(sheet, codec, images[0])
     if docs is not None:
         (docs / "pictures").mkdir(exist_ok=True)
-        style.save(plot_rate_distortion([ours, *others.values()]), docs / "pictures" / "compression.png", dots_per_inch=110)
+        style.save(
+            plot_rate_distortion([ours, *others.values()]), docs / "pictures" / "compression.png", dots_per_inch=110
+        )
 
 
 def _sizes(sheet: Sheet, codec: ImageCodec, image: np.ndarray) -> None:
@@ -78,13 +80,15 @@ def _sizes(sheet: Sheet, codec: ImageCodec, image: np.ndarray) -> None:
     end = time.process_time()
     megapixels = image.shape[0] * image.shape[1] / 1e6
     estimate = measured(codec.model_, [image[None]], codec.code_).bpp * megapixels * 1e6
-    sheet.add("kodak", "real size over estimated rate", 8 * len(blob) / estimate, "≤ 1.01", 8 * len(blob) <= 1.01 * estimate)
+    sheet.add(
+        "kodak", "real size over estimated rate", 8 * len(blob) / estimate, "≤ 1.01", 8 * len(blob) <= 1.01 * estimate
+    )
     sheet.add("kodak", "payload over estimated rate", 8 * len(read(blob).entries[0].payload) / estimate)
     sheet.add("kodak", "compress, megapixels a CPU second", megapixels / (middle - began))
     sheet.add("kodak", "decompress, megapixels a CPU second", megapixels / (end - middle))
 
 
-def large(sheet: Sheet, folder: Path, docs: Path | None) -> None:
+def large(sheet: Sheet, folder: Path, docs: Path | None) -> None:  # noqa: ARG001  # as all parts
     """A 12-megapixel image, 3000 × 4000, and the memory that it takes."""
     codec = fitted(folder)
     parts = kodak(1, 24)
@@ -99,5 +103,3 @@ def large(sheet: Sheet, folder: Path, docs: Path | None) -> None:
     sheet.add("large", "12 megapixels: decompress, CPU seconds", time.process_time() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     sheet.add("large", "12 megapixels: peak memory of the process, GiB", peak, "< 2", peak < 2)
-
-

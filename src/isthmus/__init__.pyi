@@ -31,6 +31,8 @@ from .choices import Normal as Normal
 from .choices import Observed as Observed
 from .choices import Plain as Plain
 from .choices import Poisson as Poisson
+from .choices import Quantized as Quantized
+from .choices import Rate as Rate
 from .choices import SaltAndPepper as SaltAndPepper
 from .choices import SparseRows as SparseRows
 from .choices import TopK as TopK

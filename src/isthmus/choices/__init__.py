@@ -17,6 +17,7 @@ from isthmus.choices.losses import (
 )
 from isthmus.choices.networks import NETWORKS, Dense, Modules, Network
 from isthmus.choices.penalties import L1, L2, PENALTIES, Contractive, KLSparsity, Penalty
+from isthmus.choices.quantized import Quantized, Rate
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.softmax_losses import CategoricalCrossEntropy, Multinomial
 from isthmus.choices.sparse_rows import SparseRows
@@ -57,6 +58,8 @@ __all__ = [
     "Penalty",
     "Plain",
     "Poisson",
+    "Quantized",
+    "Rate",
     "Registry",
     "SaltAndPepper",
     "SparseRows",

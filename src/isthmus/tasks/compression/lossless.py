@@ -233,7 +233,7 @@ class RowCoder:
     def bits_of(self, rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows as zeros and ones, (n, d) uint8; raises if that loses something."""
         scaled = self.loader(rows).cpu().numpy()
-        bits = (scaled == 1.0).astype(np.uint8)
+        bits: np.ndarray = (scaled == 1.0).astype(np.uint8)
         flat = rows.reshape(len(rows), -1)
         wrong = np.argwhere(((scaled != 0.0) & (scaled != 1.0)) | (self.rows_of(bits, dtype) != flat))
         if len(wrong):
@@ -247,9 +247,9 @@ class RowCoder:
 
     def rows_of(self, bits: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         """Zeros and ones in the units and dtype of the rows."""
-        rows: np.ndarray = self.model.scaling_.invert(torch.from_numpy(bits.astype(np.float64))).numpy()
-        exact: np.ndarray = (rows if dtype.kind == "f" else np.rint(rows)).astype(dtype)
-        return exact
+        rows = self.model.scaling_.invert(torch.from_numpy(bits.astype(np.float64))).numpy()
+        exact: np.ndarray = rows if dtype.kind == "f" else np.rint(rows)
+        return exact.astype(dtype)
 
     def encode(self, bits: np.ndarray) -> bytes:
         """The payload of rows, (n, d) uint8."""
