@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -87,9 +88,12 @@ class Sheet:
             return
         kept = {(old["row"], old["quantity"], old["seed"]): old for old in self.known()}
         kept |= {(new.row, new.quantity, new.seed): asdict(new) for new in figures}
-        made = {"machine": machine(), "figures": list(kept.values())}
+        rows = sorted(kept.values(), key=lambda figure: str(figure["row"]))
+        made = {"machine": machine(), "figures": rows}
         with atomic(self.file, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with atomic(self.folder / "restoration-benchmark.md", overwrite=True) as temporary:
+            temporary.write_text(page([Figure(**each) for each in rows]), encoding="utf-8")
 
     def value(self, row: str, quantity: str, seed: int) -> float | None:
         """A figure of this run or an earlier one, or None."""
@@ -98,9 +102,29 @@ class Sheet:
         ]
         return float(str(found[0])) if found else None
 
-    def known(self) -> list[dict[str, object]]:
+    def known(self) -> list[dict[str, Any]]:
         """The figures of earlier runs."""
         return list(json.loads(self.file.read_text(encoding="utf-8"))["figures"]) if self.file.exists() else []
+
+
+def page(figures: Sequence[Figure]) -> str:
+    """The figures as a page of the docs."""
+    lines = [
+        "# Restoration, measured",
+        "",
+        "Written by `python -m benchmarks.restoration`; `benchmarks/restoration/rows.py` says what each row is, and",
+        "[restoration](restoration.md) how to use it. Minutes are processor time of the fit on one core.",
+        "",
+        "| row | quantity | value | target | met | seed | minutes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for figure in figures:
+        target = "" if figure.target is None else f"{figure.relation} {figure.target:g}"
+        met = {None: "", True: "yes", False: "**no**"}[figure.met]
+        seed, minutes = str(figure.seed or ""), f"{figure.minutes:.1f}" if figure.minutes else ""
+        cells = (figure.row, figure.quantity, f"{figure.value:.4g}", target, met, seed, minutes)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"{machine()}.", ""])
 
 
 def machine() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +21,8 @@ def read(page: np.ndarray) -> str:
         file = Path(name) / "page.png"
         Image.fromarray(page).save(file, dpi=(150, 150))
         words = ["tesseract", str(file), "stdout", "-l", "eng", "--psm", "6"]
-        done = subprocess.run(words, check=True, capture_output=True, text=True, encoding="utf-8")
+        alone = {**os.environ, "OMP_THREAD_LIMIT": "1"}  # its threads wait for each other on a busy machine
+        done = subprocess.run(words, check=True, capture_output=True, text=True, encoding="utf-8", env=alone)
     return " ".join(done.stdout.split())
 
 

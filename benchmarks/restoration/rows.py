@@ -137,7 +137,7 @@ def digits(sheet: Sheet) -> None:
     data = datasets.load_mnist()
     train, test = (np.asarray(part, np.float32).reshape(-1, 28, 28) / 255 for part in (data.X, data.X_test))
     noisy = np.clip(test + 0.5 * np.random.default_rng(123).normal(size=test.shape), 0, 1).astype(np.float32)
-    made = Restorer(GaussianNoise(0.5), crop_size=28, batch_size=32, augment=False, max_steps=4000)
+    made = Restorer(GaussianNoise(0.5), augment=False, max_steps=4000)
     restorer, minutes = fitted(sheet, "digits", made, train)
     restored = restorer.restore(noisy)
     with timed() as clock:
@@ -152,7 +152,7 @@ def digits(sheet: Sheet) -> None:
         Figure("digits", "PSNR", ours, seed=sheet.seed, minutes=minutes),
         Figure("digits", "gain over the dense autoencoder, dB", ours - theirs, "≥", 2.0, sheet.seed),
     )
-    pictures.keep(sheet, "digits", noisy[:6], restored[:6], test[:6])
+    pictures.keep(sheet, "digits", noisy[:3], restored[:3], test[:3])
 
 
 def _psnr(images: np.ndarray, clean: np.ndarray) -> float:
@@ -183,8 +183,8 @@ def colour(sheet: Sheet) -> None:
         Figure("colour", "squared error of nearest patches, share of that of grey", theirs),
         Figure("colour", "squared error, share of that of nearest patches", ours / grey / theirs, "<", 1.0, sheet.seed),
     )
-    shown = [color.lab2rgb(np.concatenate([test[:6, ..., :1], part], axis=-1)) for part in (0 * truth[:6], found[:6])]
-    pictures.keep(sheet, "colour", shown[0], shown[1], np.asarray(data.X_test).reshape(-1, 32, 32, 3)[:6])
+    shown = [color.lab2rgb(np.concatenate([test[:3, ..., :1], part], axis=-1)) for part in (0 * truth[:3], found[:3])]
+    pictures.keep(sheet, "colour", shown[0], shown[1], np.asarray(data.X_test).reshape(-1, 32, 32, 3)[:3])
 
 
 @row
@@ -197,7 +197,7 @@ def holes(sheet: Sheet) -> None:
     }
     for name, (train, test) in pictures_of.items():
         mask = BlockMask(0.25, value=HOLE)
-        made = Restorer(mask, max_steps=6000, crop_size=train.shape[1], batch_size=16)
+        made = Restorer(mask, max_steps=6000)
         restorer, minutes = fitted(sheet, f"holes-{name}", made, train)
         damaged = restorer.damage_images(test, random_state=7)
         hidden = (damaged == np.float32(HOLE)).all(-1) if test.ndim == 4 else damaged == np.float32(HOLE)
@@ -209,7 +209,7 @@ def holes(sheet: Sheet) -> None:
             Figure("holes", f"{name}, PSNR inside", ours, seed=sheet.seed, minutes=minutes),
             Figure("holes", f"{name}, gain over biharmonic, dB", ours - theirs, "≥", 1.0, sheet.seed),
         )
-        pictures.keep(sheet, f"holes-{name}", np.clip(damaged[:6], 0, 1), restored[:6], test[:6])
+        pictures.keep(sheet, f"holes-{name}", np.clip(damaged[:3], 0, 1), restored[:3], test[:3])
 
 
 HOLE = -0.5

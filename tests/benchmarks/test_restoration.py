@@ -26,6 +26,8 @@ def test_a_figure_replaces_the_older_one_of_the_same_seed_and_knows_its_target(t
     assert [sheet.value("a", "b", seed) for seed in (1, 2, 3)] == [0.2, 0.3, None]
     assert Sheet(tmp_path, 1, quick=True).value("a", "b", 1) == 0.2
     assert Figure("a", "b", 0.5).met is None
+    page = (tmp_path / "restoration-benchmark.md").read_text(encoding="utf-8")
+    assert "| a | b | 0.2 | ≤ 0.4 | yes | 1 |  |" in page
 
 
 def test_other_methods_denoise_and_the_strength_is_the_best_of_those_given() -> None:

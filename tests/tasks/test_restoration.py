@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -22,10 +21,10 @@ from isthmus.tasks.restoration.noise import noise_correlation
 from isthmus.training import Callback, Run
 
 DRAW = np.random.default_rng(0)
-SMALL: dict[str, Any] = {"network": UNet((8, 8)), "max_steps": 60, "random_state": 0}
+SMALL: dict[str, Any] = {"network": UNet((8, 8)), "max_steps": 60, "batch_size": 8, "random_state": 0}
 
 
-def stripes(n: int, height: int = 24, width: int = 28) -> npt.NDArray[np.float32]:
+def stripes(n: int, height: int = 24, width: int = 28) -> np.ndarray:
     """Images of soft stripes in all directions, (n, h, w), in [0.1, 0.9]."""
     draw = np.random.default_rng(n)
     y, x = np.mgrid[:height, :width]
@@ -165,6 +164,14 @@ def test_a_folder_is_read_as_people_see_it(tmp_path: Path) -> None:
     assert restored[0].dtype == np.uint8
 
 
+def test_images_of_pillow_have_the_colours_of_their_palette() -> None:
+    pixels = (255 * np.stack([CLEAN[0], CLEAN[1], 1 - CLEAN[0]], axis=-1)).astype(np.uint8)
+    palette = Image.fromarray(pixels).quantize(32)
+    restorer = Restorer("masking", **SMALL | {"max_steps": 2}).fit([Image.fromarray(pixels)])
+    (restored,) = restorer.restore([palette])
+    np.testing.assert_array_equal(restored, restorer.restore([np.asarray(palette.convert("RGB"))])[0])
+
+
 def test_the_residual_output_is_a_choice() -> None:
     for residual in (True, False):
         restorer = Restorer("masking", residual=residual, **SMALL | {"max_steps": 1}).fit(CLEAN)
@@ -225,6 +232,9 @@ WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
     ),
     ("masking", CLEAN[0], None, DataError, r"shape \(24, 28\), but images need \(n, h, w\).*pass a list"),
     ("masking", np.zeros((28, 24, 3)), None, DataError, r"may be one colour image or 28 grey.*X\[None\]"),
+    ("masking", np.zeros((5, 3, 20, 30)), None, DataError, r"images of 3×20 pixels.*X\.transpose\(0, 2, 3, 1\)"),
+    ("masking", [np.zeros((1, 20, 30))], None, DataError, r"X\[0\] would be read.*image\.transpose\(1, 2, 0\)"),
+    ("masking", np.ma.masked_less(CLEAN, 0.2), None, DataError, "NaN"),
     ("masking", [], None, DataError, "X is empty"),
     ("masking", np.zeros((3, 0, 4)), None, DataError, r"its shape, \(3, 0, 4\), has no"),
     ("masking", [CLEAN[0], np.where(CLEAN[1] > 0.5, np.nan, 0)], None, DataError, r"X\[1\] has \d+ numbers.*NaN at"),

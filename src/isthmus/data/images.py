@@ -230,6 +230,11 @@ def folder_files(path: Path) -> list[Path]:
     return _image_files(path, "all")[0]
 
 
+def as_displayed(image: Image.Image) -> np.ndarray:
+    """An image of Pillow as viewers display it, (h, w) or (h, w, c): with the colours of its palette, over white."""
+    return np.asarray(_as_seen(image, keep_alpha=False)[0])
+
+
 def read_image(file: Path, *, keep_alpha: bool = False) -> list[np.ndarray]:
     """The pages of an image file as viewers display them, in the natural depth of each.
 

@@ -70,6 +70,7 @@ def _has_blown_up(run: Run, loss: float) -> bool:
 def look_back(run: Run, scaling: Scaling, *, known: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
     """Statistics of a sample of training rows, by attribute name of the estimator; and the names of the faults found.
 
+    The scaling is that of the rows that reconstructions are compared with.
     Warns of a useless model: its code does not vary, or it reconstructs no better than the mean. Faults in `known` are
     not reported again.
     """

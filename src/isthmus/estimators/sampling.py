@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -48,14 +49,16 @@ def drawn_codes(objective: Objective, rows: Tensor, generator: torch.Generator) 
 
 @torch.inference_mode()
 def learn_noise(objective: Objective, rows: Tensor, codes: Tensor, scaling: Scaling) -> dict[str, np.ndarray]:
-    """What reconstructions of rows, or of their targets, lack, in scaled units: mean error, and a factor of covariance.
+    """What reconstructions of rows lack: their mean error, and a factor of the covariance to add, in scaled units.
+
+    Rows are those of batches, with their targets where a model learned pairs; the scaling is that of the targets.
 
     The covariance to add is that of the rows less that of their reconstructions, without negative directions, so that
     rows that are drawn have the spread and the correlations of the training rows even where reconstructions shrink
     towards the mean.
     """
-    whole, target = objective.given_and_target(rows)
-    conditions = objective.split(whole)[1]
+    given_rows, target = objective.given_and_target(rows)
+    _, conditions = objective.split(given_rows)
     outputs = objective.decoder(codes if conditions is None else torch.cat([codes, conditions], dim=1))
     loss = objective.choices.loss
     restored = loss.link(outputs).double().cpu().numpy()
@@ -131,9 +134,10 @@ def draw_rows(model: Any, codes: np.ndarray, conditions: np.ndarray | None, seed
         )
     objective, loss = model.objective_, model.objective_.choices.loss
     draw, generator = np.random.default_rng(seed), torch.Generator(model.device_).manual_seed(seed)
-    scaling, (low, high) = output_scaling(model), output_known(model).ranges
-    n_features, whole, factor = len(low), model.whole_features_ > 0, model.noise_factor_
-    scaled = (np.stack([low, high]) - scaling.shift) * scaling.factor
+    scaling, ranges, shape = output_scaling(model), output_known(model).ranges, output_shape(model)
+    n_features, whole, factor = math.prod(shape), model.whole_features_ > 0, model.noise_factor_
+    low, high = ranges
+    scaled = (ranges - scaling.shift) * scaling.factor
     flags = whole & (np.abs(scaled[0]) < 1e-6) & (np.abs(scaled[1] - 1.0) < 1e-6)
     joined = codes if conditions is None else np.hstack([codes, conditions])
     parts = []
@@ -148,7 +152,7 @@ def draw_rows(model: Any, codes: np.ndarray, conditions: np.ndarray | None, seed
         parts.append(scaling.invert(rows.double().cpu()).numpy())
     rows = np.clip(np.nan_to_num(np.concatenate(parts), posinf=LARGEST), low, high)
     drawn: np.ndarray = np.where(whole, np.round(rows), rows)
-    return drawn.reshape(len(codes), *output_shape(model))
+    return drawn.reshape(len(codes), *shape)
 
 
 def as_frame(model: Any, rows: np.ndarray) -> Any:

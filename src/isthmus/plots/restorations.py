@@ -37,12 +37,12 @@ def plot_restorations(rows: Sequence[Sequence[np.ndarray]], *, columns: Sequence
     """
     figure = Figure(figsize=(INCHES * len(columns), INCHES * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
-    for axes, row in zip(grid, rows, strict=True):
+    for number, (axes, row) in enumerate(zip(grid, rows, strict=True)):
         height, width = (max(image.shape[axis] for image in row) for axis in (0, 1))
         for ax, image, title in zip(axes, row, columns, strict=True):
             ax.imshow(_detail(image, height, width), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             ax.set_axis_off()
-            if axes is grid[0]:
+            if number == 0:
                 literal(ax.set_title(title))
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -20,6 +21,7 @@ from isthmus.tasks.restoration.noise import CORRELATED, noise_correlation
 from isthmus.tasks.restoration.pictures import Pictures
 from isthmus.tasks.restoration.restorer_fit import Plan
 
+PIXELS_A_STEP = 8 * 64**2
 MOST_MEASURED = 50
 """Images on which the noise is measured."""
 PIXEL_LOSSES = (MeanSquaredError, MeanAbsoluteError, Huber)
@@ -56,6 +58,16 @@ def crop_side(lesson: Lesson, most: int) -> int:
     """Height and width of crops: as asked, but no more than the shorter side of most images, or half of it."""
     shorter = float(np.median([min(image.shape[:2]) for image in lesson.given]))
     return min(int(most), max(8, int(shorter / 2 if lesson.alone else shorter)))
+
+
+def batch_size_for(side: int) -> int:
+    """Crops a step, a power of two from 8 to 64: about as many pixels as 8 crops of 64×64, where a step is worth it.
+
+    >>> [batch_size_for(side) for side in (128, 64, 28, 8)]
+    [8, 8, 32, 64]
+    """
+    power: int = round(math.log2(PIXELS_A_STEP / side**2))
+    return min(64, max(8, 1 << max(0, power)))
 
 
 def warn_of_correlation(lesson: Lesson) -> None:

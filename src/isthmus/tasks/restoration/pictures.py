@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from isthmus.data.images import folder_files, read_image
+from isthmus.data.images import as_displayed, folder_files, read_image
 from isthmus.data.numeric import as_numeric
 from isthmus.exceptions import DataError
 
@@ -19,6 +20,8 @@ FAR = 4.0
 """How far beyond their range, in widths of it, numbers may lie: noise goes beyond, pixels of another unit much more."""
 
 
+MOST_CHANNELS = 4
+"""Channels of ordinary images, at most."""
 NOISY_BEYOND = 3.0
 """By how much noise may lead beyond [0, 1]: six standard deviations of the strongest noise that leaves an image."""
 
@@ -65,9 +68,9 @@ def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Picture
     Parameters
     ----------
     X
-        An array, (n, h, w) or (n, h, w, c); a list of arrays, (h, w) or (h, w, c), of any sizes; a list of paths of
-        files; or the path of a folder. Files are read as viewers display them. The numbers are integers, booleans or
-        floats.
+        An array, (n, h, w) or (n, h, w, c); a list of arrays, (h, w) or (h, w, c), of any sizes; a list of images
+        of Pillow or of paths; or the path of a folder. Files are read as viewers display them. The numbers are
+        integers, booleans or floats.
     what
         The name of X in messages.
     keep_alpha
@@ -106,6 +109,8 @@ def _of_array(X: Any, what: str) -> Pictures:
             f"{what} has the shape {array.shape}, which may be one colour image or {array.shape[0]} grey ones of "
             f"{array.shape[1]}×{array.shape[2]} pixels. Pass {what}[None] for one image, {what}[..., None] for several."
         )
+    if array.ndim == 4:
+        _check_layout(array.shape[1:], what, f"{what}.transpose(0, 2, 3, 1)")
     _check_numbers(array, what, "numbers")
     arrays = array[..., None] if array.ndim == 3 else array
     if not arrays.size:
@@ -116,8 +121,20 @@ def _of_array(X: Any, what: str) -> Pictures:
 
 
 def _array_of(image: Any) -> np.ndarray:
-    """An array in its own dtype if that is of numbers."""
-    return image if isinstance(image, np.ndarray) and image.dtype.kind in "buif" else np.asarray(as_numeric(image))
+    """An array in its own dtype if that is of numbers; an image of Pillow as viewers display it."""
+    if isinstance(image, Image.Image):
+        return as_displayed(image)  # as an array, an image with a palette would be its numbers of colours
+    is_plain = isinstance(image, np.ndarray) and not isinstance(image, np.ma.MaskedArray)
+    return image if is_plain and image.dtype.kind in "buif" else np.asarray(as_numeric(image))
+
+
+def _check_layout(shape: tuple[int, ...], what: str, remedy: str) -> None:
+    """Raise where channels seem to go first; shapes are (h, w, c)."""
+    if len(shape) == 3 and shape[0] <= MOST_CHANNELS < shape[2]:
+        raise DataError(
+            f"{what} would be read as images of {shape[0]}×{shape[1]} pixels with {shape[2]} channels. Channels go "
+            f"last here; pass {remedy}."
+        )
 
 
 def _of_list(X: Iterable[Any], what: str) -> Pictures:
@@ -127,6 +144,7 @@ def _of_list(X: Iterable[Any], what: str) -> Pictures:
         array = _array_of(image)
         if array.ndim not in (2, 3) or not array.size:
             raise DataError(f"{name} has the shape {array.shape}; an image needs (h, w) or (h, w, c), with h, w >= 1.")
+        _check_layout(array.shape, name, "image.transpose(1, 2, 0)")
         _check_numbers(array, name, "numbers")
         flat = flat and array.ndim == 2
         arrays.append(array[..., None] if array.ndim == 2 else array)

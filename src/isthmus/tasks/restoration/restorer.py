@@ -30,6 +30,7 @@ from isthmus.tasks.restoration.damages import UNKNOWN, damage_of
 from isthmus.tasks.restoration.files import pairs_of
 from isthmus.tasks.restoration.lessons import (
     adds_colour,
+    batch_size_for,
     crop_side,
     damage_mistakes,
     pixel_loss,
@@ -77,7 +78,8 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     crop_size
         Height and width of the crops, >= 8; smaller where the images are smaller.
     batch_size
-        Crops a step. For the same work, small batches and more steps restore better.
+        Crops a step. For the same work, small batches and more steps restore better. ``"auto"``: 8 crops of 64×64, and
+        more if they are smaller, up to 64.
     max_steps
         Steps of training. More steps restore better.
     learning_rate, schedule, precision
@@ -128,7 +130,7 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     loss: Any = "mean-squared-error"
     residual: bool = True
     crop_size: int = 64
-    batch_size: int = 8
+    batch_size: int | str = "auto"
     max_steps: int = 4000
     learning_rate: float = 0.002
     schedule: Any = "one-cycle"
@@ -150,7 +152,7 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     rules: ClassVar[Mapping[str, Rule]] = {
         "residual": OneOf((True, False)),
         "crop_size": Whole(SMALLEST_CROP),
-        "batch_size": Whole(1),
+        "batch_size": either(Whole(1), OneOf(("auto",))),
         "max_steps": Whole(1),
         "learning_rate": Number(0.0, open_low=True),
         "precision": OneOf(PRECISIONS),
@@ -236,16 +238,16 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     def _plan(self, lesson: Lesson, seed: int) -> Plan:
         network = NETWORKS.resolve(self.network)
         assert isinstance(network, UNet)
-        n_given = lesson.given[0].shape[2]
+        n_given, side = lesson.given[0].shape[2], crop_side(lesson, self.crop_size)
         return Plan(
             network=network,
             loss=pixel_loss(self.loss),
             corruption=None if lesson.paired else damage_of(self.damage),
-            side=crop_side(lesson, self.crop_size),
+            side=side,
             n_given=n_given,
             n_wanted=n_given if lesson.wanted is None else lesson.wanted[0].shape[2],
             residual=bool(self.residual),
-            batch_size=int(self.batch_size),
+            batch_size=batch_size_for(side) if is_auto(self.batch_size) else int(self.batch_size),
             max_steps=int(self.max_steps),
             learning_rate=float(self.learning_rate),
             schedule=SCHEDULES.resolve(self.schedule),
