@@ -132,6 +132,12 @@ FITS |= {
     "EncoderClassifier": (
         lambda: isthmus.EncoderClassifier(isthmus.Autoencoder(2, **QUICK)), lambda: (TABLE.copy(), LABELS.copy()),
         lambda m: m.predict_proba(TABLE)),
+    "EncoderRegressor": (
+        lambda: isthmus.EncoderRegressor(isthmus.Autoencoder(2, **QUICK)), lambda: (TABLE.copy(), TABLE[:, 0].copy()),
+        lambda m: m.predict(TABLE)),
+    "TableSampler": (
+        lambda: isthmus.TableSampler(hidden_sizes=(4,), **QUICK), lambda: (TABLE.copy(),),
+        lambda m: m.sample(5, random_state=0)),
     "Recommender, csr": (lambda: isthmus.Recommender(**SMALL), lambda: (unsorted_csr(),), lists),
     "Recommender, csc": (lambda: isthmus.Recommender(**SMALL), lambda: (SPARSE.copy().tocsc(),), lists),
     "Recommender, coo": (lambda: isthmus.Recommender(**SMALL), lambda: (SPARSE.copy().tocoo(),), lists),

@@ -91,6 +91,13 @@ class Sheet:
         with atomic(self.file, overwrite=True) as temporary:
             temporary.write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
 
+    def value(self, row: str, quantity: str, seed: int) -> float | None:
+        """A figure of this run or an earlier one, or None."""
+        found = [
+            old["value"] for old in self.known() if (old["row"], old["quantity"], old["seed"]) == (row, quantity, seed)
+        ]
+        return float(str(found[0])) if found else None
+
     def known(self) -> list[dict[str, object]]:
         """The figures of earlier runs."""
         return list(json.loads(self.file.read_text(encoding="utf-8"))["figures"]) if self.file.exists() else []

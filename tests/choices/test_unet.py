@@ -64,7 +64,7 @@ def test_skips_carry_what_the_smallest_level_does_not_hold() -> None:
 def test_reflection_agrees_with_numpy() -> None:
     for length in (1, 2, 3, 7):
         expected = np.pad(np.arange(length), (0, 12), mode="reflect")
-        assert reflection(length, length + 12).tolist() == expected.tolist()
+        assert reflection(length, length + 12, 13).tolist() == expected.tolist()
     x = torch.rand(1, 2, 3, 5)
     expected = np.pad(x.numpy(), [(0, 0), (0, 0), (0, 5), (0, 3)], mode="reflect")
     np.testing.assert_array_equal(reflected(x, 8).numpy(), expected)
@@ -91,4 +91,6 @@ def test_an_autoencoder_has_no_skips_so_that_its_code_holds_the_image() -> None:
     codes = model.transform(images)
     assert codes.shape == (20, 5)
     np.testing.assert_allclose(model.inverse_transform(codes), model.reconstruct(images), rtol=1e-5, atol=1e-6)
+    pairs = Autoencoder(5, network=UNet((4, 4)), max_epochs=2, random_state=0).fit(images[..., 0], target=images)
+    assert pairs.reconstruct(images[..., 0]).shape == images.shape
     assert UNet().resolve(Context((8, 8), 2)).skips is False

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import isthmus
 from isthmus import Autoencoder, TableSampler
 from isthmus.cli import main
 
@@ -83,3 +84,43 @@ def test_maps_are_written_as_page_picture_and_points(folder: Path, tmp_path: Pat
     assert run("map", folder / "frame.safetensors", data, "--labels", "knd", "--out", tmp_path / "no.html") == 1
     assert run("map", folder / "frame.safetensors", data, "--out", tmp_path / "no.txt") == 2
     assert not (tmp_path / "no.html").exists()
+
+
+def test_a_folder_is_indexed_and_asked_for_its_likes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(6):
+        Image.fromarray(DRAW.integers(0, 256, (8, 8)).astype(np.uint8)).save(photos / f"{number}.png")
+    Image.open(photos / "2.png").save(photos / "copy.png")
+    index = tmp_path / "i.isthmus"
+    assert run("search", "build", photos, "--out", index, "--quiet", "--seed", 0) == 0
+    page = tmp_path / "found.html"
+    assert run("search", "query", index, photos / "2.png", "--n", 2, "--html", page, "--json") == 0
+    told = capsys.readouterr().out
+    assert "2.png" in told
+    assert "copy.png" in told
+    assert page.exists()
+    assert run("search", "duplicates", index) == 0
+    assert "2.png  copy.png" in capsys.readouterr().out
+    Image.new("L", (5, 9)).save(tmp_path / "other.png")
+    assert run("search", "query", index, tmp_path / "other.png") == 1
+    assert "5 × 9 pixels, but the images of the index have 8 × 8" in capsys.readouterr().err
+    assert run("search", "query", index, tmp_path / "other.png", "--resize") == 0
+    assert run("search", "query", folder / "images.safetensors", photos / "2.png") == 1
+    assert "needs an index" in capsys.readouterr().err
+
+
+def test_a_tuned_model_is_saved_with_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    low = DRAW.normal(size=(60, 2)) @ DRAW.normal(size=(2, 6))
+    pd.DataFrame(low).rename(columns=str).add_prefix("c").to_csv(tmp_path / "t.csv", index=False)
+    out, page = tmp_path / "m.safetensors", tmp_path / "m.html"
+    words = ("tune", tmp_path / "t.csv", "--budget", "60 s", "--trials", 0, "--out", out, "--report-to", page, "-q")
+    assert run(*words) == 0
+    assert "code size" in capsys.readouterr().out
+    assert isthmus.load(out).code_size == 2
+    assert "<img" in page.read_text(encoding="utf-8")
+    assert run(*words) == 1  # the files exist
+    assert run("tune", tmp_path / "t.csv", "--budget", "soon", "--out", tmp_path / "n.safetensors") == 2
+    assert not (tmp_path / "n.safetensors").exists()

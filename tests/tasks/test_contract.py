@@ -26,12 +26,13 @@ DRAW = np.random.default_rng(0)
 TABLE = DRAW.normal(size=(40, 5)) @ DRAW.normal(size=(5, 5))
 HOLES = np.where(DRAW.random(TABLE.shape) < 0.15, np.nan, TABLE)
 LABELS = np.arange(40) % 2
+TARGETS = TABLE @ [1.0, -2.0, 0.5, 0.0, 1.0]
 SIGNALS = DRAW.normal(size=(300, 2))
 LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11})
 ENCODER = isthmus.Autoencoder(2, max_epochs=2, random_state=0)
 SHORT: dict[str, Any] = {"max_steps": 20}
 IMAGES = DRAW.random((12, 9, 10)).astype(np.float32)
-NETWORK = isthmus.UNet((4, 4))
+BRIEF: dict[str, Any] = {"network": isthmus.UNet((4, 4)), "max_steps": 5}
 SMALL: dict[str, Any] = {"code_size": 2, "network": (4,), "max_epochs": 2}
 
 
@@ -53,8 +54,6 @@ def lists(model: Any, users: Any = None) -> np.ndarray:
     return np.asarray([[*answer.items.tolist(), *answer.scores.tolist()] for answer in answers])
 
 
-QUICK: dict[str, Any] = {"network": NETWORK, "max_steps": 5}
-
 CASES = {
     "AnomalyDetector": Case(
         lambda **more: isthmus.AnomalyDetector(0, **(SHORT | more)),
@@ -74,6 +73,12 @@ CASES = {
         lambda m: m.predict_proba(TABLE),
         lambda m: m.predict_proba(TABLE[:1]),
     ),
+    "EncoderRegressor": Case(
+        lambda **more: isthmus.EncoderRegressor(ENCODER, **({"max_epochs": 3} | more)),
+        (TABLE, TARGETS),
+        lambda m: m.predict(TABLE),
+        lambda m: m.predict(TABLE[:1]),
+    ),
     "Imputer": Case(
         lambda **more: isthmus.Imputer(hidden_sizes=(8,), code_size=2, n_members=2, max_epochs=1, **more),
         (HOLES,),
@@ -82,7 +87,7 @@ CASES = {
         ("infinite", "no rows"),  # missing cells are what it is for
     ),
     "Restorer": Case(
-        lambda **more: isthmus.Restorer("gaussian-noise", **(QUICK | more)),
+        lambda **more: isthmus.Restorer("gaussian-noise", **(BRIEF | more)),
         (IMAGES,),
         lambda m: m.restore(IMAGES),
         lambda m: m.restore(IMAGES[:1]),
@@ -192,14 +197,18 @@ OF_ROWS = [name for name, case in CASES.items() if case.fewer is not None and ca
 def test_rows_of_another_width_are_refused(name: str) -> None:
     model, narrow = fitted(name), TABLE[:, :4]
     verb = next(
-        getattr(model, verb) for verb in ("score_samples", "predict_proba", "transform") if hasattr(model, verb)
+        getattr(model, verb)
+        for verb in ("score_samples", "predict_proba", "transform", "predict")
+        if hasattr(model, verb)
     )
     with pytest.raises(ValueError, match=r"4 features, but .* is expecting 5 features"):
         verb(narrow)
 
 
 @pytest.mark.parametrize("rate", [1e4, 1e30])
-@pytest.mark.parametrize("name", ["EncoderClassifier", "Imputer", "Recommender", "Restorer", "TableSampler"])
+@pytest.mark.parametrize(
+    "name", ["EncoderClassifier", "EncoderRegressor", "Imputer", "Recommender", "Restorer", "TableSampler"]
+)
 def test_a_learning_rate_that_is_far_too_high_is_an_error(name: str, rate: float) -> None:
     case = CASES[name]
     with pytest.raises(DivergenceError, match=f"Use a lower learning_rate than {re.escape(f'{rate:g}')}"):

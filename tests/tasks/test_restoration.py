@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from PIL import Image
 
 import isthmus
 from isthmus import Restorer, UNet
-from isthmus.exceptions import DataError
+from isthmus.exceptions import DataError, FitWarning, InterruptedWarning
+from isthmus.tasks.restoration import restorer_fit
+from isthmus.tasks.restoration.crops import two_of_four
+from isthmus.tasks.restoration.damages import damage_of
 from isthmus.tasks.restoration.noise import noise_correlation
+from isthmus.training import Callback, Run
 
 DRAW = np.random.default_rng(0)
 SMALL: dict[str, Any] = {"network": UNet((8, 8)), "max_steps": 60, "random_state": 0}
@@ -26,8 +31,8 @@ def stripes(n: int, height: int = 24, width: int = 28) -> npt.NDArray[np.float32
     y, x = np.mgrid[:height, :width]
     angle, speed, phase = draw.uniform(0, np.pi, n), draw.uniform(0.2, 0.5, n), draw.uniform(0, 6, n)
     along = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y
-    waves: npt.NDArray[np.float32] = np.sin(speed[:, None, None] * along + phase[:, None, None]).astype(np.float32)
-    return 0.5 + 0.4 * waves
+    images: np.ndarray = 0.5 + 0.4 * np.sin(speed[:, None, None] * along + phase[:, None, None])
+    return images.astype(np.float32)
 
 
 CLEAN = stripes(40)
@@ -36,7 +41,7 @@ NOISY = (CLEAN + 0.2 * DRAW.normal(size=CLEAN.shape)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def restorer() -> Restorer:
-    return Restorer(**SMALL | {"max_steps": 200}).fit(NOISY[:30], target=CLEAN[:30])
+    return Restorer(**SMALL | {"max_steps": 120}).fit(NOISY[:30], target=CLEAN[:30])
 
 
 def test_pairs_teach_to_undo_their_damage(restorer: Restorer) -> None:
@@ -52,7 +57,7 @@ def test_pairs_teach_to_undo_their_damage(restorer: Restorer) -> None:
 
 
 def test_a_damage_is_done_to_clean_images_and_undone() -> None:
-    restorer = Restorer(isthmus.GaussianNoise(0.2), **SMALL | {"max_steps": 200}).fit(CLEAN[:30])
+    restorer = Restorer(isthmus.GaussianNoise(0.2), **SMALL | {"max_steps": 120}).fit(CLEAN[:30])
     noisy = restorer.damage_images(CLEAN[30:], random_state=1)
     assert np.abs(noisy - CLEAN[30:]).std() > 0.08
     assert restorer.score(noisy, target=CLEAN[30:]) > restorer.score(noisy, target=CLEAN[30:]).psnr_before + 5.0
@@ -92,7 +97,7 @@ def test_the_dtype_and_the_unit_are_those_of_the_image(restorer: Restorer, dtype
 def test_floats_of_another_range_keep_their_unit() -> None:
     far = 4000.0 * CLEAN + 1000.0
     noisy = far + 800.0 * DRAW.normal(size=far.shape)
-    restorer = Restorer(**SMALL | {"max_steps": 200}).fit(noisy[:30], target=far[:30])
+    restorer = Restorer(**SMALL | {"max_steps": 120}).fit(noisy[:30], target=far[:30])
     restored = restorer.restore(noisy[30:])
     assert np.sqrt(np.square(restored - far[30:]).mean()) < 500.0
     whole = restorer.restore(noisy[30:].astype(np.int32))
@@ -122,7 +127,7 @@ def test_images_of_other_channels_come_out_as_they_were() -> None:
 
 def test_a_target_may_have_other_channels() -> None:
     colour = np.stack([CLEAN, CLEAN, 1 - CLEAN], axis=-1)
-    restorer = Restorer(**SMALL | {"max_steps": 200}).fit(CLEAN[:30], target=colour[:30])
+    restorer = Restorer(**SMALL | {"max_steps": 120}).fit(CLEAN[:30], target=colour[:30])
     restored = restorer.restore(CLEAN[30:])
     assert restored.shape == (10, 24, 28, 3)
     assert np.abs(restored - colour[30:]).mean() < 0.05
@@ -134,7 +139,7 @@ def test_a_target_may_have_other_channels() -> None:
 def test_enlarging_beats_interpolation_on_edges() -> None:
     blocks = (stripes(40, 32, 32) > 0.5).astype(np.float32)
     small = blocks.reshape(40, 16, 2, 16, 2).mean((2, 4))
-    restorer = Restorer(**SMALL | {"max_steps": 250}).fit(small[:30], target=blocks[:30])
+    restorer = Restorer(**SMALL | {"max_steps": 150}).fit(small[:30], target=blocks[:30])
     quality = restorer.score(small[30:], target=blocks[30:])
     assert restorer.scale_ == 2
     assert quality.psnr > quality.psnr_before + 1.0
@@ -180,10 +185,35 @@ def test_independent_noise_measures_no_correlation_and_blurred_noise_does() -> N
     assert np.isnan(noise_correlation([np.zeros((64, 64, 1))]))
 
 
+@pytest.mark.parametrize(
+    ("text", "member"),
+    [
+        ("noise:0.1-0.5", "GaussianNoise(scale=(0.1, 0.5))"),
+        ("gaussian-noise : 2e-2", "GaussianNoise(scale=0.02)"),
+        ("Noise", "GaussianNoise()"),
+        ("masking:0.3+noise:0.1", "Chain(members=(Masking(), GaussianNoise(scale=0.1)))"),
+    ],
+)
+def test_a_damage_is_a_text_with_its_strength(text: str, member: str) -> None:
+    assert repr(damage_of(text)) == member
+
+
+def test_a_blind_restorer_undoes_every_strength_of_a_range() -> None:
+    restorer = Restorer("noise:0.05-0.3", **SMALL | {"max_steps": 150}).fit(CLEAN[:30])
+    for sigma in (0.1, 0.25):
+        noisy = (CLEAN[30:] + sigma * DRAW.normal(size=CLEAN[30:].shape)).astype(np.float32)
+        quality = restorer.score(noisy, target=CLEAN[30:])
+        assert quality.psnr > quality.psnr_before + 3.0, sigma
+
+
 WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
     (None, CLEAN, None, ValueError, r"neither a damage nor a target.*fit\(damaged, target=clean\)"),
     ("masking", CLEAN, CLEAN, ValueError, "damage='masking' and a target exclude each other"),
     ("maskings", CLEAN, None, ValueError, "Unknown corruption 'maskings'.*masking"),
+    ("noise:0.5-0.1", CLEAN, None, ValueError, "range upside down; write noise:0.1-0.5"),
+    ("noise:strong", CLEAN, None, ValueError, "needs a number or a range behind the colon"),
+    ("noise:1.2.3", CLEAN, None, ValueError, "strength that is no number: '1.2.3'"),
+    ("masking:0.1-0.3", CLEAN, None, ValueError, r"fraction=\(0\.1, 0\.3\) must be a number in \[0, 1\]"),
     (None, CLEAN, CLEAN[:5], DataError, "There are 40 images, but 5 targets"),
     (None, CLEAN, CLEAN[:, :20], DataError, r"X\[0\] is 24×28, but target\[0\] is 20×28; a target must"),
     (
@@ -245,3 +275,75 @@ def test_the_network_is_a_module_for_images(restorer: Restorer) -> None:
     with torch.no_grad():
         restored = restorer.objective_.pictures(x)[:, 0].numpy().clip(0, 1)
     np.testing.assert_allclose(restored, restorer.restore(NOISY[:2]).clip(0, 1), atol=1e-5)
+
+
+def test_noisy_images_alone_teach_to_remove_their_noise() -> None:
+    noisy = (stripes(40, 48, 48) + 0.2 * DRAW.normal(size=(40, 48, 48))).astype(np.float32)
+    restorer = Restorer("unknown", **SMALL | {"max_steps": 120}).fit(noisy[:30])
+    quality = restorer.score(noisy[30:], target=stripes(40, 48, 48)[30:])
+    assert quality.psnr > quality.psnr_before + 4.0
+    with pytest.raises(ValueError, match="damage is not known"):
+        restorer.score(noisy[30:])
+
+
+class Interrupting(Callback):
+    """Stands in for the progress bar, and presses Ctrl-C at the third step."""
+
+    def on_step_end(self, run: Run) -> None:
+        if run.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_keeps_what_was_learned_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restorer_fit, "ProgressBar", Interrupting)
+    with pytest.warns(InterruptedWarning, match="interrupted in epoch 1"):
+        restorer = Restorer("masking", **SMALL | {"max_steps": 50, "verbose": 1}).fit(CLEAN)
+    assert restorer.stop_reason_ == "interrupted"
+    assert restorer.restore(CLEAN[:2]).shape == CLEAN[:2].shape
+
+
+def test_a_fit_that_fails_leaves_the_restorer_as_it_was(restorer: Restorer) -> None:
+    before = restorer.restore(NOISY[:2])
+    with pytest.raises(DataError):
+        restorer.fit(NOISY, target=CLEAN[:3])
+    np.testing.assert_array_equal(restorer.restore(NOISY[:2]), before)
+
+
+def test_a_damage_that_does_not_fit_the_images_is_refused() -> None:
+    with pytest.raises(ValueError, match="Grayscale: red, green and blue are needed"):
+        Restorer("grey", **SMALL).fit(CLEAN)
+    with pytest.raises(ValueError, match=r"BlockMask: size=30 is larger than the images of 24×24"):
+        Restorer(isthmus.BlockMask(0.25, 30), **SMALL).fit(CLEAN)
+
+
+def test_colour_that_the_damage_takes_away_is_learned_and_given_to_grey_images() -> None:
+    colour = np.stack([CLEAN, 1 - CLEAN, 0.5 + 0 * CLEAN], axis=-1)
+    restorer = Restorer("grayscale", **SMALL | {"max_steps": 100}).fit(colour[:30])
+    assert restorer.adds_colour_
+    grey = restorer.damage_images(colour[30:])
+    restored = restorer.restore(grey[..., 0])
+    assert restored.shape == colour[30:].shape
+    assert np.abs(restored - colour[30:]).mean() < 0.5 * np.abs(grey - colour[30:]).mean()
+
+
+def test_two_of_four_takes_neighbours_of_each_cell_and_never_the_same_pixel() -> None:
+    pixels = torch.arange(2 * 6 * 8 * 3, dtype=torch.float32).view(2, 6, 8, 3)
+    one, other = two_of_four(pixels, torch.Generator().manual_seed(0))
+    assert one.shape == other.shape == (2, 3, 4, 3)
+    apart = set(np.unique((one - other).abs().numpy()).tolist())
+    assert apart == {3.0, 8 * 3.0}  # one pixel to the side, or one row down
+    rows, columns = torch.meshgrid(torch.arange(3), torch.arange(4), indexing="ij")
+    for part in (one, other):
+        place = part[0, ..., 0] / 3
+        assert torch.equal(place // 8 // 2, rows.float())
+        assert torch.equal(place % 8 // 2, columns.float())
+
+
+def test_correlated_noise_that_stands_alone_is_warned_of() -> None:
+    draw = np.random.default_rng(0)
+    noise = draw.normal(size=(4, 128, 129))
+    smoothed = (0.5 + 0.1 * (noise[..., 1:] + noise[..., :-1]) / np.sqrt(2)).astype(np.float32)
+    restorer = Restorer("unknown", **SMALL | {"max_steps": 2})
+    with pytest.warns(FitWarning, match=r"correlated: 0\.[45]\d, where independent noise measures about 0"):
+        restorer.fit(smoothed)
+    restorer.fit((0.5 + 0.1 * noise).astype(np.float32))

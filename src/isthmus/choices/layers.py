@@ -310,14 +310,25 @@ class Layers:
         return self.residual(stage.outer) + doubled
 
     def dense_heads(
-        self, n_channels: int, frame: Frame, code_width: int, code_size: int, hidden_sizes: Sequence[int]
+        self,
+        n_channels: int,
+        frame: Frame,
+        code_width: int,
+        code_size: int,
+        hidden_sizes: Sequence[int],
+        *,
+        taking: Frame | None = None,
     ) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Dense layers between the last level and a code of any size, for the encoder and the decoder."""
+        """Dense layers between the last level and a code of any size, for the encoder and the decoder.
+
+        The decoder's frame is `taking`; None: that of the encoder.
+        """
         wide, hidden = n_channels * frame.places, [int(size) for size in hidden_sizes]
+        taking = taking or frame
         given = self._dense([wide, *hidden, code_width])
         given = given[:-1] if self.activation else given  # the code applies its own activation, or none
-        taken = self._dense([code_size + frame.n_conditions, *hidden[::-1], wide])
-        return [nn.Flatten(), *given], [*taken, ToPlaces(n_channels, frame.coarse)]
+        taken = self._dense([code_size + frame.n_conditions, *hidden[::-1], n_channels * taking.places])
+        return [nn.Flatten(), *given], [*taken, ToPlaces(n_channels, taking.coarse)]
 
     def _dense(self, widths: list[int]) -> list[nn.Module]:
         linears = [self.fresh(blank(nn.Linear, *pair)) for pair in pairwise(widths)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,9 @@ def write_verb(verb: str, use: Use) -> None:
 
 
 def _feature_names(model: Any) -> list[str]:
+    """Column names of the rows that a model answers with."""
+    if model.target_ is not None:
+        return list(model.target_.names or map(str, range(math.prod(model.target_.shape))))
     return [str(name) for name in getattr(model, "feature_names_in_", range(model.n_features_in_))]
 
 

@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from isthmus.data.images import ImageFolder
+from isthmus.data.images import IMAGE_SUFFIXES, ImageFolder
 from isthmus.data.reading import read
 from isthmus.data.scaling import (
     SCALINGS,
@@ -20,6 +20,7 @@ from isthmus.data.sources import (
     LabelledSource,
     MemoryMappedSource,
     MissingSource,
+    PairedSource,
     RowsSource,
     Source,
     SparseSource,
@@ -27,12 +28,14 @@ from isthmus.data.sources import (
 )
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "SCALINGS",
     "ArraySource",
     "ImageFolder",
     "LabelledSource",
     "MemoryMappedSource",
     "MissingSource",
+    "PairedSource",
     "RowsSource",
     "Scaling",
     "Source",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -9,9 +11,24 @@ import numpy as np
 from isthmus.choices.registry import Context
 from isthmus.estimators import params_json, persistence, torch_modules
 from isthmus.estimators.code_mixture import CodeMixture
+from isthmus.estimators.targets import Target, target_of
+from isthmus.estimators.units import Known
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
-from isthmus.files.records import Arrays, Count, Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
+from isthmus.files.records import (
+    Arrays,
+    Count,
+    Json,
+    Numbers,
+    Real,
+    Record,
+    Size,
+    check_arrays,
+    group,
+    grouped,
+    pack,
+    unpack,
+)
 from isthmus.training import History, choose_device
 from isthmus.training.engines import EngineChoice
 from isthmus.training.objective import count_parameters
@@ -48,6 +65,14 @@ class SamplerValues(Record, frozen=True):
     asked: bool
 
 
+class TargetValues(Record, frozen=True):
+    """What is known of the targets of pairs, besides their context and arrays."""
+
+    dtype: str
+    scaling: str
+    names: list[str] | None
+
+
 class AutoencoderValues(Record, frozen=True):
     """The contents of an autoencoder's file besides arrays."""
 
@@ -64,10 +89,14 @@ class AutoencoderValues(Record, frozen=True):
     fitted: Json | None = None
     engine: EngineValues | None = None
     sampler: SamplerValues | None = None
+    target: TargetValues | None = None
 
     def check(self, context: Context) -> None:
         """Raise an error for lists of wrong length."""
+        if (self.target is None) != (context.target is None):
+            raise ModelFileError("its header does not fit: it has one of the two parts that describe a target.")
         wanted = (
+            ("target.names", None if self.target is None else self.target.names, context.output.n_features),
             ("classes", None if self.classes is None else persistence.labels_of(self.classes), context.n_conditions),
             ("feature_names", self.feature_names, context.n_features),
         )
@@ -78,10 +107,16 @@ class AutoencoderValues(Record, frozen=True):
                 )
 
 
+KNOWN: Mapping[str, tuple[int | str, ...]] = {"ranges": (2, "target"), "mean": ("target",), "scale": ("target",)}
+"""Statistics of a target; NaN or infinite where all cells were missing."""
+
+
 def declared(cls: type[Autoencoder]) -> dict[str, Numbers]:
     """The arrays of a file; statistics of training rows may be NaN, if all cells of a row were missing."""
     learned = {f"learned.{name}": Numbers("f", finite=False, optional=True) for name in cls.learned_arrays}
-    return {"weights.*": Numbers("fiub"), "scaling.*": Numbers("f"), **learned, **MIXTURE}
+    target = {f"target.{name}": Numbers("f", shape, 64, finite=False, optional=True) for name, shape in KNOWN.items()}
+    scalings = {"scaling.*": Numbers("f"), "target_scaling.*": Numbers("f")}
+    return {"weights.*": Numbers("fiub"), **scalings, **target, **learned, **MIXTURE}
 
 
 MIXTURE = {
@@ -97,11 +132,12 @@ MIXTURE = {
 
 def to_state(model: Autoencoder) -> State:
     """All that is needed to make a fitted model again; what it answers does not depend on parameters set since."""
-    named, engine = hasattr(model, "feature_names_in_"), getattr(model, "engine_", None)
+    named, engine, target = hasattr(model, "feature_names_in_"), getattr(model, "engine_", None), target_of(model)
     mixture: CodeMixture | None = getattr(model, "code_mixture_", None)
     values = AutoencoderValues(
+        target=None if target is None else _target_values(target),
         params=params_json.params_to_json(model.get_params(deep=False)),
-        choices={name: value for name, value in model.describe().items() if name != "engine"},
+        choices={name: value for name, value in model.describe().items() if name not in ("engine", "target")},
         fitted=persistence.fitted_choices(model.objective_),
         context=persistence.context_values(model.objective_.context),
         classes=persistence.labels_to_json(model.classes_) if model.objective_.context.n_conditions else None,
@@ -122,6 +158,7 @@ def to_state(model: Autoencoder) -> State:
         **grouped(model.scaling_.to_arrays(), "scaling."),
         **grouped(learned, "learned."),
         **({} if mixture is None else grouped(mixture.to_arrays(), "mixture.")),
+        **({} if target is None else _target_arrays(target)),
     }
     return pack(type(model).__name__, values, arrays, declared(type(model)))
 
@@ -144,6 +181,33 @@ def _put_mixture(model: Autoencoder, values: SamplerValues, arrays: Arrays) -> N
     model.code_mixture_, model._asked = CodeMixture.from_arrays(arrays, classes), values.asked  # noqa: SLF001
 
 
+def _target_values(target: Target) -> TargetValues:
+    names = None if target.names is None else list(target.names)
+    return TargetValues(dtype=target.dtype.str, scaling=target.scaling.name, names=names)
+
+
+def _target_arrays(target: Target) -> dict[str, np.ndarray]:
+    known = {name: np.asarray(getattr(target.known, name), dtype=np.float64) for name in KNOWN}
+    return {**grouped(target.scaling.to_arrays(), "target_scaling."), **grouped(known, "target.")}
+
+
+def _target_of_state(values: TargetValues, context: Context, arrays: Arrays) -> Target:
+    """The inverse of `_target_values` and `_target_arrays`."""
+    if not re.fullmatch(r"[<>|]([fiu][1248]|b1)", values.dtype):
+        raise ModelFileError(f"its header does not fit: a target has no dtype {values.dtype!r}.")
+    width, known = context.output.n_features, group(arrays, "target.")
+    check_arrays(
+        known, {name: Numbers("f", shape, 64, finite=False) for name, shape in KNOWN.items()}, {"target": width}
+    )
+    return Target(
+        context.output.feature_shape,
+        np.dtype(values.dtype),
+        persistence.scaling_of(values.scaling, group(arrays, "target_scaling."), width),
+        Known(**known),
+        None if values.names is None else tuple(values.names),
+    )
+
+
 def from_state(cls: type[A], state: State, *, network: Any = None, device: str = "auto") -> A:
     """The inverse of `to_state`."""
     values = unpack(state, AutoencoderValues, declared(cls))
@@ -157,6 +221,8 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     model.objective_ = objective.to(used).eval()
     scaling = group(state.arrays, "scaling.")
     model.scaling_ = persistence.scaling_of(values.scaling, scaling, context.n_features)
+    target = values.target
+    model.target_ = None if target is None else _target_of_state(target, context, state.arrays)
     for name, array in group(state.arrays, "learned.").items():
         setattr(model, name, array[()])  # a number where it was one
     kept = model.__dict__.pop("probe_", None)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from isthmus.exceptions import DataError
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 MOST_COMPONENTS = 64
 ROWS_A_COMPONENT = 20
@@ -156,6 +157,9 @@ def _best(units: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _mixture(units: np.ndarray, n_components: int, seed: int) -> GaussianMixture:
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from sklearn.mixture import GaussianMixture  # noqa: PLC0415  # half a second, which `import isthmus` should not pay
+
     mixture = GaussianMixture(n_components, reg_covar=RIDGE, max_iter=60, tol=1e-3, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # repeated codes, or a slow last digit of the likelihood

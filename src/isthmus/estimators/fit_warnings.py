@@ -76,14 +76,15 @@ def look_back(run: Run, scaling: Scaling, *, known: Collection[str] = ()) -> tup
     """
     found: list[str] = []
     rows = _some_rows(run.train)
-    target = run.objective.split(rows)[0]
-    squares = (run.objective.reconstruct(rows) - target).square()
-    codes = run.objective.encode(rows)
+    given, target = run.objective.given_and_target(rows)
+    squares = (run.objective.reconstruct(given) - target).square()
+    codes = run.objective.encode(given)
     if run.step >= FEWEST_STEPS and run.stop_reason not in ("interrupted", "diverged"):
-        faults = _faults(run.objective, rows, target, squares)
+        faults = _faults(run.objective, given, target, squares)
         found = list(faults)
         for text in (text for name, text in faults.items() if name not in known):
-            warnings.warn(f"{text} See isthmus.diagnose(model, X).", FitWarning, stacklevel=5)
+            see = " See isthmus.diagnose(model, X)." if run.objective.context.target is None else ""
+            warnings.warn(text + see, FitWarning, stacklevel=5)
     errors = squares.nanmean(dim=1).cpu().numpy()
     kept = {
         "training_errors_": np.quantile(errors, np.linspace(0, 1, 101)),

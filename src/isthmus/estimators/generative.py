@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from isthmus.estimators import inference, sampling
 from isthmus.estimators.code_mixture import CodeMixture
 from isthmus.estimators.inference import Verb
 from isthmus.estimators.sample_weights import row_weights
+from isthmus.estimators.targets import output_scaling, output_shape
 from isthmus.seeds import seed_from
 
 SAMPLES_AT_ONCE = 250
@@ -180,7 +182,13 @@ class Generative:
 
     @available_if(_is_variational)  # type: ignore[untyped-decorator]
     def log_likelihood(
-        self: Any, X: Any, y: Any = None, *, n_importance_samples: int = 100, random_state: Any = None
+        self: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        n_importance_samples: int = 100,
+        random_state: Any = None,
+        target: Any = None,
     ) -> np.ndarray:
         """Log-likelihood of each row in nats, estimated by importance sampling (Burda et al. 2016, eq. 8).
 
@@ -198,6 +206,9 @@ class Generative:
             K, >= 1; use a few hundred for published results.
         random_state
             Seed or RandomState.
+        target
+            For a model that was fitted with a target: the rows whose likelihood is estimated. X says only where codes
+            are drawn.
 
         Returns
         -------
@@ -205,12 +216,12 @@ class Generative:
         """
         check_is_fitted(self, "objective_")
         _check_likelihood(self, n_importance_samples)
-        likelihood = self._log_evidence(X, y, n_importance_samples, random_state)
+        likelihood = self._log_evidence(X, y, n_importance_samples, random_state, target)
         volume = self._log_volume() if self.objective_.choices.loss.continuous else 0.0
         in_units: np.ndarray = likelihood + likelihood.dtype.type(volume)
         return in_units
 
-    def _log_evidence(self: Any, X: Any, y: Any, n_samples: int, random_state: Any) -> np.ndarray:
+    def _log_evidence(self: Any, X: Any, y: Any, n_samples: int, random_state: Any, target: Any) -> np.ndarray:
         """Log-likelihood of each row by importance sampling, (n,), in scaled units, up to constants of the loss.
 
         -inf for rows outside the support of the loss.
@@ -225,20 +236,21 @@ class Generative:
             weights = torch.cat([objective.log_weights(x, count, generator) for count in counts])
             return torch.where(objective.supported(x), torch.logsumexp(weights, 0) - np.log(n_samples), -torch.inf)
 
-        rows = max(1, CELLS_AT_ONCE // (at_once * self.n_features_in_))
-        return inference.whole(self, self._take(X, y), Verb(estimate), rows)
+        rows = max(1, CELLS_AT_ONCE // (at_once * math.prod(output_shape(self))))
+        return inference.whole(self, self._take_pair(X, y, target), Verb(estimate, compares=True), rows)
 
-    def _mean_evidence(self: Any, X: Any, y: Any, sample_weight: Any) -> float:
+    def _mean_evidence(self: Any, X: Any, y: Any, sample_weight: Any, *, target: Any = None) -> float:
         """Mean log-likelihood of rows in nats, in the original units, including constants that the loss omits."""
         loss = self.objective_.choices.loss
-        rows = self._log_evidence(X, y, SCORE_SAMPLES, 0).astype(np.float64)
+        rows = self._log_evidence(X, y, SCORE_SAMPLES, 0, target).astype(np.float64)
         volume = 0.0 if loss.bounded else self._log_volume()
-        normaliser: float = loss.normaliser * self.n_features_in_
+        normaliser: float = loss.normaliser * math.prod(output_shape(self))
         return float(np.average(rows, weights=row_weights(sample_weight, len(rows)))) + volume - normaliser
 
     def _log_volume(self: Any) -> float:
         """Difference between log-densities in the original and in scaled units."""
-        return float(np.log(np.broadcast_to(self.scaling_.factor, (self.n_features_in_,))).sum())
+        width = math.prod(output_shape(self))
+        return float(np.log(np.broadcast_to(output_scaling(self).factor, (width,))).sum())
 
 
 SOURCES = ("auto", "prior", "mixture")

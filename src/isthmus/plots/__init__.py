@@ -17,6 +17,7 @@ from isthmus.plots.pictures import (
     plot_training_curves,
     plot_worst,
 )
+from isthmus.plots.restorations import plot_restorations
 from isthmus.plots.style import image_shape_of, save
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "plot_error_histogram",
     "plot_network",
     "plot_reconstructions",
+    "plot_restorations",
     "plot_rows",
     "plot_training_curves",
     "plot_worst",

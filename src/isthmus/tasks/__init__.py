@@ -11,6 +11,9 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
+from isthmus.tasks.choosing import Chosen, choose
+from isthmus.tasks.clusters import Clusters, cluster_codes, matched_accuracy
+from isthmus.tasks.features import compare_features
 from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
 from isthmus.tasks.maps import CodeMap, MapFigures, map_codes, map_figures, write_map
@@ -29,13 +32,23 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
-from isthmus.tasks.restoration import Quality, Restorer
+from isthmus.tasks.restoration import Quality, RestoredFile, Restorer, restore_folder
+from isthmus.tasks.search import Matches, SearchIndex
 from isthmus.tasks.similarity import SimilarityIndex, nearest
-from isthmus.tasks.transfer import EncoderClassifier
+from isthmus.tasks.transfer import EncoderClassifier, EncoderRegressor
 
 TASKS = {
     task.__name__: task
-    for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, Restorer, SignalDetector, TableSampler)
+    for task in (
+        AnomalyDetector,
+        EncoderClassifier,
+        EncoderRegressor,
+        Imputer,
+        Recommender,
+        Restorer,
+        SignalDetector,
+        TableSampler,
+    )
 }
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
@@ -43,9 +56,12 @@ __all__ = [
     "TASKS",
     "AnomalyDetector",
     "Auto",
+    "Chosen",
+    "Clusters",
     "CodeMap",
     "Contamination",
     "EncoderClassifier",
+    "EncoderRegressor",
     "Evaluation",
     "Explanation",
     "FalseAlarmRate",
@@ -53,16 +69,22 @@ __all__ = [
     "Imputer",
     "Interactions",
     "MapFigures",
+    "Matches",
     "Quality",
     "Quantile",
     "Recommendations",
     "Recommender",
+    "RestoredFile",
     "Restorer",
+    "SearchIndex",
     "SignalDetector",
     "SimilarityIndex",
     "StrongSplit",
     "TableSampler",
     "benjamini_hochberg",
+    "choose",
+    "cluster_codes",
+    "compare_features",
     "conformal_p_values",
     "evaluate_recommender",
     "latent_plane",
@@ -72,8 +94,10 @@ __all__ = [
     "leave_out",
     "map_codes",
     "map_figures",
+    "matched_accuracy",
     "nearest",
     "read_interactions",
+    "restore_folder",
     "strong_generalization",
     "traversals",
     "write_map",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,14 @@ from isthmus.choices import LOSSES, Huber, MeanAbsoluteError, MeanSquaredError
 from isthmus.choices.losses import Loss
 from isthmus.choices.registry import Context
 from isthmus.choices.unet import x_like
-from isthmus.exceptions import DataError
+from isthmus.exceptions import DataError, FitWarning
 from isthmus.tasks.restoration.crops import CropFeed, Lesson
+from isthmus.tasks.restoration.noise import CORRELATED, noise_correlation
 from isthmus.tasks.restoration.pictures import Pictures
 from isthmus.tasks.restoration.restorer_fit import Plan
 
+MOST_MEASURED = 50
+"""Images on which the noise is measured."""
 PIXEL_LOSSES = (MeanSquaredError, MeanAbsoluteError, Huber)
 
 
@@ -49,9 +52,25 @@ def scale_of(given: Pictures, wanted: Pictures) -> int:
     return scales[0]
 
 
-def crop_side(images: Sequence[np.ndarray], most: int) -> int:
-    """Height and width of crops: as asked, but no more than the shorter side of most images."""
-    return min(int(most), max(8, int(np.median([min(image.shape[:2]) for image in images]))))
+def crop_side(lesson: Lesson, most: int) -> int:
+    """Height and width of crops: as asked, but no more than the shorter side of most images, or half of it."""
+    shorter = float(np.median([min(image.shape[:2]) for image in lesson.given]))
+    return min(int(most), max(8, int(shorter / 2 if lesson.alone else shorter)))
+
+
+def warn_of_correlation(lesson: Lesson) -> None:
+    """Warn where the noise of images that stand alone is correlated between neighbouring pixels."""
+    images = [lesson.given_range.scaled(image).numpy() for image in lesson.given[:MOST_MEASURED]]
+    correlation = noise_correlation(images)
+    if correlation >= CORRELATED:
+        warnings.warn(
+            f"The noise of neighbouring pixels is correlated: {correlation:.2f}, where independent noise measures "
+            "about 0 (in the twentieth of all blocks of 16×16 pixels that varies least, after a plane is "
+            "subtracted). Such noise cannot be told from the image and stays. Learn from pairs instead, "
+            "fit(noisy, target=clean), or from images that no camera or file format has smoothed.",
+            FitWarning,
+            stacklevel=3,
+        )
 
 
 def pixel_loss(value: Any) -> Loss:

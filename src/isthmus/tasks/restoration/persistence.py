@@ -28,6 +28,7 @@ class RestorerValues(Record, frozen=True):
     corruption: Json | None
     residual: bool
     side: Size
+    n_images: Size
     n_given: Size
     n_wanted: Size
     scale: Size
@@ -50,6 +51,7 @@ def to_state(restorer: Any) -> State:
         corruption=choices.corruption and params_json.to_json(choices.corruption),
         residual=network.residual,
         side=restorer.side_,
+        n_images=restorer.n_images_,
         n_given=restorer.n_channels_in_,
         n_wanted=restorer.n_channels_out_,
         scale=restorer.scale_,
@@ -89,6 +91,7 @@ def from_state(cls: type[T], state: State, device: str) -> T:
     restorer.given_range_, restorer.wanted_range_ = _range(values.given_range), _range(values.wanted_range)
     restorer.n_channels_in_, restorer.n_channels_out_ = values.n_given, values.n_wanted
     restorer.scale_, restorer.side_, restorer.adds_colour_ = values.scale, values.side, values.adds_colour
+    restorer.n_images_ = values.n_images
     restorer.history_, restorer.stop_reason_, restorer.device_ = History(values.history), values.stop_reason, str(used)
     return restorer  # type: ignore[no-any-return]
 

@@ -65,8 +65,9 @@ def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Picture
     Parameters
     ----------
     X
-        An array, (n, h, w) or (n, h, w, c); a list of arrays, (h, w) or (h, w, c), of any sizes; or the path of a
-        folder, whose images are read as viewers display them. The numbers are integers, booleans or floats.
+        An array, (n, h, w) or (n, h, w, c); a list of arrays, (h, w) or (h, w, c), of any sizes; a list of paths of
+        files; or the path of a folder. Files are read as viewers display them. The numbers are integers, booleans or
+        floats.
     what
         The name of X in messages.
     keep_alpha
@@ -80,7 +81,7 @@ def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Picture
         X is nothing of this.
     """
     if isinstance(X, str | Path):
-        return _of_folder(Path(X), keep_alpha=keep_alpha)
+        return _of_files(folder_files(Path(X)), f"'{X}'", keep_alpha=keep_alpha)
     if isinstance(X, np.ndarray | torch.Tensor) or hasattr(X, "__array_interface__"):
         return _of_array(X, what)
     if not isinstance(X, Sequence):
@@ -88,6 +89,8 @@ def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Picture
             f"{what} is a {type(X).__name__}; pass an array (n, h, w) or (n, h, w, c), a list of images or the path of "
             "a folder."
         )
+    if X and all(isinstance(part, str | Path) for part in X):
+        return _of_files([Path(part) for part in X], what, keep_alpha=keep_alpha)
     return _of_list(X, what)
 
 
@@ -131,9 +134,9 @@ def _of_list(X: Iterable[Any], what: str) -> Pictures:
     return _checked(Pictures(arrays, names, flat), what)
 
 
-def _of_folder(path: Path, *, keep_alpha: bool) -> Pictures:
+def _of_files(files: Sequence[Path], what: str, *, keep_alpha: bool) -> Pictures:
     arrays, names, flat, bad = [], [], True, list[str]()
-    for file in folder_files(path):
+    for file in files:
         try:
             pages = read_image(file, keep_alpha=keep_alpha)
         except DataError as error:
@@ -148,7 +151,7 @@ def _of_folder(path: Path, *, keep_alpha: bool) -> Pictures:
         raise DataError(bad[0] if len(bad) == 1 else f"{len(bad)} images cannot be used: " + " ".join(bad[:5]))
     widest = max(array.shape[2] for array in arrays)
     arrays = [np.repeat(array, widest, axis=2) if array.shape[2] == 1 else array for array in arrays]
-    return _checked(Pictures(arrays, names, flat), f"'{path}'")
+    return _checked(Pictures(arrays, names, flat), what)
 
 
 def _checked(pictures: Pictures, what: str) -> Pictures:

@@ -27,6 +27,7 @@ from isthmus.tasks.restoration import persistence
 from isthmus.tasks.restoration.channels import Passage
 from isthmus.tasks.restoration.crops import Lesson
 from isthmus.tasks.restoration.damages import UNKNOWN, damage_of
+from isthmus.tasks.restoration.files import pairs_of
 from isthmus.tasks.restoration.lessons import (
     adds_colour,
     crop_side,
@@ -34,6 +35,7 @@ from isthmus.tasks.restoration.lessons import (
     pixel_loss,
     resembling,
     scale_of,
+    warn_of_correlation,
     with_alpha,
 )
 from isthmus.tasks.restoration.pictures import Pictures, Range, as_pictures
@@ -101,6 +103,8 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         Losses and learning rates, one row every 100 steps.
     n_channels_in_, n_channels_out_
         Channels of damaged and of restored images.
+    n_images_
+        Number of images, or pairs, of fit.
     scale_
         How many times as high and wide as damaged images the restored ones are.
     device_
@@ -166,8 +170,9 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         y
             Ignored; clean images are given as `target`.
         target
-            For pairs: the clean image of each damaged one, in the same order, in any of these forms. Targets may have
-            other channels (grey → colour), or be a whole number of times as high and wide (small → large).
+            For pairs: the clean image of each damaged one, in the same order, in any of these forms; the images of two
+            folders are paired by their names. Targets may have other channels (grey → colour), or be a whole number of
+            times as high and wide (small → large).
 
         Raises
         ------
@@ -184,11 +189,13 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         lesson = self._lesson(X, target)
         plan = self._plan(lesson, seed)
         refuse(damage_mistakes(plan, lesson))
+        if lesson.alone:
+            warn_of_correlation(lesson)
         fitted = fit_restorer(lesson, plan, device)
         self.objective_, self.history_, self.stop_reason_ = fitted.objective, fitted.history, fitted.stop_reason
         self.given_range_, self.wanted_range_ = lesson.given_range, lesson.wanted_range or lesson.given_range
         self.n_channels_in_, self.n_channels_out_, self.scale_ = plan.n_given, plan.n_wanted, lesson.scale
-        self.side_, self.device_ = plan.side, str(device)
+        self.side_, self.device_, self.n_images_ = plan.side, str(device), len(lesson.given)
         self.adds_colour_ = adds_colour(lesson, plan)
         return self
 
@@ -209,15 +216,20 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         if not isinstance(network, UNet):
             found.append(f"Restorer: network={self.network!r} must be a UNet, which restores images of any size.")
         found += network.mistakes()
-        if self.damage not in (None, UNKNOWN):
+        if self.damage is not None and not self._learns_alone:
             found += damage_of(self.damage).mistakes()
         return found
 
+    @property
+    def _learns_alone(self) -> bool:
+        """Whether there are noisy images and nothing else."""
+        return isinstance(self.damage, str) and self.damage == UNKNOWN
+
     def _lesson(self, X: Any, target: Any) -> Lesson:
-        given = as_pictures(X)
         if target is None:
-            return Lesson(given.arrays, Range.of(given, noisy=self.damage == UNKNOWN))
-        wanted = as_pictures(target, "target")
+            given, alone = as_pictures(X), self._learns_alone
+            return Lesson(given.arrays, Range.of(given, noisy=alone), alone=alone)
+        given, wanted = pairs_of(X, target)
         scale = scale_of(given, wanted)
         return Lesson(given.arrays, Range.of(given, noisy=True), wanted.arrays, Range.of(wanted), scale)
 
@@ -228,8 +240,8 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         return Plan(
             network=network,
             loss=pixel_loss(self.loss),
-            corruption=None if self.damage is None else damage_of(self.damage),
-            side=crop_side(lesson.given, self.crop_size),
+            corruption=None if lesson.paired else damage_of(self.damage),
+            side=crop_side(lesson, self.crop_size),
             n_given=n_given,
             n_wanted=n_given if lesson.wanted is None else lesson.wanted[0].shape[2],
             residual=bool(self.residual),
@@ -366,7 +378,7 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         check_is_fitted(self, "objective_")
         refuse_targets(self, y, "Pass clean images by name: score(damaged, target=clean).")
         damaged, clean = (self.damage_images(X), X) if target is None else (X, target)
-        given, wanted = as_pictures(damaged), as_pictures(clean, "target")
+        given, wanted = pairs_of(damaged, clean)
         if scale_of(given, wanted) != self.scale_:
             raise DataError(f"target[0] must be {self.scale_} times as high and wide as X[0], as at fit.")
         restored = [*self._restored(given)]
@@ -377,6 +389,11 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             for image, part in zip(given.arrays, truth, strict=True)
         ]
         return Quality(measures(before, truth), after)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

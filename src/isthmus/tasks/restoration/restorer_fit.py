@@ -91,6 +91,6 @@ def fresh_objective(lesson: Lesson, plan: Plan) -> Restoring:
             n_wanted=plan.n_wanted,
             scale=lesson.scale,
             residual=plan.residual,
-            paired=lesson.wanted is not None,
+            paired=lesson.paired,
             generator=torch.Generator().manual_seed(plan.seed),
         )

@@ -64,7 +64,7 @@ def restore_whole(network: Callable[[Tensor], Tensor], image: np.ndarray, read: 
     out: np.ndarray | None = None
     for top, bottom, first, last in rows:
         for left, right, start, end in columns:
-            part = _part(image, (top, bottom), (left, right))
+            part = _part(image, (top, bottom), (left, right), tiling.stride)
             restored = network(read(part))[0].movedim(0, -1)
             s = tiling.scale
             kept = restored[s * (first - top) : s * (last - top), s * (start - left) : s * (end - left)].cpu().numpy()
@@ -78,13 +78,13 @@ def restore_whole(network: Callable[[Tensor], Tensor], image: np.ndarray, read: 
 Read = Callable[[np.ndarray], Tensor]
 
 
-def _part(image: np.ndarray, rows: Sequence[int], columns: Sequence[int]) -> np.ndarray:
+def _part(image: np.ndarray, rows: Sequence[int], columns: Sequence[int], stride: int) -> np.ndarray:
     """A part of an image, which may go beyond its end: there it is continued by reflection."""
     (top, bottom), (left, right) = rows, columns
     if bottom <= image.shape[0] and right <= image.shape[1]:
         return image[top:bottom, left:right]
     down, across = (
-        reflection(length, end)[begin:].numpy()
+        reflection(length, end, stride)[begin:].numpy()
         for length, begin, end in ((image.shape[0], top, bottom), (image.shape[1], left, right))
     )
     part: np.ndarray = image[down[:, None], across]

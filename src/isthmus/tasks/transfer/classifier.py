@@ -58,6 +58,9 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         ``Autoencoder()``.
     fine_tune
         Whether the encoder is trained too; False trains only the softmax layer.
+    freeze
+        Number of layers of the encoder, from the input on, that stay as they are, >= 0: the first layers of an encoder
+        that was trained on other rows are often worth keeping when labels are few.
     corruption
         Damage to the input in training, such as ``"masking"``; reduces over-fitting.
     dropout
@@ -88,6 +91,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
 
     encoder: Autoencoder | None = field(default=None, kw_only=False)
     fine_tune: bool = True
+    freeze: int = 0
     corruption: Corruption | str | None = None
     dropout: float = 0.0
     max_epochs: int | str = "auto"
@@ -107,6 +111,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
     }
     rules: ClassVar[Mapping[str, Rule]] = {
         "fine_tune": OneOf((True, False)),
+        "freeze": Whole(0),
         "dropout": Number(0.0, 1.0, open_high=True),
         "max_epochs": either(Whole(1), AUTO),
         "batch_size": either(Whole(1), AUTO),
@@ -128,7 +133,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         """
         refuse(broken_rules(self, self.rules))
         labels = _checked_labels(self, y)
-        encoder, classes = _fitted_encoder(self, X), np.unique(labels)
+        encoder, classes = fitted_encoder(self, X), np.unique(labels)
         self.fitted_ = fit_classifier(
             encoder, classes, _labelled(encoder, X, labels, sample_weight, classes), self._plan()
         )
@@ -155,7 +160,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         refuse(broken_rules(self, self.rules))
         labels = _checked_labels(self, y)
         if not hasattr(self, "fitted_"):
-            encoder, known = _fitted_encoder(self, X), np.unique(labels if classes is None else np.asarray(classes))
+            encoder, known = fitted_encoder(self, X), np.unique(labels if classes is None else np.asarray(classes))
             self.fitted_ = fit_pass(encoder, known, _labelled(encoder, X, labels, sample_weight, known), self._plan())
             return self
         if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
@@ -170,6 +175,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         """The training settings, with ``"auto"`` and the names of choices resolved."""
         return Plan(
             fine_tune=self.fine_tune,
+            freeze=self.freeze,
             corruption=None if self.corruption is None else CORRUPTIONS.resolve(self.corruption),
             dropout=self.dropout,
             max_epochs=None if is_auto(self.max_epochs) else int(self.max_epochs),
@@ -330,7 +336,7 @@ def _checked_labels(estimator: EncoderClassifier, y: ArrayLike | None) -> np.nda
     return labels
 
 
-def _fitted_encoder(estimator: EncoderClassifier, X: Any) -> Autoencoder:
+def fitted_encoder(estimator: Any, X: Any) -> Autoencoder:
     """A copy of the estimator's encoder, fitted on X if it is not fitted yet."""
     encoder = estimator.encoder
     encoder = Autoencoder(random_state=estimator.random_state) if encoder is None else encoder

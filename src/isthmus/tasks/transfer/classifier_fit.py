@@ -14,8 +14,8 @@ from isthmus.choices import Corruption
 from isthmus.data import LabelledSource, Source
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.defaults import batch_size_for, max_epochs_for
+from isthmus.estimators.feeds import make_feed, split_rows
 from isthmus.estimators.fit_warnings import report_trouble
-from isthmus.estimators.fitting import make_feed, split_rows
 from isthmus.tasks.transfer.labelled_objective import Classified
 from isthmus.training import SCHEDULES, History, ProgressBar, Run, Settings, train
 from isthmus.training.batches import Loader
@@ -55,7 +55,7 @@ class Plan:
         As for `EncoderClassifier`; None: chosen for the number of rows.
     patience
         Epochs without a better validation loss after which training stops; None: never.
-    fine_tune, corruption, dropout, learning_rate, schedule, optimizer, validation_fraction
+    fine_tune, freeze, corruption, dropout, learning_rate, schedule, optimizer, validation_fraction
         As for `EncoderClassifier`.
     seed
         Seed of all random draws.
@@ -64,6 +64,7 @@ class Plan:
     """
 
     fine_tune: bool
+    freeze: int
     corruption: Corruption | None
     dropout: float
     max_epochs: int | None
@@ -127,8 +128,7 @@ def continued(fitted: FittedClassifier, rows: Labelled, plan: Plan) -> FittedCla
 
 def _fresh(encoder: Autoencoder, n_classes: int, plan: Plan) -> Classified:
     objective = Classified(encoder.objective_, n_classes, plan.corruption, plan.dropout)
-    if not plan.fine_tune:
-        objective.encoder.requires_grad_(requires_grad=False)
+    objective.freeze(plan.freeze if plan.fine_tune else None)
     return objective.to(encoder.device_)
 
 

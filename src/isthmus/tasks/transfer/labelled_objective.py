@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from isthmus.choices import ByColumn, CategoricalCrossEntropy, Corruption, Plain
+from isthmus.choices import ByColumn, CategoricalCrossEntropy, Corruption, Loss, MeanSquaredError, Plain
+from isthmus.choices.corruptions import suited
 from isthmus.choices.layers import activation_name, blank
 from isthmus.choices.precision import single_precision
 from isthmus.training import Choices, LossParts, Objective
@@ -32,9 +33,11 @@ class Classified(Objective):
 
     def __init__(self, trained: Objective, n_classes: int, corruption: Corruption | None, dropout: float) -> None:
         context = trained.context
-        loss = ByColumn(((CategoricalCrossEntropy(), n_classes),))  # one column: mean over rows, not over classes
         choices = Choices(
-            trained.choices.network, trained.choices.code, loss, corruption and corruption.resolve(context)
+            trained.choices.network,
+            trained.choices.code,
+            self.loss_of(n_classes),
+            corruption and suited(corruption, context),
         )
         with single_precision():
             head = blank(nn.Linear, context.code_size, n_classes)
@@ -44,6 +47,18 @@ class Classified(Objective):
         networks = copy.deepcopy(trained.encoder), nn.Sequential(head)
         super().__init__(choices, context, networks=networks, code=copy.deepcopy(trained.code))
         self.n_classes, self.dropout = n_classes, dropout
+
+    @staticmethod
+    def loss_of(n_outputs: int) -> Loss:
+        """The loss of the outputs: one column, so that it is a mean over rows, not over classes."""
+        return ByColumn(((CategoricalCrossEntropy(), n_outputs),))
+
+    def freeze(self, n_layers: int | None) -> None:
+        """Keep the first layers of the encoder that have weights as they are; None: all of them."""
+        layers = list(self.encoder.children()) if isinstance(self.encoder, nn.Sequential) else [self.encoder]
+        weighted = [layer for layer in layers if next(layer.parameters(), None) is not None]
+        for layer in weighted if n_layers is None else weighted[:n_layers]:
+            layer.requires_grad_(requires_grad=False)
 
     @property
     def row_width(self) -> int:
@@ -85,3 +100,14 @@ class Classified(Objective):
         given, labels = self.given_and_target(x)
         loss = self.choices.loss.mean(self._logits(self.corrupt(self.filled(given), generator), generator), labels)
         return LossParts(loss, loss, x.new_zeros(()), x.new_zeros(()))
+
+
+class Regressed(Classified):
+    """An encoder and a code with a linear layer as decoder; the objective is the squared error of standardised targets.
+
+    A row of a batch is the row, (d,), followed by its standardised targets, (targets,).
+    """
+
+    @staticmethod
+    def loss_of(n_outputs: int) -> Loss:
+        return ByColumn(((MeanSquaredError(activation=None), n_outputs),))  # says how many targets there are

@@ -97,7 +97,7 @@ def damages_of(objective: Objective) -> tuple[Damage, ...] | None:
 def plan_for(objective: Objective, optimizer: Optimizer, values: Tensor, n_rows: int) -> Plan:
     """The plan of an objective whose parameters lie among `values`, for batches of up to so many rows."""
     choices, betas = objective.choices, optimizer.kernel_settings()
-    loss, charges = choices.loss.formulas(objective.context.n_features), _charges(objective)
+    loss, charges = choices.loss.formulas(objective.context.output.n_features), _charges(objective)
     assert loss is not None
     assert charges is not None
     encoder: list[tuple[nn.Linear, Formula | None]] = [*followed(objective.encoder)]

@@ -63,7 +63,7 @@ def _against_members(objective: Objective) -> str | None:
     choices, code = objective.choices, objective.choices.code
     formula = code.elementwise()
     ends = [followed(network)[-1][1] for network in (objective.encoder, objective.decoder)]
-    if choices.loss.formulas(objective.context.n_features) is None:
+    if choices.loss.formulas(objective.context.output.n_features) is None:
         return f"the loss {type(choices.loss).__name__} has no formula of single numbers"
     if formula is None and code.drawn() is None:
         return f"the code {type(code).__name__} has no formula with these parameters"
