@@ -21,7 +21,7 @@ def hidden(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "isthmus":
             own = node.module == "isthmus.cli" or (node.module or "").startswith("isthmus.cli.")
-            public = dir(isthmus) if node.module == "isthmus" else []
+            public = [*dir(isthmus), "__version__"] if node.module == "isthmus" else []
             yield from (f"{node.module}.{each.name}" for each in node.names if not own and each.name not in public)
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names if each.name.startswith("isthmus."))

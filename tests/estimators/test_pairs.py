@@ -29,12 +29,14 @@ from isthmus import (
     Dense,
     EncoderClassifier,
     Observed,
+    UNet,
     VariationalAutoencoder,
     fit_many,
 )
 from isthmus.data.sources import Rows
 from isthmus.exceptions import DataError, ModelFileError
 from isthmus.export.graph_modules import Verb
+from isthmus.tasks.generation.latent_rows import latent_plane
 
 # -- what is learned ---------------------------------------------------------------------------------------------------
 
@@ -95,6 +97,7 @@ def test_images_are_turned_into_images_of_other_channels_and_sizes(given: np.nda
         (GREY[:, :, :, None], COLOUR, Convolutional((4,), head="convolutional")),
         (COLOUR[..., None], COLOUR[:, :5, ..., None] / 255.0, Convolutional((4,), dimensions=3)),
         (GREY, X[:60], Dense((5,), decoder_sizes=(7, 6))),
+        (GREY, COLOUR.repeat(2, 1), UNet((4, 6))),
     ],
 )
 def test_signals_volumes_and_codes_that_are_images_take_targets(
@@ -151,6 +154,22 @@ def test_a_gaussian_code_gives_the_likelihood_of_the_target() -> None:
     assert model.score(X, target=TARGET) < model.score(X, target=TARGET.mean(0) + 0.0 * TARGET)
     assert model.sample(3).shape == (3, 4)
     assert model.posterior(X).mean.shape == (240, 2)
+
+
+def test_new_rows_are_rows_of_the_target() -> None:
+    frame = pd.DataFrame(np.round(10.0 * TARGET), columns=["north", "south", "east", "west"])
+    model = linear().fit(pd.DataFrame(X, columns=list("abcdef")), target=frame)
+    drawn = model.sample(2000, random_state=0)
+    assert list(drawn.columns) == list(frame.columns)
+    np.testing.assert_allclose(drawn.mean(), frame.mean(), atol=0.2 * frame.std().max())
+    np.testing.assert_allclose(drawn.std() / frame.std(), 1.0, atol=0.2)
+    assert all(drawn[name].between(frame[name].min(), frame[name].max()).all() for name in frame)
+    images = Autoencoder(2, **BRIEF).fit(GREY, target=COLOUR)
+    assert images.sample(3, random_state=0).shape == (3, 6, 7, 3)
+    assert images.sample(3, random_state=0).dtype == np.uint8
+    assert images.interpolate(GREY[0], GREY[1], 4).shape == (4, 6, 7, 3)
+    assert latent_plane(images, n=2).shape == (2, 2, 6, 7, 3)
+    assert linear(max_epochs=2).fit(GREY, target=X[:60]).sample(5, random_state=0).shape == (5, 6)
 
 
 def test_missing_cells_of_the_target_are_left_out() -> None:

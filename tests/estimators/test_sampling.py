@@ -209,3 +209,14 @@ def test_grids_of_codes_decode_as_the_model_does() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             call()  # type: ignore[no-untyped-call]
+
+
+def test_a_model_of_pairs_draws_rows_like_its_targets() -> None:
+    X = DRAW.normal(size=(300, 3))
+    target = np.column_stack([5.0 + 2.0 * X[:, 0], DRAW.normal(0, 3, 300)])
+    made = (
+        Autoencoder(2, network=(8,), max_epochs=20, random_state=0).fit(X, target=target).sample(2000, random_state=0)
+    )
+    assert made.shape == (2000, 2)
+    np.testing.assert_allclose(made.std(axis=0), target.std(axis=0), rtol=0.2)
+    np.testing.assert_allclose(made.mean(axis=0), target.mean(axis=0), atol=0.6)

@@ -195,8 +195,8 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert "code_sizes=(2,) must hold n_members=4 integers >= 1." in told
     assert "threshold: Unknown threshold 'sometimes'" in told
     assert (
-        "parts=('all',) must be 'auto' or some of marginal, reconstruction, neighbours, nearest, local, density."
-        in told
+        "parts=('all',) must be 'auto' or some of marginal, relation, reconstruction, neighbours, nearest, local, "
+        "density." in told
     )
 
 

@@ -169,7 +169,7 @@ class Convolutional(Network):
         """Why targets do not fit images, signals or volumes like those of X, or ""."""
         if context.target is None:
             return ""
-        shape, n_dimensions = self._output_shape(context), _n_dimensions(self, self._shape(context))
+        shape, n_dimensions = self.output_row_shape(context), _n_dimensions(self, self._shape(context))
         if len(shape) not in (n_dimensions, n_dimensions + 1):
             kind = ("signals (l,) or (l, c)", "images (h, w) or (h, w, c)", "volumes (d, h, w) or (d, h, w, c)")
             return (
@@ -277,10 +277,10 @@ class Convolutional(Network):
         frame = self._frame(context)
         if context.target is None:
             return frame
-        size, n_channels = self._split(self._output_shape(context), len(frame.size))
+        size, n_channels = self._split(self.output_row_shape(context), len(frame.size))
         return replace(frame, size=size, n_channels=n_channels)
 
-    def _output_shape(self, context: Context) -> tuple[int, ...]:
+    def output_row_shape(self, context: Context) -> tuple[int, ...]:
         """The shape of the signal, image or volume in a row of the target; `image_shape` is also that of a flat one."""
         shape = context.output.feature_shape
         flat = self.image_shape is not None and len(shape) == 1 and math.prod(self.image_shape) == shape[0]

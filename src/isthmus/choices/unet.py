@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -142,7 +142,7 @@ class UNet(Network):
     def build(
         self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
     ) -> Pair:
-        frame, taking = self._frame(context), self._frame(context.output)
+        frame, taking = self._frame(context), self._output_frame(context)
         last, n_wanted = int(self.channels[-1]), taking.n_channels * (output_width // context.output.n_features)
         layers = self._layers(generator)
         given, taken = layers.dense_heads(last, frame, code_width, context.code_size, (), taking=taking)
@@ -153,6 +153,11 @@ class UNet(Network):
         """How rows are read as images: by the channels last, padded with zeros to a multiple of `stride`."""
         shape = self.row_shape(context.feature_shape)
         return Frame(shape[:2], math.prod(shape[2:]), int(math.log2(self.stride)), context.n_conditions)
+
+    def _output_frame(self, context: Context) -> Frame:
+        """The frame of the decoder: that of the target, which may have another size and other channels."""
+        shape = self._reader.output_row_shape(context)
+        return replace(self._frame(context), size=shape[:2], n_channels=math.prod(shape[2:]))
 
     def _layers(self, generator: torch.Generator | None) -> Layers:
         return Layers(

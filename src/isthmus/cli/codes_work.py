@@ -10,14 +10,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import isthmus
-from isthmus.atomic import atomic
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError
 from isthmus.cli.table_options import TextFlags
 from isthmus.cli.terminal import echo
-from isthmus.data.images import IMAGE_SUFFIXES
-from isthmus.plots import plot_code_map, plot_rows, save
-from isthmus.plots.style import image_shape_of
 
 PICTURES = (".png", ".svg", ".pdf")
 MOST_PICTURED = 2_500
@@ -54,7 +50,7 @@ def _label_of(model: Any, label: str | None) -> Any:
 
 
 def _write_grid(model: Any, rows: np.ndarray, out: Path, *, overwrite: bool) -> None:
-    shape = image_shape_of(tuple(model.feature_shape_))
+    shape = isthmus.plots.image_shape_of(tuple(model.feature_shape_))
     if shape is None:
         raise WrongUsageError(
             f"--out '{out}' is a picture, but rows of shape {tuple(model.feature_shape_)} are no images; use .csv, "
@@ -62,12 +58,12 @@ def _write_grid(model: Any, rows: np.ndarray, out: Path, *, overwrite: bool) -> 
         )
     if len(rows) > MOST_PICTURED:
         raise WrongUsageError(f"--n {len(rows):,} images do not fit in a picture; at most {MOST_PICTURED:,} do.")
-    _save(plot_rows(rows, image_shape=shape), out, overwrite=overwrite)
+    _save(isthmus.plots.plot_rows(rows, image_shape=shape), out, overwrite=overwrite)
 
 
 def _save(drawn: Any, out: Path, *, overwrite: bool) -> None:
-    with atomic(out, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
-        save(drawn, stream) if out.suffix == ".png" else drawn.savefig(stream, format=out.suffix[1:])
+    with isthmus.files.atomic(out, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
+        isthmus.plots.save(drawn, stream) if out.suffix == ".png" else drawn.savefig(stream, format=out.suffix[1:])
 
 
 def _write_frame(frame: Any, out: Path, *, overwrite: bool) -> None:
@@ -127,7 +123,7 @@ def write_code_map(job: MapJob) -> None:
     if job.out.suffix == ".html":
         isthmus.write_map_report(found, rows.X, job.out, labels=labels, title=str(rows.name), overwrite=job.force)
     elif job.out.suffix in PICTURES:
-        _save(plot_code_map(found.points, labels, density=True), job.out, overwrite=job.force)
+        _save(isthmus.plots.plot_code_map(found.points, labels, density=True), job.out, overwrite=job.force)
     else:
         isthmus.write_map(job.out, found, labels=labels, overwrite=job.force)
     show.note(f"{len(found.points):,} points ({found.method}): {job.out}")
@@ -216,7 +212,7 @@ def print_matches(
 
 def _examples(example: str, shape: tuple[int, ...], *, resize: bool) -> Any:
     path = Path(example)
-    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+    if path.suffix.lower() in isthmus.data.IMAGE_SUFFIXES and path.is_file():
         return _image(path, shape, resize=resize)[None]
     X = isthmus.read(example).X
     n_rows = getattr(X, "n_rows", None) or len(X)

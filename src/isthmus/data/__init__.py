@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from isthmus.data.images import ImageFolder
+from isthmus.data.images import IMAGE_SUFFIXES, ImageFolder
 from isthmus.data.reading import read
 from isthmus.data.scaling import (
     SCALINGS,
@@ -28,6 +28,7 @@ from isthmus.data.sources import (
 )
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "SCALINGS",
     "ArraySource",
     "ImageFolder",

@@ -27,7 +27,7 @@ from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, p
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.inference import VERBS, corrupting, decode, whole
 from isthmus.estimators.sample_weights import weigh
-from isthmus.estimators.targets import Target, output_names, take_pair, take_validation, target_of
+from isthmus.estimators.targets import Target, output_names, output_scaling, take_pair, take_validation, target_of
 from isthmus.estimators.torch_modules import InPyTorch
 from isthmus.estimators.validation import Given, frame_like, take, take_labels
 from isthmus.files.model_file import State, write_state
@@ -282,7 +282,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """Store the results of a run and warn about its problems; known faults are not reported again."""
         self._keep(prepared)
         report_trouble(prepared.run)
-        learned, self._faults = look_back(prepared.run, prepared.scaling, known=known_faults)
+        learned, self._faults = look_back(prepared.run, output_scaling(self), known=known_faults)
         for name, array in learned.items():
             setattr(self, name, array)
 

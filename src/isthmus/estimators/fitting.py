@@ -51,9 +51,10 @@ from isthmus.training import (
     Settings,
     choose_device,
 )
+from isthmus.training.batches import first_rows
 from isthmus.training.checkpoint import continue_from
 from isthmus.training.devices import PRECISIONS
-from isthmus.training.initial_output import begin_at_mean, begin_at_rate, is_bounded, is_deep
+from isthmus.training.initial_output import begin_at_mean, begin_at_rate, begin_spread, is_bounded, is_deep, may_fold
 from isthmus.training.loop import Origin
 
 AUTO: Rule = OneOf(("auto",))
@@ -100,6 +101,8 @@ AUTOMATIC = ("loss", "code")
 """Choices that ``"auto"`` leaves to the data and to the other choices."""
 DEFAULT_PATIENCE = 10
 VALIDATION_BATCH = 1024
+SPREAD_ROWS = 1_000
+"""Rows from which the first scale of layers is learned; see `begin_spread`."""
 
 
 def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
@@ -171,6 +174,10 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     held_out = held_out if validation is None else np.arange(measured.n_rows)
     measured_weights = given.weights if validation is None else None
     feed = make_feed(measured, held_out, loader, VALIDATION_BATCH, measured_weights) if len(held_out) else None
+    choices = objective.choices
+    if may_fold(choices.network, choices.code) and not getattr(choices.network, "tied", False):
+        rows_given, _ = objective.given_and_target(first_rows(train_feed, SPREAD_ROWS))
+        begin_spread(objective.encoder, objective.filled(rows_given))
     histories: Sequence[History] = ()
     if made["pretraining"] is not None and not resuming:
         shown = [ProgressBar()] if estimator.verbose else []

@@ -20,7 +20,7 @@ from isthmus.estimators import inference, sampling
 from isthmus.estimators.code_mixture import CodeMixture
 from isthmus.estimators.inference import Verb
 from isthmus.estimators.sample_weights import row_weights
-from isthmus.estimators.targets import output_scaling, output_shape
+from isthmus.estimators.targets import output_names, output_scaling, output_shape
 from isthmus.seeds import seed_from
 
 SAMPLES_AT_ONCE = 250
@@ -133,9 +133,9 @@ class Generative:
         if draw is False or (draw == "auto" and sampling.is_picture(self)):
             return sampling.as_frame(self, inference.decode(self, codes, conditions))
         rows = sampling.draw_rows(self, codes, conditions, seed_from(state))
-        if hasattr(self, "feature_names_in_"):
+        if output_names(self) is not None:
             return sampling.as_frame(self, rows)
-        return rows.astype(np.uint8 if self.scaling_.name == "pixels" else np.float32)
+        return rows.astype(np.uint8 if output_scaling(self).name == "pixels" else np.float32)
 
     def fit_sampler(self: Any, X: Any, y: Any = None) -> Any:
         """Fit the mixture from which `sample` draws to the codes of all these rows, not only of those that `fit` kept.

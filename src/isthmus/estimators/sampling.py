@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from isthmus.data import Scaling
 from isthmus.data.scaling import LARGEST
 from isthmus.estimators import inference
 from isthmus.estimators.code_mixture import CodeMixture, fit_mixture
+from isthmus.estimators.targets import output_known, output_names, output_scaling, output_shape
 from isthmus.training import Objective
 
 LEARNED = ("code_sample_", "noise_mean_", "noise_factor_", "whole_features_")
@@ -47,11 +49,14 @@ def drawn_codes(objective: Objective, rows: Tensor, generator: torch.Generator) 
 def learn_noise(objective: Objective, rows: Tensor, codes: Tensor, scaling: Scaling) -> dict[str, np.ndarray]:
     """What reconstructions of rows lack: their mean error, and a factor of the covariance to add, in scaled units.
 
+    Rows are those of batches, with their targets where a model learned pairs; the scaling is that of the targets.
+
     The covariance is that of the rows less that of their reconstructions, without negative directions, so that rows
     that are drawn have the spread and the correlations of the training rows even where reconstructions shrink towards
     the mean.
     """
-    target, conditions = objective.split(rows)
+    given_rows, target = objective.given_and_target(rows)
+    _, conditions = objective.split(given_rows)
     outputs = objective.decoder(codes if conditions is None else torch.cat([codes, conditions], dim=1))
     loss = objective.choices.loss
     restored = loss.link(outputs).double().cpu().numpy()
@@ -108,10 +113,10 @@ def mixture_of(model: Any) -> CodeMixture:
 
 def is_picture(model: Any) -> bool:
     """Whether rows are images, or flat rows without names in [0, 1], such as grey values and probabilities."""
-    if len(model.feature_shape_) > 1:
+    if len(output_shape(model)) > 1:
         return True
     bounded = model.objective_.choices.loss.output_activation == "sigmoid"
-    return bounded and model.scaling_.name in ("none", "pixels") and not hasattr(model, "feature_names_in_")
+    return bounded and output_scaling(model).name in ("none", "pixels") and output_names(model) is None
 
 
 @torch.inference_mode()
@@ -122,9 +127,10 @@ def draw_rows(model: Any, codes: np.ndarray, conditions: np.ndarray | None, seed
     """
     objective, loss = model.objective_, model.objective_.choices.loss
     draw, generator = np.random.default_rng(seed), torch.Generator(model.device_).manual_seed(seed)
-    n_features, whole, factor = model.n_features_in_, model.whole_features_ > 0, model.noise_factor_
-    low, high = model.feature_ranges_
-    scaled = (model.feature_ranges_ - model.scaling_.shift) * model.scaling_.factor
+    scaling, ranges, shape = output_scaling(model), output_known(model).ranges, output_shape(model)
+    n_features, whole, factor = math.prod(shape), model.whole_features_ > 0, model.noise_factor_
+    low, high = ranges
+    scaled = (ranges - scaling.shift) * scaling.factor
     flags = whole & (np.abs(scaled[0]) < 1e-6) & (np.abs(scaled[1] - 1.0) < 1e-6)
     joined = codes if conditions is None else np.hstack([codes, conditions])
     parts = []
@@ -136,16 +142,16 @@ def draw_rows(model: Any, codes: np.ndarray, conditions: np.ndarray | None, seed
         noise = torch.from_numpy(normal).to(output)
         mean = torch.from_numpy(model.noise_mean_).to(output) / loss.spread(output).clamp(min=1e-12)
         rows = loss.draw(output, noise + mean, torch.from_numpy(flags)[None].to(model.device_), generator)
-        parts.append(model.scaling_.invert(rows.double().cpu()).numpy())
+        parts.append(scaling.invert(rows.double().cpu()).numpy())
     rows = np.clip(np.nan_to_num(np.concatenate(parts), posinf=LARGEST), low, high)
     drawn: np.ndarray = np.where(whole, np.round(rows), rows)
-    return drawn.reshape(len(codes), *model.feature_shape_)
+    return drawn.reshape(len(codes), *shape)
 
 
 def as_frame(model: Any, rows: np.ndarray) -> Any:
     """Rows as a frame with the columns of `fit`, whole numbers as integers; an array if `fit` was given no names."""
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
+    names = output_names(model)
+    if names is None or rows.ndim != 2:
         return rows
     columns, whole_at_fit = {}, getattr(model, "whole_features_", np.zeros(len(names)))
     for place, column in enumerate(rows.T):

@@ -15,9 +15,10 @@ from isthmus.estimators.targets import output_scaling, output_shape, target_of
 from isthmus.export.table_columns import Encoding
 from isthmus.tasks.anomaly.detector import AnomalyDetector
 from isthmus.tasks.anomaly.ensemble import Ensemble
+from isthmus.tasks.anomaly.grouping import Grouping
 from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.neighbours import RowIndex
-from isthmus.tasks.anomaly.scoring import Grouping, NeighbourIndex, Scorer
+from isthmus.tasks.anomaly.scoring import NeighbourIndex, Scorer
 from isthmus.tasks.anomaly.tail_probability import TailProbability
 
 

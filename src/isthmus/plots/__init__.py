@@ -18,10 +18,11 @@ from isthmus.plots.pictures import (
     plot_worst,
 )
 from isthmus.plots.restorations import plot_restorations
-from isthmus.plots.style import save
+from isthmus.plots.style import image_shape_of, save
 
 __all__ = [
     "compare_code_densities",
+    "image_shape_of",
     "plot_code_density",
     "plot_code_map",
     "plot_error_histogram",

@@ -24,10 +24,11 @@ from isthmus.estimators.targets import refuse_pairs
 from isthmus.tasks.anomaly.ensemble import Ensemble, code_sizes_for
 from isthmus.tasks.anomaly.ensemble_training import EnsembleTraining, train_ensemble
 from isthmus.tasks.anomaly.fitted import FittedDetector
+from isthmus.tasks.anomaly.grouping import Grouping
 from isthmus.tasks.anomaly.inputs import RowFormat, Rows, check_finite, scoring_type
 from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.scorer_fit import ScorerPlan, learn_scorer
-from isthmus.tasks.anomaly.scoring import IMAGE_PARTS, PARTS, TABLE_PARTS, Grouping
+from isthmus.tasks.anomaly.scoring import IMAGE_PARTS, PARTS, TABLE_PARTS
 from isthmus.training import SCHEDULES, choose_device
 from isthmus.training.schedule import Schedule
 

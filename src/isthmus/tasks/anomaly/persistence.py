@@ -32,10 +32,11 @@ from isthmus.files.records import (
 )
 from isthmus.tasks.anomaly import detector_fit
 from isthmus.tasks.anomaly.fitted import FittedDetector
+from isthmus.tasks.anomaly.grouping import Grouping
 from isthmus.tasks.anomaly.inputs import RowFormat, scoring_type
 from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel, ensemble_from_arrays
 from isthmus.tasks.anomaly.neighbours import WIDEST_WHITENED
-from isthmus.tasks.anomaly.scoring import DISTANCES, PARTS, WEIGHTS, Grouping, Scorer
+from isthmus.tasks.anomaly.scoring import DISTANCES, PARTS, RULES, Scorer
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS
 from isthmus.training import choose_device
 
@@ -101,7 +102,7 @@ DECLARED: dict[str, Numbers] = {
 
 def _declared_scorer(parts: Sequence[str], width: int) -> dict[str, Numbers]:
     """The arrays of a scorer of these parts for rows of `width` numbers."""
-    curves = {"marginal": ("low", "high"), "reconstruction": ("error",)}
+    curves = {"marginal": ("low", "high"), "reconstruction": ("error",), "relation": ("residual",)}
     declared = {"missing": Numbers("f", (1,)), "whole_columns": Numbers("f", ("columns",), optional=True)}
     for part in parts:
         for curve in (part, *curves.get(part, ())):
@@ -118,8 +119,15 @@ def _declared_scorer(parts: Sequence[str], width: int) -> dict[str, Numbers]:
             f"{part}.shift": Numbers("f", ("width",)),
             f"{part}.factor": Numbers("f", ("width", "width") if white else ("width",)),
             f"{part}.n_rows": Numbers("i", (1,)),
+            f"{part}.first": Numbers("i", (1,), optional=True),
         }
-        declared |= {"local.usual": Numbers("f", ("remembered",))} if part == "local" else {}
+        declared |= {"local.usual": Numbers("f", (None,))} if part == "local" else {}
+    if "relation" in parts:
+        white = width <= WIDEST_WHITENED
+        declared |= {
+            "relation.shift": Numbers("f", ("width",)),
+            "relation.factor": Numbers("f", ("width", "width") if white else ("width",)),
+        }
     if "density" in parts:
         declared |= {
             "memory.codes": Numbers("f", ("members", None, "code")),
@@ -320,12 +328,21 @@ def _checked_grouping(
         codes = model.encode(torch.zeros(1, width, device=device))
     sizes = {f"{name} columns": 1 for name in PARTS} | {f"{name} columns": width for name in ("low", "high")}
     sizes |= {"error columns": model.n_members * grouping.n_columns, "columns": grouping.n_columns}
+    sizes["residual columns"] = grouping.n_columns
     sizes |= {"members": model.n_members, "code": codes.shape[2]}
     arrays = group(state_arrays, "scorer.")
     check_arrays(arrays, _declared_scorer(values.parts, width), sizes | {"width": width})
-    if values.rule not in WEIGHTS or not set(values.parts) <= set(WEIGHTS[values.rule]):
+    if values.rule not in RULES or not set(values.parts) <= set(RULES[values.rule].weights):
         raise ModelFileError(f"its header does not fit: rule {values.rule!r} does not combine {values.parts}.")
-    counts = [int(arrays[f"{part}.n_rows"][0]) for part in DISTANCES if part in values.parts]
-    if not all(1 <= count <= len(arrays["remembered"]) for count in counts):
-        raise ModelFileError(f"its arrays do not fit: {counts} rows of {len(arrays['remembered'])} are compared with.")
+    for part in [part for part in DISTANCES if part in values.parts]:
+        _check_rows(part, arrays)
     return grouping
+
+
+def _check_rows(part: str, arrays: Arrays) -> None:
+    """Refuse places of remembered rows that are not there."""
+    count, there = int(arrays[f"{part}.n_rows"][0]), len(arrays["remembered"])
+    first = int(arrays.get(f"{part}.first", [0])[0])
+    usual = arrays.get(f"{part}.usual")
+    if not (count >= 1 and first >= 0 and first + count <= there) or (usual is not None and len(usual) != count):
+        raise ModelFileError(f"its arrays do not fit: {part} compares with {count} rows from {first} of {there}.")

@@ -11,6 +11,7 @@ from isthmus.choices.rules import Number, Whole
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.kinds import require_autoencoder
 from isthmus.estimators.sampling import mixture_of
+from isthmus.estimators.targets import output_shape
 
 MARGIN = 0.05
 
@@ -50,7 +51,7 @@ def latent_plane(
     codes[:, units[0]] = np.tile(steps[units[0]], n)
     codes[:, units[1]] = np.repeat(steps[units[1]][::-1], n)
     rows = model.inverse_transform(codes.astype(np.float32), None if y is None else [y] * len(codes))
-    return np.asarray(rows).reshape(n, n, *model.feature_shape_)
+    return np.asarray(rows).reshape(n, n, *output_shape(model))
 
 
 def traversals(
@@ -81,14 +82,14 @@ def traversals(
     for place, unit in enumerate(chosen):
         codes[place * n : (place + 1) * n, unit] = steps[unit]
     rows = model.inverse_transform(codes.astype(np.float32), None if y is None else [y] * len(codes))
-    return np.asarray(rows).reshape(len(chosen), n, *model.feature_shape_)
+    return np.asarray(rows).reshape(len(chosen), n, *output_shape(model))
 
 
 def _checked(
     model: Autoencoder, units: list[int], n: int, margin: float, name: str
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Codes of training rows, or of the prior, and the values of each unit."""
-    require_autoencoder(model, name)
+    require_autoencoder(model, name, compares=False)
     size = model.objective_.context.code_size
     wrong = [unit for unit in units if not (Whole(0).admits(unit) and unit < size)]
     if wrong or not units:

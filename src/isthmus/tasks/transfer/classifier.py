@@ -27,7 +27,7 @@ from isthmus.estimators.inference import Verb, whole
 from isthmus.estimators.validation import take
 from isthmus.files.model_file import State, write_state
 from isthmus.files.records import Arrays, Json, Numbers, Record, group, grouped, pack, unpack
-from isthmus.seeds import seed_from
+from isthmus.seeds import RandomState, seed_from
 from isthmus.tasks.transfer.classifier_fit import (
     FittedClassifier,
     Labelled,
@@ -101,7 +101,7 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
     optimizer: Optimizer | str = "adamw"
     early_stopping: int | bool = False
     validation_fraction: float = 0.1
-    random_state: Any = None
+    random_state: RandomState = None
     verbose: int | bool = 0
 
     choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {
