@@ -1,4 +1,4 @@
-"""Tasks based on autoencoders: anomaly detection, imputation, recommendation, similarity, transfer."""
+"""Jobs done with autoencoders: anomaly detection, generation, imputation, maps, recommendation, restoration, …"""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
@@ -11,7 +11,12 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
+from isthmus.tasks.choosing import Chosen, choose
+from isthmus.tasks.clusters import Clusters, cluster_codes, matched_accuracy
+from isthmus.tasks.features import compare_features
+from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
+from isthmus.tasks.maps import CodeMap, MapFigures, map_codes, map_figures, write_map
 from isthmus.tasks.recommendation import (
     Evaluation,
     HeldOut,
@@ -27,38 +32,73 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
+from isthmus.tasks.restoration import Quality, RestoredFile, Restorer, restore_folder
+from isthmus.tasks.search import Matches, SearchIndex
 from isthmus.tasks.similarity import SimilarityIndex, nearest
-from isthmus.tasks.transfer import EncoderClassifier
+from isthmus.tasks.transfer import EncoderClassifier, EncoderRegressor
 
-TASKS = {task.__name__: task for task in (AnomalyDetector, EncoderClassifier, Imputer, Recommender, SignalDetector)}
+TASKS = {
+    task.__name__: task
+    for task in (
+        AnomalyDetector,
+        EncoderClassifier,
+        EncoderRegressor,
+        Imputer,
+        Recommender,
+        Restorer,
+        SignalDetector,
+        TableSampler,
+    )
+}
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
 __all__ = [
     "TASKS",
     "AnomalyDetector",
     "Auto",
+    "Chosen",
+    "Clusters",
+    "CodeMap",
     "Contamination",
     "EncoderClassifier",
+    "EncoderRegressor",
     "Evaluation",
     "Explanation",
     "FalseAlarmRate",
     "HeldOut",
     "Imputer",
     "Interactions",
+    "MapFigures",
+    "Matches",
+    "Quality",
     "Quantile",
     "Recommendations",
     "Recommender",
+    "RestoredFile",
+    "Restorer",
+    "SearchIndex",
     "SignalDetector",
     "SimilarityIndex",
     "StrongSplit",
+    "TableSampler",
     "benjamini_hochberg",
+    "choose",
+    "cluster_codes",
+    "compare_features",
     "conformal_p_values",
     "evaluate_recommender",
+    "latent_plane",
     "leave_after",
     "leave_k_out",
     "leave_latest",
     "leave_out",
+    "map_codes",
+    "map_figures",
+    "matched_accuracy",
     "nearest",
     "read_interactions",
+    "restore_folder",
     "strong_generalization",
+    "traversals",
+    "write_map",
 ]

@@ -13,11 +13,14 @@ from sklearn.base import clone
 from torch import Tensor
 
 from isthmus.choices import CORRUPTIONS, LOSSES, Corruption, Loss, MeanSquaredError
+from isthmus.choices.corruptions import suited
 from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Context
 from isthmus.data import SCALINGS, Scaling, as_source, learn_scaling, refuse_huge, summarise
 from isthmus.estimators import Autoencoder
-from isthmus.estimators.fitting import refuse, split_rows
+from isthmus.estimators.feeds import split_rows
+from isthmus.estimators.fitting import refuse
+from isthmus.estimators.targets import refuse_pairs
 from isthmus.tasks.anomaly.ensemble import Ensemble, code_sizes_for
 from isthmus.tasks.anomaly.ensemble_training import EnsembleTraining, train_ensemble
 from isthmus.tasks.anomaly.fitted import FittedDetector
@@ -240,7 +243,7 @@ def _training(settings: DetectorSettings, context: Context, loss: Loss, *, n_ste
     return EnsembleTraining(
         context=context,
         loss=loss,
-        corruption=corruption and corruption.resolve(context),
+        corruption=corruption and suited(corruption, context),
         schedule=SCHEDULES.resolve(settings.schedule),
         n_steps=n_steps,
         batch_size=settings.batch_size,
@@ -264,6 +267,7 @@ def _fitted_autoencoder(
     settings: DetectorSettings, autoencoder: Autoencoder, X: Tensor, context: Context
 ) -> Autoencoder:
     if hasattr(autoencoder, "objective_"):
+        refuse_pairs(autoencoder, "AnomalyDetector", "pass a model that was fitted without one")
         return copy.deepcopy(autoencoder)
     model = clone(autoencoder).set_params(scaling="none", device=settings.device)
     if model.random_state is None:
