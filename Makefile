@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo test check bench format help
+.PHONY: demo test check check-lowest bench format help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 # torch first and from its pin, so that no other package pulls in another build of it
 $(READY): pyproject.toml constraints.txt
@@ -30,6 +30,17 @@ check: $(READY) ## format, lint, types, import contract, style figures
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/style.py
+
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/estimators/test_contract.py tests/tasks/test_contract.py tests/training/test_compiled.py \
+	tests/files/test_files.py tests/files/test_golden.py tests/data/test_table_files.py tests/data/test_images.py \
+	tests/cli/test_cli.py tests/plots tests/report
+
+check-lowest: ## part of the tests with the lowest versions that pyproject.toml allows, in an environment of their own
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt torch
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e . pytest hypothesis polars
+	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -q $(LOWEST_TESTS)
 
 format: $(READY) ## put the code in the common format
 	$(BIN)/ruff format .

@@ -129,9 +129,18 @@ FITS |= {
         lambda m: np.frombuffer(m.compress((IMAGES * 255).astype("u1")), "u1")),
     "Imputer": (
         lambda: isthmus.Imputer(random_state=0), lambda: (HOLES.copy(),), lambda m: m.transform(HOLES)),
+    "Restorer": (
+        lambda: isthmus.Restorer("masking", network=isthmus.UNet((4,)), max_steps=3, random_state=0),
+        lambda: (IMAGES.copy(),), lambda m: m.restore(IMAGES)),
     "EncoderClassifier": (
         lambda: isthmus.EncoderClassifier(isthmus.Autoencoder(2, **QUICK)), lambda: (TABLE.copy(), LABELS.copy()),
         lambda m: m.predict_proba(TABLE)),
+    "EncoderRegressor": (
+        lambda: isthmus.EncoderRegressor(isthmus.Autoencoder(2, **QUICK)), lambda: (TABLE.copy(), TABLE[:, 0].copy()),
+        lambda m: m.predict(TABLE)),
+    "TableSampler": (
+        lambda: isthmus.TableSampler(hidden_sizes=(4,), **QUICK), lambda: (TABLE.copy(),),
+        lambda m: m.sample(5, random_state=0)),
     "Recommender, csr": (lambda: isthmus.Recommender(**SMALL), lambda: (unsorted_csr(),), lists),
     "Recommender, csc": (lambda: isthmus.Recommender(**SMALL), lambda: (SPARSE.copy().tocsc(),), lists),
     "Recommender, coo": (lambda: isthmus.Recommender(**SMALL), lambda: (SPARSE.copy().tocoo(),), lists),
@@ -175,6 +184,9 @@ for method in ("transform", "reconstruct", "score_samples", "score", "reconstruc
     for form in (TABLE, TABLE.astype("f4"), scipy.sparse.csr_array(TABLE)):
         CALLS[f"Autoencoder.{method}, {type(form).__name__} {form.dtype}"] = on_table(method, form)
 CALLS |= {
+    "restorer.restore": ("Restorer", lambda m, X: m.restore(X), lambda: (IMAGES.copy(),)),
+    "restorer.damage_images": ("Restorer", lambda m, X: m.damage_images(X), lambda: (IMAGES.copy(),)),
+    "restorer.score": ("Restorer", lambda m, X: m.score(X), lambda: (IMAGES.copy(),)),
     "inverse_transform": ("Autoencoder", lambda m, Z: m.inverse_transform(Z), lambda: (np.ones((3, 2)),)),
     "detector.score_samples": ("AnomalyDetector", lambda m, X: m.score_samples(X), lambda: (TABLE.copy(),)),
     "detector.predict": ("AnomalyDetector", lambda m, X: m.predict(X), lambda: (TABLE.copy(),)),

@@ -1,7 +1,7 @@
 """How often the alarm of a normal row is wrong: ``python -m benchmarks.anomaly.alarms [--splits 200]``.
 
 On the five sets with the most normal rows: the detector learns from 5,000 of them, once. The other normal rows are
-dealt out anew 200 times, half to calibrate and half to count alarms on. The share of alarms over all splits stands
+split at random 200 times, half to calibrate and half to count alarms. The share of alarms over all splits stands
 beside what exact promises give for so many rows, and the sampling error of that.
 """
 

@@ -64,7 +64,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], bool]] = {
 
 
 def _figures(folder: Path, seed: int, setting: dict[str, Any], as_signals: bool) -> tuple[float, float]:
-    """AUROC, and the share of beats that are told apart rightly with the threshold at 2 % of the training beats."""
+    """AUROC, and accuracy with the threshold at 2 % of the training beats."""
     X_train, X_test, odd = beats(folder, seed)
     if as_signals:
         X_train, X_test = X_train[:, None, :], X_test[:, None, :]

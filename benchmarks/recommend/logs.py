@@ -28,6 +28,12 @@ def ratings(name: str) -> pd.DataFrame:
     return frame.rename(columns={"userId": "user", "movieId": "item", "timestamp": "time"})
 
 
+def film_titles() -> dict[int, str]:
+    """The title of each film of ml-2016."""
+    frame = pd.read_csv(movielens() / "ml-2016" / "movies.csv")
+    return dict(zip(frame["movieId"].tolist(), frame["title"].tolist(), strict=True))
+
+
 def positives(name: str) -> Interactions:
     """Positive interactions: ratings of at least 4, users with at least 5 of them."""
     frame = ratings(name)

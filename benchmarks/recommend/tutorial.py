@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.recommend.logs import movielens, ratings
+from benchmarks.recommend.logs import film_titles, ratings
 from benchmarks.systems.harness import fit_on, published
 from benchmarks.systems.tutorials import LIAR_LIAR, movielens_2016
 from isthmus import MeanSquaredError, Recommender, nearest
-from isthmus.cli.recommend import read_titles
 
 THEIRS = (1391, 104, 1760, 1608, 3033, 1407, 1461, 1020)
 """The published films similar to Liar Liar, with cosines of 0.830 to 0.807."""
@@ -36,13 +35,13 @@ def as_published(seed: int = 0) -> tuple[float, list[tuple[str, float]]]:
 
 def by_recommender(seed: int = 0) -> list[tuple[str, float]]:
     """The same list from a `Recommender`, fitted to positive ratings."""
-    titles = read_titles(movielens() / "ml-2016" / "movies.csv")
+    titles = film_titles()
     model = Recommender(random_state=seed).fit(ratings("ml-2016"), titles=titles)
     return [(titles[film], cosine) for film, cosine in model.similar_items(model.find("liar liar"), 10)]
 
 
 def main() -> None:
-    titles = read_titles(movielens() / "ml-2016" / "movies.csv")
+    titles = film_titles()
     loss, old = as_published()
     new = by_recommender()
     theirs = [titles[film] for film in THEIRS] + ["", ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -33,6 +34,7 @@ def _run(work: Callable[..., None], given: tuple[Any, ...], ready: Event, log: P
     file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     for stream in (1, 2):
         os.dup2(file, stream)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
     ready.set()
     code = 0
     try:

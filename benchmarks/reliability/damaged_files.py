@@ -1,7 +1,7 @@
 """Model files with 10,000 kinds of damage: each must raise a `ModelFileError`, or load the exact model.
 
-Two sorts of files are told apart. In files that somebody damaged, the digest is the old one: the model that comes back
-has to be the exact one. In files that were edited and signed again (and in those of format 1, which have no digest), a
+There are two kinds of damage. A file that was only damaged has the old digest: the model that comes back has to be the
+exact one. In files that were edited and signed again (and in those of format 1, which have no digest), a
 number may be another one; those must be refused or load, without another error, a hang, or memory that is asked for
 before it is known that the file holds the numbers.
 """

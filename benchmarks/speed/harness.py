@@ -201,7 +201,7 @@ class Question:
     rows
         For a rate: how many rows one answer covers.
     more
-        What the task is told, by name; a seed is the number of the round.
+        Arguments of the task, by name; a seed is the number of the round.
     """
 
     part: str

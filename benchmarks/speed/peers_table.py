@@ -28,7 +28,7 @@ class Peer:
     variables
         Environment variables of its process.
     options
-        What the script is told besides the workload.
+        Arguments of the script besides the workload.
     only
         Names of the workloads that it can do; none means all.
     """
@@ -104,7 +104,7 @@ FIRST_STEPS = {
 
 
 def on_device() -> dict[str, Peer]:
-    """Who trains on a GPU; JAX as it is installed here, else in an environment of its own."""
+    """Who trains on a GPU; JAX as it is installed here, else in its own environment."""
     card = Peer("jax_scan.py", "jax-cuda", (f"jax[cuda12]=={JAX_VERSION}",))
     scan = Peer("jax_scan.py") if importlib.util.find_spec("jax") else card
     shared = replace(scan, variables={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"})  # the card is not JAX's alone

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from sklearn.utils import check_random_state
 
+RandomState = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None
+"""What a parameter `random_state` may be."""
 
-def seed_from(random_state: Any) -> int:
+
+def seed_from(random_state: RandomState) -> int:
     """A seed in [0, 2³¹ - 2]: fixed for an integer, drawn from a generator, and random for None.
 
     Parameters

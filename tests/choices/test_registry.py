@@ -40,14 +40,15 @@ def test_every_name_resolves_to_its_class_and_so_does_the_class_name(registry: R
 
 
 def test_a_wrong_name_lists_the_right_ones_and_the_nearest() -> None:
-    names = "drop-entries, gaussian-noise, masking, salt-and-pepper"
+    names = ", ".join(sorted(CORRUPTIONS.members))
+    assert names.startswith("block-mask, blur, downsample, drop-entries, gaussian-noise")
     text = f"Unknown corruption 'maskin'; did you mean 'masking'? Known: {names}"
     with pytest.raises(ValueError, match=re.escape(text)):
         CORRUPTIONS.resolve("maskin")
 
 
 def test_a_value_that_stands_for_nothing_is_refused() -> None:
-    with pytest.raises(TypeError, match="3 is not a corruption; use one of drop-entries, gaussian-noise, masking"):
+    with pytest.raises(TypeError, match="3 is not a corruption; use one of block-mask, blur, downsample, drop-entries"):
         CORRUPTIONS.resolve(3)
 
 

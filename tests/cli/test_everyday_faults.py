@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,39 @@ def test_a_signal_ends_a_command_with_one_line_and_leaves_nothing(
     assert out.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, "m.safetensors", "x.npy"]
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize("where", ["in a finaliser", "while a class is built"])
+def test_an_interrupt_that_python_discards_or_changes_ends_a_command(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", X)
+    Autoencoder(2, **SMALL).fit(X).save(tmp_path / "m.safetensors")
+
+    class Finalised:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(100))
+
+    class Field:
+        def __set_name__(self, owner: type, name: str) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(100))
+
+    def stream(*_: Any, **__: Any) -> Iterator[np.ndarray]:
+        if where == "in a finaliser":
+            Finalised()
+        else:
+            type("Owner", (), {"field": Field()})
+        yield X[:, :2]
+        time.sleep(10)  # which the interrupt ends
+
+    monkeypatch.setattr(Autoencoder, "stream", stream)
+    out = tmp_path / "codes.npy"
+    found = run(capsys, "encode", tmp_path / "m.safetensors", tmp_path / "x.npy", "--out", out)
+    assert found == (1, "", "error: interrupted.\n")
+    assert not out.exists()
 
 
 def test_an_interrupt_while_a_temporary_file_is_made_leaves_none(

@@ -12,7 +12,16 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 import isthmus
-from isthmus import AnomalyDetector, Autoencoder, EncoderClassifier, Imputer, Recommender, SignalDetector
+from isthmus import (
+    AnomalyDetector,
+    Autoencoder,
+    EncoderClassifier,
+    Imputer,
+    Recommender,
+    Restorer,
+    SignalDetector,
+    UNet,
+)
 from isthmus.cli import main
 from isthmus.cli.show import to_json
 
@@ -25,6 +34,7 @@ OTHERS: dict[str, Any] = {
     "SignalDetector": SignalDetector(20, detector=FEW).fit(np.sin(np.arange(200) / 8)),
     "EncoderClassifier": EncoderClassifier(SMALL, max_epochs=1, random_state=0).fit(X, (X[:, 0] > 0).astype(int)),
     "Recommender": Recommender(code_size=2, network=(4,), max_epochs=2, random_state=0).fit(LOG),
+    "Restorer": Restorer("masking", network=UNet((4,)), max_steps=2, random_state=0).fit(X.reshape(-1, 2, 2)),
     "Imputer": Imputer(n_members=2, hidden_sizes=(4,), code_size=2, max_epochs=1, random_state=0).fit(X),
 }
 

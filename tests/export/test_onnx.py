@@ -22,7 +22,9 @@ from isthmus import (
     LinearAutoencoder,
     OutputError,
     Quantile,
+    Restorer,
     SparseAutoencoder,
+    UNet,
     VariationalAutoencoder,
     export_onnx,
     onnx_inputs,
@@ -117,6 +119,18 @@ def test_the_verbs_of_autoencoders_are_exported(model: Autoencoder, X: np.ndarra
     assert got.dtype == wanted.dtype
     np.testing.assert_allclose(got.astype(float), wanted, rtol=1e-5, atol=1 if X.dtype == np.uint8 else 1e-5)
     assert len(np.unique(got)) > 1
+
+
+def test_a_restorer_takes_images_of_any_size(tmp_path: Path) -> None:
+    small, large = DRAW.random((6, 9, 10)), DRAW.random((6, 18, 20, 3))
+    restorer = Restorer(network=UNet((3, 4)), max_steps=2, random_state=0).fit(small, target=large)
+    path = export_onnx(restorer, tmp_path / "r.onnx")
+    for shape in ((1, 9, 10, 1), (3, 2, 31, 1), (1, 40, 7, 1)):
+        images = DRAW.random(shape).astype(np.float32)
+        (got,) = answers(path, {"X": images})
+        np.testing.assert_allclose(got, restorer.restore(images), atol=1e-5)
+    with pytest.raises(ValueError, match="must be 'auto' for a restorer"):
+        export_onnx(restorer, tmp_path / "s.onnx", what="transform")
 
 
 def test_codes_of_a_conditional_model_are_decoded_with_the_place_of_their_label(tmp_path: Path) -> None:

@@ -31,15 +31,22 @@ from isthmus import (
 from isthmus.choices import CORRUPTIONS, PENALTIES, Corruption, Penalty
 from isthmus.choices.registry import Context
 from isthmus.estimators import persistence
-from isthmus.estimators.autoencoder_state import AutoencoderValues, Settled, declared
+from isthmus.estimators.autoencoder_state import AutoencoderValues, SamplerValues, Settled, declared
 from isthmus.exceptions import ModelFileError
 from isthmus.files import read_state
 from isthmus.tasks.anomaly import persistence as anomaly
 from isthmus.tasks.anomaly.signals import SignalValues
+from isthmus.tasks.generation.table_sampler import DECLARED as TABLE_SAMPLER
+from isthmus.tasks.generation.table_sampler import TableSamplerValues
 from isthmus.tasks.imputation.imputer import ImputerValues
 from isthmus.tasks.recommendation import persistence as recommendation
-from isthmus.tasks.transfer import DECLARED as TRANSFER
-from isthmus.tasks.transfer import ClassifierValues
+from isthmus.tasks.restoration import persistence as restoration
+from isthmus.tasks.search import DECLARED as SEARCH
+from isthmus.tasks.search import SearchIndexValues
+from isthmus.tasks.transfer.classifier import DECLARED as TRANSFER
+from isthmus.tasks.transfer.classifier import ClassifierValues
+from isthmus.tasks.transfer.regressor import DECLARED as REGRESSOR
+from isthmus.tasks.transfer.regressor import RegressorValues
 from isthmus.training.checkpoint import DECLARED as CHECKPOINT
 from isthmus.training.checkpoint import RunValues
 
@@ -316,10 +323,23 @@ def test_the_page_on_the_model_file_names_every_declared_field_and_array() -> No
         ImputerValues,
         ClassifierValues,
         recommendation.RecommenderValues,
+        restoration.RestorerValues,
         RunValues,
+        SamplerValues,
+        RegressorValues,
+        TableSamplerValues,
+        SearchIndexValues,
     )
     fields_ = {name for record in records for name in record.__struct_fields__}
-    arrays = {*declared(Autoencoder), *anomaly.DECLARED, *TRANSFER, *recommendation.DECLARED, *CHECKPOINT}
+    arrays = {
+        *declared(Autoencoder),
+        *anomaly.DECLARED,
+        *TRANSFER,
+        *recommendation.DECLARED,
+        *restoration.DECLARED,
+        *CHECKPOINT,
+    }
+    arrays |= {*REGRESSOR, *TABLE_SAMPLER, *SEARCH}
     prefixes = {name.partition(".")[0] for name in named}
     assert not fields_ - named - {"batch_size", "learning_rate"}
     assert not {name.partition(".")[0] for name in arrays} - prefixes

@@ -31,6 +31,7 @@ from isthmus.plots import (
     plot_error_histogram,
     plot_network,
     plot_reconstructions,
+    plot_restorations,
     plot_training_curves,
     plot_worst,
     save,
@@ -365,3 +366,15 @@ def test_a_restoration_measures_damaged_and_restored_rows_against_the_clean_ones
 def test_a_model_without_a_corruption_restores_no_damage(model: Autoencoder, digits: np.ndarray) -> None:
     with pytest.raises(ValueError, match="has no corruption, but one is needed"):
         restoration(model, digits)
+
+
+def test_restorations_show_the_same_detail_of_a_row_in_one_scale() -> None:
+    bytes_, floats = np.full((300, 20), 255, np.uint8), np.full((300, 20, 3), 0.5)
+    small = np.arange(150 * 10).reshape(150, 10) / 1500
+    figure = plot_restorations([[bytes_, floats, small], [small, small, small]], columns=("before", "after", "clean"))
+    assert [ax.get_title() for ax in figure.axes] == ["before", "after", "clean", "", "", ""]
+    shown = [np.asarray(ax.images[0].get_array()) for ax in figure.axes]
+    assert [image.shape for image in shown] == [(256, 20), (256, 20, 3), (256, 20), *[(150, 10)] * 3]
+    assert shown[0].max() == 1.0
+    assert shown[1].min() == 0.5
+    np.testing.assert_array_equal(shown[2][0:4, 0:2], small[[11, 11, 12, 12]][:, [0, 0]])

@@ -195,8 +195,8 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert "code_sizes=(2,) must hold n_members=4 integers >= 1." in told
     assert "threshold: Unknown threshold 'sometimes'" in told
     assert (
-        "parts=('all',) must be 'auto' or some of marginal, reconstruction, neighbours, nearest, local, density."
-        in told
+        "parts=('all',) must be 'auto' or some of marginal, relation, reconstruction, neighbours, nearest, local, "
+        "density." in told
     )
 
 
@@ -222,7 +222,7 @@ def test_a_stream_is_followed() -> None:
 def test_more_rows_than_are_wanted_are_sampled_evenly() -> None:
     detector = make(0.1, max_rows=200).fit(TRAIN)
     assert len(detector.sample_) == len(detector.decision_scores_) == 200
-    assert detector.partial_fit(NORMAL).reservoir_.shape == (200, 6)
+    assert detector.partial_fit(NORMAL).fitted_.reservoir.shape == (200, 6)
     assert area(detector) > 0.85
 
 
@@ -287,5 +287,5 @@ def test_images_are_judged_by_their_pixels(tmp_path: Path) -> None:
 
 
 def test_clone_forgets_what_was_learned() -> None:
-    assert not hasattr(clone(FITTED), "scorer_")
+    assert not hasattr(clone(FITTED), "fitted_")
     assert "AnomalyDetector" in repr(clone(FITTED))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+import torch
 
 import isthmus
 from isthmus import AnomalyDetector, Auto, Contamination, DivergenceError, FalseAlarmRate, Quantile
+from isthmus.exceptions import InterruptedWarning
+from isthmus.tasks.anomaly import ensemble_training
+from isthmus.tasks.anomaly.grouping import Grouping
+from isthmus.tasks.anomaly.neighbours import standard_units
+from isthmus.tasks.anomaly.relations import learn_relations
+from isthmus.tasks.anomaly.tail_probability import TailProbability
+from isthmus.training import Callback, Run
 
 
 def make(threshold: Any = "auto", **more: Any) -> AnomalyDetector:
@@ -132,16 +141,20 @@ def test_units_far_from_one_and_numbers_far_from_zero_change_nothing(shift: floa
     np.testing.assert_allclose(detector.score_samples(shift + scale * X), make(0.02).fit(X).score_samples(X), rtol=0.02)
 
 
-def test_a_broken_relation_of_a_tenth_of_a_deviation_is_found() -> None:
-    draw = np.random.default_rng(0)
-    X = draw.normal(size=(1030, 4))
-    X[:, 3] = X[:, 0] + 0.1 * X[:, 3]
-    odd = X[1000:].copy()
-    odd[:, 3] = odd[:, 0] + 0.9 * np.where(draw.random(30) < 0.5, -1, 1)  # nine times the usual error
-    fresh = draw.normal(size=(500, 4))
-    fresh[:, 3] = fresh[:, 0] + 0.1 * fresh[:, 3]
-    scores = -make(max_steps=100).fit(X[:1000]).score_samples(np.concatenate([fresh, odd]))
-    assert roc_auc_score([0] * 500 + [1] * 30, scores) > 0.93  # without the local distance about 0.8
+@pytest.mark.parametrize("n_columns", [2, 5])
+def test_a_broken_relation_of_a_tenth_of_a_deviation_raises_the_alarm_at_one_percent(n_columns: int) -> None:
+    def following(n: int, seed: int) -> np.ndarray:
+        X = np.random.default_rng(seed).normal(size=(n, n_columns))
+        X[:, -1] = X[:, 0] + 0.1 * X[:, -1]
+        return X
+
+    detector = make(max_steps=60).fit(following(1000, 0))
+    odd = following(60, 1)
+    odd[:, -1] = odd[:, 0] + np.where(np.arange(60) % 2, 0.9, -0.9)  # nine times the usual error, ordinary as numbers
+    assert alarms(detector, odd) > 0.95
+    assert alarms(detector, following(1000, 2)) < 0.025
+    named = [{reason.column for reason in found.reasons[:2]} for found in detector.explain(odd)]
+    assert np.mean([names == {"x0", f"x{n_columns - 1}"} for names in named]) > 0.8
 
 
 @pytest.mark.parametrize("learning_rate", [10.0, 1e4, 1e12])
@@ -149,3 +162,72 @@ def test_a_training_that_diverges_is_an_error(learning_rate: float) -> None:
     X = np.random.default_rng(0).normal(size=(200, 6))
     with pytest.raises(DivergenceError, match=r"Use a lower learning_rate; the default is 0\.003"):
         make(learning_rate=learning_rate).fit(X)
+
+
+class Interrupting(Callback):
+    """Sends Ctrl-C to this process at a step."""
+
+    def on_step_end(self, run: Run) -> None:
+        if run.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_an_interrupt_keeps_the_detector_with_the_weights_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_run(objective: Any, settings: Any, train: Any, validation: Any, _: Any) -> Run:
+        monkeypatch.setattr(Run, "calls_every_step", True)
+        return Run(objective, settings, train, validation, [Interrupting()])
+
+    monkeypatch.setattr(ensemble_training, "Run", make_run)
+    X = np.random.default_rng(0).normal(size=(200, 4))
+    with pytest.warns(InterruptedWarning, match="Training was interrupted at step 5 of 30; the weights are kept as"):
+        detector = make().fit(X)
+    assert np.isfinite(detector.score_samples(X)).all()
+
+
+# -- relations between columns -----------------------------------------------------------------------------------------
+
+
+def test_residuals_are_those_of_a_regression_on_all_other_columns() -> None:
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(5000, 4)) @ draw.normal(size=(4, 4)) + 3.0
+    relations, _ = learn_relations(torch.from_numpy(X), torch.arange(5000), Grouping(None, 4))
+    found = relations.squares(torch.from_numpy(X), Grouping(None, 4)).sqrt().numpy()
+    for column in range(4):
+        others = np.column_stack([np.ones(5000), np.delete(X, column, axis=1)])
+        left = X[:, column] - others @ np.linalg.lstsq(others, X[:, column], rcond=None)[0]
+        assert np.corrcoef(found[:, column], np.abs(left))[0, 1] > 0.999
+        np.testing.assert_allclose(np.square(found[:, column]).mean(), 1.0, atol=0.02)
+
+
+@pytest.mark.parametrize("places", [None, torch.tensor([0, 1, 1, 1, 2])])
+def test_rows_that_were_learned_from_count_as_if_they_had_not_been_there(places: torch.Tensor | None) -> None:
+    X = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 5)))
+    grouping = Grouping(places, 5 if places is None else 3)
+    _, squares = learn_relations(X, torch.arange(30), grouping)
+    shift, scale = standard_units(X, rescale=True)
+    y = (X - shift) * scale
+    for row in (0, 7):
+        rest = torch.cat([y[:row], y[row + 1 :]])
+        covariance = (rest.T @ rest + 30 * 1e-3 * torch.eye(5).double()) / 29  # mean and ridge stay as they are
+        precision = torch.linalg.inv(covariance)
+        u = y[row] @ precision
+        for column in range(grouping.n_columns):
+            here = [column] if places is None else (places == column).nonzero()[:, 0].tolist()
+            block = precision[here][:, here]
+            expected = u[here] @ torch.linalg.inv(block) @ u[here]
+            assert float(squares[row, column]) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_tails_in_nats_rise_in_proportion_and_then_slowly() -> None:
+    curve = TailProbability.learn(np.random.default_rng(0).exponential(size=(10_000, 1)))
+    last = float(curve.knots[0, -1])
+    values = torch.tensor([[0.5], [last], [last + 2.0], [last + 4.0], [1e6]], dtype=torch.float64)
+    found, slow = curve.proportional(values)[:, 0], curve(values)[:, 0]
+    np.testing.assert_allclose(found[:2], slow[:2])
+    assert float(found[3] - found[2]) == pytest.approx(
+        2.0 / float(curve.scale[0]), rel=0.3
+    )  # e-folds of an exponential
+    assert found[2] > slow[2] + 0.5
+    assert found[4] < found[1] + 30.0
+    assert torch.isfinite(curve.proportional(torch.tensor([[np.inf], [np.nan]]).double())[1]).all()

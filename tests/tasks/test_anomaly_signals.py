@@ -181,3 +181,87 @@ def test_a_fitted_model_answers_as_fitted(tmp_path: Path) -> None:
         assert np.array_equal(same.p_values(still(400)), model.p_values(still(400)))
     again = clone(loaded).fit(wave(1500))
     assert again.threshold_ == loaded.threshold_
+
+
+# -- gaps and forms of series ------------------------------------------------------------------------------------------
+
+
+def test_gaps_are_bridged_and_stamps_without_a_value_have_no_score() -> None:
+    whole, gappy = still(600), still(600)
+    gappy[[100, 101, 102, 450]] = np.nan
+    scores = FITTED.scores(gappy)
+    assert np.flatnonzero(np.isnan(scores)).tolist() == [100, 101, 102, 450]
+    known = ~np.isnan(scores)
+    assert np.abs(scores[known] - FITTED.scores(whole)[known]).max() < 1.0
+    assert FITTED.predict(gappy)[100] == 1
+    assert FITTED.stretches(gappy)[0].start < 315 < FITTED.stretches(gappy)[0].end
+    gappy[180:240] = np.nan  # longer than a window
+    assert np.isnan(FITTED.scores(gappy)[185:235]).all()
+    assert FITTED.stretches(gappy)[0].start < 315
+
+
+def test_a_model_learns_from_series_with_gaps() -> None:
+    gappy = wave(1500)
+    gappy[np.random.default_rng(0).random(1500) < 0.02] = np.nan
+    gappy[700:900] = np.nan
+    model = SignalDetector(50, detector=DETECTOR).fit(gappy)
+    assert np.isfinite(model.threshold_)
+    assert not model.labels_.any()
+    assert model.stretches(still(600))[0].start < 315 < model.stretches(still(600))[0].end
+
+
+def test_time_stamps_that_an_index_leaves_out_are_gaps() -> None:
+    hours = pd.date_range("2024-03-30", periods=600, freq="h", tz="Europe/Berlin")  # with the change to summer time
+    whole = pd.Series(still(600), index=hours)
+    left = whole.drop(hours[[100, 101, 450]])
+    scores, nan_scores = FITTED.scores(left), FITTED.scores(whole.where(whole.index.isin(left.index)))
+    assert len(scores) == 597
+    np.testing.assert_array_equal(scores, nan_scores[~np.isnan(nan_scores)])
+    found = FITTED.stretches(left)[0]
+    assert found == FITTED.stretches(whole.where(whole.index.isin(left.index)))[0]
+    assert found.start.tz is not None
+
+
+def test_rows_may_come_in_any_order_of_time() -> None:
+    whole = pd.Series(still(600), index=pd.date_range("2024-01-01", periods=600, freq="min"))
+    order = np.random.default_rng(0).permutation(600)
+    for changed, places in ((whole[::-1], np.arange(600)[::-1]), (whole.iloc[order], order)):
+        np.testing.assert_array_equal(FITTED.scores(changed), FITTED.scores(whole)[places])
+        assert FITTED.stretches(changed) == FITTED.stretches(whole)
+        assert FITTED.stretches(changed)[0].start < FITTED.stretches(changed)[0].end
+
+
+def test_lists_frames_and_channels_of_several_types_are_series() -> None:
+    signal = still(600)
+    np.testing.assert_array_equal(FITTED.scores(signal.tolist()), FITTED.scores(signal))
+    np.testing.assert_array_equal(FITTED.scores([signal.tolist()])[0], FITTED.scores(signal))
+    stamps = pd.date_range("2024-01-01", periods=600, freq="h")
+    dated = pd.DataFrame({"when": stamps, "v": signal})
+    np.testing.assert_array_equal(FITTED.scores(dated), FITTED.scores(signal))
+    assert FITTED.stretches(dated)[0].start in stamps
+    joined = pd.concat([dated["v"][:300], dated["v"][:300]])  # its index repeats
+    np.testing.assert_array_equal(FITTED.scores(joined), FITTED.scores(joined.to_numpy()))
+    model = SignalDetector(50, detector=DETECTOR).fit(pd.DataFrame({"on": wave(400) > 0, "v": wave(400)}))
+    assert model.n_channels_ == 2
+
+
+@pytest.mark.parametrize(
+    ("series", "text"),
+    [
+        (np.where(np.arange(100) % 3 == 0, np.nan, 1.0), "no window of 50 time stamps in which at most 10% of the val"),
+        (np.full(100, np.nan), "Series 0 has no value in channel 0"),
+        (np.where(np.arange(100) == 7, np.inf, 1.0), "Series 0 has infinite values, the first at row 7, channel 0"),
+        (
+            pd.Series(np.ones(60), index=pd.to_datetime(["2024-01-01"] * 2 + ["2024-01-02"] * 58)),
+            "Series 0 has two rows for 2024-01-01 00:00:00; drop or average them",
+        ),
+        (pd.DataFrame({"v": np.ones(60), "name": ["a"] * 60}), r"Series 0 has columns that are no numbers: 'name' \("),
+        (
+            pd.Series(np.ones(60), index=pd.DatetimeIndex([*pd.date_range("2024-01-01", periods=59), pd.NaT])),
+            "Series 0 has rows without a time stamp",
+        ),
+    ],
+)
+def test_series_that_cannot_be_judged_are_refused(series: Any, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        FITTED.scores(series)

@@ -26,11 +26,14 @@ DRAW = np.random.default_rng(0)
 TABLE = DRAW.normal(size=(40, 5)) @ DRAW.normal(size=(5, 5))
 HOLES = np.where(DRAW.random(TABLE.shape) < 0.15, np.nan, TABLE)
 LABELS = np.arange(40) % 2
+TARGETS = TABLE @ [1.0, -2.0, 0.5, 0.0, 1.0]
 SIGNALS = DRAW.normal(size=(300, 2))
 LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11})
 PHOTOS = np.kron(DRAW.integers(0, 256, (3, 6, 6)), np.ones((4, 4))).astype(np.uint8)
 ENCODER = isthmus.Autoencoder(2, max_epochs=2, random_state=0)
 SHORT: dict[str, Any] = {"max_steps": 20}
+IMAGES = DRAW.random((12, 9, 10)).astype(np.float32)
+BRIEF: dict[str, Any] = {"network": isthmus.UNet((4, 4)), "max_steps": 5}
 SMALL: dict[str, Any] = {"code_size": 2, "network": (4,), "max_epochs": 2}
 
 
@@ -63,12 +66,19 @@ CASES = {
         lambda **more: isthmus.SignalDetector(16, detector=isthmus.AnomalyDetector(0, **(SHORT | more))),
         (SIGNALS,),
         lambda m: m.score_samples(SIGNALS),
+        bad=("infinite", "no rows"),  # a gap in a series is left out
     ),
     "EncoderClassifier": Case(
         lambda **more: isthmus.EncoderClassifier(ENCODER, max_epochs=3, **more),
         (TABLE, LABELS),
         lambda m: m.predict_proba(TABLE),
         lambda m: m.predict_proba(TABLE[:1]),
+    ),
+    "EncoderRegressor": Case(
+        lambda **more: isthmus.EncoderRegressor(ENCODER, **({"max_epochs": 3} | more)),
+        (TABLE, TARGETS),
+        lambda m: m.predict(TABLE),
+        lambda m: m.predict(TABLE[:1]),
     ),
     "ImageCodec": Case(
         lambda **more: isthmus.ImageCodec("25 dB", n_steps=3, **more),
@@ -83,8 +93,20 @@ CASES = {
         lambda m: m.transform(HOLES[:1]),
         ("infinite", "no rows"),  # missing cells are what it is for
     ),
+    "Restorer": Case(
+        lambda **more: isthmus.Restorer("gaussian-noise", **(BRIEF | more)),
+        (IMAGES,),
+        lambda m: m.restore(IMAGES),
+        lambda m: m.restore(IMAGES[:1]),
+    ),
     "Recommender": Case(
         lambda **more: isthmus.Recommender(**(SMALL | more)), (LOG,), lists, lambda m: lists(m, [m.users_[0]]), ()
+    ),
+    "TableSampler": Case(
+        lambda **more: isthmus.TableSampler(hidden_sizes=(8,), code_size=2, **({"max_epochs": 2} | more)),
+        (TABLE,),
+        lambda m: m.sample(20, random_state=0),
+        bad=("infinite", "no rows"),  # missing cells are made too
     ),
 }
 every_task = pytest.mark.parametrize("name", CASES)
@@ -174,18 +196,26 @@ def test_bad_rows_are_refused_by_fit(name: str, how: str) -> None:
     assert len(str(error.value)) > 20
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.fewer is not None and case.bad])
+OF_ROWS = [name for name, case in CASES.items() if case.fewer is not None and case.bad and name != "Restorer"]
+"""Tasks on rows of one width; a restorer takes images of any size."""
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
 def test_rows_of_another_width_are_refused(name: str) -> None:
     model, narrow = fitted(name), TABLE[:, :4]
     verb = next(
-        getattr(model, verb) for verb in ("score_samples", "predict_proba", "transform") if hasattr(model, verb)
+        getattr(model, verb)
+        for verb in ("score_samples", "predict_proba", "transform", "predict")
+        if hasattr(model, verb)
     )
     with pytest.raises(ValueError, match=r"4 features, but .* is expecting 5 features"):
         verb(narrow)
 
 
 @pytest.mark.parametrize("rate", [1e4, 1e30])
-@pytest.mark.parametrize("name", ["EncoderClassifier", "Imputer", "Recommender"])
+@pytest.mark.parametrize(
+    "name", ["EncoderClassifier", "EncoderRegressor", "Imputer", "Recommender", "Restorer", "TableSampler"]
+)
 def test_a_learning_rate_that_is_far_too_high_is_an_error(name: str, rate: float) -> None:
     case = CASES[name]
     with pytest.raises(DivergenceError, match=f"Use a lower learning_rate than {re.escape(f'{rate:g}')}"):

@@ -194,6 +194,11 @@ MODELS: dict[str, Any] = {
     ),
     "AnomalyDetector": lambda: AnomalyDetector(0.05, **DETECTING).fit(X).score_samples(X),
     "Imputer": lambda: Imputer(**FILLING).fit(X).transform(np.where(X > 1, np.nan, X)),
+    "Restorer": lambda: (
+        isthmus.Restorer("noise:0.1", network=isthmus.UNet((4, 4)), max_steps=2, random_state=0)
+        .fit(X[:40].reshape(-1, 4, 4))
+        .restore(X[:40].reshape(-1, 4, 4))
+    ),
     "Recommender": lambda: Recommender(max_epochs=2, random_state=0).fit(LIKED).recommend(0, 3).scores,
     "EncoderClassifier": lambda: (
         EncoderClassifier(Autoencoder(2, network=(8,), **SMALL), max_epochs=1, random_state=0)

@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import isthmus
 from isthmus import Autoencoder, EncoderClassifier
+from isthmus.exceptions import DivergenceError
 
 DIGITS = load_digits()
 X, Y = DIGITS.data / 16.0, DIGITS.target
@@ -167,3 +168,18 @@ def test_classes_of_passes_are_known_from_the_first() -> None:
         model.partial_fit(X[:10], Y[:10] + 11 - Y[:10])
     with pytest.raises(ValueError, match="are not those of the first call"):
         model.partial_fit(X[:10], Y[:10], classes=[0, 1])
+
+
+def test_passes_go_on_after_a_file_and_a_failed_pass_changes_nothing(tmp_path: Path) -> None:
+    model = EncoderClassifier(FITTED, learning_rate=0.01, random_state=0)
+    model.partial_fit(X[:300], Y[:300], classes=np.arange(10))
+    loaded = isthmus.load(model.save(tmp_path / "c.safetensors"))
+    before, weights = loaded.predict_proba(X), loaded.objective_
+    loaded.partial_fit(X[300:600], Y[300:600])
+    assert len(loaded.history_) == 2
+    assert loaded.score(X, Y) > model.score(X, Y)
+    assert loaded.objective_ is not weights
+    with pytest.raises(DivergenceError):
+        model.set_params(learning_rate=1e30).partial_fit(X[300:600], Y[300:600])
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    assert len(model.history_) == 1

@@ -1,4 +1,4 @@
-"""Recommenders of other libraries, each run in an environment of its own that has them."""
+"""Recommenders of other libraries, each in its own environment."""
 
 from __future__ import annotations
 

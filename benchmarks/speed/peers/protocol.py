@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PACKAGES = ("isthmus", "torch", "keras", "tensorflow", "jax", "sklearn", "pyod", "pythae", "numpy")
-"""Whose versions are told, where they are loaded."""
+"""Packages whose versions are reported if they are loaded."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Job(NamedTuple):
 
 _answers = sys.stdout
 notes: dict[str, Any] = {}
-"""What is told with the next answer besides its seconds."""
+"""Figures that the next answer contains besides its seconds."""
 
 
 def told() -> Job:

@@ -45,6 +45,10 @@ class CodeModule(nn.Module):
         """Codes for inference, without randomness: (n, code_width) → (n, code_size)."""
         raise NotImplementedError
 
+    def as_code(self, z: Tensor) -> Tensor:
+        """The nearest possible code of any vectors, (n, code): of a sparse code, one with as many zeros."""
+        return z
+
     def weight_at(self, progress: float) -> float:
         """Weight of the prior at a progress of training in [0, 1]."""
         return 1.0
@@ -199,6 +203,9 @@ class _TopKModule(CodeModule):
             of_batch = self.training and len(h) > 1  # the variance of one row is undefined
             h = functional.batch_norm(h, self.norm.running_mean, self.norm.running_var, training=of_batch)
         return h * _largest(h, self.k)
+
+    def as_code(self, z: Tensor) -> Tensor:
+        return z * _largest(z.abs(), self.k)
 
 
 def _largest(h: Tensor, k: int) -> Tensor:

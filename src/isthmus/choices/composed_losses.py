@@ -108,6 +108,12 @@ class Observed(_Composed):
     def link(self, output: Tensor) -> Tensor:
         return self.resolved_parts()[0].link(output)
 
+    def spread(self, output: Tensor) -> Tensor:
+        return self.resolved_parts()[0].spread(output)
+
+    def draw(self, output: Tensor, noise: Tensor, flags: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.resolved_parts()[0].draw(output, noise, flags, generator)
+
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         seen = ~torch.isnan(target)
         return self.resolved_parts()[0].per_feature(output, target.nan_to_num()) * seen
@@ -210,6 +216,8 @@ class ByColumn(_Composed):
         return sum(part.n_columns(width) for part, width in self._pairs())
 
     def _each(self, function: Callable[..., Tensor], output: Tensor, *target: Tensor) -> Tensor:
+        if len(self.parts) == 1:
+            return function(self.resolved_parts()[0], output, *target)
         parts, widths = zip(*self._pairs(), strict=True)
         outputs = output.split([part.output_width(width) for part, width in self._pairs()], dim=1)
         together = zip(parts, outputs, *(whole.split(list(widths), dim=1) for whole in target), strict=True)
@@ -227,6 +235,12 @@ class ByColumn(_Composed):
 
     def link(self, output: Tensor) -> Tensor:
         return self._each(lambda part, part_output: part.link(part_output), output)
+
+    def spread(self, output: Tensor) -> Tensor:
+        return self._each(lambda part, part_output: part.spread(part_output), output)
+
+    def draw(self, output: Tensor, noise: Tensor, flags: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self._each(lambda part, *given: part.draw(*given, generator), output, noise, flags)
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         return self._each(lambda part, *given: part.per_feature(*given), output, target)

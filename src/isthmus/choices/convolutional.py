@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -129,10 +129,18 @@ class Convolutional(Network):
         wrong = self._wrong_shape(context) or self._ambiguous(context)
         if wrong:
             return [f"Convolutional: {wrong}"]
-        places = self._frame(context).places
+        misfit = self._target_misfit(context)
+        if misfit:
+            return [f"Convolutional: {misfit}"]
+        frame = self._frame(context)
+        places = frame.places
         if self.head == "convolutional" and context.code_size % places:
             text = f"head='convolutional' gives a code of {places} positions, but code_size={context.code_size} is "
             return [f"Convolutional: {text}not a multiple of {places}; change it, or use head='dense'."]
+        coarse = self._output_frame(context).coarse
+        if self.head == "convolutional" and coarse != frame.coarse:
+            text = f"head='convolutional' needs a target of the size of X, {frame.size}, but its size is "
+            return [f"Convolutional: {text}{self._output_frame(context).size}; use head='dense'."]
         return []
 
     def _wrong_shape(self, context: Context) -> str:
@@ -156,6 +164,27 @@ class Convolutional(Network):
                 f"dimensions={n_dimensions} needs rows of shape {wanted}, not {shape}; reshape X or change dimensions."
             )
         return ""
+
+    def _target_misfit(self, context: Context) -> str:
+        """Why targets do not fit images, signals or volumes like those of X, or ""."""
+        if context.target is None:
+            return ""
+        shape, n_dimensions = self.output_row_shape(context), _n_dimensions(self, self._shape(context))
+        if len(shape) not in (n_dimensions, n_dimensions + 1):
+            kind = ("signals (l,) or (l, c)", "images (h, w) or (h, w, c)", "volumes (d, h, w) or (d, h, w, c)")
+            return (
+                f"the target has rows of shape {shape}, but rows of X are {kind[n_dimensions - 1]}, and so must be the "
+                "target's; reshape it, or use network='dense'."
+            )
+        if self.channels_first is True and len(shape) > n_dimensions and shape[-1] <= MOST_CHANNELS < shape[0]:
+            return (
+                f"channels_first=True reads rows of the target, {shape}, as {shape[0]} channels; give them channels "
+                "first, as X has them."
+            )
+        if self.channels_first != "auto" or not _looks_channels_first(shape, n_dimensions):
+            return ""
+        axes = f"target.transpose(0, {', '.join(map(str, range(2, len(shape) + 1)))}, 1)"
+        return f"rows of the target, {shape}, would be read as {_reading(shape)}; if channels go first, give {axes}."
 
     def _ambiguous(self, context: Context) -> str:
         """The message for a shape that can be read in more than one way, or ""."""
@@ -206,7 +235,7 @@ class Convolutional(Network):
         return self.row_shape(context.feature_shape)
 
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
-        if output_width % context.n_features == 0:
+        if output_width % context.output.n_features == 0:
             return []
         return ["Convolutional: needs a loss with the same number of outputs for each feature; use network='dense'."]
 
@@ -220,31 +249,51 @@ class Convolutional(Network):
     def build(
         self, context: Context, *, code_width: int, output_width: int, generator: torch.Generator | None = None
     ) -> Pair:
-        frame, made = self._frame(context), self.resolve(context)
+        frame, taking, made = self._frame(context), self._output_frame(context), self.resolve(context)
         settings = {name: getattr(made, name) for name in LAYER_SETTINGS}
         layers = Layers(len(frame.size), **settings, generator=generator)
         stages = _stages(made.channels, frame.n_channels + frame.n_conditions)
         first, last = stages[0], stages[-1]
-        output = first._replace(inner=frame.n_channels * (output_width // context.n_features))
+        output = first._replace(inner=taking.n_channels * (output_width // context.output.n_features))
         down = [layer for stage in stages for layer in layers.down(stage)]
         up = [layer for stage in (*stages[:0:-1], output) for layer in layers.up(stage)]
         if self.head == "dense":
-            given, taken = layers.dense_heads(last.outer, frame, code_width, context.code_size, self.hidden_sizes)
+            heads = layers.dense_heads(
+                last.outer, frame, code_width, context.code_size, self.hidden_sizes, taking=taking
+            )
+            given, taken = heads
         else:
             given, taken = layers.convolutional_heads(last.outer, frame, code_width, context.code_size)
         open_ended = len(up) if self.activation is None else -1  # the loss applies the output activation
-        return nn.Sequential(ToPicture(frame), *down, *given), nn.Sequential(*taken, *up[:open_ended], ToRow(frame))
+        return nn.Sequential(ToPicture(frame), *down, *given), nn.Sequential(*taken, *up[:open_ended], ToRow(taking))
 
     def _frame(self, context: Context) -> Frame:
         size, n_channels = self._size(context)
         n_levels = len(self.resolve(context).channels)
         return Frame(size, n_channels, n_levels, context.n_conditions, self.channels_first is True)
 
+    def _output_frame(self, context: Context) -> Frame:
+        """The frame of the decoder: that of the target, which may have another size and other channels."""
+        frame = self._frame(context)
+        if context.target is None:
+            return frame
+        size, n_channels = self._split(self.output_row_shape(context), len(frame.size))
+        return replace(frame, size=size, n_channels=n_channels)
+
+    def output_row_shape(self, context: Context) -> tuple[int, ...]:
+        """The shape of the signal, image or volume in a row of the target; `image_shape` is also that of a flat one."""
+        shape = context.output.feature_shape
+        flat = self.image_shape is not None and len(shape) == 1 and math.prod(self.image_shape) == shape[0]
+        return self._shape(context) if flat else shape
+
     def _size(self, context: Context) -> tuple[tuple[int, ...], int]:
         """Spatial size, (l,), (h, w) or (d, h, w), and the number of channels."""
         shape = self._shape(context)
-        n_dimensions = _n_dimensions(self, shape)
-        if self.channels_first is True:
+        return self._split(shape, _n_dimensions(self, shape))
+
+    def _split(self, shape: tuple[int, ...], n_dimensions: int) -> tuple[tuple[int, ...], int]:
+        """The spatial size in a shape, and the number of channels, 1 where it has no axis for them."""
+        if self.channels_first is True and len(shape) > n_dimensions:
             return shape[1:], shape[0]
         return shape[:n_dimensions], math.prod(shape[n_dimensions:])
 

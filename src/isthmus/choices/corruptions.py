@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from isthmus.choices.formulas import Formula, Numbers, inherits, maximum, minimum, where
 from isthmus.choices.registry import Choice, Context, Registry
-from isthmus.choices.rules import Instance, Number, OneOf, Rule, either
+from isthmus.choices.rules import Instance, Number, OneOf, Rule, Span, either
 
 FRACTION = Number(0.0, 1.0)
 
@@ -50,6 +50,24 @@ class Corruption(Choice):
         damaged: Tensor = self.formula(x, draw)
         return damaged
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether it takes rows for images, so that it cannot damage other rows, such as the output of a layer."""
+        return False
+
+    @property
+    def works_on_host(self) -> bool:
+        """Whether it computes on the CPU whatever the device of the rows, so that steps on a device wait for it."""
+        return False
+
+    def needs(self, context: Context | None, holds: Callable[[Context], bool], words: str) -> list[str]:
+        """The error text if the data violate a requirement of the corruption; else an empty list."""
+        if context is None or holds(context):
+            return []
+        reach = f"range from {context.lower:.6g} to {context.upper:.6g}"
+        remedy = "give pixels as bytes, or divided by their largest value with scaling='none'"
+        return [f"{type(self).__name__}: the scaled data must {words}, but {reach}; {remedy}."]
+
     def damages(self) -> tuple[Damage, ...] | None:
         """Formulas whose composition, in order, is this corruption; None if it is not elementwise."""
         if self.formula is None or not inherits(self, Corruption, "corrupt"):
@@ -71,6 +89,14 @@ class Chain(Corruption):
     def resolve(self, context: Context) -> Chain:
         return Chain(tuple(member.resolve(context) for member in self.members))
 
+    @property
+    def reads_images(self) -> bool:
+        return any(member.reads_images for member in self.members)
+
+    @property
+    def works_on_host(self) -> bool:
+        return any(member.works_on_host for member in self.members)
+
     def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         for member in self.members:
             x = member.corrupt(x, generator)
@@ -86,6 +112,90 @@ class Chain(Corruption):
 CORRUPTIONS: Registry[Corruption] = Registry("corruption", Corruption, join=lambda parts: Chain(tuple(parts)))
 
 
+def suited(corruption: Corruption, context: Context) -> Corruption:
+    """The corruption as it is for some data.
+
+    Raises
+    ------
+    ValueError
+        It does not go with the data.
+    """
+    made = corruption.resolve(context)
+    mistakes = made.mistakes(context)
+    if mistakes:
+        raise ValueError(mistakes[0])
+    return made
+
+
+def per_row(span: Any, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A strength for each row, of a shape that goes with a batch, (n, 1, …): the number, or a draw from the range.
+
+    >>> per_row(0.5, torch.zeros(2, 3), None)
+    tensor([[0.5000],
+            [0.5000]])
+    """
+    shape = (len(x), *[1] * (x.ndim - 1))
+    if not isinstance(span, list | tuple):
+        return x.new_full(shape, float(span))
+    low, high = map(float, span)
+    return low + (high - low) * torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+@CORRUPTIONS.register("sometimes")
+@dataclass(eq=False, repr=False)
+class Sometimes(Corruption):
+    """Damages each row with a probability, and leaves the others as they are.
+
+    In a list, such as ``[Sometimes("masking", 0.5), Sometimes("gaussian-noise", 0.3)]``, each decides for itself.
+
+    Parameters
+    ----------
+    corruption
+        Any corruption: an object, a name, or a list of these.
+    probability
+        With which a row is damaged, in [0, 1].
+
+    Examples
+    --------
+    >>> Sometimes(Masking(1.0), 0.5).corrupt(torch.ones(5, 1), torch.Generator().manual_seed(0)).flatten()
+    tensor([1., 0., 1., 0., 1.])
+    """
+
+    corruption: Any = "gaussian-noise"
+    probability: float = 0.5
+
+    rules: ClassVar[Mapping[str, Rule]] = {"probability": FRACTION}
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {"corruption": CORRUPTIONS}
+
+    @property
+    def member(self) -> Corruption:
+        """The corruption as an object."""
+        return CORRUPTIONS.resolve(self.corruption)
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        try:
+            inner = self.member.mistakes(context)
+        except (TypeError, ValueError) as error:
+            inner = [f"Sometimes: corruption: {error}"]
+        return [*super().mistakes(context), *inner]
+
+    def resolve(self, context: Context) -> Sometimes:
+        return Sometimes(self.member.resolve(context), self.probability)
+
+    @property
+    def reads_images(self) -> bool:
+        return self.member.reads_images
+
+    @property
+    def works_on_host(self) -> bool:
+        return self.member.works_on_host
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        damaged = self.member.corrupt(x, generator)
+        draw = torch.rand((len(x), *[1] * (x.ndim - 1)), generator=generator, device=x.device)
+        return torch.where(draw < self.probability, damaged, x)
+
+
 @CORRUPTIONS.register("gaussian-noise")
 @dataclass(eq=False, repr=False)
 class GaussianNoise(Corruption):
@@ -94,7 +204,8 @@ class GaussianNoise(Corruption):
     Parameters
     ----------
     scale
-        Standard deviation, in units of the scaled data (pixels in [0, 1], standardised columns).
+        Standard deviation, in units of the scaled data (pixels in [0, 1], standardised columns). A range (low, high):
+        each row has a strength of its own, drawn uniformly, so that one model learns all of them (blind denoising).
     clip
         Whether noisy values are clipped to [0, 1]. ``"auto"``: if the data lie in [0, 1].
 
@@ -105,19 +216,77 @@ class GaussianNoise(Corruption):
     True
     """
 
-    scale: float = 0.5
+    scale: float | tuple[float, float] = 0.5
     _: KW_ONLY
     clip: bool | str = "auto"
 
     draws: ClassVar[str] = "normal"
-    rules: ClassVar[Mapping[str, Rule]] = {"scale": Number(0.0), "clip": OneOf((True, False, "auto"))}
+    rules: ClassVar[Mapping[str, Rule]] = {"scale": Span(Number(0.0)), "clip": OneOf((True, False, "auto"))}
 
     def resolve(self, context: Context) -> GaussianNoise:
         return self._with(clip=context.in_unit_interval) if self.clip == "auto" else self
 
     def formula(self, x: Numbers, draw: Numbers) -> Numbers:
-        noisy = x + draw * float(self.scale)
+        return self._clipped(x + draw * float(self.scale))  # type: ignore[arg-type]  # one number for all rows
+
+    def _clipped(self, noisy: Numbers) -> Numbers:
         return minimum(maximum(noisy, 0.0), 1.0) if self.clip is True else noisy
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not isinstance(self.scale, list | tuple):
+            return super().corrupt(x, generator)
+        scale = per_row(self.scale, x, generator)
+        draw = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        noisy: Tensor = self._clipped(x + draw * scale)
+        return noisy
+
+    def damages(self) -> tuple[Damage, ...] | None:
+        """A range of strengths has no formula of single values: a row's values share one draw."""
+        if isinstance(self.scale, list | tuple) or not inherits(self, GaussianNoise, "corrupt"):
+            return None
+        return (Damage(Formula.of(self, self.formula), self.draws),)
+
+
+@CORRUPTIONS.register("poisson-noise", "shot-noise")
+@dataclass(eq=False, repr=False)
+class PoissonNoise(Corruption):
+    """Shot noise: values become counts of photons, ``Poisson(peak · x) / peak``, of mean x and variance x / peak.
+
+    Parameters
+    ----------
+    peak
+        Mean count at the value 1 of the scaled data, which is white for pixels in [0, 1], > 0; small counts are noisy.
+        A range (low, high): each row has a peak of its own, drawn uniformly.
+    clip
+        Whether noisy values are clipped to at most 1, as a camera does; this lowers the mean of bright values.
+        ``"auto"``: if the data lie in [0, 1].
+
+    Examples
+    --------
+    >>> counts = PoissonNoise(4.0, clip=False).corrupt(torch.full((1, 5), 0.5), torch.Generator().manual_seed(0)) * 4.0
+    >>> bool((counts == counts.round()).all())
+    True
+    """
+
+    peak: float | tuple[float, float] = 30.0
+    _: KW_ONLY
+    clip: bool | str = "auto"
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "peak": Span(Number(0.0, open_low=True)),
+        "clip": OneOf((True, False, "auto")),
+    }
+
+    def mistakes(self, context: Context | None = None) -> list[str]:
+        return super().mistakes(context) or self.needs(context, lambda facts: facts.lower >= 0.0, "be >= 0")
+
+    def resolve(self, context: Context) -> PoissonNoise:
+        return self._with(clip=context.in_unit_interval) if self.clip == "auto" else self
+
+    def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        peak = per_row(self.peak, x, generator)
+        noisy = torch.poisson(x.clamp(min=0.0) * peak, generator=generator) / peak
+        return noisy.clamp(max=1.0) if self.clip is True else noisy
 
 
 @CORRUPTIONS.register("masking")

@@ -294,33 +294,44 @@ class Layers:
     def down(self, stage: Stage) -> list[nn.Module]:
         """One stage of the encoder: a convolution, which halves the size if the stage scales."""
         strided = stage.scales and self.downsampling == "strided"
-        layers = self._convolution(stage.inner, stage.outer, halving=strided)
+        layers = self.convolution(stage.inner, stage.outer, halving=strided)
         if stage.scales and not strided:
             layers.append((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[self.n_dimensions - 1](2))
-        return layers + (self._residual(stage.outer) if stage.scales else [])
+        return layers + (self.residual(stage.outer) if stage.scales else [])
 
     def up(self, stage: Stage) -> list[nn.Module]:
         """The mirrored stage of the decoder: a convolution, after doubling the size if the stage scales."""
         if not stage.scales:
-            return self._convolution(stage.outer, stage.inner)
+            return self.convolution(stage.outer, stage.inner)
         if self.upsampling == "nearest":
-            doubled = [nn.Upsample(scale_factor=2), *self._convolution(stage.outer, stage.inner)]
+            doubled = [nn.Upsample(scale_factor=2), *self.convolution(stage.outer, stage.inner)]
         else:
             doubled = [self._doubling(stage.outer, stage.inner), *self._activations()]
-        return self._residual(stage.outer) + doubled
+        return self.residual(stage.outer) + doubled
 
     def dense_heads(
-        self, n_channels: int, frame: Frame, code_width: int, code_size: int, hidden_sizes: Sequence[int]
+        self,
+        n_channels: int,
+        frame: Frame,
+        code_width: int,
+        code_size: int,
+        hidden_sizes: Sequence[int],
+        *,
+        taking: Frame | None = None,
     ) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Dense layers between the last level and a code of any size, for the encoder and the decoder."""
+        """Dense layers between the last level and a code of any size, for the encoder and the decoder.
+
+        The decoder's frame is `taking`; None: that of the encoder.
+        """
         wide, hidden = n_channels * frame.places, [int(size) for size in hidden_sizes]
+        taking = taking or frame
         given = self._dense([wide, *hidden, code_width])
         given = given[:-1] if self.activation else given  # the code applies its own activation, or none
-        taken = self._dense([code_size + frame.n_conditions, *hidden[::-1], wide])
-        return [nn.Flatten(), *given], [*taken, ToPlaces(n_channels, frame.coarse)]
+        taken = self._dense([code_size + frame.n_conditions, *hidden[::-1], n_channels * taking.places])
+        return [nn.Flatten(), *given], [*taken, ToPlaces(n_channels, taking.coarse)]
 
     def _dense(self, widths: list[int]) -> list[nn.Module]:
-        linears = [self._fresh(blank(nn.Linear, *pair)) for pair in pairwise(widths)]
+        linears = [self.fresh(blank(nn.Linear, *pair)) for pair in pairwise(widths)]
         return [layer for linear in linears for layer in (linear, *self._activations())]
 
     def convolutional_heads(
@@ -328,30 +339,30 @@ class Layers:
     ) -> tuple[list[nn.Module], list[nn.Module]]:
         """Convolutions between the last level and a code that is a small image, for the encoder and the decoder."""
         codes = code_size // frame.places
-        given = self._convolution(n_channels, code_width // frame.places)[0]
-        taken = self._convolution(codes + frame.n_conditions, n_channels)
+        given = self.convolution(n_channels, code_width // frame.places)[0]
+        taken = self.convolution(codes + frame.n_conditions, n_channels)
         return [given, nn.Flatten()], [ToPlaces(codes, frame.coarse), *taken]
 
-    def _convolution(self, inner: int, outer: int, *, halving: bool = False) -> list[nn.Module]:
+    def convolution(self, inner: int, outer: int, *, halving: bool = False) -> list[nn.Module]:
         kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.n_dimensions - 1]
         where = {"stride": 2, "padding": (self.kernel_size - 1) // 2} if halving else {"padding": "same"}
-        return [self._fresh(blank(kind, inner, outer, self.kernel_size, **where)), *self._activations()]
+        return [self.fresh(blank(kind, inner, outer, self.kernel_size, **where)), *self._activations()]
 
     def _doubling(self, inner: int, outer: int) -> nn.Module:
         kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[self.n_dimensions - 1]
         side = (self.kernel_size - 1) // 2
         left = 2 * side + 2 - self.kernel_size
         made = blank(kind, inner, outer, self.kernel_size, stride=2, padding=side, output_padding=left)
-        return self._fresh(made)
+        return self.fresh(made)
 
-    def _residual(self, width: int) -> list[nn.Module]:
+    def residual(self, width: int) -> list[nn.Module]:
         return [
-            Residual(*self._convolution(width, width), self._convolution(width, width)[0])
+            Residual(*self.convolution(width, width), self.convolution(width, width)[0])
             for _ in range(self.n_residual_blocks)
         ]
 
     def _activations(self) -> list[nn.Module]:
         return [] if self.activation is None else [ACTIVATIONS[self.activation]()]
 
-    def _fresh(self, layer: nn.Module) -> nn.Module:
+    def fresh(self, layer: nn.Module) -> nn.Module:
         return initialized(layer, self.initialization, self.generator)

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.choices.formulas import (
     Formula,
@@ -93,6 +93,26 @@ class Loss(Choice):
     def link(self, output: Tensor) -> Tensor:
         """The reconstruction, in scaled units: (n, output_width) → (n, d)."""
         raise NotImplementedError
+
+    def spread(self, output: Tensor) -> Tensor:
+        """The unit of the noise that `draw` is given, (n, d): 1, or the scale that the decoder predicts."""
+        return torch.ones_like(self.link(output))
+
+    def draw(self, output: Tensor, noise: Tensor, flags: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draw rows, in scaled units: the likelihood's where the loss is one, else the reconstruction plus noise.
+
+        Parameters
+        ----------
+        output
+            The decoder's output, (n, output_width).
+        noise
+            Draws of what reconstructions lack, (n, d), in units of `spread`; of flags only their mean error.
+        flags
+            For each feature, whether it is 0 or 1 in every row, (1, d).
+        generator
+            The source of further random numbers.
+        """
+        return self.link(output) + noise * self.spread(output)
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each feature of each row, (n, d)."""
@@ -292,6 +312,13 @@ class BinaryCrossEntropy(Loss):
     def link(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)
 
+    def draw(self, output: Tensor, noise: Tensor, flags: Tensor, generator: torch.Generator | None) -> Tensor:
+        """0 or 1 for flags, with the probability that the decoder gives; grey values get noise, and stay in [0, 1]."""
+        mean = self.link(output)
+        uniform = torch.rand(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        moved = (mean + noise).clamp(0.0, 1.0)
+        return torch.where(flags, (uniform < moved).to(mean.dtype), moved)
+
     def formula(self, output: Numbers, target: Numbers) -> Numbers:
         return softplus(output) - target * output
 
@@ -336,6 +363,11 @@ class Normal(Loss):
     def link(self, output: Tensor) -> Tensor:
         return output.chunk(self.n_outputs, dim=1)[0]
 
+    def spread(self, output: Tensor) -> Tensor:
+        if self.scale is not None:
+            return torch.ones_like(output)
+        return nn.functional.softplus(output.chunk(2, dim=1)[1]) + LEAST_SCALE
+
     def formula(self, mean: Numbers, *others: Numbers) -> Numbers:
         *raw, target = others
         scale = softplus(raw[0]) + LEAST_SCALE if self.scale is None else float(self.scale)
@@ -376,6 +408,10 @@ class Poisson(Loss):
 
     def link(self, output: Tensor) -> Tensor:
         return output.exp()
+
+    def draw(self, output: Tensor, noise: Tensor, flags: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Counts with the rate that the decoder gives."""
+        return torch.poisson(self.link(output), generator=generator)
 
     def formula(self, output: Numbers, target: Numbers) -> Numbers:
         return exp(output) - target * output + log_gamma(target + 1.0)

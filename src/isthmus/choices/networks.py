@@ -54,7 +54,8 @@ class Network(Choice):
     ) -> Pair:
         """Build the encoder, (n, d) → (n, code_width), and the decoder, (n, code_size) → (n, output_width).
 
-        The conditions of the context, if any, are appended to each row and each code.
+        The encoder reads rows of `context`, the decoder gives rows of ``context.output``, which has another shape where
+        a model is trained on pairs. The conditions of the context, if any, are appended to each row and each code.
 
         Initial weights are drawn from the generator; None uses torch's global generator (estimators always pass one).
         """
@@ -175,7 +176,8 @@ class Dense(Network):
             return []
         wanted = (
             (context.code_size, code_width, "an encoder output as wide as the code"),
-            (context.n_features, output_width, "a loss with one output per feature"),
+            (context.n_features, context.output.n_features, "a target as wide as X"),
+            (context.output.n_features, output_width, "a loss with one output per feature"),
             (0, context.n_conditions, "a model that is not conditional"),
         )
         return [f"Dense: tied=True needs {words}; use tied=False." for right, got, words in wanted if right != got]
@@ -259,7 +261,7 @@ class Modules(Network):
         encoder, decoder = modules.copied(self.encoder, self.decoder)
         with drawn_from(generator):  # lazy modules draw their weights on the first batch
             encoder, code_shape = modules.adapt_encoder(encoder, context, code_width)
-            decoder = modules.adapt_decoder(decoder, context, output_width, code_shape)
+            decoder = modules.adapt_decoder(decoder, context.output, output_width, code_shape)
         if not any(parameter.requires_grad for part in (encoder, decoder) for parameter in part.parameters()):
             raise ValueError(
                 "The encoder and the decoder have no trainable parameters: they have none, or all are frozen; give "

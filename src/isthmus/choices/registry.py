@@ -32,6 +32,8 @@ class Context:
         Number of condition columns appended to each row and to each code, such as the length of a one-hot label.
     ranges
         Minimum and maximum of each scaled feature, (2, d); None if unknown.
+    target
+        The context of the targets if the model is trained on pairs; None if its target is the input itself.
     """
 
     feature_shape: tuple[int, ...]
@@ -40,6 +42,19 @@ class Context:
     upper: float = math.inf
     n_conditions: int = 0
     ranges: Any = field(default=None, compare=False, repr=False)
+    target: Context | None = None
+
+    @property
+    def output(self) -> Context:
+        """The context of what the output is compared with: that of the target, or this one.
+
+        A network builds its decoder, and a loss its output activation, for this context.
+
+        >>> grey = Context((8, 8), code_size=4, target=Context((8, 8, 3), code_size=4))
+        >>> grey.n_features, grey.output.n_features
+        (64, 192)
+        """
+        return self if self.target is None else self.target
 
     @property
     def n_features(self) -> int:

@@ -45,15 +45,31 @@ class Number:
 
 @dataclass(frozen=True)
 class Whole:
-    """An integer >= `low`; floats and bools are rejected."""
+    """An integer within bounds; floats and bools are rejected."""
 
     low: int = 1
+    high: float = math.inf
 
     def admits(self, value: object) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= self.low
+        return isinstance(value, Integral) and not isinstance(value, bool) and self.low <= int(value) <= self.high
 
     def __str__(self) -> str:
-        return f"an integer >= {self.low}"
+        return f"an integer >= {self.low}" if math.isinf(self.high) else f"an integer in [{self.low}, {self.high:g}]"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A number, or a range (low, high) of numbers with low <= high, each of which another rule accepts."""
+
+    rule: Rule
+
+    def admits(self, value: object) -> bool:
+        if not isinstance(value, list | tuple):
+            return self.rule.admits(value)
+        return len(value) == 2 and all(map(self.rule.admits, value)) and bool(value[0] <= value[1])
+
+    def __str__(self) -> str:
+        return f"{self.rule}, or a range (low, high) of two such numbers with low <= high"
 
 
 @dataclass(frozen=True)

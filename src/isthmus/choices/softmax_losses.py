@@ -63,6 +63,8 @@ class CategoricalCrossEntropy(Loss):
         return list(self.group_sizes)
 
     def _per_group(self, function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+        if self.group_sizes is None:  # nothing to split
+            return function(output)
         return torch.cat([function(group) for group in output.split(self._sizes(output.shape[1]), dim=1)], dim=1)
 
     @property
@@ -76,6 +78,15 @@ class CategoricalCrossEntropy(Loss):
 
     def link(self, output: Tensor) -> Tensor:
         return self._per_group(lambda group: group.softmax(1), output)
+
+    def draw(self, output: Tensor, noise: Tensor, flags: Tensor, generator: torch.Generator | None) -> Tensor:
+        """One category of each group, one-hot, with the probabilities that the decoder gives."""
+
+        def pick(group: Tensor) -> Tensor:
+            chosen = torch.multinomial(group.softmax(1), 1, generator=generator)
+            return torch.zeros_like(group).scatter_(1, chosen, 1.0)
+
+        return self._per_group(pick, output)
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         return -target * self._per_group(lambda group: group.log_softmax(1), output)
@@ -109,6 +120,10 @@ class Multinomial(Loss):
 
     def link(self, output: Tensor) -> Tensor:
         return output.softmax(1)
+
+    def draw(self, output: Tensor, noise: Tensor, flags: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The shares themselves: a code says nothing of how many counts a row has."""
+        return self.link(output)
 
     def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
         return -target * output.log_softmax(1)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from isthmus import __version__
-from isthmus.cli import compress, detect, errors, recommend, show
+from isthmus.cli import codes, compress, detect, errors, recommend, restore, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
 from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 from isthmus.cli.terminal import echo
@@ -22,13 +22,21 @@ OTHERWISE = {
     "transform": "encode",
     "predict": "reconstruct",
     "decode": "reconstruct",
-    "denoise": "reconstruct",
+    "denoise": "restore",
+    "inpaint": "restore",
+    "colorize": "restore",
+    "colourise": "restore",
     "evaluate": "score",
     "test": "score",
     "show": "info",
     "describe": "info",
     "summary": "info",
     "anomaly": "detect",
+    "generate": "sample",
+    "synthesize": "sample",
+    "embed": "map",
+    "similar": "search",
+    "choose": "tune",
     "list": "kinds",
 }
 """Command names of other tools, with their equivalents."""
@@ -55,6 +63,8 @@ app = typer.Typer(
 )
 app.add_typer(detect.app, name="detect")
 app.add_typer(recommend.app)
+app.add_typer(codes.app)
+app.add_typer(restore.app, name="restore")
 app.add_typer(compress.app)
 app.command()(compress.decompress)
 

@@ -15,7 +15,6 @@ from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError, noting, refuse
 from isthmus.cli.settings import parse_assignments, parse_value
 from isthmus.cli.table_options import TextFlags
-from isthmus.data import tables
 
 PIECE_ROWS = 2**14
 REPORTED_ROWS = 50
@@ -113,7 +112,7 @@ def _columns(detector: Any) -> str:
 
 def _rows(data: str, text: TextFlags) -> Any:
     """A table in a file, which is read in chunks, or rows in memory."""
-    return tables.open_table(data, text.format()) if tables.is_table(data) else isthmus.read(data).X
+    return isthmus.tables.open_table(data, text.format()) if isthmus.tables.is_table(data) else isthmus.read(data).X
 
 
 # -- scoring -----------------------------------------------------------------------------------------------------------
@@ -267,7 +266,7 @@ def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:
 
 def _as_learned(detector: Any, piece: Any) -> Any:
     """Rows as a detector knows them: a table by its schema, and for one that learned from numbers alone, numbers."""
-    if not isinstance(piece, tables.TablePiece) or hasattr(detector, "schema_"):
+    if not isinstance(piece, isthmus.tables.TablePiece) or hasattr(detector, "schema_"):
         return piece
     if not hasattr(detector, "feature_names_in_"):
         return piece.numbers()
@@ -288,11 +287,12 @@ def _pieces(asked: Watch) -> Iterator[tuple[int, Any]]:
     """Rows in chunks, with the index of the first."""
     if asked.follow:
         yield from (
-            (piece.first_row, piece) for piece in tables.follow(asked.data, idle=asked.idle, text=asked.text.format())
+            (piece.first_row, piece)
+            for piece in isthmus.tables.follow(asked.data, idle=asked.idle, text=asked.text.format())
         )
-    elif tables.is_table(asked.data):
-        opened = tables.open_table(asked.data, asked.text.format())
-        yield from ((piece.first_row, piece) for piece in tables.read_pieces(opened, PIECE_ROWS))
+    elif isthmus.tables.is_table(asked.data):
+        opened = isthmus.tables.open_table(asked.data, asked.text.format())
+        yield from ((piece.first_row, piece) for piece in isthmus.tables.read_pieces(opened, PIECE_ROWS))
     else:
         X = isthmus.read(asked.data).X
         for start in range(0, len(X), PIECE_ROWS):
@@ -301,13 +301,13 @@ def _pieces(asked: Watch) -> Iterator[tuple[int, Any]]:
 
 
 def _chosen(rows: Any, places: np.ndarray) -> Any:
-    return rows.chosen(places) if isinstance(rows, tables.TablePiece) else rows[places]
+    return rows.chosen(places) if isinstance(rows, isthmus.tables.TablePiece) else rows[places]
 
 
 def _table(detector: Any, part: Scored, asked: Watch) -> pa.Table:
     """The rows with their results; in a .csv file all cells keep their original text."""
     piece = part.rows
-    if isinstance(piece, tables.TablePiece):
+    if isinstance(piece, isthmus.tables.TablePiece):
         as_text = asked.out is not None and asked.out.suffix == ".csv"
         table = piece.arrow if as_text or not hasattr(detector, "schema_") else piece.typed(detector.schema_)
     else:

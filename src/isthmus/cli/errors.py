@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ from isthmus.cli.terminal import echo
 FAILURE, USAGE = 1, 2
 INTERRUPTED = 130
 """What typer makes of Ctrl-C in a command: an exit code without a word."""
+REPEATED_SECONDS = 0.05
+"""After which an interrupt that Python discarded is raised once more."""
 NOISE = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 """Warnings for developers, which users of the command line do not see."""
 
@@ -51,7 +54,7 @@ class WrongUsageError(Exception):
 def run(command: Callable[[], object], *, debug: bool) -> int:
     """Run a command and return its exit code; errors go to stderr, with a traceback only if `debug`."""
     try:
-        with plain_warnings(), ending_at_sigterm():
+        with plain_warnings(), ending_at_sigterm(), repeating_lost_interrupts():
             command()
             sys.stdout.flush()
     except typer.Exit as stop:
@@ -62,6 +65,8 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return tell("interrupted.", FAILURE)
     except Exception as error:  # noqa: BLE001  # every error becomes one line
+        if comes_from_interrupt(error):
+            return tell("interrupted.", FAILURE)
         if debug:
             echo(traceback.format_exc().rstrip(), err=True)
         return tell(text_of(error), code_of(error))
@@ -79,6 +84,37 @@ def ending_at_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def repeating_lost_interrupts() -> Iterator[None]:
+    """A block in which no Ctrl-C is lost.
+
+    CPython prints and discards an exception that is raised in a finaliser, or in the callbacks of its import locks. A
+    `KeyboardInterrupt` of that kind is raised once more a moment later: at once, it would be raised in the hook, whose
+    exceptions are discarded too.
+    """
+    before, again = sys.unraisablehook, list[threading.Timer]()
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            before(lost)
+            return
+        again.append(threading.Timer(REPEATED_SECONDS, _thread.interrupt_main))
+        again[-1].start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in again:
+            timer.cancel()
+
+
+def comes_from_interrupt(error: BaseException | None) -> bool:
+    """Whether an error was caused by a Ctrl-C: Python 3.11 makes a RuntimeError of one while a class is built."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or comes_from_interrupt(error.__cause__))
 
 
 def text_of(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ import numpy as np
 import isthmus
 from isthmus.cli import show
 from isthmus.cli.table_options import TextFlags, beside
-from isthmus.files.table_writer import escaped
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ class Use:
                 self.out, tables, overwrite=self.force, escape_formulas=self.escape_formulas
             )
         else:
-            names = [escaped(str(name)) if self.escape_formulas else str(name) for name in columns]
-            n_rows = isthmus.write_rows(self.out, chunks, columns=names, overwrite=self.force)
+            names = [str(name) for name in columns]
+            n_rows = isthmus.write_rows(
+                self.out, chunks, columns=names, overwrite=self.force, escape_formulas=self.escape_formulas
+            )
         show.note(f"{n_rows:,} rows: {self.out}")
 
 
@@ -77,6 +79,9 @@ def write_verb(verb: str, use: Use) -> None:
 
 
 def _feature_names(model: Any) -> list[str]:
+    """Column names of the rows that a model answers with."""
+    if model.target_ is not None:
+        return list(model.target_.names or map(str, range(math.prod(model.target_.shape))))
     return [str(name) for name in getattr(model, "feature_names_in_", range(model.n_features_in_))]
 
 

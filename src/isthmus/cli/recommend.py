@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError
 from isthmus.cli.table_options import Delimiter, Encoding, Header, TextFlags
 from isthmus.cli.terminal import echo
+
+if TYPE_CHECKING:
+    import isthmus
 
 app = typer.Typer(name="recommend", help="Recommend items: fit to a log, recommend, find similar items, evaluate.")
 
@@ -72,7 +75,7 @@ def fit(
         )
     isthmus.files.check_writable(out, overwrite=force)
     text = TextFlags(header, encoding, delimiter)
-    titles = read_titles(items, text) if items is not None else None
+    titles = None if items is None else isthmus.read(items, **text.known()).X
     model = make(explicit, positive_from, epochs, seed, quiet)
     model.fit(isthmus.read(ratings, **text.known()).X, titles=titles)
     model.set_params(verbose=0).save(out)
@@ -81,7 +84,7 @@ def fit(
         "items": f"{len(model.items_):,}",
         "interactions": f"{model.log_.matrix.nnz:,}",
         **counting(model),
-        **({"titles": f"{len(model.titles_):,} of {len(model.items_):,} items"} if titles else {}),
+        **({"titles": f"{len(model.titles_):,} of {len(model.items_):,} items"} if model.titles_ else {}),
         "epochs": f"{len(model.history_)}",
         "training loss": f"{model.history_['loss'][-1]:.5f}",
         "saved": str(out),
@@ -194,7 +197,9 @@ def evaluate(
 PROTOCOLS = ("users", "random", "time", "after", "one")
 
 
-def hold_out(log: Any, protocol: str, seed: int | None) -> tuple[Any, Any]:
+def hold_out(
+    log: isthmus.Interactions, protocol: str, seed: int | None
+) -> tuple[isthmus.Interactions, isthmus.HeldOut]:
     """The training log, and the split into given and held-out interactions."""
     import isthmus  # noqa: PLC0415
 
@@ -214,7 +219,9 @@ def hold_out(log: Any, protocol: str, seed: int | None) -> tuple[Any, Any]:
     return held.given, held
 
 
-def make(explicit: bool, positive_from: float | None, epochs: int | None, seed: int | None, quiet: bool) -> Any:
+def make(
+    explicit: bool, positive_from: float | None, epochs: int | None, seed: int | None, quiet: bool
+) -> isthmus.Recommender:
     """The recommender with the settings of the flags."""
     import isthmus  # noqa: PLC0415
 
@@ -227,7 +234,7 @@ def make(explicit: bool, positive_from: float | None, epochs: int | None, seed: 
     )
 
 
-def counting(model: Any) -> dict[str, str]:
+def counting(model: isthmus.Recommender) -> dict[str, str]:
     """The interpretation of values and the number of positive interactions; empty if all values are ones."""
     facts = model.summary()
     if facts.get("values are", "ones") == "ones":
@@ -236,34 +243,23 @@ def counting(model: Any) -> dict[str, str]:
     return {"liked": f"{words} ({facts['values are']}: {facts['counts as having']})"}
 
 
-def read_titles(path: Path, text: TextFlags = TextFlags()) -> dict[Any, str]:
-    """The title of each item of a table."""
-    import isthmus  # noqa: PLC0415
-    from isthmus.tasks.recommendation.names import title_pairs  # noqa: PLC0415
-
-    try:
-        return dict(title_pairs(isthmus.read(path, **text.known()).X))
-    except isthmus.DataError as error:
-        raise error if str(path) in str(error) else isthmus.DataError(f"'{path}': {error}") from None
-
-
-def find(model: Any, text: str) -> Any:
+def find(model: isthmus.Recommender, text: str) -> Any:
     """The item with this identifier or title."""
     place = model.log_.item_index.find(text)
     return model.find(text) if place is None else model.items_.tolist()[place]
 
 
-def find_all(model: Any, titles: str | None) -> list[Any]:
+def find_all(model: isthmus.Recommender, titles: str | None) -> list[Any]:
     """The items of titles separated by ;"""
     return [find(model, part.strip()) for part in (titles or "").split(";") if part.strip()]
 
 
-def titled(model: Any, item: Any) -> str:
+def titled(model: isthmus.Recommender, item: Any) -> str:
     """The title of an item, or its identifier."""
     return str(model.titles_.get(item, item))
 
 
-def tell(model: Any, answer: Any, as_json: bool, score: str, words: str) -> None:
+def tell(model: isthmus.Recommender, answer: isthmus.Recommendations, as_json: bool, score: str, words: str) -> None:
     """Print items as a table, or as JSON."""
     rows = [{"item": item, "title": titled(model, item), score: value} for item, value in answer]
     if as_json:

@@ -28,6 +28,7 @@ COMMANDS = {
     "Recommender": "see `isthmus recommend --help`",
     "EncoderClassifier": "in Python its autoencoder is isthmus.load(path).encoder_",
     "SignalDetector": "use it in Python: isthmus.load(path).stretches(series)",
+    "Restorer": "use `isthmus restore run`",
     "ImageCodec": "see `isthmus compress --help`",
     "Imputer": "use it in Python: isthmus.load(path).transform(table)",
 }
@@ -134,6 +135,7 @@ def model_facts(model: Any) -> dict[str, Any]:
     return {
         "kind": type(model).__name__,
         "feature_shape": list(model.feature_shape_),
+        **({} if model.target_ is None else {"target": str(model.target_)}),
         "code_size": model.objective_.context.code_size,
         "parameters": model.n_parameters_,
         "epochs": model.n_epochs_,

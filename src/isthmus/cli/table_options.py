@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from isthmus.data.tables import TextFormat
+    import isthmus
 
 Keep = Annotated[
     list[str] | None,
@@ -53,11 +53,11 @@ class TextFlags:
         """Arguments of `isthmus.read`."""
         return asdict(self) | ({"delimiter": "\t"} if self.delimiter in ("tab", "\\t") else {})
 
-    def format(self) -> TextFormat:
+    def format(self) -> isthmus.tables.TextFormat:
         """The format for the table readers."""
-        from isthmus.data.tables import TextFormat  # noqa: PLC0415  # the command line starts without it
+        import isthmus  # noqa: PLC0415  # tables are slow to import
 
-        return TextFormat(**self.known())
+        return isthmus.tables.TextFormat(**self.known())
 
 
 def beside(kept: Any, chunks: Iterator[np.ndarray], names: Sequence[str]) -> Iterator[pa.Table]:

@@ -1,6 +1,9 @@
-"""Data: sources of rows, file readers, and scaling."""
+"""Data: sources of rows, file readers, and scaling; `tables` is loaded on first use, because it is slow to import."""
 
-from isthmus.data.images import ImageFolder
+import importlib
+from types import ModuleType
+
+from isthmus.data.images import IMAGE_SUFFIXES, ImageFolder
 from isthmus.data.reading import read
 from isthmus.data.scaling import (
     SCALINGS,
@@ -17,6 +20,7 @@ from isthmus.data.sources import (
     LabelledSource,
     MemoryMappedSource,
     MissingSource,
+    PairedSource,
     RowsSource,
     Source,
     SparseSource,
@@ -24,12 +28,14 @@ from isthmus.data.sources import (
 )
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "SCALINGS",
     "ArraySource",
     "ImageFolder",
     "LabelledSource",
     "MemoryMappedSource",
     "MissingSource",
+    "PairedSource",
     "RowsSource",
     "Scaling",
     "Source",
@@ -42,4 +48,11 @@ __all__ = [
     "read",
     "refuse_huge",
     "summarise",
+    "tables",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "tables":
+        return importlib.import_module("isthmus.data.tables")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

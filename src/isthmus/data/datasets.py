@@ -22,6 +22,23 @@ from isthmus.choices.registry import unknown
 from isthmus.data.formats import read_idx
 from isthmus.exceptions import DataError
 
+__all__ = [
+    "Dataset",
+    "DatasetInfo",
+    "available",
+    "data_folders",
+    "load",
+    "load_binarized_mnist",
+    "load_cifar10",
+    "load_digits",
+    "load_ecg5000",
+    "load_fashion_mnist",
+    "load_frey_faces",
+    "load_mnist",
+    "load_olivetti",
+    "names",
+]
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -179,7 +179,7 @@ class ImageFolder(Source):
 
     def _decode(self, file: Path, numbers: Sequence[int]) -> list[np.ndarray]:
         try:
-            with _opened(file) as image:
+            with opened(file) as image:
                 arrays = []
                 for number in numbers:
                     image.seek(number)
@@ -230,6 +230,11 @@ def folder_files(path: Path) -> list[Path]:
     return _image_files(path, "all")[0]
 
 
+def as_displayed(image: Image.Image) -> np.ndarray:
+    """An image of Pillow as viewers display it, (h, w) or (h, w, c): with the colours of its palette, over white."""
+    return np.asarray(_as_seen(image, keep_alpha=False)[0])
+
+
 def read_image(file: Path, *, keep_alpha: bool = False) -> list[np.ndarray]:
     """The pages of an image file as viewers display them, in the natural depth of each.
 
@@ -253,7 +258,7 @@ def read_image(file: Path, *, keep_alpha: bool = False) -> list[np.ndarray]:
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise DataError(f"'{file}' is not a regular file; remove it, or put an image in its place.")
-        with _opened(file) as image:
+        with opened(file) as image:
             pages = []
             for number in _page_numbers(image):
                 image.seek(number)
@@ -336,7 +341,7 @@ def _survey_file(file: Path, keep_alpha: bool, only_first: bool) -> list[_Page] 
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             return "not a regular file"  # opening a pipe would block forever
-        with _opened(file) as image:
+        with opened(file) as image:
             numbers = _page_numbers(image)[: 1 if only_first else None]
             return [_survey_page(image, file, number, keep_alpha, len(numbers)) for number in numbers]
     except UNREADABLE:
@@ -344,7 +349,8 @@ def _survey_file(file: Path, keep_alpha: bool, only_first: bool) -> list[_Page] 
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def opened(file: Path) -> Iterator[Image.Image]:
+    """Context manager: an image file, opened as a stream."""
     # Opened as a stream: given a name, Pillow 13 memory-maps uncompressed files and scrambles rotated TIFF files (4 of
     # 16 combinations of type and orientation correct by name, all correct from a stream).
     with file.open("rb") as stream, Image.open(stream) as image:

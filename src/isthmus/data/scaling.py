@@ -217,6 +217,23 @@ class Scaling:
         shift, factor = (np.broadcast_to(array, (n_features,)) for array in (self.shift, self.factor))
         return Scaling(self.name, np.append(shift, np.zeros(n_more)), np.append(factor, np.ones(n_more)))
 
+    def beside(self, other: Scaling, n_features: int, n_others: int) -> Scaling:
+        """The scaling of rows of `n_features` followed by `n_others` that have a scaling of their own.
+
+        >>> half, none = Scaling("pixels", np.array(0.0), np.array(0.5)), Scaling("none", np.array(0.0), np.array(1.0))
+        >>> half.beside(none, 1, 2)
+        Scaling(name='pixels', shift=array([0., 0., 0.]), factor=array([0.5, 1. , 1. ]))
+        """
+        widths = n_features, n_others
+        name = next(
+            (part.name for part in (self, other) if part.shifts), self.name if self.name != "none" else other.name
+        )
+        shift, factor = (
+            np.concatenate([np.broadcast_to(array, (width,)) for array, width in zip(arrays, widths, strict=True)])
+            for arrays in ((self.shift, other.shift), (self.factor, other.factor))
+        )
+        return Scaling(name, shift, factor)
+
     @staticmethod
     def _as(array: np.ndarray, x: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(array)).to(x.device, x.dtype)

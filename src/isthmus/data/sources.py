@@ -186,6 +186,28 @@ class LabelledSource(Source):
         return np.hstack([read.reshape(len(read), -1), labels]).astype(self.dtype)
 
 
+class PairedSource(Source):
+    """The flat rows of one source, each followed by the same row of another: (n, d + t).
+
+    >>> PairedSource(ArraySource(np.array([[5, 6]])), ArraySource(np.array([[[0.5], [0.25]]]))).read(slice(0, 1))
+    array([[5.  , 6.  , 0.5 , 0.25]])
+    """
+
+    def __init__(self, source: Source, target: Source) -> None:
+        self._parts = source, target
+        self.n_rows, self.feature_shape = source.n_rows, (source.n_features + target.n_features,)
+        self.dtype = np.result_type(source.dtype, target.dtype)
+        self.random_access = source.random_access and target.random_access
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return all(part.fits_in_memory for part in self._parts)
+
+    def read(self, rows: Rows) -> np.ndarray:
+        flat = [read.reshape(len(read), -1) for read in (part.read(rows) for part in self._parts)]
+        return np.hstack(flat, dtype=self.dtype)
+
+
 class RowsSource(Source):
     """Some rows of another source, by ascending numbers.
 

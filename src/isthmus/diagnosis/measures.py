@@ -14,6 +14,7 @@ from sklearn.manifold import TSNE
 
 from isthmus.data import Source, as_source
 from isthmus.estimators import Autoencoder
+from isthmus.estimators.kinds import require_autoencoder
 
 BLOCK_BYTES = 2**26
 ALL_THE_SAME = 1e-6
@@ -127,6 +128,7 @@ def worst_rows(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None) -> Wor
 
     A model with a corruption receives corrupted rows, and the error is measured against the clean rows.
     """
+    require_autoencoder(model, "worst_rows")
     if model.objective_.choices.corruption is not None:
         return restoration(model, X, n, y=y).worst
     error = model.reconstruction_error(X, y)
@@ -179,6 +181,7 @@ def restoration(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None, rando
     ValueError
         The model has no corruption.
     """
+    require_autoencoder(model, "restoration")
     if model.objective_.choices.corruption is None:
         raise ValueError("The model has no corruption, but one is needed; use reconstruction_error(X).")
     before, after, kept, low, high = [], [], [], np.inf, -np.inf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,26 +15,19 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from isthmus.choices import LOSSES, Observed
 from isthmus.choices.parameters import Parameters
-from isthmus.choices.registry import Registry, unknown
+from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Rule
 from isthmus.data import Scaling
-from isthmus.estimators import autoencoder_state
+from isthmus.estimators import autoencoder_state, sampling
+from isthmus.estimators.code_arithmetic import CodeArithmetic
+from isthmus.estimators.comparing import Comparing
 from isthmus.estimators.description import Described
 from isthmus.estimators.fit_warnings import look_back, report_trouble
 from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, prepare_more
-from isthmus.estimators.generative import Generative, is_variational
-from isthmus.estimators.inference import (
-    METRICS,
-    VERBS,
-    Verb,
-    corrupting,
-    decode,
-    error_verb,
-    restored_squares,
-    stream,
-    whole,
-)
-from isthmus.estimators.sample_weights import row_weights, weigh
+from isthmus.estimators.generative import Generative
+from isthmus.estimators.inference import VERBS, corrupting, decode, whole
+from isthmus.estimators.sample_weights import weigh
+from isthmus.estimators.targets import Target, output_names, output_scaling, take_pair, take_validation, target_of
 from isthmus.estimators.torch_modules import InPyTorch
 from isthmus.estimators.validation import Given, frame_like, take, take_labels
 from isthmus.files.model_file import State, write_state
@@ -48,13 +41,21 @@ from isthmus.training.objective import count_parameters
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
-    Parameters, Described, Generative, InPyTorch, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    Parameters,
+    Described,
+    Comparing,
+    Generative,
+    CodeArithmetic,
+    InPyTorch,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Autoencoder: learns a low-dimensional code from which the input rows can be reconstructed.
 
     An encoder maps a row x to a code z, and a decoder maps z to a reconstruction x^. Both are trained to minimise a
-    loss between x^ and x. Five choices define the model (network, code, corruption, penalty, loss); each is given as
-    an object or by its short name.
+    loss between x^ and x, or between x^ and a target of x where pairs are given: ``fit(X, target=…)``. Five choices
+    define the model (network, code, corruption, penalty, loss); each is given as an object or by its short name.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     scaling
         ``"auto"``: byte images are divided by 255, and so are flat byte rows that fill 0 to 255 like pixels; data whose
         columns fill [0, 1] stay unscaled; all other data are standardised (the exact rule is in docs/scaling.md). Or
-        ``"none"``, ``"pixels"``, ``"minmax"``, ``"standard"``, ``"global"``. Results are in the original units.
+        ``"none"``, ``"pixels"``, ``"minmax"``, ``"standard"``, ``"global"``. Results are in the original units. A
+        target has a scaling of its own, by the same rule.
     max_epochs, batch_size, learning_rate
         Numbers, or ``"auto"``: chosen from the number of rows and the network.
     schedule
@@ -132,9 +134,18 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         Quantiles, from 0 to 100 %, of the squared errors of a sample of training rows in scaled units, (101,).
     classes_ : array
         The labels of a conditional model.
+    code_sample_ : array
+        Codes of at most 2,000 training rows, from which `sample` draws if the model has no prior, (k, code).
+    code_mixture_ : CodeMixture
+        The distribution of codes that `fit_sampler`, or the first `sample`, fitted.
+    noise_mean_, noise_factor_, whole_features_ : array
+        What `sample` adds to decoded codes of a table: the mean error, (d,), a square root of the covariance that
+        reconstructions lack, (d, d) or (d,), both in scaled units, and which features are whole numbers, (d,).
     feature_ranges_, feature_mean_, feature_scale_ : array
         Minimum and maximum, (2, d), mean, (d,), and standard deviation, (d,), of each feature at fit. Features that
         share a unit have a common standard deviation; constant features have 0.
+    target_ : Target or None
+        Of a model that was fitted with a target: the shape, dtype, scaling, statistics and names of its rows.
     objective_, scaling_, device_
         The trained network with its choices, the learned scaling, the device in use.
     engine_ : EngineChoice
@@ -177,6 +188,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     learned_arrays: ClassVar[tuple[str, ...]] = (
         *("training_errors_", "unit_means_", "unit_activity_", "probe_"),
         *("feature_ranges_", "feature_mean_", "feature_scale_"),
+        *sampling.LEARNED,
     )
     """Learned attributes besides the weights that a class stores in its model file."""
     own_rules: ClassVar[Mapping[str, Rule]] = {}
@@ -192,8 +204,10 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         y: Any = None,
         sample_weight: Any = None,
         *,
+        target: Any = None,
         X_val: Any = None,
         y_val: Any = None,
+        target_val: Any = None,
         resume: str | Path | None = None,
     ) -> Self:
         """Fit the model. Earlier results are discarded, except for the weights with ``warm_start=True``.
@@ -203,15 +217,20 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         X
             (n, d), (n, h, w) or (n, h, w, c): an array, a frame, a CSR matrix, a tensor or a `Source`; n >= 2.
         y
-            Labels, (n,), if ``conditional=True``. Otherwise one-dimensional labels are ignored, and targets of two or
-            more dimensions raise an error: the model reconstructs X itself.
+            Labels, (n,), if ``conditional=True``. Otherwise one-dimensional labels are ignored, and arrays of two or
+            more dimensions raise an error.
         sample_weight
             Weights of the rows, (n,), >= 0; None: equal weights. A weight of 2 equals a repeated row, also for the
             scaling and the held-out rows; a row of weight 0 is not used at all. Only proportions matter: an epoch
             draws as many rows as have a weight > 0, each in proportion to its weight, rounded up or down at random so
             that the mean is exact. Rows of `X_val` have equal weights.
-        X_val, y_val
-            Validation rows for every epoch, instead of a held-out fraction, and their labels.
+        target
+            What each row of X is to be turned into: an array, a frame, a tensor or a `Source` with as many rows, in the
+            same order, of any shape, dtype and units; None: X itself. The network is given X, its output is compared
+            with the target, and `reconstruct` answers in the shape, dtype and units of the target. Columns of a frame
+            are the names of its answers. The corruption, if any, damages X.
+        X_val, y_val, target_val
+            Validation rows for every epoch, instead of a held-out fraction, with their labels and targets.
         resume
             A checkpoint written by `isthmus.Checkpoint` in a run with the same data and parameters; `max_epochs` may
             be larger.
@@ -223,8 +242,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         DivergenceError
             The loss became NaN or infinite during the first epoch.
         """
-        given = weigh(self, take(self, X, y, fitting=True, min_rows=2), sample_weight)
-        held_out = None if X_val is None else take(self, X_val, y_val)
+        given = weigh(self, take_pair(self, X, y, target, fitting=True, min_rows=2), sample_weight)
+        held_out = take_validation(self, given, X_val, y_val, target_val)
         known = self.objective_.state_dict() if self.warm_start and hasattr(self, "objective_") else None
         prepared = prepare(self, given, held_out, resuming=resume is not None or known is not None)
         if known is not None:
@@ -235,7 +254,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         self._finish(prepared)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, target: Any = None) -> Self:
         """Continue training: one pass over these rows at a constant learning rate, with the scaling of the first call.
 
         Parameters
@@ -246,9 +265,11 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
             Labels, if ``conditional=True``; the first call must contain every class.
         sample_weight
             Weights of these rows relative to each other, as for `fit`.
+        target
+            Their targets, as for `fit`; in all calls or in none.
         """
         first = not hasattr(self, "objective_")
-        given = weigh(self, take(self, X, y, fitting=first, min_rows=2), sample_weight, fitting=first)
+        given = weigh(self, take_pair(self, X, y, target, fitting=first, min_rows=2), sample_weight, fitting=first)
         known_faults = () if first else getattr(self, "_faults", ())
         self._train(prepare_more(self, given, first=first), known_faults)
         return self
@@ -261,7 +282,7 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """Store the results of a run and warn about its problems; known faults are not reported again."""
         self._keep(prepared)
         report_trouble(prepared.run)
-        learned, self._faults = look_back(prepared.run, known=known_faults)
+        learned, self._faults = look_back(prepared.run, output_scaling(self), known=known_faults)
         for name, array in learned.items():
             setattr(self, name, array)
 
@@ -269,13 +290,20 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         """Numbers in a code, for these rows."""
         return int(self.code_size)
 
+    def _target_conflicts(self) -> list[str]:
+        """Hook for subclasses: why they cannot be fitted with a target, one sentence each."""
+        return []
+
     def _finish(self, prepared: Prepared) -> None:
         """Hook for subclasses, called after training."""
 
     def _keep(self, prepared: Prepared) -> None:
         run = prepared.run
+        for name in ("code_mixture_", *sampling.LEARNED):  # of earlier weights
+            self.__dict__.pop(name, None)
         self.objective_: Objective = prepared.objective
         self.scaling_: Scaling = prepared.scaling
+        self.target_: Target | None = prepared.target
         for name, array in prepared.known.to_attributes().items():
             setattr(self, name, array)
         self.history_: History = run.history
@@ -300,9 +328,15 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return given.codes(whole(self, given, VERBS["transform"]))
 
     def reconstruct(self, X: Any, y: Any = None) -> Any:
-        """Reconstruct rows, in the type, shape and units of X; byte data give bytes."""
+        """Reconstruct rows, in the type, shape and units of X; byte data give bytes.
+
+        A model that was fitted with a target gives the target of each row: in its shape, dtype and units, in a frame
+        with its columns if X is a frame and the target was one.
+        """
         given = self._take(X, y)
-        return given.like(whole(self, given, VERBS["reconstruct"]))
+        rows = whole(self, given, VERBS["reconstruct"])
+        target = target_of(self)
+        return given.like(rows) if target is None else given.converted(rows, target.names)
 
     def corrupt(self, X: Any, y: Any = None, *, random_state: Any = None) -> Any:
         """Apply the model's corruption to rows, as in training; the result has the type and units of X.
@@ -321,109 +355,14 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         return given.like(whole(self, given, corrupting(torch.Generator(self.device_).manual_seed(seed))))
 
     def inverse_transform(self, X: Any, y: Any = None) -> Any:
-        """Decode codes to rows in the original units: (n, code_size) → (n, *feature_shape).
+        """Decode codes to rows in the original units: (n, code_size) → (n, *feature_shape), or the target's shape.
 
         A tensor gives a tensor; a frame of codes gives a frame with the columns of `fit` and the index of the codes.
         """
         check_is_fitted(self, "objective_")
         codes, tensor = _as_codes(X, self.objective_.context.code_size, type(self).__name__)
         rows = decode(self, codes, self._conditions(y, len(codes)))
-        return torch.from_numpy(rows).to(X.device) if tensor else frame_like(X, rows, self)
-
-    def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
-        """Negative loss of each row, averaged over features, (n,); higher is better.
-
-        In nats per feature for binary cross-entropy, in squared scaled units for mean squared error. If the loss is a
-        likelihood, rows outside its support get -inf, such as values outside [0, 1] for binary cross-entropy.
-        """
-        return whole(self, self._take(X, y), VERBS["score_samples"])
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Quality of the model on rows, comparable between losses and scalings; higher is better.
-
-        The explained fraction of the variance, at most 1 (see `restored_variance`). For a model with a Gaussian code:
-        the mean log-likelihood of the rows in nats, estimated as in `log_likelihood` from 16 samples with a fixed seed,
-        which includes the cost of the code. `sample_weight`, (n,), weights the rows.
-        """
-        check_is_fitted(self, "objective_")
-        measure = self._mean_evidence if is_variational(self) else self.restored_variance
-        return measure(X, y, sample_weight)
-
-    def restored_variance(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Explained fraction of the variance (R²): 1 is exact, 0 is no better than the mean of the training rows.
-
-        ``1 - Σ ((x^ - x) / s)² / Σ ((x - m) / s)²`` over all rows and features, with the mean m and the standard
-        deviation s of each feature at fit, so that all columns of a table have equal weight in any units. Features of
-        images, and of flat rows that fill [0, 1] (or 0 to 255 as bytes), share one s. Missing entries, and features
-        that were constant at fit, are left out.
-
-        Parameters
-        ----------
-        X
-            Rows.
-        y
-            Their labels, for a conditional model.
-        sample_weight
-            Weights of the rows in both sums, (n,), >= 0; None: all count alike.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> X = np.random.default_rng(0).normal(size=(200, 1)) * [1.0, 2.0, -1.0] + 5.0
-        >>> model = Autoencoder(1, network=(), max_epochs=100, random_state=0).fit(X)
-        >>> round(model.restored_variance(X), 2)
-        1.0
-        """
-        given = self._take(X, y)
-        squares = whole(self, given, Verb(restored_squares))  # (n, 2)
-        left, whole_variance = row_weights(sample_weight, given.source.n_rows) @ squares.astype(np.float64)
-        if whole_variance == 0.0:
-            return float(left == 0.0)
-        return float(1.0 - left / whole_variance)
-
-    def reconstruction_error(
-        self, X: Any, y: Any = None, *, per_feature: bool = False, metric: str = "mean-squared"
-    ) -> np.ndarray:
-        """Squared error between X and its reconstruction, in squared units of X.
-
-        Parameters
-        ----------
-        X
-            Rows.
-        y
-            Their labels, for a conditional model.
-        per_feature
-            Return one value per feature of each row instead of their mean.
-        metric
-            ``"mean-squared"``, or in units of X ``"root-mean-squared"`` and ``"mean-absolute"``.
-
-        Returns
-        -------
-        (n,), or (n, *feature_shape) with `per_feature`.
-        """
-        if metric not in METRICS:
-            raise ValueError(unknown("metric", metric, METRICS))
-        return whole(self, self._take(X, y), error_verb(metric, per_feature=per_feature))
-
-    def stream(
-        self, X: Any, verb: str = "transform", *, y: Any = None, rows_per_chunk: int | None = None
-    ) -> Iterator[np.ndarray]:
-        """Iterate over results in chunks, for data or results larger than memory.
-
-        Parameters
-        ----------
-        X
-            Rows; a `Source` or a memory-mapped array is read on demand.
-        verb
-            ``"transform"``, ``"reconstruct"``, ``"score_samples"`` or ``"reconstruction_error"``.
-        y
-            Labels, for a conditional model.
-        rows_per_chunk
-            Rows per chunk; None: chosen by size.
-        """
-        if verb not in VERBS:
-            raise ValueError(f"verb={verb!r} is not a result of a model; use one of {', '.join(VERBS)}.")
-        return stream(self, self._take(X, y), VERBS[verb], rows_per_chunk)
+        return torch.from_numpy(rows).to(X.device) if tensor else frame_like(X, rows, output_names(self))
 
     def _take(self, X: Any, y: Any = None) -> Given:
         check_is_fitted(self, "objective_")

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from isthmus.choices.registry import Context
 from isthmus.estimators import params_json, persistence, torch_modules
+from isthmus.estimators.code_mixture import CodeMixture
+from isthmus.estimators.targets import Target, target_of
+from isthmus.estimators.units import Known
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
-from isthmus.files.records import Count, Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
+from isthmus.files.records import (
+    Arrays,
+    Count,
+    Json,
+    Numbers,
+    Real,
+    Record,
+    Size,
+    check_arrays,
+    group,
+    grouped,
+    pack,
+    unpack,
+)
 from isthmus.training import History, choose_device
 from isthmus.training.engines import EngineChoice
 from isthmus.training.objective import count_parameters
@@ -40,6 +58,21 @@ class EngineValues(Record, frozen=True):
     refused: dict[str, str]
 
 
+class SamplerValues(Record, frozen=True):
+    """The labels of the mixture on codes, or None, and whether `fit_sampler` was called."""
+
+    classes: persistence.Labels | list[str | int | float | bool] | None
+    asked: bool
+
+
+class TargetValues(Record, frozen=True):
+    """What is known of the targets of pairs, besides their context and arrays."""
+
+    dtype: str
+    scaling: str
+    names: list[str] | None
+
+
 class AutoencoderValues(Record, frozen=True):
     """The contents of an autoencoder's file besides arrays."""
 
@@ -55,10 +88,15 @@ class AutoencoderValues(Record, frozen=True):
     settled: Settled
     fitted: Json | None = None
     engine: EngineValues | None = None
+    sampler: SamplerValues | None = None
+    target: TargetValues | None = None
 
     def check(self, context: Context) -> None:
         """Raise an error for lists of wrong length."""
+        if (self.target is None) != (context.target is None):
+            raise ModelFileError("its header does not fit: it has one of the two parts that describe a target.")
         wanted = (
+            ("target.names", None if self.target is None else self.target.names, context.output.n_features),
             ("classes", None if self.classes is None else persistence.labels_of(self.classes), context.n_conditions),
             ("feature_names", self.feature_names, context.n_features),
         )
@@ -69,18 +107,37 @@ class AutoencoderValues(Record, frozen=True):
                 )
 
 
+KNOWN: Mapping[str, tuple[int | str, ...]] = {"ranges": (2, "target"), "mean": ("target",), "scale": ("target",)}
+"""Statistics of a target; NaN or infinite where all cells were missing."""
+
+
 def declared(cls: type[Autoencoder]) -> dict[str, Numbers]:
     """The arrays of a file; statistics of training rows may be NaN, if all cells of a row were missing."""
     learned = {f"learned.{name}": Numbers("f", finite=False, optional=True) for name in cls.learned_arrays}
-    return {"weights.*": Numbers("fiub"), "scaling.*": Numbers("f"), **learned}
+    target = {f"target.{name}": Numbers("f", shape, 64, finite=False, optional=True) for name, shape in KNOWN.items()}
+    scalings = {"scaling.*": Numbers("f"), "target_scaling.*": Numbers("f")}
+    return {"weights.*": Numbers("fiub"), **scalings, **target, **learned, **MIXTURE}
+
+
+MIXTURE = {
+    "mixture.weights": Numbers("f", ("components",), optional=True),
+    "mixture.means": Numbers("f", ("components", "code"), optional=True),
+    "mixture.factors": Numbers("f", ("components", "code", "code"), optional=True),
+    "mixture.low": Numbers("f", ("code",), optional=True),
+    "mixture.high": Numbers("f", ("code",), optional=True),
+    "mixture.owners": Numbers("i", ("components",), optional=True),
+}
+"""The arrays of the mixture on codes, all of them or none."""
 
 
 def to_state(model: Autoencoder) -> State:
     """All that is needed to make a fitted model again; what it answers does not depend on parameters set since."""
-    named, engine = hasattr(model, "feature_names_in_"), getattr(model, "engine_", None)
+    named, engine, target = hasattr(model, "feature_names_in_"), getattr(model, "engine_", None), target_of(model)
+    mixture: CodeMixture | None = getattr(model, "code_mixture_", None)
     values = AutoencoderValues(
+        target=None if target is None else _target_values(target),
         params=params_json.params_to_json(model.get_params(deep=False)),
-        choices={name: value for name, value in model.describe().items() if name != "engine"},
+        choices={name: value for name, value in model.describe().items() if name not in ("engine", "target")},
         fitted=persistence.fitted_choices(model.objective_),
         context=persistence.context_values(model.objective_.context),
         classes=persistence.labels_to_json(model.classes_) if model.objective_.context.n_conditions else None,
@@ -91,6 +148,7 @@ def to_state(model: Autoencoder) -> State:
         stop_reason=model.stop_reason_,
         settled=Settled(**model.settled_),
         engine=engine and EngineValues(name=engine.name, refused=dict(engine.refused)),
+        sampler=None if mixture is None else _sampler_values(mixture, asked=model._asked),  # noqa: SLF001  # its state
     )
     learned = {name: getattr(model, name) for name in model.learned_arrays if hasattr(model, name)}
     probed = torch_modules.probe(model.objective_)
@@ -99,8 +157,55 @@ def to_state(model: Autoencoder) -> State:
         **grouped(persistence.weights(model.objective_), "weights."),
         **grouped(model.scaling_.to_arrays(), "scaling."),
         **grouped(learned, "learned."),
+        **({} if mixture is None else grouped(mixture.to_arrays(), "mixture.")),
+        **({} if target is None else _target_arrays(target)),
     }
     return pack(type(model).__name__, values, arrays, declared(type(model)))
+
+
+def _sampler_values(mixture: CodeMixture, *, asked: bool) -> SamplerValues:
+    classes = None if mixture.classes is None else persistence.labels_to_json(mixture.classes)
+    return SamplerValues(classes=classes, asked=asked)
+
+
+def _put_mixture(model: Autoencoder, values: SamplerValues, arrays: Arrays) -> None:
+    classes = None if values.classes is None else persistence.labels_of(values.classes)
+    n_labels, weights = 1 if classes is None else len(classes), arrays.get("weights", np.empty(0))
+    if arrays.keys() != {name.partition(".")[2] for name in MIXTURE} or not len(weights):
+        raise ModelFileError("its arrays do not fit: those of the mixture on codes are not complete.")
+    owners = arrays["owners"]
+    if (weights < 0).any() or not weights.sum() > 0 or owners.min() < 0 or set(owners.tolist()) != set(range(n_labels)):
+        raise ModelFileError("its arrays do not fit: the weights or labels of the mixture on codes are out of range.")
+    if arrays["means"].shape[1] != model.objective_.context.code_size:
+        raise ModelFileError("its arrays do not fit: the mixture on codes is of another code size.")
+    model.code_mixture_, model._asked = CodeMixture.from_arrays(arrays, classes), values.asked  # noqa: SLF001
+
+
+def _target_values(target: Target) -> TargetValues:
+    names = None if target.names is None else list(target.names)
+    return TargetValues(dtype=target.dtype.str, scaling=target.scaling.name, names=names)
+
+
+def _target_arrays(target: Target) -> dict[str, np.ndarray]:
+    known = {name: np.asarray(getattr(target.known, name), dtype=np.float64) for name in KNOWN}
+    return {**grouped(target.scaling.to_arrays(), "target_scaling."), **grouped(known, "target.")}
+
+
+def _target_of_state(values: TargetValues, context: Context, arrays: Arrays) -> Target:
+    """The inverse of `_target_values` and `_target_arrays`."""
+    if not re.fullmatch(r"[<>|]([fiu][1248]|b1)", values.dtype):
+        raise ModelFileError(f"its header does not fit: a target has no dtype {values.dtype!r}.")
+    width, known = context.output.n_features, group(arrays, "target.")
+    check_arrays(
+        known, {name: Numbers("f", shape, 64, finite=False) for name, shape in KNOWN.items()}, {"target": width}
+    )
+    return Target(
+        context.output.feature_shape,
+        np.dtype(values.dtype),
+        persistence.scaling_of(values.scaling, group(arrays, "target_scaling."), width),
+        Known(**known),
+        None if values.names is None else tuple(values.names),
+    )
 
 
 def from_state(cls: type[A], state: State, *, network: Any = None, device: str = "auto") -> A:
@@ -116,6 +221,8 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
     model.objective_ = objective.to(used).eval()
     scaling = group(state.arrays, "scaling.")
     model.scaling_ = persistence.scaling_of(values.scaling, scaling, context.n_features)
+    target = values.target
+    model.target_ = None if target is None else _target_of_state(target, context, state.arrays)
     for name, array in group(state.arrays, "learned.").items():
         setattr(model, name, array[()])  # a number where it was one
     kept = model.__dict__.pop("probe_", None)
@@ -132,6 +239,8 @@ def from_state(cls: type[A], state: State, *, network: Any = None, device: str =
         model.feature_names_in_ = np.asarray(values.feature_names, dtype=object)
     model.n_epochs_, model.stop_reason_ = values.n_epochs, values.stop_reason
     model.settled_ = values.settled.as_dict()
+    if values.sampler is not None:
+        _put_mixture(model, values.sampler, group(state.arrays, "mixture."))
     if values.engine is not None:  # not in files of 0.1.0
         model.engine_ = EngineChoice(values.engine.name, values.engine.refused)
     model.n_parameters_, model.device_ = count_parameters(model.objective_), str(used)

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from isthmus.estimators import params_json
 from isthmus.estimators.fitting import CHOICES, resolve_choices
 from isthmus.estimators.layer_table import Layer, LayerOutput, Summary, list_layers, summarise_layers
+from isthmus.estimators.targets import target_of
 
 
 class Described:
@@ -67,7 +68,8 @@ class Described:
     def describe(self: Any) -> dict[str, Any]:
         """All parameters as plain data; choices as their class and parameters, resolved where the model is fitted.
 
-        Of a fitted model also ``"engine"``: which engine trained it last, and why the quicker ones did not.
+        Of a fitted model also ``"engine"``: which engine trained it last, and why the quicker ones did not; and
+        ``"target"``, if it was fitted with one: the shape, dtype and scaling of a row.
         """
         params = self.get_params(deep=False)
         made, _ = resolve_choices(self)
@@ -77,4 +79,6 @@ class Described:
             params[name] = params[name] if member is None else member
         params |= getattr(self, "settled_", {})
         plain: dict[str, Any] = params_json.encode(params)
+        target = target_of(self)
+        plain |= {} if target is None else {"target": str(target)}
         return plain | ({"engine": str(self.engine_)} if hasattr(self, "engine_") else {})

@@ -13,14 +13,15 @@ from torch import Tensor
 from isthmus.choices import Gaussian, Multinomial, Plain
 from isthmus.choices.codes import standard_divergence
 from isthmus.choices.precision import single_precision
+from isthmus.data import Scaling
+from isthmus.estimators.sampling import drawn_codes, learn_noise, n_codes_kept
 from isthmus.exceptions import DivergenceError, DivergenceWarning, FitWarning, InterruptedWarning
 from isthmus.training import Objective, Run
-from isthmus.training.batches import Feed
+from isthmus.training.batches import first_rows
 from isthmus.training.loop import evaluate, first_bad_step
 
 LOOKED_AT = 1_000
-LOOKED_AT_BYTES = 2**25
-"""Maximum number and size in bytes of training rows that are inspected after training."""
+"""Maximum number of training rows that are inspected after training."""
 FEWEST_STEPS = 200
 """Minimum number of steps before a model is checked for faults."""
 BLOWN_UP, LEAST_LOSS = 10.0, 0.1
@@ -66,39 +67,44 @@ def _has_blown_up(run: Run, loss: float) -> bool:
 
 
 @torch.inference_mode()
-def look_back(run: Run, *, known: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
+def look_back(run: Run, scaling: Scaling, *, known: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
     """Statistics of a sample of training rows, by attribute name of the estimator; and the names of the faults found.
 
+    The scaling is that of the rows that reconstructions are compared with.
     Warns of a useless model: its code does not vary, or it reconstructs no better than the mean. Faults in `known` are
     not reported again.
     """
     found: list[str] = []
-    rows = _some_rows(run.train)
-    target = run.objective.split(rows)[0]
-    squares = (run.objective.reconstruct(rows) - target).square()
-    codes = run.objective.encode(rows)
+    rows = first_rows(run.train, LOOKED_AT)
+    given, target = run.objective.given_and_target(rows)
+    squares = (run.objective.reconstruct(given) - target).square()
+    codes = run.objective.encode(given)
     if run.step >= FEWEST_STEPS and run.stop_reason not in ("interrupted", "diverged"):
-        faults = _faults(run.objective, rows, target, squares)
+        faults = _faults(run.objective, given, target, squares)
         found = list(faults)
         for text in (text for name, text in faults.items() if name not in known):
-            warnings.warn(f"{text} See isthmus.diagnose(model, X).", FitWarning, stacklevel=5)
+            see = " See isthmus.diagnose(model, X)." if run.objective.context.target is None else ""
+            warnings.warn(text + see, FitWarning, stacklevel=5)
     errors = squares.nanmean(dim=1).cpu().numpy()
     kept = {
         "training_errors_": np.quantile(errors, np.linspace(0, 1, 101)),
         "unit_means_": codes.mean(0).cpu().numpy(),
         "unit_activity_": (codes != 0).double().mean(0).cpu().numpy(),
+        **_for_samples(run, scaling),
     }
     return kept, found
 
 
-def _some_rows(feed: Feed) -> Tensor:
-    batches, n_rows = [], 0
-    for batch in feed.shuffled(torch.Generator().manual_seed(0)):
-        batches.append(batch.clone())
-        n_rows += len(batch)
-        if n_rows >= LOOKED_AT or 4 * n_rows * batch.shape[1] >= LOOKED_AT_BYTES:
-            break
-    return torch.cat(batches)
+def _for_samples(run: Run, scaling: Scaling) -> dict[str, np.ndarray]:
+    """What later samples need: codes, and what reconstructions lack."""
+    objective = run.objective
+    rows = first_rows(run.train, n_codes_kept(objective.context.code_size))
+    given, _ = objective.given_and_target(rows)
+    codes = drawn_codes(objective, given, torch.Generator(rows.device).manual_seed(0))
+    if not bool(torch.isfinite(codes).all()):
+        return {}
+    noise = learn_noise(objective, rows, codes, scaling)
+    return {"code_sample_": codes.float().cpu().numpy(), **noise}
 
 
 def _faults(objective: Objective, rows: Tensor, target: Tensor, squares: Tensor) -> dict[str, str]:

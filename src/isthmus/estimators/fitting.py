@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,11 +29,13 @@ from isthmus.choices import (
 from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
-from isthmus.data import SCALINGS, Scaling, Source, Statistics, all_finite, learn_scaling, refuse_huge, summarise
+from isthmus.data import SCALINGS, Scaling, Source, Statistics, learn_scaling, refuse_huge, summarise
 from isthmus.estimators.defaults import batch_size_for, learning_rate_for, max_epochs_for
+from isthmus.estimators.feeds import make_context, make_feed, make_loader, split_rows, validation_share
 from isthmus.estimators.run_identity import identity_of
+from isthmus.estimators.targets import Target, target_of
 from isthmus.estimators.units import Known, known_of, learn_known
-from isthmus.estimators.validation import Given, non_finite_text
+from isthmus.estimators.validation import Given, non_finite_text, speaking_of
 from isthmus.exceptions import DataError
 from isthmus.seeds import seed_from
 from isthmus.training import (
@@ -49,10 +51,10 @@ from isthmus.training import (
     Settings,
     choose_device,
 )
-from isthmus.training.batches import Feed, Loader, ResidentFeed, StreamedFeed
+from isthmus.training.batches import first_rows
 from isthmus.training.checkpoint import continue_from
 from isthmus.training.devices import PRECISIONS
-from isthmus.training.initial_output import begin_at_mean, begin_at_rate, is_bounded, is_deep
+from isthmus.training.initial_output import begin_at_mean, begin_at_rate, begin_spread, is_bounded, is_deep, may_fold
 from isthmus.training.loop import Origin
 
 AUTO: Rule = OneOf(("auto",))
@@ -98,10 +100,9 @@ OPTIONAL = ("corruption", "penalty", "pretraining")
 AUTOMATIC = ("loss", "code")
 """Choices that ``"auto"`` leaves to the data and to the other choices."""
 DEFAULT_PATIENCE = 10
-EARLY_STOPPING_FRACTION = 0.1
 VALIDATION_BATCH = 1024
-LOADED_NUMBERS = 2**19
-"""Values that are scaled at a time: small enough that intermediate results stay in the cache."""
+SPREAD_ROWS = 1_000
+"""Rows from which the first scale of layers is learned; see `begin_spread`."""
 
 
 def resolve_choices(estimator: Any) -> tuple[dict[str, Any], list[str]]:
@@ -155,15 +156,17 @@ class Prepared:
     known: Known
     run: Run
     pretraining: Sequence[History] = ()
+    target: Target | None = None
 
 
 def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming: bool = False) -> Prepared:
     """Check parameters and data, learn the scaling, and build the objective and the run."""
-    made, context, scaling, mean, known = consider(estimator, given)
+    found = consider(estimator, given)
+    made, scaling, known, target = found.made, found.scaling, found.known, found.target
     device = choose_device(estimator.device)
     seed = seed_from(estimator.random_state)
-    objective = build_objective(made, context, seed, mean).to(device)
-    loader = make_loader(objective, scaling)
+    objective = build_objective(made, found.context, seed, found.mean).to(device)
+    loader = make_loader(objective, scaling, target)
     rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)
     settings = settle(estimator, made, objective.choices.network, len(rows), seed)
     train_feed = make_feed(given.rows, rows, loader, settings.batch_size, given.weights)
@@ -171,19 +174,23 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     held_out = held_out if validation is None else np.arange(measured.n_rows)
     measured_weights = given.weights if validation is None else None
     feed = make_feed(measured, held_out, loader, VALIDATION_BATCH, measured_weights) if len(held_out) else None
+    choices = objective.choices
+    if may_fold(choices.network, choices.code) and not getattr(choices.network, "tied", False):
+        rows_given, _ = objective.given_and_target(first_rows(train_feed, SPREAD_ROWS))
+        begin_spread(objective.encoder, objective.filled(rows_given))
     histories: Sequence[History] = ()
     if made["pretraining"] is not None and not resuming:
         shown = [ProgressBar()] if estimator.verbose else []
         histories = made["pretraining"].pretrain(objective, settings, train_feed, shown)
     parts = {"training rows": (given.rows, rows)} | ({"validation rows": (measured, held_out)} if len(held_out) else {})
     origin = Origin(
-        model=lambda run: estimator._state_of(Prepared(objective, scaling, known, run, histories)),  # noqa: SLF001  # its own
+        model=lambda run: estimator._state_of(Prepared(objective, scaling, known, run, histories, target)),  # noqa: SLF001  # its own
         identity=functools.cache(
-            functools.partial(identity_of, type(estimator).__name__, objective, scaling, parts, given.weights)
+            functools.partial(identity_of, type(estimator).__name__, objective, (scaling, target), parts, given.weights)
         ),
     )
     run = Run(objective, settings, train_feed, feed, callbacks_of(estimator), origin=origin)
-    return Prepared(objective, scaling, known, run, histories)
+    return Prepared(objective, scaling, known, run, histories, target)
 
 
 def begin_with(prepared: Prepared, weights: Mapping[str, Tensor]) -> None:
@@ -210,51 +217,137 @@ def begin_with(prepared: Prepared, weights: Mapping[str, Tensor]) -> None:
     prepared.objective.load_state_dict(dict(weights))
 
 
-def consider(estimator: Any, given: Given) -> tuple[dict[str, Any], Context, Scaling, np.ndarray, Known]:
-    """Check all parameters and the data in one pass; one error lists everything that is wrong.
+@dataclass(frozen=True)
+class Considered:
+    """What parameters and data come to.
 
-    Returns the resolved choices, the context, the scaling, the mean of the scaled rows, (d,), and the statistics of the
-    unscaled rows.
+    Attributes
+    ----------
+    made
+        The choices, as given.
+    context
+        Facts about the data.
+    scaling, known
+        The scaling of the rows, and the statistics of the unscaled rows.
+    mean
+        Mean of the scaled rows that reconstructions are compared with, (t,).
+    target
+        What is known of the targets; None without pairs.
     """
+
+    made: dict[str, Any]
+    context: Context
+    scaling: Scaling
+    known: Known
+    mean: np.ndarray
+    target: Target | None = None
+
+
+def consider(estimator: Any, given: Given) -> Considered:
+    """Check all parameters and the data, in one pass over each; one error lists everything that is wrong."""
     resolved, mistakes = resolve_choices(estimator)
     mistakes += own_mistakes(estimator)
     mistakes += [text for member in resolved.values() if member is not None for text in member.mistakes()]
-    if estimator.conditional is True and given.labels is None:
-        mistakes.append(f"{type(estimator).__name__}: conditional=True needs labels; pass them as fit(X, y).")
-    optimizer = resolved.get("optimizer")
-    if optimizer is not None and estimator.learning_rate == "auto" and not optimizer.suits_auto:
-        mistakes.append(
-            f"{type(estimator).__name__}: learning_rate='auto' is tuned for Adam and does not suit {optimizer!r}; "
-            "pass a number."
-        )
-    if estimator.conditional is True and estimator.pretraining is not None:
-        mistakes.append(
-            f"{type(estimator).__name__}: pretraining cannot be combined with conditional=True; set it to None."
-        )
+    mistakes += _conflicts(estimator, given, resolved)
     blocked = any(not rules_of(estimator)[name].admits(getattr(estimator, name)) for name in ("code_size", "scaling"))
     if blocked or len(resolved) < len(CHOICES):
         refuse(mistakes)
-    statistics = summarise(given.source, given.weights)
-    loss = resolved["loss"]
-    refuse_bad_statistics(statistics, given, missing_allowed=loss is not None and loss.admits_missing)
-    refuse_huge(statistics, given.source.feature_names or getattr(estimator, "feature_names_in_", None))
-    kept = None if loss is None or loss.mistakes() else loss.kept_unscaled(given.source.n_features)
-    kept = kept if kept is not None and len(kept) == given.source.n_features and isinstance(loss, ByColumn) else None
-    network, dtype = sound(resolved)["network"], given.source.dtype
-    name = _scaling_name(estimator, network, given, statistics)
-    scaling = learn_scaling(name, statistics, dtype, kept, network.row_shape(given.source.feature_shape))
-    context = make_context(given, statistics, scaling, estimator._code_size_for(given, scaling))  # noqa: SLF001  # its own
-    if estimator.scaling == "auto" and scaling.name == "standard" and _spoils(loss, context):
-        unscaled = learn_scaling("none", statistics, given.source.dtype)
-        as_given = make_context(given, statistics, unscaled, estimator._code_size_for(given, unscaled))  # noqa: SLF001
-        if not _spoils(loss, as_given):  # counts for a Poisson, say: standardised they would be refused
-            scaling, context = unscaled, as_given
+    if given.target is None:
+        left = right = _compared_end(estimator, resolved, given)
+        context = right.context
+    else:
+        left = _input_end(estimator, resolved, given)
+        with speaking_of("target"):
+            right = _compared_end(estimator, resolved, given, left.context.code_size)
+        context = replace(left.context, target=right.context)
     choices = choose(sound(resolved), context)
     mistakes += choices.mistakes(context)
     mistakes += resolved["pretraining"].conflicts(choices) if resolved["pretraining"] is not None else []
     refuse(mistakes)
-    mean = ((statistics.mean - scaling.shift) * scaling.factor).ravel()
-    return resolved, context, scaling, mean, learn_known(statistics, given.source)
+    target = None if given.target is None else right.as_target(given)
+    return Considered(resolved, context, left.scaling, learn_known(left.statistics, given.source), right.mean, target)
+
+
+def _conflicts(estimator: Any, given: Given, resolved: Mapping[str, Any]) -> list[str]:
+    """What does not go with labels, with their absence, or with a target, one sentence each."""
+    name, mistakes = type(estimator).__name__, list[str]()
+    optimizer = resolved.get("optimizer")
+    if estimator.conditional is True and given.labels is None:
+        mistakes.append(f"{name}: conditional=True needs labels; pass them as fit(X, y).")
+    if optimizer is not None and estimator.learning_rate == "auto" and not optimizer.suits_auto:
+        mistakes.append(
+            f"{name}: learning_rate='auto' is tuned for Adam and does not suit {optimizer!r}; pass a number."
+        )
+    if estimator.conditional is True and estimator.pretraining is not None:
+        mistakes.append(f"{name}: pretraining cannot be combined with conditional=True; set it to None.")
+    if given.target is not None and estimator.pretraining is not None:
+        mistakes.append(
+            f"{name}: pretraining teaches layers to restore their own input and cannot be combined with a target; set "
+            "it to None."
+        )
+    return mistakes + (estimator._target_conflicts() if given.target is not None else [])  # noqa: SLF001  # its own
+
+
+@dataclass(frozen=True)
+class _End:
+    """The rows at one end of the network: their statistics, scaling and context."""
+
+    statistics: Statistics
+    scaling: Scaling
+    context: Context
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the scaled rows, (d,)."""
+        mean: np.ndarray = ((self.statistics.mean - self.scaling.shift) * self.scaling.factor).ravel()
+        return mean
+
+    def as_target(self, given: Given) -> Target:
+        """What a model keeps of its targets."""
+        known = learn_known(self.statistics, given.compared)
+        return Target(self.context.feature_shape, given.compared.dtype, self.scaling, known, given.target_names)
+
+
+def _input_end(estimator: Any, resolved: Mapping[str, Any], given: Given) -> _End:
+    """The rows of pairs that the network is given; the loss does not see them, so they need not suit it."""
+    names = given.source.feature_names or getattr(estimator, "feature_names_in_", None)
+    statistics = _checked_statistics(given.source, given.weights, resolved["loss"], names)
+    shape = sound(resolved)["network"].row_shape(given.source.feature_shape)
+    scaling = learn_scaling(estimator.scaling or "none", statistics, given.source.dtype, None, shape)
+    size = estimator._code_size_for(given, scaling)  # noqa: SLF001  # its own
+    return _End(statistics, scaling, make_context(given.source, statistics, scaling, size, given.n_classes))
+
+
+def _compared_end(estimator: Any, resolved: Mapping[str, Any], given: Given, code_size: int | None = None) -> _End:
+    """The rows that reconstructions are compared with: the target of pairs, for a given code size, or the input."""
+    loss, source, is_target = resolved["loss"], given.compared, given.target is not None
+    names = given.target_names if is_target else getattr(estimator, "feature_names_in_", None)
+    statistics = _checked_statistics(source, given.weights, loss, source.feature_names or names)
+    kept = None if loss is None or loss.mistakes() else loss.kept_unscaled(source.n_features)
+    kept = kept if kept is not None and len(kept) == source.n_features and isinstance(loss, ByColumn) else None
+    network = sound(resolved)["network"]
+
+    def end(scaling: Scaling) -> _End:
+        size = estimator._code_size_for(given, scaling) if code_size is None else code_size  # noqa: SLF001  # its own
+        return _End(statistics, scaling, make_context(source, statistics, scaling, size, given.n_classes))
+
+    name = _scaling_name(estimator, network, given, statistics)
+    learned = end(learn_scaling(name, statistics, source.dtype, kept, network.row_shape(source.feature_shape)))
+    if estimator.scaling == "auto" and learned.scaling.name == "standard" and _spoils(loss, learned.context):
+        unscaled = end(learn_scaling("none", statistics, source.dtype))
+        if not _spoils(loss, unscaled.context):  # counts for a Poisson, say: standardised they would be refused
+            return unscaled
+    return learned
+
+
+def _checked_statistics(
+    source: Source, weights: np.ndarray | None, loss: Loss | None, names: Sequence[str] | None
+) -> Statistics:
+    """Statistics of rows; values that are missing, infinite or huge raise an error."""
+    statistics = summarise(source, weights)
+    refuse_bad_statistics(statistics, source, missing_allowed=loss is not None and loss.admits_missing)
+    refuse_huge(statistics, names)
+    return statistics
 
 
 def _scaling_name(estimator: Any, network: Network, given: Given, statistics: Statistics) -> str:
@@ -267,7 +360,7 @@ def _scaling_name(estimator: Any, network: Network, given: Given, statistics: St
     width = max(1, int(estimator.code_size)) + given.n_classes  # a code size that is a share of the variance is < 1
     if name != "auto" or network.output_range(width) != (0.0, 1.0):
         return name
-    dtype = given.source.dtype
+    dtype = given.compared.dtype
     low, high = float(statistics.minimum.min()), float(statistics.maximum.max())
     if low < 0.0 or not high <= (255.0 if dtype == np.uint8 else 1.0):
         return name
@@ -290,31 +383,11 @@ def sound(resolved: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def refuse_bad_statistics(statistics: Statistics, given: Given, *, missing_allowed: bool) -> None:
+def refuse_bad_statistics(statistics: Statistics, source: Source, *, missing_allowed: bool) -> None:
     """Raise for NaN and infinite values found by `summarise`; `take` checks only data that fit in memory."""
     if statistics.first_bad is not None and (statistics.n_infinite or not missing_allowed):
-        names = given.source.feature_names
+        names = source.feature_names
         raise DataError(non_finite_text(statistics.n_nan, statistics.n_infinite, statistics.first_bad, names))
-
-
-def make_context(given: Given, statistics: Statistics, scaling: Scaling, code_size: int) -> Context:
-    """The context of the data: shape, and the range of the scaled values."""
-    shape = tuple(map(int, given.source.feature_shape))
-    ends = np.stack([statistics.minimum, statistics.maximum])
-    context = Context(shape, int(code_size), n_conditions=given.n_classes)
-    context = ranged(context, (ends - scaling.shift) * scaling.factor)
-    if scaling.name in ("standard", "global"):  # constant features become 0, which a sigmoid cannot reach
-        return replace(context, lower=min(context.lower, -1.0))
-    return context
-
-
-def ranged(context: Context, ranges: np.ndarray) -> Context:
-    """The same context with feature ranges, (2, d); a feature without finite values counts as zero."""
-    ranges = np.where(np.isfinite(ranges), ranges, 0.0)
-    slack = 1e-6 * max(1.0, float(np.abs(ranges).max()))
-    ranges = np.where(np.abs(ranges) < slack, 0.0, ranges)  # scaled values must not leave the unit interval by rounding
-    ranges = np.where(np.abs(ranges - 1.0) < slack, 1.0, ranges)
-    return replace(context, lower=float(ranges.min()), upper=float(ranges.max()), ranges=ranges)
 
 
 def choose(made: Mapping[str, Any], context: Context) -> Choices:
@@ -322,7 +395,7 @@ def choose(made: Mapping[str, Any], context: Context) -> Choices:
     loss = made["loss"]
     if loss is None:
         other = "normal" if isinstance(made["code"], Gaussian) else "mean-squared-error"
-        loss = LOSSES.resolve("binary-cross-entropy" if context.in_unit_interval else other)
+        loss = LOSSES.resolve("binary-cross-entropy" if context.output.in_unit_interval else other)
     chosen = {name: own_copy(made[name]) for name in ("network", "code", "corruption", "penalty")}
     return Choices(**chosen, loss=own_copy(loss)).resolve(context)
 
@@ -338,13 +411,14 @@ def own_copy(member: Choice | None) -> Any:
 def build_objective(made: Mapping[str, Any], context: Context, seed: int, mean: np.ndarray | None = None) -> Objective:
     """Build the objective with initial weights drawn from the seed, without changing global generators.
 
-    Given the mean of the scaled rows, (d,), models with bounded codes or deep networks start with it as their output;
-    see `begin_at_mean`.
+    Given the mean of the scaled rows that reconstructions are compared with, (t,), models with bounded codes or deep
+    networks start with it as their output; see `begin_at_mean`.
     """
     with single_precision():
         objective = Objective(choose(made, context), context, generator=torch.Generator().manual_seed(seed))
     choices = objective.choices
-    plain_output = choices.loss.output_width(context.n_features) == context.n_features
+    n_outputs = context.output.n_features
+    plain_output = choices.loss.output_width(n_outputs) == n_outputs
     if mean is None or not plain_output or isinstance(choices.network, Modules):
         return objective
     bounded = is_bounded(choices.code)
@@ -354,52 +428,6 @@ def build_objective(made: Mapping[str, Any], context: Context, seed: int, mean: 
         rate = None if choices.penalty is None else choices.penalty.wanted_rate
         begin_at_rate(objective.encoder, objective.decoder, choices.code, rate)
     return objective
-
-
-def make_loader(objective: Objective, scaling: Scaling) -> Loader:
-    """The loader that scales rows for training and rejects invalid ones."""
-    context = objective.context
-    extended = scaling.extended(context.n_features, context.n_conditions)
-    return Loader(extended, next(objective.parameters()).device, check=range_check(context, objective, extended))
-
-
-def range_check(context: Context, objective: Objective, scaling: Scaling) -> Callable[[np.ndarray], None]:
-    """A check of each block of rows: finite (or missing, if allowed), and in the range of the loss."""
-    loss = objective.choices.loss
-    unbounded = Context(context.feature_shape, context.code_size)
-    bounded, missing = bool(loss.mistakes(unbounded)), loss.admits_missing
-
-    def check(block: np.ndarray) -> None:
-        if not all_finite(block) and (bad := np.isinf(block) if missing else ~np.isfinite(block)).any():
-            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-            counts = 0 if missing else int(np.isnan(block).sum()), int(np.isinf(block).sum())
-            raise DataError(non_finite_text(*counts, (int(row), int(column))) + " (Rows count from this block.)")
-        if bounded and block.size:
-            ends = np.stack([np.fmin.reduce(block, axis=0), np.fmax.reduce(block, axis=0)])
-            scaled = ((ends - scaling.shift) * scaling.factor)[:, : context.n_features]
-            mistakes = loss.mistakes(ranged(unbounded, scaled))
-            if mistakes:
-                raise DataError(mistakes[0])
-
-    return check
-
-
-def validation_share(estimator: Any, validation: Given | None) -> float:
-    """The fraction of rows to hold out: the parameter, or 0.1 by default with early stopping."""
-    if validation is not None:
-        return 0.0
-    if estimator.validation_fraction is None:
-        return EARLY_STOPPING_FRACTION if estimator.early_stopping else 0.0
-    if estimator.early_stopping and estimator.validation_fraction == 0:
-        raise ValueError("early_stopping needs held-out rows: set validation_fraction > 0 or pass X_val to fit.")
-    return float(estimator.validation_fraction)
-
-
-def split_rows(n_rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of training and held-out rows, ascending; at least one of each if `share` > 0."""
-    n_held_out = min(n_rows - 1, max(1, round(share * n_rows))) if share else 0
-    order = np.random.default_rng(seed).permutation(n_rows) if n_held_out else np.arange(n_rows)
-    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
 def settle(estimator: Any, made: Mapping[str, Any], network: Network, n_rows: int, seed: int) -> Settings:
@@ -437,36 +465,6 @@ def patience_of(early_stopping: bool | int) -> int | None:
     return int(early_stopping)
 
 
-def make_feed(
-    source: Source, rows: np.ndarray, loader: Loader, batch_size: int, weights: np.ndarray | None = None
-) -> Feed:
-    """Batches of some rows of a source: resident on the device if the source fits in memory, else streamed.
-
-    Weights are those of all rows of the source, (n,).
-    """
-    chosen = None if weights is None else torch.from_numpy(weights[rows])
-    if not source.fits_in_memory:
-        return StreamedFeed(source, rows, loader, batch_size, chosen)
-    return ResidentFeed(load_rows(source, rows, loader), batch_size, chosen)
-
-
-def load_rows(source: Source, rows: np.ndarray, loader: Loader) -> Tensor:
-    """Scaled rows on the device, (k, d); without a copy if they are in memory and need no scaling."""
-    n_features, whole = int(np.prod(source.feature_shape)), len(rows) == source.n_rows
-    size = max(1, LOADED_NUMBERS // n_features)
-    parts = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
-    held = source.held() if whole else None
-    if held is not None and loader.leaves(held):
-        flat = held.reshape(len(held), -1)
-        for part in parts:
-            loader.check(flat[part])
-        return torch.from_numpy(flat)
-    loaded = torch.empty(len(rows), n_features, dtype=loader.dtype, device=loader.device)
-    for part in parts:
-        loaded[part] = loader(source.read(part if whole else rows[part]))
-    return loaded
-
-
 def callbacks_of(estimator: Any) -> list[Callback]:
     """The user's callbacks, plus a progress bar if `verbose`."""
     return [*estimator.callbacks, *([ProgressBar()] if estimator.verbose else [])]
@@ -477,20 +475,22 @@ def prepare_more(estimator: Any, given: Given, *, first: bool) -> Prepared:
     if first:
         prepared = prepare(estimator, given, None)
         objective, scaling, seed = prepared.objective, prepared.scaling, prepared.run.settings.seed
-        known = prepared.known
+        known, target = prepared.known, prepared.target
         made, _ = resolve_choices(estimator)
     else:
         objective, scaling = estimator.objective_, estimator.scaling_
-        known = known_of(estimator).widened(summarise(given.source, given.weights))
+        known, target = known_of(estimator).widened(summarise(given.source, given.weights)), target_of(estimator)
+        if target is not None:
+            target = replace(target, known=target.known.widened(summarise(given.compared, given.weights)))
         seed = seed_from(estimator.random_state) + estimator.n_epochs_
         made, mistakes = resolve_choices(estimator)
         refuse(mistakes + own_mistakes(estimator))
     constant = {**made, "schedule": SCHEDULES.resolve("constant")}
     settings = settle(estimator, constant, objective.choices.network, given.source.n_rows, seed)
     settings = replace(settings, max_epochs=1 if first else len(estimator.history_) + 1, patience=None)
-    loader = make_loader(objective, scaling)
+    loader = make_loader(objective, scaling, target)
     feed = make_feed(given.rows, np.arange(given.source.n_rows), loader, settings.batch_size, given.weights)
     run = Run(objective, settings, feed, None, callbacks_of(estimator))
     if not first:
         continue_from(run, estimator.history_, getattr(estimator, "optimizer_state_", {}))
-    return Prepared(objective, scaling, known, run)
+    return Prepared(objective, scaling, known, run, target=target)

@@ -7,6 +7,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.estimators.autoencoder import Autoencoder
+from isthmus.estimators.targets import refuse_pairs
 
 _REMEDIES = {
     "AnomalyDetector": "for a detector use detector.explain(X) or isthmus.write_anomaly_report",
@@ -17,7 +18,7 @@ _REMEDIES = {
 
 
 def require_autoencoder(model: Any, what: str) -> Autoencoder:
-    """Return the model if it is a fitted `Autoencoder`, else raise an error.
+    """Return the model if it is a fitted `Autoencoder` that restores its input, else raise an error.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ def require_autoencoder(model: Any, what: str) -> Autoencoder:
         It is not an `Autoencoder`.
     NotFittedError
         It is not fitted.
+    ValueError
+        It was fitted with a target, so its answers cannot be compared with X.
     """
     if not isinstance(model, Autoencoder):
         kind = model.__name__ if isinstance(model, type) else type(model).__name__
@@ -39,4 +42,5 @@ def require_autoencoder(model: Any, what: str) -> Autoencoder:
         remedy = _REMEDIES.get(kind, "pass a model such as Autoencoder(8).fit(X)")
         raise TypeError(f"{what} needs a fitted autoencoder, but got {given}; {remedy}.")
     check_is_fitted(model, "objective_")
+    refuse_pairs(model, what, "use score(X, target=…) and reconstruction_error(X, target=…)")
     return model

@@ -100,10 +100,10 @@ def summarise_layers(kind: str, objective: Objective, *, engine: str = "") -> Su
     names = [layer.part for layer in layers]
     before = [layer.output_shape for layer in layers[: names.index("code")]][:-1]  # the last one outputs the code
     after = [layer.output_shape for layer in layers[names.index("code") + 1 :]][:-1]
-    way = [context.feature_shape, *before, (context.code_size,), *after, context.feature_shape]
+    way = [context.feature_shape, *before, (context.code_size,), *after, context.output.feature_shape]
     choices = objective.choices
     free = isinstance(choices.code, Plain) and choices.penalty is None and choices.corruption is None
-    too_many = context.code_size > context.n_features and free
+    too_many = context.code_size > context.n_features and free and context.target is None
     note = (
         f"The code has {context.code_size} units and a row has {context.n_features} features, so the model can copy "
         "rows "

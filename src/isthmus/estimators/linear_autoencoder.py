@@ -101,9 +101,23 @@ class LinearAutoencoder(Autoencoder):
         (layer,) = _linear_layers(self.objective_.encoder)
         return layer.weight.detach().cpu().numpy()
 
+    def _target_conflicts(self) -> list[str]:
+        name, mistakes = type(self).__name__, list[str]()
+        if self.align:
+            mistakes.append(
+                f"{name}: align=True refines towards the principal components of X, and a model with a target has "
+                "none; set align=False."
+            )
+        if not Whole(1).admits(self.code_size):
+            mistakes.append(
+                f"{name}: code_size={self.code_size!r} is a share of the variance of X, which says nothing of a "
+                "target; give a number of components."
+            )
+        return mistakes
+
     def _code_size_for(self, given: Given, scaling: Scaling) -> int:
-        if Whole(1).admits(self.code_size):
-            return int(self.code_size)
+        if Whole(1).admits(self.code_size) or given.target is not None:
+            return max(1, int(self.code_size))
         variances = all_variances(given.source, scaling, given.weights)
         explained = np.cumsum(variances) / max(variances.sum(), 1e-300)
         return min(len(variances), int(np.searchsorted(explained, self.code_size, side="right")) + 1)

@@ -11,7 +11,7 @@ from sklearn.model_selection import ParameterGrid
 from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import prepare
 from isthmus.estimators.sample_weights import weigh
-from isthmus.estimators.validation import take
+from isthmus.estimators.targets import take_pair, take_validation
 from isthmus.training.parallel_runs import share_rows, train_many
 
 Model = TypeVar("Model", bound=Autoencoder)
@@ -24,8 +24,10 @@ def fit_many(
     y: Any = None,
     *,
     sample_weight: Any = None,
+    target: Any = None,
     X_val: Any = None,
     y_val: Any = None,
+    target_val: Any = None,
 ) -> list[Model]:
     """Fit one model for every point of a parameter grid, in parallel if possible.
 
@@ -37,7 +39,7 @@ def fit_many(
     ----------
     estimator
         The base estimator, which is cloned and not changed.
-    X, y, sample_weight, X_val, y_val
+    X, y, sample_weight, target, X_val, y_val, target_val
         As for ``fit``; all models are trained on the same rows.
     grid
         Parameter names with lists of values, as for scikit-learn's ``ParameterGrid``; a list of mappings is a sequence
@@ -64,8 +66,8 @@ def fit_many(
     models: list[Model] = [clone(estimator).set_params(**point) for point in ParameterGrid(grid)]
     prepared = []
     for model in models:
-        given = weigh(model, take(model, X, y, fitting=True, min_rows=2), sample_weight)
-        prepared.append(prepare(model, given, None if X_val is None else take(model, X_val, y_val)))
+        given = weigh(model, take_pair(model, X, y, target, fitting=True, min_rows=2), sample_weight)
+        prepared.append(prepare(model, given, take_validation(model, given, X_val, y_val, target_val)))
         share_rows([each.run for each in prepared])
     train_many([each.run for each in prepared])
     for model, each in zip(models, prepared, strict=True):

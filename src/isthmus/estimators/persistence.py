@@ -92,11 +92,13 @@ class ContextValues(Record, frozen=True):
     lower: float = -math.inf
     upper: float = math.inf
     n_conditions: Count = 0
+    target: ContextValues | None = None
 
 
 def context_values(context: Context) -> ContextValues:
     """Convert a context to its stored form."""
     return ContextValues(
+        target=None if context.target is None else context_values(context.target),
         feature_shape=list(map(int, context.feature_shape)),
         code_size=int(context.code_size),
         lower=context.lower,
@@ -107,8 +109,12 @@ def context_values(context: Context) -> ContextValues:
 
 def context_of(values: ContextValues, ranges: np.ndarray | None = None) -> Context:
     """The inverse of `context_values`."""
-    shape = tuple(values.feature_shape)
-    context = Context(shape, values.code_size, values.lower, values.upper, values.n_conditions, ranges)
+    shape, target = tuple(values.feature_shape), None if values.target is None else context_of(values.target)
+    context = Context(shape, values.code_size, values.lower, values.upper, values.n_conditions, ranges, target)
+    if target is not None and (target.code_size, target.n_conditions) != (context.code_size, context.n_conditions):
+        raise ModelFileError("its header does not fit: the target has another code than the rows.")
+    if target is not None and target.target is not None:
+        raise ModelFileError("its header does not fit: a target has no target.")
     if math.isnan(values.lower) or math.isnan(values.upper) or values.lower > values.upper:
         raise ModelFileError(f"its header does not fit: the data lie between {values.lower} and {values.upper}.")
     if context.n_features > 2**53:

@@ -45,7 +45,8 @@ def _only(estimator: Any, given: Given, used: np.ndarray, *, fitting: bool) -> G
         if fitting:
             found, labels = np.unique(labels, return_inverse=True)
             estimator.classes_, n_classes = estimator.classes_[found], len(found)
-    return replace(given, source=RowsSource(given.source, used), labels=labels, n_classes=n_classes)
+    target = None if given.target is None else RowsSource(given.target, used)
+    return replace(given, source=RowsSource(given.source, used), labels=labels, n_classes=n_classes, target=target)
 
 
 def row_weights(sample_weight: Any, n_rows: int) -> np.ndarray:

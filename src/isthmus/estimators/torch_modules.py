@@ -14,6 +14,7 @@ from torch.nn import functional
 from isthmus.choices import Modules
 from isthmus.choices.modules import plain
 from isthmus.data import Scaling
+from isthmus.estimators.targets import output_scaling
 from isthmus.training import Objective
 
 PARTS = ("encoder", "code", "decoder")
@@ -54,18 +55,19 @@ class FittedEncoder(nn.Module):
 class FittedDecoder(nn.Module):
     """Maps codes to rows: (n, code_size) → (n, *feature_shape), in the units of the training data, as floats.
 
-    Returned by `Autoencoder.decoder_`; its parameters are shared with the model.
+    Of a model that was fitted with a target, they are rows of the target. Returned by `Autoencoder.decoder_`; its
+    parameters are shared with the model.
 
     Parameters
     ----------
     objective, scaling
-        Objective and scaling of the fitted model.
+        Objective of the fitted model, and scaling of the rows that it answers with.
     """
 
     def __init__(self, objective: Objective, scaling: Scaling) -> None:
         super().__init__()
         self.decoder, self.scaling, self.loss = objective.decoder, scaling, objective.choices.loss
-        self.n_conditions, self.feature_shape = objective.context.n_conditions, objective.context.feature_shape
+        self.n_conditions, self.feature_shape = objective.context.n_conditions, objective.context.output.feature_shape
 
     @property
     def network(self) -> nn.Module:
@@ -149,7 +151,7 @@ class InPyTorch:
     def decoder_(self: Any) -> FittedDecoder:
         """The fitted decoder as an ``nn.Module``, from codes to rows in original units; shares the model's weights."""
         check_is_fitted(self, "objective_")
-        return FittedDecoder(self.objective_, self.scaling_)
+        return FittedDecoder(self.objective_, output_scaling(self))
 
     def state_dict(self: Any) -> dict[str, Tensor]:
         """A copy of the weights by name: ``"encoder.…"``, ``"code.…"`` and ``"decoder.…"``.

@@ -10,6 +10,7 @@ import numpy as np
 
 from isthmus.data import Source, Statistics, huge_text
 from isthmus.data.scaling import LARGEST, fills_range, narrowest
+from isthmus.estimators.validation import speaking_of
 from isthmus.exceptions import DataError, UnitsWarning
 
 LOOKED_AT = 64
@@ -107,34 +108,50 @@ class UnitsCheck:
 
     Parameters
     ----------
-    model
-        A fitted estimator; without stored ranges (files of older versions) nothing is checked.
+    owner
+        Name of the model, for messages.
+    scaling
+        Name of the scaling at fit.
+    ranges
+        Feature ranges at fit, (2, d); None (files of older versions): nothing is checked.
     dtype
         Dtype of the rows.
+    what, first
+        What the rows are, for messages, and the column of a chunk with which they begin.
     """
 
-    def __init__(self, model: Any, dtype: np.dtype[Any]) -> None:
-        self._name, self._dtype = type(model).__name__, dtype
-        self._ranges: np.ndarray | None = getattr(model, "feature_ranges_", None)
+    def __init__(
+        self,
+        owner: str,
+        scaling: str,
+        ranges: np.ndarray | None,
+        dtype: np.dtype[Any],
+        *,
+        what: str = "X",
+        first: int = 0,
+    ) -> None:
+        self._name, self._dtype, self._what, self._first = owner, dtype, what, first
+        self._ranges = ranges
         self._n_far = self._n_rows = self._largest = 0
         if self._ranges is None:
             return
         low, high = self._ranges
         self._limits = far_limits(self._ranges)
-        self._bytes = model.scaling_.name == "pixels" or (low.min() == 0.0 and high.max() == 255.0)
+        self._bytes = scaling == "pixels" or (low.min() == 0.0 and high.max() == 255.0)
         self._unit_interval = bool(low.min() >= 0.0 and 0.0 < high.max() <= 1.0)
 
     def look(self, block: np.ndarray) -> None:
-        """Check some rows, (k, d), possibly followed by condition columns."""
+        """Check some rows, (k, d), among other columns, such as those of conditions."""
         if self._ranges is None or not len(block):
             return
-        flat = block.reshape(len(block), -1)[:, : self._ranges.shape[1]]
+        flat = block.reshape(len(block), -1)[:, self._first : self._first + self._ranges.shape[1]]
         self._refuse_contradiction(flat)
         some = flat[:: max(1, len(flat) // LOOKED_AT)].astype(np.float64)
         with np.errstate(invalid="ignore"):
             huge = np.abs(some) > LARGEST
         if huge.any():
-            raise DataError(huge_text(float(np.nanmax(np.abs(some))), int(huge.any(axis=0).argmax())))
+            with speaking_of(self._what):
+                raise DataError(huge_text(float(np.nanmax(np.abs(some))), int(huge.any(axis=0).argmax())))
         self._n_rows += len(some)
         self._n_far += int(_far_rows(self._limits, some).sum())
 
@@ -145,30 +162,31 @@ class UnitsCheck:
             self._largest = max(self._largest, int(flat.max()))
         if self._unit_interval and self._dtype == np.uint8 and flat.max() > 1:
             raise DataError(
-                f"X has bytes up to {flat.max()}, but this {self._name} was fitted on values from "
-                f"{self._ranges.min():g} to {self._ranges.max():g}; divide X by 255."  # type: ignore[union-attr]
+                f"{self._what} has bytes up to {flat.max()}, but this {self._name} was fitted on values from "
+                f"{self._ranges.min():g} to {self._ranges.max():g}; divide {self._what} by 255."  # type: ignore[union-attr]
             )
         if not self._bytes or kind != "f" or flat.size < 2:
             return
         low, high = float(np.fmin.reduce(flat, axis=None)), float(np.fmax.reduce(flat, axis=None))
         if low >= 0.0 and 0.0 < high <= 1.0:
             raise DataError(
-                f"X has values from {low:.3g} to {high:.3g}, but this {self._name} was fitted on bytes from 0 to "
-                "255; pass X * 255, or the bytes themselves."
+                f"{self._what} has values from {low:.3g} to {high:.3g}, but this {self._name} was fitted on bytes from "
+                f"0 to 255; pass {self._what} * 255, or the bytes themselves."
             )
 
     def finish(self) -> None:
         """Warn if most rows were far outside, or contain only 0 and 1 while the model was fitted on bytes."""
         if self._largest == 1:
             warnings.warn(
-                f"X holds only 0 and 1, but this {self._name} was fitted on bytes from 0 to 255, where 1 is black too. "
-                "If 1 stands for white, pass X * 255.",
+                f"{self._what} holds only 0 and 1, but this {self._name} was fitted on bytes from 0 to 255, where 1 is "
+                f"black too. If 1 stands for white, pass {self._what} * 255.",
                 UnitsWarning,
                 stacklevel=5,
             )
         if self._n_rows and self._n_far > FAR_ROWS * self._n_rows:
             warnings.warn(
-                f"{self._n_far} of {self._n_rows} checked rows lie far outside the range of the training rows of this "
+                f"{self._n_far} of {self._n_rows} checked rows of {self._what} lie far outside the range of the "
+                "training rows of this "
                 f"{self._name}. Check their units: they must be those of fit (model.feature_ranges_ has the minimum "
                 "and maximum of each feature). If the units are right, fit again.",
                 UnitsWarning,

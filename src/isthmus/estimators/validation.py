@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from isthmus.choices import LOSSES, Observed
-from isthmus.data import LabelledSource, MissingSource, Source, all_finite, as_source
+from isthmus.data import LabelledSource, MissingSource, PairedSource, Source, all_finite, as_source
 from isthmus.data.numeric import arranged, as_numeric, frame_package
 from isthmus.data.sources import floating_of
 from isthmus.exceptions import DataError
@@ -33,6 +35,8 @@ class Given:
         Number of classes.
     weights
         At fit: weights > 0 of the rows, (n,), with a mean of 1; None for equal weights.
+    target, target_names
+        The target of each row, and the names of its columns; None for a target that is the row itself.
     """
 
     source: Source
@@ -40,26 +44,39 @@ class Given:
     labels: np.ndarray | None = None
     n_classes: int = 0
     weights: np.ndarray | None = None
+    target: Source | None = None
+    target_names: tuple[str, ...] | None = None
 
     @property
     def rows(self) -> Source:
-        """The network's input: the rows, followed by their one-hot labels if the model is conditional."""
-        return self.source if self.labels is None else LabelledSource(self.source, self.labels, self.n_classes)
+        """What a step needs of each row: its values, its one-hot label if the model is conditional, and its target."""
+        given = self.source if self.labels is None else LabelledSource(self.source, self.labels, self.n_classes)
+        return given if self.target is None else PairedSource(given, self.target)
+
+    @property
+    def compared(self) -> Source:
+        """The rows that reconstructions are compared with."""
+        return self.source if self.target is None else self.target
 
     @property
     def floating(self) -> np.dtype[Any]:
         """The floating dtype of results: double for doubles and integers of at least 32 bits, else single."""
-        return floating_of(self.source.dtype)
+        return max(floating_of(self.source.dtype), floating_of(self.compared.dtype), key=lambda dtype: dtype.itemsize)
 
     def like(self, rows: np.ndarray) -> Any:
         """Convert rows with the same features to the input's type: a tensor, a frame or an array."""
+        names = list(self.original.columns) if frame_package(self.original) is not None else None
+        return self.converted(rows, names)
+
+    def converted(self, rows: np.ndarray, names: Sequence[str] | None) -> Any:
+        """Convert rows with other features to the input's type; a frame needs their names, and is an array without."""
         if isinstance(self.original, torch.Tensor):
             return torch.from_numpy(rows).to(self.original.device)
-        package = frame_package(self.original)
+        package = frame_package(self.original) if names is not None and rows.ndim == 2 else None
         if package == "pandas":
-            return type(self.original)(rows, columns=self.original.columns, index=self.original.index)
+            return type(self.original)(rows, columns=names, index=self.original.index)
         if package == "polars":
-            return type(self.original)(rows, schema=list(self.original.columns))
+            return type(self.original)(rows, schema=list(names or ()))
         return rows
 
     def codes(self, rows: np.ndarray) -> Any:
@@ -75,7 +92,7 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
     DataError, ValueError, TypeError
         The data are empty, not numeric, not finite, of the wrong shape, or have other features than at `fit`.
     """
-    observed = _observed(estimator)
+    observed = observed_loss(estimator)
     if not fitting and not isinstance(X, Source):
         X = arranged(X, getattr(estimator, "feature_names_in_", None), type(estimator).__name__)
     source = X if isinstance(X, Source) else as_source(_to_array(estimator, X, fitting, min_rows))
@@ -107,7 +124,7 @@ def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -
     fitted = None if fitting else getattr(estimator, "objective_", None)
     conditional = estimator.conditional if fitted is None else fitted.context.n_conditions > 0
     if not conditional:
-        refuse_targets(estimator, y)
+        refuse_targets(estimator, y, PAIRS_REMEDY)
     if not conditional or (y is None and fitting):
         return None
     name = type(estimator).__name__
@@ -130,6 +147,11 @@ USUAL_REMEDY = (
     "DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
 )
 
+PAIRS_REMEDY = (
+    "To learn to turn X into y, give y as the target: fit(X, target=y). If the damage can be named, give the clean "
+    "rows as X instead: DenoisingAutoencoder(corruption=GaussianNoise(0.3)).fit(X_clean)."
+)
+
 
 def refuse_targets(estimator: Any, y: Any, remedy: str = USUAL_REMEDY) -> None:
     """Refuse a y that is no list of labels where y is ignored: ``fit(noisy, clean)`` would learn the noise.
@@ -147,12 +169,13 @@ def refuse_targets(estimator: Any, y: Any, remedy: str = USUAL_REMEDY) -> None:
         shape = (len(y), None)
     if len(shape) >= 2:
         raise ValueError(
-            f"y has shape {tuple(shape)}, but {type(estimator).__name__} takes no targets: labels (n,) are ignored. "
+            f"y has shape {tuple(shape)}, but {type(estimator).__name__} takes no targets as y: labels (n,) are "
+            f"ignored. "
             f"{remedy}"
         )
 
 
-def _observed(estimator: Any) -> Observed | None:
+def observed_loss(estimator: Any) -> Observed | None:
     """The estimator's `Observed` loss, which allows missing entries; else None."""
     fitted = getattr(estimator, "objective_", None)
     loss = fitted.choices.loss if fitted is not None else estimator.loss
@@ -204,6 +227,25 @@ def _match_shape(estimator: Any, source: Source, fitting: bool) -> None:
         )
 
 
+@contextmanager
+def speaking_of(name: str) -> Iterator[None]:
+    """Context manager: errors of shared checks, which speak of X, speak of another argument.
+
+    >>> with speaking_of("target"):
+    ...     raise ValueError("X has dtype <U3; convert it with X.astype(float).")
+    Traceback (most recent call last):
+    ...
+    ValueError: target has dtype <U3; convert it with target.astype(float).
+    """
+    try:
+        yield
+    except (DataError, TypeError, ValueError) as error:
+        text = re.sub(r"(?<![\w.])X\b", name, str(error))
+        if type(error) not in {DataError, TypeError, ValueError} or text == str(error):
+            raise  # not of these checks, such as an error of a user's source
+        raise type(error)(text) from None
+
+
 def refuse_non_finite(source: Source, names: Sequence[str] | None = None, *, missing_allowed: bool = False) -> None:
     """Raise a `DataError` with the number of NaN (unless allowed) and infinite values and the first position."""
     if source.dtype.kind != "f":
@@ -247,12 +289,11 @@ def _too_few(n_rows: int, min_rows: int, estimator: Any) -> str:
     )
 
 
-def frame_like(Z: Any, rows: np.ndarray, estimator: Any) -> Any:
-    """Decoded rows as a frame with the column names of `fit` if the codes Z are a frame; else unchanged."""
+def frame_like(Z: Any, rows: np.ndarray, names: Sequence[str] | None) -> Any:
+    """Decoded rows as a frame with column names, if any, where the codes Z are a frame; else unchanged."""
     package = frame_package(Z)
     if package is None or rows.ndim != 2:
         return rows
-    names = getattr(estimator, "feature_names_in_", None)
     if package == "pandas":
         return type(Z)(rows, columns=names, index=Z.index)
     return type(Z)(rows, schema=None if names is None else list(names))

@@ -13,10 +13,11 @@ from isthmus.data.tables.cells import Cells, moments, numbers
 from isthmus.data.tables.columns import Column, Datetime
 from isthmus.data.tables.errors import told_at_once
 from isthmus.data.tables.opening import open_table
+from isthmus.estimators.targets import target_of
 from isthmus.export.table_columns import takes_text
 
 
-def onnx_inputs(model: Any, X: Any) -> dict[str, np.ndarray]:
+def onnx_inputs(model: Any, X: Any, *, target: Any = None) -> dict[str, np.ndarray]:
     """Convert rows to the inputs of a graph written by `export_onnx`, by input name.
 
     A detector of tables has one input per column in use, (n,): text as strings, with "" for a missing cell; all other
@@ -29,6 +30,8 @@ def onnx_inputs(model: Any, X: Any) -> dict[str, np.ndarray]:
         A fitted model.
     X
         Rows in any form that the model accepts.
+    target
+        Their targets, for the ``"score_samples"`` of a model that was fitted with a target.
 
     Examples
     --------
@@ -40,9 +43,15 @@ def onnx_inputs(model: Any, X: Any) -> dict[str, np.ndarray]:
     """
     check_is_fitted(model)
     if not hasattr(model, "schema_"):
-        single = hasattr(model, "objective_") and model.scaling_.name != "pixels"
-        rows = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
-        return {"X": rows.astype(np.float32 if single else rows.dtype if hasattr(model, "objective_") else np.float64)}
+        if not hasattr(model, "objective_"):
+            return {"X": _plain(X).astype(np.float64)}
+        found = {"X": _as_example(_plain(X), in_bytes=model.scaling_.name == "pixels")}
+        known = target_of(model)
+        if target is not None and known is None:
+            raise ValueError(f"This {type(model).__name__} was fitted without a target; leave target out.")
+        if target is not None and known is not None:
+            found["target"] = _as_example(_plain(target), in_bytes=known.is_bytes)
+        return found
     opened = open_table(X)
     model.schema_.check(opened)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in model.schema_.used}
@@ -51,6 +60,15 @@ def onnx_inputs(model: Any, X: Any) -> dict[str, np.ndarray]:
             for name, cells in piece.columns.items():
                 parts[name].append(_raw(model.schema_[name], Cells(name, cells, piece.told, mistakes)))
     return {name: np.concatenate(found) if found else np.empty(0) for name, found in parts.items()}
+
+
+def _plain(X: Any) -> np.ndarray:
+    return X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+
+
+def _as_example(rows: np.ndarray, *, in_bytes: bool) -> np.ndarray:
+    """Rows in the dtype of a graph's input: bytes as they are given, all else in single precision."""
+    return rows if in_bytes else rows.astype(np.float32)
 
 
 def _raw(column: Column, cells: Cells) -> np.ndarray:

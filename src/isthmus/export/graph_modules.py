@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.data import Scaling
+from isthmus.estimators.targets import output_scaling, output_shape, target_of
 from isthmus.export.table_columns import Encoding
+from isthmus.tasks.anomaly.detector import AnomalyDetector
 from isthmus.tasks.anomaly.ensemble import Ensemble
+from isthmus.tasks.anomaly.grouping import Grouping
 from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.neighbours import RowIndex
-from isthmus.tasks.anomaly.scoring import Grouping, NeighbourIndex, Scorer
+from isthmus.tasks.anomaly.scoring import NeighbourIndex, Scorer
 from isthmus.tasks.anomaly.tail_probability import TailProbability
 
 
@@ -28,19 +31,18 @@ class Detect(nn.Module):
 
     offset: Tensor
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: AnomalyDetector) -> None:
         super().__init__()
-        self.encoding = Encoding(detector.schema_) if hasattr(detector, "schema_") else None
-        self.scaling: Scaling = detector.scaling_
-        left_out = getattr(detector, "left_out_", None)
-        self.left_out = None if left_out is None else torch.from_numpy(left_out)
-        self.missing_allowed = bool(detector.missing_allowed_)
+        form, old = detector.fitted_.format, detector.fitted_.scorer
+        self.encoding = None if form.schema is None else Encoding(form.schema)
+        self.scaling: Scaling = form.scaling
+        self.left_out = None if form.left_out is None else torch.from_numpy(form.left_out)
+        self.missing_allowed = form.missing_allowed
         self.register_buffer("offset", torch.tensor(detector.offset_ - detector.rounding_, dtype=torch.float64))
-        self.model, self.network = _on_cpu(detector.model_)
-        old = detector.scorer_
+        self.model, self.network = _on_cpu(detector.fitted_.model)
         n_neighbors = 1 if old.memory is None else old.memory.n_neighbors
         arrays = old.to_arrays()
-        grouping = _Product.of(detector.grouping_)
+        grouping = _Product.of(old.grouping)
         self.scorer = _traceable(Scorer.from_arrays(arrays, grouping, old.parts, n_neighbors, old.rule))
 
     def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +53,21 @@ class Detect(nn.Module):
         bad = raw.isinf() if self.missing_allowed else ~raw.isfinite()
         scores = torch.where(bad.any(1), torch.nan, scores)
         return scores, torch.where(scores >= self.offset, 1, -1)
+
+
+class Restore(nn.Module):
+    """Restored images, in the unit of the target: (n, h, w, c) → (n, scale · h, scale · w, c'), of any size."""
+
+    def __init__(self, restorer: Any) -> None:
+        super().__init__()
+        self.pictures = copy.deepcopy(restorer.objective_.pictures).cpu()
+        self.given, self.wanted = restorer.given_range_, restorer.wanted_range_
+
+    def forward(self, *given: Tensor) -> Tensor:
+        scaled = (given[0] - self.given.low) / (self.given.high - self.given.low)
+        restored: Tensor = self.pictures(scaled.movedim(-1, 1)).movedim(1, -1)
+        in_unit: Tensor = restored * (self.wanted.high - self.wanted.low) + self.wanted.low
+        return in_unit
 
 
 @dataclass(frozen=True)
@@ -147,20 +164,30 @@ class InSingle:
 
 
 class Verb(nn.Module):
-    """One method of an autoencoder, from raw rows or codes (and labels, if it is conditional) to the result."""
+    """One method of an autoencoder, from raw rows or codes to the result.
+
+    Further inputs, in this order: labels, if it is conditional; targets, if it was fitted to pairs and the method
+    compares with them.
+    """
 
     def __init__(self, model: Any, what: str) -> None:
         super().__init__()
         self.what, self.shape, self.pixels = what, tuple(model.feature_shape_), model.scaling_.name == "pixels"
         self.objective = copy.deepcopy(model.objective_).cpu().float().eval()
         self.scaling: Scaling = model.scaling_
+        target = target_of(model)
+        self.output_shape, self.output_scaling = output_shape(model), output_scaling(model)
+        self.output_pixels = self.pixels if target is None else target.is_bytes
+        self.takes_target = target is not None and what == "score_samples"
 
-    def forward(self, given: Tensor, label: Tensor | None = None) -> Tensor:
-        joined = self._scaled(given)
-        if label is not None:
+    def forward(self, *given: Tensor) -> Tensor:
+        parts, left = [self._scaled(given[0])], list(given[1:])
+        if self.objective.context.n_conditions:
             known = torch.arange(self.objective.context.n_conditions)
-            joined = torch.cat([joined, (label[:, None] == known[None]).to(joined)], dim=1)
-        answer: Tensor = getattr(self.objective, VERBS[self.what])(joined)
+            parts.append((left.pop(0)[:, None] == known[None]).to(parts[0]))
+        if self.takes_target:
+            parts.append(self.output_scaling.apply(left.pop(0).flatten(1).float()))
+        answer: Tensor = getattr(self.objective, VERBS[self.what])(torch.cat(parts, dim=1))
         if self.what == "score_samples":
             return -answer
         return self._in_units(answer) if self.what in WIDE else answer
@@ -169,16 +196,19 @@ class Verb(nn.Module):
         return given if self.what == "inverse_transform" else self.scaling.apply(given.flatten(1).float())
 
     def _in_units(self, rows: Tensor) -> Tensor:
-        rows = self.scaling.invert(rows).reshape(-1, *self.shape)
-        return rows.round().clamp(0, 255).to(torch.uint8) if self.pixels else rows
+        rows = self.output_scaling.invert(rows).reshape(-1, *self.output_shape)
+        return rows.round().clamp(0, 255).to(torch.uint8) if self.output_pixels else rows
 
-    def example(self) -> tuple[Tensor, ...]:
-        """Example inputs of two rows."""
-        context = self.objective.context
-        codes = self.what == "inverse_transform"
+    def inputs(self) -> dict[str, Tensor]:
+        """Example inputs of two rows, by name."""
+        context, codes = self.objective.context, self.what == "inverse_transform"
         shape = (context.code_size,) if codes else self.shape
-        given = torch.zeros(2, *shape, dtype=torch.uint8 if self.pixels and not codes else torch.float32)
-        return (given, torch.zeros(2, dtype=torch.int64)) if context.n_conditions else (given,)
+        found = {"Z" if codes else "X": _zeros(shape, in_bytes=self.pixels and not codes)}
+        if context.n_conditions:
+            found["y"] = torch.zeros(2, dtype=torch.int64)
+        if self.takes_target:
+            found["target"] = _zeros(self.output_shape, in_bytes=self.output_pixels)
+        return found
 
 
 VERBS = {
@@ -189,6 +219,10 @@ VERBS = {
 }
 """Exportable methods of an autoencoder, with the names of the objective's methods."""
 WIDE = ("reconstruct", "inverse_transform")
+
+
+def _zeros(shape: tuple[int, ...], *, in_bytes: bool) -> Tensor:
+    return torch.zeros(2, *shape, dtype=torch.uint8 if in_bytes else torch.float32)
 
 
 def example_rows(shape: tuple[int, ...]) -> Tensor:

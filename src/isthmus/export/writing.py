@@ -19,10 +19,11 @@ from isthmus.atomic import atomic, check_writable
 from isthmus.choices.registry import unknown
 from isthmus.estimators import Autoencoder
 from isthmus.exceptions import DataError, OutputError
-from isthmus.export.graph_modules import VERBS, Detect, Verb, example_rows
+from isthmus.export.graph_modules import VERBS, Detect, Restore, Verb, example_rows
 from isthmus.export.table_columns import Words, takes_text
 from isthmus.export.translations import translations
 from isthmus.tasks.anomaly import AnomalyDetector
+from isthmus.tasks.restoration import Restorer
 
 OPSET, IR_VERSION = 18, 10
 """Versions of the graph; old ones, so that old runtimes can run it."""
@@ -42,7 +43,7 @@ def export_onnx(model: Any, path: str | Path, *, what: str = "auto", overwrite: 
     Parameters
     ----------
     model
-        A fitted `AnomalyDetector`, or any `Autoencoder`.
+        A fitted `AnomalyDetector`, a `Restorer`, or any `Autoencoder`.
     path
         A path with the suffix .onnx.
     what
@@ -50,7 +51,9 @@ def export_onnx(model: Any, path: str | Path, *, what: str = "auto", overwrite: 
         ``X``, or for a table one input per column, (n,), by column name. For an autoencoder ``"transform"`` (the
         meaning of ``"auto"``), ``"reconstruct"``, ``"inverse_transform"`` or ``"score_samples"``, which is also the
         name of the output; the input is ``X``, or ``Z`` for codes. A conditional model has the additional input ``y``,
-        (n,): the index of each label in ``classes_``.
+        (n,): the index of each label in ``classes_``. A model that was fitted with a target answers in its shape and
+        units, and its ``"score_samples"`` has the additional input ``target``. For a restorer ``"auto"``: ``restore``,
+        from ``X``, images (n, h, w, c) of any height and width, float32 in the unit of fit ([0, 1] for bytes).
     overwrite
         Whether to replace an existing file.
 
@@ -81,13 +84,13 @@ def export_onnx(model: Any, path: str | Path, *, what: str = "auto", overwrite: 
     if path.suffix != ".onnx":
         raise OutputError(f"'{path}' has the suffix {path.suffix!r}; a graph needs the suffix .onnx.")
     check_writable(path, overwrite=overwrite)
-    if not isinstance(model, AnomalyDetector | Autoencoder):
+    if not isinstance(model, AnomalyDetector | Autoencoder | Restorer):
         raise TypeError(
             f"A {type(model).__name__} cannot be exported; pass an AnomalyDetector or an Autoencoder (for a "
-            "SignalDetector its detector_, which takes windows)."
+            "SignalDetector its detector_, which takes windows), or a Restorer."
         )
     check_is_fitted(model)
-    job = _detector_job(model, what) if isinstance(model, AnomalyDetector) else _verb_job(model, what)
+    job = _job_of(model, what)
     _require_packages()
     made = job.finish(_traced(job))
     with atomic(path, overwrite=overwrite) as temporary:
@@ -114,6 +117,8 @@ class Job:
     inputs: Sequence[str]
     outputs: Sequence[str]
     words: dict[str, Words]
+    any_length: Sequence[int] = (0,)
+    """The axes of the inputs that may have any length."""
 
     def finish(self, core: Any) -> Any:
         """Add names and text lookups to the traced graph."""
@@ -126,6 +131,19 @@ class Job:
             _look_up(made, name, words)
         checker.check_model(made)
         return made
+
+
+def _job_of(model: Any, what: str) -> Job:
+    if isinstance(model, AnomalyDetector):
+        return _detector_job(model, what)
+    return _restorer_job(model, what) if isinstance(model, Restorer) else _verb_job(model, what)
+
+
+def _restorer_job(restorer: Restorer, what: str) -> Job:
+    if what not in ("auto", "restore"):
+        raise ValueError(f"what={what!r} must be 'auto' for a restorer, whose output is restore.")
+    module = Restore(restorer).eval()
+    return Job(module, (torch.rand(2, 22, 27, restorer.n_channels_in_),), ("X",), ("restore",), {}, (0, 1, 2))
 
 
 def _detector_job(detector: Any, what: str) -> Job:
@@ -150,21 +168,19 @@ def _verb_job(model: Any, what: str) -> Job:
     if verb not in VERBS:
         raise ValueError(unknown("what", what, VERBS))
     module = Verb(model, verb).eval()
-    example = module.example()
-    names = ("Z" if verb == "inverse_transform" else "X", "y")[: len(example)]
-    return Job(module, example, names, (verb,), {})
+    inputs = module.inputs()
+    return Job(module, tuple(inputs.values()), tuple(inputs), (verb,), {})
 
 
 def _traced(job: Job) -> Any:
-    one_each: Any = tuple({0: torch.export.Dim.DYNAMIC} for _ in job.example)
-    variadic = isinstance(job.module, Detect)
+    one_each: Any = tuple(dict.fromkeys(job.any_length, torch.export.Dim.DYNAMIC) for _ in job.example)
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             job.module,
             job.example,
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=(one_each,) if variadic else one_each,
+            dynamic_shapes=(one_each,),  # one variadic argument
             custom_translation_table=translations(),
             optimize=False,  # the optimiser replaces values below 1e-8 by zeros
             verbose=False,

@@ -11,12 +11,18 @@ import numpy as np
 
 from isthmus.atomic import atomic
 from isthmus.exceptions import OutputError
+from isthmus.files.table_writer import escaped, first_chunk
 
 Chunks = Iterator[np.ndarray]
 
 
 def write_rows(
-    path: str | Path, chunks: Iterable[np.ndarray], *, columns: Sequence[str] | None = None, overwrite: bool = False
+    path: str | Path,
+    chunks: Iterable[np.ndarray],
+    *,
+    columns: Sequence[str] | None = None,
+    overwrite: bool = False,
+    escape_formulas: bool = False,
 ) -> int:
     """Write rows to a file; its suffix sets the format. Only one chunk is in memory at a time.
 
@@ -30,6 +36,8 @@ def write_rows(
         Column names of a table; None: ``"x0"``, ``"x1"``, … (a header of plain numbers could be read as data).
     overwrite
         Whether to replace an existing file.
+    escape_formulas
+        In a .csv file, prefix column names that a spreadsheet would run as a formula with an apostrophe.
 
     Returns
     -------
@@ -43,12 +51,11 @@ def write_rows(
     """
     path = Path(path)
     check_format(path)
+    if escape_formulas and path.suffix == ".csv" and columns is not None:
+        columns = [escaped(str(name)) for name in columns]
     whole = iter(chunks)
     with atomic(path, overwrite=overwrite) as temporary:
-        first = next(whole, None)
-        if first is None:
-            raise OutputError(f"There are no rows to write to '{path}'.")
-        return _WRITERS[path.suffix](temporary, first, whole, columns)
+        return _WRITERS[path.suffix](temporary, first_chunk(whole, path), whole, columns)
 
 
 def check_format(path: str | Path) -> None:

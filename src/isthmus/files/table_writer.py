@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from isthmus.atomic import atomic
 from isthmus.exceptions import OutputError
@@ -13,6 +13,7 @@ from isthmus.exceptions import OutputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 """Spreadsheets run text that starts with one of these as a formula."""
 
@@ -24,33 +25,23 @@ def write_tables(
 
     Parameters
     ----------
-    path
-        A path with the suffix .csv or .parquet.
+    path, overwrite
+        As for `write_rows`; the suffix is .csv or .parquet.
     tables
         Arrow tables; later ones are cast to the types of the first.
-    overwrite
-        Whether to replace an existing file.
     escape_formulas
         In a .csv file, prefix text that a spreadsheet would run as a formula (starting with ``=``, ``+``, ``-`` or
         ``@``) with an apostrophe; numbers are not changed. By default cells are written unchanged, so that programs
         read the original values.
 
-    Returns
-    -------
-    int
-        Number of rows written.
-
-    Raises
-    ------
-    OutputError
-        The suffix is unknown, the file exists or cannot be written, or there are no rows.
+    Returns, errors
+    ---------------
+    As for `write_rows`.
     """
     path, whole = Path(path), iter(tables)
     check_table_format(path)
     with atomic(path, overwrite=overwrite) as temporary:
-        first = next(whole, None)
-        if first is None:
-            raise OutputError(f"There are no rows to write to '{path}'.")
+        first = first_chunk(whole, path)
         n_rows = int(first.num_rows)
         with _writer(path.suffix, escape_formulas)(str(temporary), first.schema) as out:
             out.write_table(first)
@@ -58,6 +49,13 @@ def write_tables(
                 out.write_table(_like(table, first.schema, path))
                 n_rows += table.num_rows
     return n_rows
+
+
+def first_chunk(chunks: Iterator[T], path: Path) -> T:
+    """The first of some chunks; without one there is nothing to write."""
+    for first in chunks:
+        return first
+    raise OutputError(f"There are no rows to write to '{path}'.")
 
 
 def _like(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:

@@ -16,6 +16,7 @@ from matplotlib.patches import Polygon
 
 from isthmus.diagnosis import Density, WorstRows, code_densities
 from isthmus.estimators import Autoencoder, Layer
+from isthmus.plots.points import draw_density, draw_thumbnails
 from isthmus.plots.style import (
     ACCENT,
     CYCLE,
@@ -194,17 +195,26 @@ def compare_code_densities(models: Mapping[str, Autoencoder], X: Any, *, ax: Axe
     return plot_code_density(code_densities(models, X), ax=ax)
 
 
-def plot_code_map(plane: Any, labels: Any = None, *, ax: Axes | None = None) -> Axes:
+def plot_code_map(
+    plane: Any, labels: Any = None, *, images: Any = None, density: bool = False, ax: Axes | None = None
+) -> Axes:
     """Plot codes in two dimensions, coloured by label, with a colour bar.
 
     Parameters
     ----------
     plane
-        (n, 2): two-dimensional codes, or the result of `isthmus.diagnosis.code_map`, which projects longer codes to two
-        dimensions. One-dimensional codes, (n, 1), are drawn on a line.
+        (n, 2): the points of `isthmus.map_codes`, or two-dimensional codes. One-dimensional codes, (n, 1), are drawn on
+        a line.
     labels
         A class or number for each row, or None. Up to 20 classes have distinct colours; of more text classes, the 19
         most frequent have. Rows with a missing number are grey.
+    images
+        The rows as images, (n, h, w) or (n, h, w, c), or flat rows of a square number of features: thumbnails of some
+        of them are drawn at their points, one in each cell of a grid.
+    density
+        Whether to draw the density of the points below them: where they lie most densely.
+    ax
+        The axes; None: new ones.
 
     Raises
     ------
@@ -217,10 +227,14 @@ def plot_code_map(plane: Any, labels: Any = None, *, ax: Axes | None = None) -> 
     size = max(3.0, 22 - len(plane) / 200)
     style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.85}
     x, y = plane[:, 0], plane[:, 1] if plane.shape[1] > 1 else np.zeros(len(plane))
+    if density:
+        draw_density(ax, x, y)
     if colours is None:
         ax.scatter(x, y, color=ACCENT, **style)
     else:
         _draw_coloured(ax, x, y, colours, style)
+    if images is not None:
+        draw_thumbnails(ax, x, y, images)
     ax.grid(visible=False)
     if plane.shape[1] == 1:
         ax.set_yticks([])

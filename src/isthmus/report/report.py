@@ -43,6 +43,7 @@ from isthmus.plots import (
     plot_code_map,
     plot_network,
     plot_reconstructions,
+    plot_rows,
     plot_training_curves,
     plot_worst,
 )
@@ -51,6 +52,7 @@ from isthmus.plots.style import figure_of, image_shape_of, save
 MAP_ROWS = 2_000
 DOTS_PER_INCH = 144
 SHOWN = 10
+N_SAMPLES = 36
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,11 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
         yield _verdicts(evidence.diagnosis)
     yield _map(evidence)
     yield _worst(evidence)
+    if _generates_pictures(model):
+        rows = np.asarray(model.sample(N_SAMPLES, random_state=0))
+        shape = _image_shape(model) or image_shape_of(model.feature_shape_)
+        drawn = plot_rows(rows, columns=12, image_shape=shape)
+        yield picture_section("Samples", drawn, "Generated rows: codes that were drawn, decoded.")
     yield picture_section(
         "Network", plot_network(model), "One bar per layer; its height is proportional to the logarithm of the width."
     )
@@ -266,6 +273,13 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     yield Section(
         "Settings", "The settings in use; choices are shown as resolved for these data.", table=_settings(model)
     )
+
+
+def _generates_pictures(model: Autoencoder) -> bool:
+    """Whether a model was made to generate (it has a prior, or a mixture on its codes) and its rows are images."""
+    shape = _image_shape(model) or image_shape_of(model.feature_shape_)
+    made_to = hasattr(model, "log_likelihood") or hasattr(model, "code_mixture_")
+    return made_to and shape is not None and not model.objective_.context.n_conditions
 
 
 def _damaged(model: Autoencoder, rows: Any, labels: Any) -> Any:

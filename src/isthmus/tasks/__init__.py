@@ -1,4 +1,4 @@
-"""Tasks based on autoencoders: anomaly detection, compression, imputation, recommendation, similarity, transfer."""
+"""Jobs done with autoencoders: anomaly detection, compression, generation, imputation, recommendation, …"""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
@@ -11,8 +11,13 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
+from isthmus.tasks.choosing import Chosen, choose
+from isthmus.tasks.clusters import Clusters, cluster_codes, matched_accuracy
 from isthmus.tasks.compression import ImageCodec, compress_lossless, decompress_lossless
+from isthmus.tasks.features import compare_features
+from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
+from isthmus.tasks.maps import CodeMap, MapFigures, map_codes, map_figures, write_map
 from isthmus.tasks.recommendation import (
     Evaluation,
     HeldOut,
@@ -28,12 +33,24 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
+from isthmus.tasks.restoration import Quality, RestoredFile, Restorer, restore_folder
+from isthmus.tasks.search import Matches, SearchIndex
 from isthmus.tasks.similarity import SimilarityIndex, nearest
-from isthmus.tasks.transfer import EncoderClassifier
+from isthmus.tasks.transfer import EncoderClassifier, EncoderRegressor
 
 TASKS = {
     task.__name__: task
-    for task in (AnomalyDetector, EncoderClassifier, ImageCodec, Imputer, Recommender, SignalDetector)
+    for task in (
+        AnomalyDetector,
+        EncoderClassifier,
+        EncoderRegressor,
+        ImageCodec,
+        Imputer,
+        Recommender,
+        Restorer,
+        SignalDetector,
+        TableSampler,
+    )
 }
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
@@ -41,8 +58,12 @@ __all__ = [
     "TASKS",
     "AnomalyDetector",
     "Auto",
+    "Chosen",
+    "Clusters",
+    "CodeMap",
     "Contamination",
     "EncoderClassifier",
+    "EncoderRegressor",
     "Evaluation",
     "Explanation",
     "FalseAlarmRate",
@@ -50,22 +71,39 @@ __all__ = [
     "ImageCodec",
     "Imputer",
     "Interactions",
+    "MapFigures",
+    "Matches",
+    "Quality",
     "Quantile",
     "Recommendations",
     "Recommender",
+    "RestoredFile",
+    "Restorer",
+    "SearchIndex",
     "SignalDetector",
     "SimilarityIndex",
     "StrongSplit",
+    "TableSampler",
     "benjamini_hochberg",
+    "choose",
+    "cluster_codes",
+    "compare_features",
     "compress_lossless",
     "conformal_p_values",
     "decompress_lossless",
     "evaluate_recommender",
+    "latent_plane",
     "leave_after",
     "leave_k_out",
     "leave_latest",
     "leave_out",
+    "map_codes",
+    "map_figures",
+    "matched_accuracy",
     "nearest",
     "read_interactions",
+    "restore_folder",
     "strong_generalization",
+    "traversals",
+    "write_map",
 ]

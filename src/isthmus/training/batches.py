@@ -43,6 +43,20 @@ class Feed:
         return -(-self.n_rows // self.batch_size)
 
 
+FIRST_BYTES = 2**25
+
+
+def first_rows(feed: Feed, most: int) -> Tensor:
+    """The first rows of a feed in an order of its own, (n, d): a batch more than `most` at the most, or about 32 MB."""
+    batches, n_rows = [], 0
+    for batch in feed.shuffled(torch.Generator().manual_seed(0)):
+        batches.append(batch.clone())
+        n_rows += len(batch)
+        if n_rows >= most or 4 * n_rows * batch.shape[1] >= FIRST_BYTES:
+            break
+    return torch.cat(batches)
+
+
 def resampled(weights: Tensor, start: float) -> Tensor:
     """How often an epoch takes each row of these weights, (n,) → (n,), n times in all: systematic resampling.
 

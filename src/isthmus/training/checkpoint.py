@@ -63,7 +63,7 @@ class Checkpoint(Callback):
     ValueError
         `every` is not an integer >= 1.
     OutputError
-        The file cannot be written; a missing folder is told before the first epoch.
+        The file cannot be written; a missing folder raises before the first epoch.
 
     Examples
     --------
@@ -96,32 +96,31 @@ class Checkpoint(Callback):
             save_checkpoint(run, self.path_at(run.epoch))
 
 
-class RunValues(Record, frozen=True):
-    """What a checkpoint holds besides arrays."""
+class Progress(Record, frozen=True):
+    """How far a run is, and its best epoch."""
 
-    identity: Json
-    max_epochs: Count
     epoch: Count
     step: Count
     stop_reason: str
     history: list[dict[str, float]]
     best_epoch: Count
     best_monitored: float
+
+
+class RunValues(Progress, frozen=True):
+    """The contents of a checkpoint besides arrays."""
+
+    identity: Json
+    max_epochs: Count
     model: Json | None
 
 
-class OldRunValues(Record, frozen=True):
-    """The same in format 1, which knows neither the choices nor the data, and holds no model."""
+class OldRunValues(Progress, frozen=True):
+    """The same in format 1, without the choices, the data and the model."""
 
     settings: dict[str, str]
     n_rows: Count
     n_parameters: Count
-    epoch: Count
-    step: Count
-    stop_reason: str
-    history: list[dict[str, float]]
-    best_epoch: Count
-    best_monitored: float
 
 
 class ModelValues(Record, frozen=True):

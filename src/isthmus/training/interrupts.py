@@ -20,7 +20,7 @@ def stopping_at_signals(stop: Callable[[], None]) -> Iterator[None]:
     """A block in which the first SIGINT or SIGTERM calls `stop`, and a second one raises `KeyboardInterrupt`.
 
     An exception at any line could come between the steps of an update; a flag that the loop looks at cannot. Handlers
-    are set in the main thread only, and only where the program has none of its own; they are put back afterwards. The
+    are set in the main thread only, and only where the program has not set its own; they are restored afterwards. The
     second signal still raises, so that a callback that never returns can be left.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -31,7 +31,7 @@ CHECK_EVERY = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to train, with nothing left open.
+    """Training settings without any ``"auto"``.
 
     Attributes
     ----------
@@ -66,14 +66,14 @@ class Best:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run comes from, for its checkpoints.
+    """The origin of a run, for its checkpoints.
 
     Attributes
     ----------
     model
         The file of the model as the run has it now.
     identity
-        What makes it this run: choices, context, scaling and a digest of the data, by name.
+        Properties that a resuming run must share: choices, context, scaling and a digest of the data, by name.
     """
 
     model: Callable[[Run], State]
@@ -97,6 +97,8 @@ class Run:
         Called at every event, in this order.
     origin
         What its checkpoints say of the model and the data.
+    n_runs
+        Runs of the same shape that follow each other, this one included; see `Job`.
     """
 
     def __init__(
@@ -108,12 +110,13 @@ class Run:
         callbacks: Sequence[Callback] = (),
         *,
         origin: Origin | None = None,
+        n_runs: int = 1,
     ) -> None:
         self.objective, self.settings, self.origin = objective, settings, origin
         self.train, self.validation, self.callbacks = train, validation, tuple(callbacks)
         self.device = next(iter(objective.parameters())).device
         n_steps = settings.max_epochs * train.n_batches
-        job = Job(objective, settings.optimizer, settings.precision, settings.batch_size, n_steps)
+        job = Job(objective, settings.optimizer, settings.precision, settings.batch_size, n_steps, n_runs)
         self.engine, self.engine_choice = choose_engine(job)
         self.history, self.best = History(), Best()
         self.epoch, self.step, self.stop_reason = 0, 0, ""

@@ -52,16 +52,20 @@ class Choices:
     def mistakes(self, context: Context) -> list[str]:
         """All that is wrong with them, alone and together, for these data; resolved choices are asked."""
         conflicts = self.penalty.conflicts(self.code) if self.penalty is not None else []
-        widths = self.code.width(context.code_size), self.loss.output_width(context.n_features)
+        widths = self.code.width(context.code_size), self.loss.output_width(context.output.n_features)
         conflicts += self.network.conflicts(context, code_width=widths[0], output_width=widths[1])
-        return [*(text for choice in self.members() for text in choice.mistakes(context)), *conflicts]
+        own = [text for choice in self.members() if choice is not self.loss for text in choice.mistakes(context)]
+        of_loss = self.loss.mistakes(context.output)
+        if context.target is not None:
+            of_loss = [text.replace("the scaled data", "the scaled target") for text in of_loss]
+        return [*own, *of_loss, *conflicts]
 
     def resolve(self, context: Context) -> Choices:
         """The same choices with every ``"auto"`` replaced by what it means for these data."""
         return Choices(
             network=self.network.resolve(context),
             code=self.code.resolve(context),
-            loss=self.loss.resolve(context),
+            loss=self.loss.resolve(context.output),
             corruption=self.corruption and self.corruption.resolve(context),
             penalty=self.penalty and self.penalty.resolve(context),
         )
@@ -99,6 +103,9 @@ class Trainable(Protocol):
     def draws_unseen(self) -> bool:
         """Whether a call may draw random numbers that do not come from the generator it is given."""
 
+    def waits_for_host(self) -> bool:
+        """Whether a call computes on the CPU whatever the device, so that it cannot be captured as a graph."""
+
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """All that is learned."""
 
@@ -118,12 +125,13 @@ class Trainable(Protocol):
 class Objective(nn.Module):
     """Encoder, code and decoder with what they are trained for.
 
-    A task whose target is not the input (hidden cells, labels) derives from it, overrides `given_and_target` and
-    `row_width`, and gives the networks. It then trains on every engine that takes its choices.
+    A context with a target trains on pairs: a row of a batch is then ``[x | conditions | target]``. A task whose target
+    is made of the input (hidden cells, labels) derives from it, overrides `given_and_target` and `row_width`, and gives
+    the networks. It then trains on every engine that takes its choices.
 
     ::
 
-        x ─▶ corruption ─▶ encoder ─▶ code ─▶ decoder ─▶ output ◀── loss ──▶ x
+        x ─▶ corruption ─▶ encoder ─▶ code ─▶ decoder ─▶ output ◀── loss ──▶ x, or its target
                                        └─ penalty, prior
 
     Parameters
@@ -155,23 +163,23 @@ class Objective(nn.Module):
             choices.network.build(
                 context,
                 code_width=choices.code.width(context.code_size),
-                output_width=choices.loss.output_width(context.n_features),
+                output_width=choices.loss.output_width(context.output.n_features),
                 generator=generator,
             ),
             choices.loss,
-            context,
+            context.output,
         )
         self.code = code or choices.code.build(context)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
-        """What a batch of scaled rows, (n, d), costs; what they are conditioned on stands behind them."""
+        """What a batch of scaled rows, (n, row_width), costs."""
         given, target = self.given_and_target(x)
         _, conditions = self.split(given)
         given = self.corrupt(self.filled(given), generator)
         if self._differentiates_input:
             given = given.detach().requires_grad_()
         coded: Coded = self.code(self.encoder(given), generator)
-        output = self.decoder(_joined(coded.z, conditions))
+        output = through(self.decoder, _joined(coded.z, conditions))
         penalty = self._penalty(given, coded.z[: len(x)], generator)
         if len(coded.z) > len(x):
             reconstruction, prior = self._importance_weighted(output, coded, target)
@@ -187,9 +195,12 @@ class Objective(nn.Module):
     def given_and_target(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the network is given for a batch, before corruption, and what its output is compared with.
 
-        (n, row_width) → (n, d + conditions), (n, d). Holes are filled later, by `filled`.
+        (n, row_width) → (n, d + conditions), (n, t), where t is d without a target. Holes are filled later, by
+        `filled`.
         """
-        return x, self.split(x)[0]
+        if self.context.target is None:
+            return x, self.split(x)[0]
+        return x[:, : self.context.encoder_width], x[:, self.context.encoder_width :]
 
     @property
     def follows_choices(self) -> bool:
@@ -201,10 +212,15 @@ class Objective(nn.Module):
         foreign = (choice for choice in _flattened(self.choices.members()) if not _is_ours(choice))
         return next(foreign, None) is not None or may_draw(self.modules())
 
+    def waits_for_host(self) -> bool:
+        """Whether a corruption computes on the CPU whatever the device, so that steps are not captured as graphs."""
+        return self.choices.corruption is not None and self.choices.corruption.works_on_host
+
     @property
     def row_width(self) -> int:
-        """Numbers in one row of a batch: its features and what it is conditioned on."""
-        return self.context.encoder_width
+        """Numbers in one row of a batch: its features, what it is conditioned on, and its target if it has one."""
+        target = self.context.target
+        return self.context.encoder_width + (0 if target is None else target.n_features)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows and what they are conditioned on: (n, d + conditions) → (n, d), (n, conditions) or None."""
@@ -250,7 +266,7 @@ class Objective(nn.Module):
     @property
     def n_terms(self) -> int:
         """By how many the nats of a row are divided, as the loss of its features is."""
-        return self.choices.loss.n_terms(self.context.n_features)
+        return self.choices.loss.n_terms(self.context.output.n_features)
 
     @staticmethod
     def _zero(x: Tensor) -> Tensor:
@@ -262,10 +278,14 @@ class Objective(nn.Module):
         return self.code.posterior(self.encoder(self.filled(x)))
 
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator | None) -> Tensor:
-        """``log p(x, z) / q(z | x)`` for codes drawn from a Gaussian code's posterior: (n, d) → (n_samples, n)."""
-        target, conditions = self.split(x)
+        """``log p(t, z) / q(z | x)`` for codes drawn from a Gaussian code's posterior: (n, row_width) → (n_samples, n).
+
+        The target t is x itself, or that of a pair.
+        """
+        given, target = self.given_and_target(x)
+        _, conditions = self.split(given)
         assert isinstance(self.code, GaussianModule)
-        coded = self.code.draw(self.encoder(self.filled(x)), n_samples, generator)
+        coded = self.code.draw(self.encoder(self.filled(given)), n_samples, generator)
         return self._weigh(self.decoder(_joined(coded.z, conditions)), coded, target)[1]
 
     def corrupt(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -285,7 +305,7 @@ class Objective(nn.Module):
         return self.choices.loss.link(through(self.decoder, z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Rows as they are restored without randomness or corruption: (n, d) → (n, d)."""
+        """Rows as they are restored without randomness or corruption: (n, d + conditions) → (n, t)."""
         return self.decode(_joined(self.encode(x), self.split(x)[1]))
 
     def as_dtype(self, dtype: torch.dtype) -> Objective:
@@ -317,17 +337,18 @@ class Objective(nn.Module):
         return {**self.__dict__, "_double": []}
 
     def row_losses(self, x: Tensor) -> Tensor:
-        """The loss of each row as it is reconstructed without corruption, mean over features: (n, d) → (n,).
+        """The loss of each row as it is reconstructed without corruption, mean over features: (n, row_width) → (n,).
 
         Infinite for a row outside the support of the loss, where the formula may give less than for any good row.
         """
-        target, conditions = self.split(x)
-        losses = self.choices.loss.per_row(through(self.decoder, _joined(self.encode(x), conditions)), target)
+        given, target = self.given_and_target(x)
+        _, conditions = self.split(given)
+        losses = self.choices.loss.per_row(through(self.decoder, _joined(self.encode(given), conditions)), target)
         return torch.where(self.supported(x), losses, math.inf)
 
     def supported(self, x: Tensor) -> Tensor:
-        """Whether each row lies in the support of the loss: (n, d) → (n,)."""
-        return self.choices.loss.supports(self.split(x)[0]).all(dim=1)
+        """Whether the target of each row lies in the support of the loss: (n, row_width) → (n,)."""
+        return self.choices.loss.supports(self.given_and_target(x)[1]).all(dim=1)
 
 
 def _flattened(choices: Iterable[Any]) -> Iterator[Choice]:

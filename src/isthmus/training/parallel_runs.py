@@ -1,4 +1,4 @@
-"""Several runs side by side: models whose engine allows it take their steps at once, each on a thread of its own."""
+"""Several runs side by side: models whose engine allows it train at the same time, each on its own thread."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def train_many(runs: Sequence[Run]) -> None:
 
 
 def _key(run: Run, index: int) -> Hashable:
-    """Equal for runs that can go side by side; a run that must go alone has a key of its own."""
+    """Equal for runs that can go side by side; a run that must go alone has a unique key."""
     if run.engine.can_run_beside and not run.calls_every_step and isinstance(run.train, ResidentFeed):
         return (run.settings.batch_size, run.train.n_rows)
     return index

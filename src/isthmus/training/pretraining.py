@@ -72,6 +72,8 @@ class LayerWise(Pretraining):
         sizes = tuple(network.hidden_sizes)
         if network.decoder_sizes is not None and tuple(network.decoder_sizes) != sizes[::-1]:
             return ["LayerWise: needs a decoder that mirrors the encoder; leave decoder_sizes out."]
+        if choices.corruption is not None and choices.corruption.reads_images:
+            return ["LayerWise: the corruption damages images, which layers do not give; set pretraining=None."]
         return []
 
     def pretrain(

@@ -299,22 +299,29 @@ class AdamW(Optimizer):
         )
 
 
+_MOMENTUM_RULES: Mapping[str, Rule] = {
+    "momentum": _BETA,
+    "weight_decay": Number(0.0),
+    "clip_norm": _ADAM_RULES["clip_norm"],
+}
+
+
 @OPTIMIZERS.register("sgd")
 @dataclass(eq=False, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum (Sutskever et al. 2013, eq. 1-2; torch's form).
 
-    Its learning rates are not Adam's, and depend on the number of features, as losses are means over them: try 0.1 to
-    10. ``learning_rate="auto"`` is refused.
+    Its learning rates differ from Adam's, and depend on the number of features, because losses are means over features.
+    Try 0.1 to 10; ``learning_rate="auto"`` is an error.
 
     Parameters
     ----------
     momentum
-        Share of the last step that is taken again, in [0, 1).
+        Fraction of the last step that is added to the next, in [0, 1).
     nesterov
-        Whether the gradient is that of the place momentum leads to; needs momentum > 0.
+        Whether the gradient is taken after the momentum step; needs momentum > 0.
     weight_decay
-        Added to the gradient, times each parameter; >= 0.
+        Factor of each parameter that is added to its gradient; >= 0.
     clip_norm
         As for `Adam`.
     """
@@ -325,12 +332,7 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
     clip_norm: float | None = None
 
-    rules: ClassVar[Mapping[str, Rule]] = {
-        "momentum": _BETA,
-        "nesterov": OneOf((True, False)),
-        "weight_decay": Number(0.0),
-        "clip_norm": _ADAM_RULES["clip_norm"],
-    }
+    rules: ClassVar[Mapping[str, Rule]] = {**_MOMENTUM_RULES, "nesterov": OneOf((True, False))}
 
     def mistakes(self, context: Context | None = None) -> list[str]:
         found = super().mistakes(context)
@@ -352,13 +354,13 @@ class RMSprop(Optimizer):
     Parameters
     ----------
     decay
-        Of the running mean, in [0, 1).
+        Decay of the running mean, in [0, 1).
     momentum
-        Share of the last step that is taken again, in [0, 1).
+        Fraction of the last step that is added to the next, in [0, 1).
     epsilon
         Added to the root; > 0.
     weight_decay
-        Added to the gradient, times each parameter; >= 0.
+        Factor of each parameter that is added to its gradient; >= 0.
     clip_norm
         As for `Adam`.
     """
@@ -372,11 +374,9 @@ class RMSprop(Optimizer):
 
     suits_auto: ClassVar[bool] = True
     rules: ClassVar[Mapping[str, Rule]] = {
+        **_MOMENTUM_RULES,
         "decay": _BETA,
-        "momentum": _BETA,
         "epsilon": Number(0.0, open_low=True),
-        "weight_decay": Number(0.0),
-        "clip_norm": _ADAM_RULES["clip_norm"],
     }
 
     def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:

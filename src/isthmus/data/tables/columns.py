@@ -385,7 +385,8 @@ class Datetime(Column):
         return stamp.isoformat(" ", "minutes" if self.step >= 60 * SECOND else "auto")  # type: ignore[no-any-return]
 
     def expected(self, block: np.ndarray) -> list[str]:
-        stamps = pa.array(np.nan_to_num(self.values(block)).astype(np.int64)).cast(pa.timestamp("us"))
+        whole = pa.array(np.nan_to_num(self.values(block)).astype(np.int64))
+        stamps = whole.cast(pa.timestamp("us", _zone(self.arrow)))  # of the column's own zone, as its cells are shown
         short = "%Y-%m-%d" if self.step >= DAY else "%Y-%m-%d %H:%M"
         return [f"about {stamp:{short}}" for stamp in stamps.to_pylist()]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted
@@ -21,16 +20,23 @@ from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import refuse
 from isthmus.estimators.validation import refuse_targets
 from isthmus.files.model_file import State, write_state
+from isthmus.seeds import seed_from
 from isthmus.tasks.anomaly import detector_fit, persistence
 from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, compare_scores, conformal_p_values
-from isthmus.tasks.anomaly.explanations import Explanation, explain_rows
-from isthmus.tasks.anomaly.inputs import Rows
-from isthmus.tasks.anomaly.models import SingleModel
+from isthmus.tasks.anomaly.detector_fit import DetectorSettings
+from isthmus.tasks.anomaly.explanations import Explanation, column_names, explain_rows
+from isthmus.tasks.anomaly.fitted import FittedDetector
+from isthmus.tasks.anomaly.inputs import Rows, learn_rows, open_rows
+from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.probabilities import PROBABILITIES, label_confidence
-from isthmus.tasks.anomaly.scoring import PARTS, PartScores
+from isthmus.tasks.anomaly.scoring import PARTS, Scorer
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Threshold
 from isthmus.training import SCHEDULES
 
+if TYPE_CHECKING:
+    from isthmus.data.tables import Schema
+
+T = TypeVar("T")
 AUTO: Rule = OneOf(("auto",))
 DEFAULT_CALIBRATION = 0.25
 ROUNDING, ROUNDING_OF_GRAPHS = 1e-9, 1e-4
@@ -102,6 +108,8 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         The columns of a table.
     n_features_in_, feature_names_in_, feature_shape_
         Of the rows.
+    fitted_ : FittedDetector
+        All that was learned, but for the threshold.
 
     Examples
     --------
@@ -179,16 +187,33 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
             A parameter or the data cannot be used; all wrong parameters are named at once.
         """
         refuse_targets(self, y)
-        threshold = self._considered()
+        threshold = self.checked_threshold()
         before = dict(vars(self))
         try:
-            detector_fit.fit(self, X, self._share(threshold))
-            self._apply(threshold)
-        except BaseException:  # Ctrl-C too: the old scorer behind the new scaling would answer, and wrongly
+            self._fit(X, threshold)
+        except BaseException:  # Ctrl-C too: the old model behind new columns would answer, and wrongly
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
         return self
+
+    def _fit(self, X: Any, threshold: Threshold) -> None:
+        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("__")]:
+            delattr(self, name)
+        settings = self._settings()
+        rows, schema = learn_rows(self, X, self.kinds)
+        if schema is not None:
+            self.feature_names_in_, self.n_features_in_ = np.asarray(schema.names, dtype=object), len(schema.names)
+            self.feature_shape_: tuple[int, ...] = (max(1, schema.width),)
+        self._hold(detector_fit.fit(settings, rows, schema, self.calibration_share(threshold)), threshold)
+
+    def _hold(self, fitted: FittedDetector, threshold: Threshold) -> None:
+        self.fitted_ = fitted
+        self._apply(threshold)
+
+    def _settings(self) -> DetectorSettings:
+        names = [each.name for each in fields(DetectorSettings) if each.name != "seed"]
+        return DetectorSettings(**{name: getattr(self, name) for name in names}, seed=seed_from(self.random_state))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on learning from more rows; the first call is `fit`.
@@ -205,21 +230,21 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
             Ignored.
         """
         refuse_targets(self, y)
-        if not hasattr(self, "scorer_"):
+        if not hasattr(self, "fitted_"):
             return self.fit(X)
-        threshold = self._considered()
-        if threshold.needs_calibration and not hasattr(self, "calibration_rows_"):
+        threshold = self.checked_threshold()
+        if threshold.needs_calibration and self.fitted_.calibration_rows is None:
             raise ValueError(
                 f"{threshold!r} needs calibration rows, which are not in a model file; call calibrate(X) with "
                 "normal rows first."
             )
-        detector_fit.fit_more(self, X)
-        self._apply(threshold)
+        self._hold(detector_fit.fit_more(self._settings(), self.fitted_, self._rows(X)), threshold)
         return self
 
-    def _considered(self) -> Threshold:
-        """The threshold, after all parameters were looked at."""
-        mistakes = broken_rules(self, self.rules) + detector_fit.choice_mistakes(self)
+    def checked_threshold(self) -> Threshold:
+        """The threshold; an error that names all wrong parameters where there are some."""
+        mistakes = broken_rules(self, self.rules)
+        mistakes += detector_fit.choice_mistakes(type(self).__name__, self.get_params(deep=False))
         try:
             threshold = THRESHOLDS.resolve(self.threshold)
             mistakes += threshold.mistakes()
@@ -232,7 +257,8 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         refuse(mistakes)
         return threshold
 
-    def _share(self, threshold: Threshold) -> float:
+    def calibration_share(self, threshold: Threshold) -> float:
+        """The share of the rows that `fit` keeps out of training for a threshold."""
         if self.calibration_fraction is None:
             return DEFAULT_CALIBRATION if threshold.needs_calibration else 0.0
         return float(self.calibration_fraction)
@@ -252,7 +278,7 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         ValueError
             `FalseAlarmRate` has no calibration rows.
         """
-        check_is_fitted(self, "scorer_")
+        check_is_fitted(self, "fitted_")
         made = THRESHOLDS.resolve(threshold)
         refuse(made.mistakes())
         self._apply(made)
@@ -268,19 +294,18 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
             Normal rows that took no part in training. Anomalies among them make alarms rarer.
         """
         rows = self._rows(X)
-        detector_fit.calibrate(self, rows, np.arange(rows.n_rows))
-        self._apply(THRESHOLDS.resolve(self.threshold))
+        self._hold(self.fitted_.calibrated(rows.read(np.arange(rows.n_rows))), THRESHOLDS.resolve(self.threshold))
         return self
 
     def _apply(self, threshold: Threshold) -> None:
-        cut = threshold.cut(self.decision_scores_, getattr(self, "calibration_scores_", None))
+        cut = threshold.cut(self.fitted_.decision_scores, self.fitted_.calibration_scores)
         self.threshold_, self.offset_ = cut, -cut
 
     @property
     def rounding_(self) -> float:
         """Scores that lie within this of the threshold lie on it: such rows are normal wherever they are scored."""
-        check_is_fitted(self, "scorer_")
-        relative = ROUNDING_OF_GRAPHS if isinstance(self.model_, SingleModel) else ROUNDING
+        check_is_fitted(self, "fitted_")
+        relative = ROUNDING_OF_GRAPHS if isinstance(self.fitted_.model, SingleModel) else ROUNDING
         return relative * max(1.0, abs(self.threshold_)) if np.isfinite(self.threshold_) else 0.0
 
     def _above(self, scores: np.ndarray) -> np.ndarray:
@@ -291,17 +316,57 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
     @property
     def labels_(self) -> np.ndarray:
         """1 where a training row is an anomaly, else 0, (n,)."""
-        check_is_fitted(self, "scorer_")
+        check_is_fitted(self, "fitted_")
         return np.asarray(self._above(self.decision_scores_) > 0).astype(int)
+
+    # -- what was learned ----------------------------------------------------------------------------------------
+
+    @property
+    def decision_scores_(self) -> np.ndarray:
+        """Anomaly scores of the training rows, each as if it had not been remembered, (n,)."""
+        return self.fitted_.decision_scores
+
+    @property
+    def calibration_scores_(self) -> np.ndarray:
+        """Anomaly scores of the rows kept for calibration, (m,); no attribute where there are none."""
+        return _there(self.fitted_.calibration_scores, "calibration_scores_")
+
+    @property
+    def sample_(self) -> np.ndarray:
+        """Which rows were learned from, ascending, (n,); no attribute where all were."""
+        return _there(self.fitted_.sample, "sample_")
+
+    @property
+    def schema_(self) -> Schema:
+        """The columns of a table; no attribute for an array."""
+        return _there(self.fitted_.format.schema, "schema_")
+
+    @property
+    def model_(self) -> EnsembleModel | SingleModel:
+        """What restores rows."""
+        return self.fitted_.model
+
+    @property
+    def scorer_(self) -> Scorer:
+        """What gives scores."""
+        return self.fitted_.scorer
+
+    @property
+    def n_rows_seen_(self) -> int:
+        """Rows in all calls of `fit` and `partial_fit`."""
+        return self.fitted_.n_rows_seen
+
+    @property
+    def missing_allowed_(self) -> bool:
+        """Whether cells of new rows may be missing."""
+        return self.fitted_.format.missing_allowed
 
     # -- using ---------------------------------------------------------------------------------------------------
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Minus the anomaly score of each row, in nats, (n,): the lower, the odder."""
-        scores = [
-            -self.scorer_.scores(reading).double().cpu().numpy() for reading in self._read(self._rows(X), in_full=False)
-        ]
-        return np.concatenate([np.empty(0), *scores])  # a table may have no rows
+        rows = self._rows(X)
+        return -self.fitted_.scores(rows)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples(X) - offset_``, (n,): negative for anomalies, 0 within rounding."""
@@ -376,20 +441,19 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         return compare_scores(self._calibration(), -self.score_samples(X), self.threshold_, level)
 
     def _calibration(self) -> np.ndarray:
-        check_is_fitted(self, "scorer_")
-        if getattr(self, "calibration_scores_", None) is None:
+        check_is_fitted(self, "fitted_")
+        if self.fitted_.calibration_scores is None:
             raise ValueError(
                 f"This {type(self).__name__} has no calibration rows; fit with calibration_fraction=0.25, or give "
                 "normal rows that took no part in training to calibrate(X)."
             )
-        scores: np.ndarray = self.calibration_scores_
-        return scores
+        return self.fitted_.calibration_scores
 
     def contributions(self, X: Any) -> np.ndarray:
         """What each column adds to the anomaly score, (n, columns), or (n, *row shape) for images: they sum to it."""
-        rows = self._rows(X)
-        parts = [self.scorer_.contributions(reading).double().cpu().numpy() for reading in self._read(rows)]
-        return np.concatenate([np.empty(0), *map(np.ravel, parts)]).reshape(rows.n_rows, *self.columns_shape_)
+        rows, fitted = self._rows(X), self.fitted_
+        parts = [fitted.scorer.contributions(each).double().cpu().numpy() for each in fitted.readings(rows)]
+        return np.concatenate([np.empty(0), *map(np.ravel, parts)]).reshape(rows.n_rows, *fitted.columns_shape)
 
     def explain(self, X: Any, *, n_columns: int = 3) -> list[Explanation]:
         """Why rows are odd: the columns that count most, with the value seen and the value expected.
@@ -408,16 +472,13 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         rule: Rule = Whole(1)
         if not rule.admits(n_columns):
             raise ValueError(f"n_columns={n_columns!r} must be {rule}.")
-        return explain_rows(self, X, self._rows(X), n_columns)
+        rows = self._rows(X)
+        names = column_names(self.fitted_.format, getattr(self, "feature_names_in_", None))
+        return explain_rows(self.fitted_, names, self.threshold_ + self.rounding_, rows, n_columns)
 
     def _rows(self, X: Any) -> Rows:
-        check_is_fitted(self, "scorer_")
-        return Rows.open(self, X)
-
-    def _read(self, rows: Rows, *, in_full: bool = True) -> Iterator[PartScores]:
-        for x in rows.tensors(self.scorer_.chunk_rows(self.model_)):
-            with torch.inference_mode():
-                yield self.scorer_.read(self.model_, x, in_full=in_full)
+        check_is_fitted(self, "fitted_")
+        return open_rows(self, X, self.fitted_.format.schema)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
@@ -429,7 +490,7 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         OutputError
             The file cannot be written; an old one stays whole.
         """
-        check_is_fitted(self, "scorer_")
+        check_is_fitted(self, "fitted_")
         return write_state(path, persistence.to_state(self))
 
     @classmethod
@@ -444,3 +505,10 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         tags.input_tags.allow_nan = LOSSES.gives(self.loss, Observed)
         tags.classifier_tags = ClassifierTags(multi_class=False)  # two columns of predict_proba, not one a class
         return tags
+
+
+def _there(value: T | None, name: str) -> T:
+    """A part of what was learned, or the error of an attribute that there is not."""
+    if value is None:
+        raise AttributeError(f"This detector has no {name}.")
+    return value

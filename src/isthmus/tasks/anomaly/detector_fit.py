@@ -1,90 +1,149 @@
-"""From a detector's parameters and rows to a trained model and what scores by it."""
+"""From rows and parameters to a fitted detector: each function takes what it needs and returns what it made."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from sklearn.base import clone
 from torch import Tensor
 
-from isthmus.choices import CORRUPTIONS, LOSSES, Loss, MeanSquaredError
+from isthmus.choices import CORRUPTIONS, LOSSES, Corruption, Loss, MeanSquaredError
+from isthmus.choices.corruptions import suited
 from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Context
-from isthmus.data import SCALINGS, Scaling, Source, as_source, learn_scaling, refuse_huge, summarise
-from isthmus.estimators.fitting import refuse, split_rows
-from isthmus.seeds import seed_from
-from isthmus.tasks.anomaly.ensemble import Ensemble, Training, code_sizes_for, refuse_divergence, train_ensemble
-from isthmus.tasks.anomaly.inputs import Rows, check_finite, scoring_type, to_tensor
+from isthmus.data import SCALINGS, Scaling, as_source, learn_scaling, refuse_huge, summarise
+from isthmus.estimators import Autoencoder
+from isthmus.estimators.feeds import split_rows
+from isthmus.estimators.fitting import refuse
+from isthmus.estimators.targets import refuse_pairs
+from isthmus.tasks.anomaly.ensemble import Ensemble, code_sizes_for
+from isthmus.tasks.anomaly.ensemble_training import EnsembleTraining, train_ensemble
+from isthmus.tasks.anomaly.fitted import FittedDetector
+from isthmus.tasks.anomaly.grouping import Grouping
+from isthmus.tasks.anomaly.inputs import RowFormat, Rows, check_finite, scoring_type
 from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
 from isthmus.tasks.anomaly.scorer_fit import ScorerPlan, learn_scorer
-from isthmus.tasks.anomaly.scoring import IMAGE_PARTS, PARTS, TABLE_PARTS, Grouping
+from isthmus.tasks.anomaly.scoring import IMAGE_PARTS, PARTS, TABLE_PARTS
 from isthmus.training import SCHEDULES, choose_device
+from isthmus.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from isthmus.data.tables import Schema
 
 STEPS = 300
 FEWEST_STEPS, MOST_STEPS = 25, 1000
 ROWS_FOR_STEPS, WIDTH_FOR_STEPS = 10_000, 64
 
 
-def choice_mistakes(detector: Any) -> list[str]:
-    """A sentence for each choice that stands for none, and for parameters that do not go together."""
-    name, found = type(detector).__name__, list[str]()
-    choices = {"corruption": CORRUPTIONS, "loss": LOSSES, "schedule": SCHEDULES}
-    for parameter, registry in choices.items():
-        value = getattr(detector, parameter)
+@dataclass(frozen=True, kw_only=True)
+class DetectorSettings:
+    """The parameters of `AnomalyDetector` that fitting needs; `seed` is drawn from `random_state`."""
+
+    parts: str | Sequence[str]
+    autoencoder: Autoencoder | None
+    n_members: int
+    code_sizes: str | Sequence[int]
+    hidden_size: int
+    corruption: str | Corruption | None
+    loss: str | Loss
+    scaling: str
+    trim: float
+    n_neighbors: int
+    memory_size: int
+    max_rows: int
+    max_steps: int | str
+    batch_size: int
+    learning_rate: float
+    schedule: str | Schedule
+    kinds: Mapping[str, Any] | None
+    device: str
+    random_state: Any
+    verbose: int | bool
+    seed: int
+
+
+def choice_mistakes(name: str, choices: Mapping[str, Any]) -> list[str]:
+    """A sentence for each choice that stands for none, and for parameters that do not go together.
+
+    Parameters
+    ----------
+    name
+        The class, for the sentences.
+    choices
+        Its parameters.
+    """
+    found = list[str]()
+    registries = {"corruption": CORRUPTIONS, "loss": LOSSES, "schedule": SCHEDULES}
+    for parameter, registry in registries.items():
+        value = choices[parameter]
         if (parameter, value) in {("corruption", None), ("loss", "auto")}:
             continue
         try:
             found += registry.resolve(value).mistakes()  # type: ignore[attr-defined]
         except (TypeError, ValueError) as error:
             found.append(f"{name}: {parameter}: {error}")
-    if detector.scaling not in SCALINGS:
-        found.append(f"{name}: scaling={detector.scaling!r} must be one of {', '.join(SCALINGS)}.")
-    sizes = detector.code_sizes
-    if isinstance(sizes, tuple | list) and (len(sizes) != detector.n_members or not all(_is_size(s) for s in sizes)):
-        found.append(f"{name}: code_sizes={sizes!r} must hold n_members={detector.n_members!r} integers >= 1.")
+    if choices["scaling"] not in SCALINGS:
+        found.append(f"{name}: scaling={choices['scaling']!r} must be one of {', '.join(SCALINGS)}.")
+    sizes, n_members = choices["code_sizes"], choices["n_members"]
+    if isinstance(sizes, tuple | list) and (len(sizes) != n_members or not all(_is_size(s) for s in sizes)):
+        found.append(f"{name}: code_sizes={sizes!r} must hold n_members={n_members!r} integers >= 1.")
     return found
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
-def fit(detector: Any, X: Any, calibration_share: float) -> None:
-    """Learn everything from rows, after forgetting what was known."""
-    for name in [name for name in vars(detector) if name.endswith("_") and not name.startswith("__")]:
-        delattr(detector, name)
-    seed = seed_from(detector.random_state)
-    with showing(detector.verbose) as show:
-        _fit(detector, Rows.open(detector, X, fitting=True), calibration_share, seed, show)
+# -- from nothing ------------------------------------------------------------------------------------------------------
 
 
-def _fit(detector: Any, rows: Rows, calibration_share: float, seed: int, show: Show | None) -> None:
-    detector.device_ = str(choose_device(detector.device))
-    sample = _sample(rows.n_rows, detector.max_rows, seed)
-    learned, held_out = split_rows(len(sample), calibration_share, seed)
+def fit(settings: DetectorSettings, rows: Rows, schema: Schema | None, calibration_share: float) -> FittedDetector:
+    """Learn everything from rows.
+
+    Parameters
+    ----------
+    settings
+        The parameters.
+    rows, schema
+        The rows, and their columns where they are a table.
+    calibration_share
+        Share of the rows that is kept out of training, in [0, 1).
+    """
+    sample = _sample(rows.n_rows, settings.max_rows, settings.seed)
+    learned, held_out = split_rows(len(sample), calibration_share, settings.seed)
     raw = rows.read(sample[learned])
-    _learn_units(detector, rows.source, raw)
-    # One rule for tables, whether or not a column of words stands among them: a cell that is missing later is scored.
-    detector.missing_allowed_ |= rows.named and detector.autoencoder is None
-    X_scaled = to_tensor(raw, detector, torch.device(detector.device_), scoring_type(detector))
-    generator = torch.Generator().manual_seed(seed)
-    detector.model_ = _train(detector, X_scaled.float(), generator, show)
-    own_scores = _learn_scorer(detector, X_scaled, generator)
-    detector.reservoir_, detector.n_rows_seen_ = X_scaled.cpu(), len(learned)
-    detector.decision_scores_ = np.empty(len(sample))
-    detector.decision_scores_[learned] = own_scores
+    loss = loss_of(settings.loss, schema)
+    form = _row_format(settings, rows, raw, schema, loss)
+    context = _context(raw, form)
+    loss = loss.resolve(context)
+    refuse(loss.mistakes(context))
+    X = form.to_tensor(raw)
+    model = _trained_model(settings, X.float(), context, loss)
+    grouping, columns_shape = _grouping(form)
+    generator = torch.Generator().manual_seed(settings.seed)
+    found = learn_scorer(model, X, _scorer_plan(settings, grouping, context), generator)
+    fitted = FittedDetector(
+        format=form,
+        context=context,
+        loss=loss,
+        columns_shape=columns_shape,
+        model=model,
+        scorer=found.scorer,
+        reservoir=X.cpu(),
+        n_rows_seen=len(learned),
+        decision_scores=np.empty(len(sample)),
+        sample=sample if len(sample) < rows.n_rows else None,
+    )
+    fitted.decision_scores[learned] = found.scores
     if len(held_out):
-        calibrate(detector, rows, sample[held_out])
-        detector.decision_scores_[held_out] = detector.calibration_scores_
-    if len(sample) < rows.n_rows:
-        detector.sample_ = sample
+        fitted = fitted.calibrated(rows.read(sample[held_out]))
+        fitted.decision_scores[held_out] = fitted.calibration_scores
+    return fitted
 
 
 def _sample(n_rows: int, most: int, seed: int) -> np.ndarray:
@@ -94,214 +153,189 @@ def _sample(n_rows: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
 
 
-def _learn_units(detector: Any, source: Source, raw: np.ndarray) -> None:
-    """Scaling, loss and columns."""
-    schema = getattr(detector, "schema_", None)
-    loss = loss_of(detector)
-    detector.missing_allowed_ = schema is not None or loss.admits_missing
-    check_finite(raw, missing_allowed=detector.missing_allowed_)
-    detector.scaling_ = _scaling(detector, source, raw)
-    schema = _leave_out(detector, raw, schema)
-    width = raw.shape[1]
-    detector.context_ = _context(detector, raw)
-    detector.loss_ = loss.resolve(detector.context_)
-    refuse(detector.loss_.mistakes(detector.context_))
-    detector.columns_shape_ = tuple(detector.feature_shape_)
-    detector.grouping_ = Grouping(None, width)
-    if schema is not None and schema.width:
-        places = torch.empty(width, dtype=torch.long)
-        for column, group in enumerate(schema.groups.values()):
-            places[list(group)] = column
-        detector.grouping_ = Grouping(places, len(schema.groups))
-        detector.columns_shape_ = (len(schema.groups),)
-
-
-def _leave_out(detector: Any, raw: np.ndarray, schema: Any) -> Any:
-    """Leave out of the score what grows without end; gives the schema with notes on it."""
-    from isthmus.tasks.anomaly.unscored import growing_numbers, with_notes  # noqa: PLC0415  # tables load slowly
-
-    if len(detector.feature_shape_) > 1 or detector.autoencoder is not None:
-        return schema
-    left_out, notes = growing_numbers(raw, schema, detector.kinds)
-    if left_out.any():
-        detector.left_out_ = left_out
-        if schema is not None:
-            detector.schema_ = with_notes(schema, notes)
-    return getattr(detector, "schema_", None)
-
-
-def loss_of(detector: Any) -> Loss:
-    """The loss that the parameter stands for; by default that of the data."""
-    if detector.loss != "auto":
-        return LOSSES.resolve(detector.loss)
-    schema = getattr(detector, "schema_", None)
+def loss_of(loss: str | Loss, schema: Schema | None) -> Loss:
+    """The loss that a parameter stands for; by default that of the data."""
+    if loss != "auto":
+        return LOSSES.resolve(loss)
     return schema.loss() if schema is not None and schema.width else MeanSquaredError(activation=None)
 
 
-def _scaling(detector: Any, source: Source, raw: np.ndarray) -> Scaling:
-    if hasattr(detector, "schema_"):
+def _row_format(
+    settings: DetectorSettings, rows: Rows, raw: np.ndarray, schema: Schema | None, loss: Loss
+) -> RowFormat:
+    """How rows become tensors, learned from some of them, (n, d)."""
+    missing_allowed = schema is not None or loss.admits_missing
+    check_finite(raw, missing_allowed=missing_allowed)
+    scaling = _scaling(settings, rows, raw, schema)
+    shape = (max(1, schema.width),) if schema is not None else tuple(rows.source.feature_shape)
+    left_out = None
+    if len(shape) == 1 and settings.autoencoder is None:
+        schema, left_out = _leave_out(raw, schema, settings.kinds)
+    device = choose_device(settings.device)
+    own = settings.autoencoder is not None
+    # One rule for tables, whether or not a column of words stands among them: a cell that is missing later is scored.
+    missing_allowed |= rows.named and not own
+    return RowFormat(
+        scaling, shape, schema, left_out, missing_allowed, device, scoring_type(device, own_autoencoder=own)
+    )
+
+
+def _leave_out(
+    raw: np.ndarray, schema: Schema | None, kinds: Mapping[str, Any] | None
+) -> tuple[Schema | None, np.ndarray | None]:
+    """What grows without end is left out of the score: the schema with notes on it, and which numbers these are."""
+    from isthmus.tasks.anomaly.unscored import growing_numbers, with_notes  # noqa: PLC0415  # tables load slowly
+
+    left_out, notes = growing_numbers(raw, schema, kinds)
+    if not left_out.any():
+        return schema, None
+    return (None if schema is None else with_notes(schema, notes)), left_out
+
+
+def _scaling(settings: DetectorSettings, rows: Rows, raw: np.ndarray, schema: Schema | None) -> Scaling:
+    if schema is not None:
         return Scaling("none", np.zeros(()), np.ones(()))
-    if detector.autoencoder is not None and hasattr(detector.autoencoder, "scaling_"):
-        return detector.autoencoder.scaling_  # type: ignore[no-any-return]
-    usual = "standard" if len(source.feature_shape) == 1 else "global"
-    name = usual if detector.scaling == "auto" else detector.scaling
+    if settings.autoencoder is not None and hasattr(settings.autoencoder, "scaling_"):
+        return settings.autoencoder.scaling_
+    usual = "standard" if len(rows.source.feature_shape) == 1 else "global"
     statistics = summarise(as_source(raw))
-    refuse_huge(statistics, source.feature_names or getattr(detector, "feature_names_in_", None))
-    return learn_scaling(name, statistics, source.dtype)
+    refuse_huge(statistics, rows.source.feature_names or getattr(rows.given, "columns", None))
+    return learn_scaling(usual if settings.scaling == "auto" else settings.scaling, statistics, rows.source.dtype)
 
 
-def _context(detector: Any, raw: np.ndarray) -> Context:
+def _context(raw: np.ndarray, form: RowFormat) -> Context:
     ends = np.stack([np.fmin.reduce(raw, axis=0), np.fmax.reduce(raw, axis=0)]).astype(np.float64)
-    scaled = np.nan_to_num((ends - detector.scaling_.shift) * detector.scaling_.factor)
-    return Context(detector.feature_shape_, 1, float(scaled.min()), float(scaled.max()), ranges=scaled)
+    scaled = np.nan_to_num((ends - form.scaling.shift) * form.scaling.factor)
+    return Context(form.feature_shape, 1, float(scaled.min()), float(scaled.max()), ranges=scaled)
 
 
-Show = Callable[[int, int, Any], None]
+def _grouping(form: RowFormat) -> tuple[Grouping, tuple[int, ...]]:
+    """Which numbers of a row belong to which column, and the shape of all columns of a row."""
+    width = int(np.prod(form.feature_shape))
+    if form.schema is None or not form.schema.width:
+        return Grouping(None, width), form.feature_shape
+    places = torch.empty(width, dtype=torch.long)
+    for column, group in enumerate(form.schema.groups.values()):
+        places[list(group)] = column
+    n_columns = len(form.schema.groups)
+    return Grouping(places, n_columns), (n_columns,)
 
 
-@contextmanager
-def showing(verbose: int | bool) -> Iterator[Show | None]:
-    """What shows how far training is, on stderr, where that is wanted; the loss is asked for now and then only."""
-    if not verbose:
-        yield None
-        return
-    console = Console(stderr=True)
-    bar = Progress(console=console)
-    task = bar.add_task("reading", total=None)
-    if console.is_terminal:
-        bar.start()  # elsewhere with the first step, so that an error while reading stands alone
-
-    def show(step: int, n_steps: int, loss: Any) -> None:
-        if step % 20 == 0 or step == n_steps:
-            bar.start()
-            words = f"training, loss {float(loss.detach()):.4f}"
-            bar.update(task, completed=step, total=n_steps, description=words)
-
-    try:
-        yield show
-    finally:
-        if bar.live.is_started:
-            bar.stop()
+# -- training ----------------------------------------------------------------------------------------------------------
 
 
-def _train(detector: Any, X: Tensor, generator: torch.Generator, show: Show | None) -> Any:
-    if detector.autoencoder is not None:
-        return SingleModel(_fitted_autoencoder(detector, X))
-    width = X.shape[1]
-    sizes = code_sizes_for(width, detector.n_members) if detector.code_sizes == "auto" else tuple(detector.code_sizes)
+def _trained_model(settings: DetectorSettings, X: Tensor, context: Context, loss: Loss) -> EnsembleModel | SingleModel:
+    """What restores rows, trained on scaled rows, (n, d)."""
+    if settings.autoencoder is not None:
+        return SingleModel(_fitted_autoencoder(settings, settings.autoencoder, X, context))
+    width, auto = X.shape[1], settings.code_sizes == "auto"
+    sizes = code_sizes_for(width, settings.n_members) if auto else tuple(map(int, settings.code_sizes))
     with single_precision():
-        ensemble = Ensemble(width, detector.loss_.output_width(width), sizes, detector.hidden_size)
-    ensemble.initialise(X.cpu(), generator)
-    model = EnsembleModel(ensemble.to(X.device), detector.loss_)
-    train_more(detector, model, X, generator, n_steps=steps_for(detector, len(X)), show=show)
-    return model
+        ensemble = Ensemble(width, loss.output_width(width), sizes, settings.hidden_size)
+    ensemble.initialise(X.cpu(), torch.Generator().manual_seed(settings.seed))
+    ensemble = ensemble.to(X.device)
+    train_ensemble(ensemble, X, _training(settings, context, loss, n_steps=steps_for(settings, len(X), context)))
+    return EnsembleModel(ensemble, loss)
 
 
-def steps_for(detector: Any, n_rows: int) -> int:
+def _training(settings: DetectorSettings, context: Context, loss: Loss, *, n_steps: int) -> EnsembleTraining:
+    corruption = None if settings.corruption is None else CORRUPTIONS.resolve(settings.corruption)
+    return EnsembleTraining(
+        context=context,
+        loss=loss,
+        corruption=corruption and suited(corruption, context),
+        schedule=SCHEDULES.resolve(settings.schedule),
+        n_steps=n_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        trim=settings.trim,
+        seed=settings.seed,
+        verbose=bool(settings.verbose),
+    )
+
+
+def steps_for(settings: DetectorSettings, n_rows: int, context: Context) -> int:
     """Steps of the training."""
-    if detector.max_steps != "auto":
-        return int(detector.max_steps)
+    if settings.max_steps != "auto":
+        return int(settings.max_steps)
     for_rows = max(1.0, (n_rows / ROWS_FOR_STEPS) ** 0.5)
-    for_width = min(1.0, WIDTH_FOR_STEPS / detector.context_.n_features)
+    for_width = min(1.0, WIDTH_FOR_STEPS / context.n_features)
     return int(np.clip(STEPS * for_rows * for_width, FEWEST_STEPS, MOST_STEPS))
 
 
-def train_more(
-    detector: Any, model: EnsembleModel, X: Tensor, generator: torch.Generator, *, n_steps: int, show: Show | None
-) -> None:
-    """Train an ensemble on rows."""
-    corruption = None if detector.corruption is None else CORRUPTIONS.resolve(detector.corruption)
-    how = Training(
-        loss=detector.loss_,
-        corruption=corruption and corruption.resolve(detector.context_),
-        schedule=SCHEDULES.resolve(detector.schedule),
-        n_steps=n_steps,
-        batch_size=detector.batch_size,
-        learning_rate=detector.learning_rate,
-        trim=detector.trim,
-        row_shape=tuple(detector.feature_shape_),
-    )
-    refuse_divergence(
-        train_ensemble(model.ensemble, X, how, generator, lambda step, loss: show and show(step, n_steps, loss)), how
-    )
-    model.forget_double()
-
-
-def _fitted_autoencoder(detector: Any, X: Tensor) -> Any:
-    if hasattr(detector.autoencoder, "objective_"):
-        return copy.deepcopy(detector.autoencoder)
-    model = clone(detector.autoencoder).set_params(scaling="none", device=detector.device)
+def _fitted_autoencoder(
+    settings: DetectorSettings, autoencoder: Autoencoder, X: Tensor, context: Context
+) -> Autoencoder:
+    if hasattr(autoencoder, "objective_"):
+        refuse_pairs(autoencoder, "AnomalyDetector", "pass a model that was fitted without one")
+        return copy.deepcopy(autoencoder)
+    model = clone(autoencoder).set_params(scaling="none", device=settings.device)
     if model.random_state is None:
-        model.set_params(random_state=detector.random_state)
-    return model.fit(X.cpu().numpy().reshape(len(X), *detector.feature_shape_))
+        model.set_params(random_state=settings.random_state)
+    fitted: Autoencoder = model.fit(X.cpu().numpy().reshape(len(X), *context.feature_shape))
+    return fitted
 
 
-def _learn_scorer(detector: Any, X: Tensor, generator: torch.Generator) -> np.ndarray:
-    """Learn the scorer; gives the scores of the rows, (n,)."""
-    usual: Sequence[str] = TABLE_PARTS if len(detector.feature_shape_) == 1 else IMAGE_PARTS
-    parts = usual if detector.parts == "auto" else tuple(part for part in PARTS if part in detector.parts)
-    plan = ScorerPlan(parts, detector.grouping_, detector.trim, detector.n_neighbors, detector.memory_size)
-    learned = learn_scorer(detector.model_, X, plan, generator)
-    detector.scorer_ = learned.scorer
-    return learned.scores
+def _scorer_plan(settings: DetectorSettings, grouping: Grouping, context: Context) -> ScorerPlan:
+    usual: Sequence[str] = TABLE_PARTS if len(context.feature_shape) == 1 else IMAGE_PARTS
+    parts = usual if settings.parts == "auto" else tuple(part for part in PARTS if part in settings.parts)
+    return ScorerPlan(parts, grouping, settings.trim, settings.n_neighbors, settings.memory_size)
 
 
-def calibrate(detector: Any, rows: Rows, places: np.ndarray) -> None:
-    """Score rows that took no part in training, and keep them, for a model that goes on learning scores them anew."""
-    detector.calibration_rows_ = rows.read(places)
-    check_finite(detector.calibration_rows_, missing_allowed=detector.missing_allowed_)
-    detector.calibration_scores_ = _score(detector, detector.calibration_rows_)
+# -- going on ----------------------------------------------------------------------------------------------------------
 
 
-def _score(detector: Any, flat: np.ndarray) -> np.ndarray:
-    """Anomaly scores of rows that are not scaled yet, (n, d) → (n,)."""
-    scores = []
-    for some in np.array_split(flat, max(1, len(flat) // detector.scorer_.chunk_rows(detector.model_))):
-        x = to_tensor(some, detector, torch.device(detector.device_), scoring_type(detector))
-        with torch.inference_mode():
-            scores.append(
-                detector.scorer_.scores(detector.scorer_.read(detector.model_, x, in_full=False)).double().cpu().numpy()
-            )
-    return np.concatenate(scores)
-
-
-def fit_more(detector: Any, X: Any) -> None:
-    """Go on with new rows and an even sample of those seen before."""
-    if isinstance(detector.model_, SingleModel):
+def fit_more(settings: DetectorSettings, fitted: FittedDetector, rows: Rows) -> FittedDetector:
+    """Go on with new rows and an even sample of those seen before; the detector that was given stays as it is."""
+    if isinstance(fitted.model, SingleModel):
         raise ValueError(  # noqa: TRY004  # what was given is no mistake of type
             "A detector with an autoencoder of your own cannot go on learning; fit it again, or use the ensemble "
             "(autoencoder=None)."
         )
-    rows = Rows.open(detector, X)
-    seed = seed_from(detector.random_state) + detector.n_rows_seen_
-    sample = _sample(rows.n_rows, detector.max_rows, seed)
-    raw = rows.read(sample)
-    check_finite(raw, missing_allowed=hasattr(detector, "schema_") or detector.loss_.admits_missing)
-    new = to_tensor(raw, detector, torch.device("cpu"), scoring_type(detector))
-    detector.n_rows_seen_ += rows.n_rows
-    detector.reservoir_ = _mixed(detector, new, rows.n_rows, seed)
-    generator = torch.Generator().manual_seed(seed)
-    X_all = detector.reservoir_.to(detector.device_)
-    share = rows.n_rows / detector.n_rows_seen_
-    n_steps = max(1, round(share * steps_for(detector, len(X_all))))
-    with showing(detector.verbose) as show:
-        train_more(detector, detector.model_, X_all.float(), generator, n_steps=n_steps, show=show)
-        detector.decision_scores_ = _learn_scorer(detector, X_all, generator)
-    vars(detector).pop("sample_", None)
-    vars(detector).pop("calibration_scores_", None)
-    if hasattr(detector, "calibration_rows_"):
-        detector.calibration_scores_ = _score(detector, detector.calibration_rows_)
+    form, n_seen = fitted.format, fitted.n_rows_seen + rows.n_rows
+    settings = replace(settings, seed=settings.seed + fitted.n_rows_seen)
+    raw = rows.read(_sample(rows.n_rows, settings.max_rows, settings.seed))
+    check_finite(raw, missing_allowed=form.schema is not None or fitted.loss.admits_missing)
+    new = form.to_tensor(raw).cpu()
+    share = rows.n_rows / n_seen
+    reservoir = _mixed(fitted.reservoir.to(new.dtype), new, share, settings)  # that of a file is in single precision
+    X = reservoir.to(form.device)
+    n_steps = max(1, round(share * steps_for(settings, len(X), fitted.context)))
+    ensemble = copy.deepcopy(fitted.model.ensemble)
+    train_ensemble(ensemble, X.float(), _training(settings, fitted.context, fitted.loss, n_steps=n_steps))
+    model = EnsembleModel(ensemble, fitted.loss)
+    plan = _scorer_plan(settings, fitted.scorer.grouping, fitted.context)
+    found = learn_scorer(model, X, plan, torch.Generator().manual_seed(settings.seed))
+    more = replace(
+        fitted,
+        model=model,
+        scorer=found.scorer,
+        reservoir=reservoir,
+        n_rows_seen=n_seen,
+        decision_scores=found.scores,
+        sample=None,
+        calibration_scores=None,
+    )
+    return more if fitted.calibration_rows is None else more.calibrated(fitted.calibration_rows)
 
 
-def _mixed(detector: Any, new: Tensor, n_new: int, seed: int) -> Tensor:
-    """An even sample of all rows seen: each new row has the chance to be in it that each old one has."""
-    old = detector.reservoir_
-    old = old.to(new.dtype)  # that of a file is in single precision
-    if len(old) + len(new) <= detector.max_rows:
+def _mixed(old: Tensor, new: Tensor, share: float, settings: DetectorSettings) -> Tensor:
+    """An even sample of all rows seen: each new row has the chance to be in it that each old one has.
+
+    Parameters
+    ----------
+    old, new
+        An even sample of the rows seen before, and one of the new ones.
+    share
+        Of the new rows among all.
+    settings
+        How many rows are wanted, and the seed.
+    """
+    if len(old) + len(new) <= settings.max_rows:
         return torch.cat([old, new])
-    draw = np.random.default_rng(seed)
-    n_from_new = min(len(new), int(draw.binomial(detector.max_rows, n_new / detector.n_rows_seen_)))
-    n_from_old = min(len(old), detector.max_rows - n_from_new)
+    draw = np.random.default_rng(settings.seed)
+    n_from_new = min(len(new), int(draw.binomial(settings.max_rows, share)))
+    n_from_old = min(len(old), settings.max_rows - n_from_new)
     chosen_old = torch.from_numpy(draw.permutation(len(old))[:n_from_old])
     chosen_new = torch.from_numpy(draw.permutation(len(new))[:n_from_new])
     return torch.cat([old[chosen_old], new[chosen_new]])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,18 +10,7 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.choices import Corruption, Loss
-from isthmus.exceptions import DivergenceError
-from isthmus.training.devices import threads_for
-from isthmus.training.schedule import Schedule
-
 LARGEST_CODE = 64
-LAST_STEPS, WORSE, LEAP = 10, 10.0, 1e4
-"""A loss whose median over the last steps is so many times that of the first one, or 1 if that is more, diverged; so
-did one that is larger than at first and has once been as many times as large as the last number says.
-
-Rows in units of their deviation have a loss of about 1 for a model that says nothing.
-"""
 
 
 class Ensemble(nn.Module):
@@ -79,6 +66,11 @@ class Ensemble(nn.Module):
             if self.weights["output_linear"].shape[2] == X.shape[1]:
                 self.weights["output_linear"].data[member, :taken] = axes[:, :taken].T
 
+    @property
+    def n_members(self) -> int:
+        """E."""
+        return len(self.code_sizes)
+
     def encode(self, x: Tensor) -> Tensor:
         """Codes: (E, n, d) → (E, n, widest code)."""
         hidden = functional.gelu(torch.baddbmm(self.biases["hidden"], x, self.weights["hidden"]))
@@ -93,7 +85,7 @@ class Ensemble(nn.Module):
 
     def each(self, x: Tensor) -> Tensor:
         """The same rows for every member, missing entries as zeros: (n, d) → (E, n, d)."""
-        return x.nan_to_num().expand(len(self.code_sizes), -1, -1)
+        return x.nan_to_num().expand(self.n_members, -1, -1)
 
 
 def _principal_axes(X: Tensor, n_axes: int) -> Tensor:
@@ -117,104 +109,3 @@ def code_sizes_for(n_features: int, n_members: int) -> tuple[int, ...]:
     shares = (0.1, 0.25, 0.5, 1.0)
     sizes = [min(LARGEST_CODE, n_features, max(1, round(n_features * share))) for share in shares]
     return tuple(sizes[member % len(sizes)] for member in range(n_members))
-
-
-@dataclass(frozen=True)
-class Training:
-    """How an ensemble is trained.
-
-    Attributes
-    ----------
-    loss, corruption, schedule
-        Members of the choices, resolved for the data.
-    n_steps, batch_size, learning_rate
-        Of the run.
-    trim
-        Share of each batch that is left out of each member's step: the rows it restores worst.
-    row_shape
-        Shape of a row, for the corruption.
-    """
-
-    loss: Loss
-    corruption: Corruption | None
-    schedule: Schedule
-    n_steps: int
-    batch_size: int
-    learning_rate: float
-    trim: float
-    row_shape: tuple[int, ...]
-
-
-def train_ensemble(
-    ensemble: Ensemble, X: Tensor, how: Training, generator: torch.Generator, each_step: Callable[[int, float], None]
-) -> Tensor:
-    """Train all members at once, each on batches of its own.
-
-    Parameters
-    ----------
-    ensemble
-        Is changed in place.
-    X
-        Scaled rows on the ensemble's device, (n, d).
-    how
-        The settings.
-    generator
-        Of batches and corruption, on the CPU.
-    each_step
-        Is called after each step with its number and the mean loss per feature of the rows that count.
-
-    Returns
-    -------
-    The loss of each step, (steps,).
-    """
-    parameters = list(ensemble.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=how.learning_rate, fused=X.device.type in ("cpu", "cuda"))
-    n_members, batch_size = len(ensemble.code_sizes), min(how.batch_size, len(X))
-    losses = torch.empty(how.n_steps, device=X.device)
-    work = 12.0 * batch_size * sum(p.numel() for p in parameters)
-    with threads_for(work):
-        for step in range(how.n_steps):
-            for group in optimizer.param_groups:
-                group["lr"] = how.learning_rate * how.schedule.factor(step / how.n_steps)
-            drawn = torch.randint(len(X), (n_members * batch_size,), generator=generator).to(X.device)
-            loss = _trimmed_loss(ensemble, X.index_select(0, drawn), how, generator)
-            optimizer.zero_grad(set_to_none=True)
-            (loss * n_members).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses[step] = loss.detach()
-            each_step(step + 1, loss)
-    return losses
-
-
-def refuse_divergence(losses: Tensor, how: Training) -> None:
-    """Raise an error where training made the loss infinite, or far worse than it was before it.
-
-    The models begin as principal components, so that a loss far above the first one says that training has undone
-    them. All scores are finite then and mean nothing.
-    """
-    values = losses.double().cpu().numpy()
-    bad = ~np.isfinite(values)
-    begin, end = float(values[0]), float(np.median(values[-LAST_STEPS:]))
-    worst = float(values.max()) if end > begin else end  # a run that recovered from a leap is sound
-    if not bad.any() and end <= WORSE * max(begin, 1.0) and worst <= LEAP * max(begin, 1.0):
-        return
-    where = f"not finite at step {int(bad.argmax()) + 1}" if bad.any() else f"{end:.3g} after training"
-    raise DivergenceError(
-        f"The detector's loss is {where} ({values[0]:.3g} at first), at a learning rate of {how.learning_rate:g}, "
-        "which is probably too high. Use a lower learning_rate; the default is 0.003."
-    )
-
-
-def _trimmed_loss(ensemble: Ensemble, target: Tensor, how: Training, generator: torch.Generator) -> Any:
-    """The mean loss of the rows that each member restores best, a scalar; `target` is (E · b, d)."""
-    n_members = len(ensemble.code_sizes)
-    damaged = target.nan_to_num()
-    if how.corruption is not None:
-        shaped = damaged.reshape(len(damaged), *how.row_shape)
-        damaged = how.corruption.corrupt(shaped, generator).reshape(len(damaged), -1)
-    output = ensemble.decode(ensemble.encode(damaged.view(n_members, -1, damaged.shape[1])))
-    rows = how.loss.per_row(output.flatten(0, 1), target).view(n_members, -1)  # (E, b)
-    kept = rows.shape[1] - int(how.trim * rows.shape[1])
-    if kept < rows.shape[1]:
-        rows = rows.topk(kept, dim=1, largest=False, sorted=False).values
-    return rows.mean()

@@ -1,94 +1,145 @@
-"""The rows a detector is given, whatever they come as, as scaled tensors."""
+"""Rows as a detector is given them, and how they become scaled tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from isthmus.data import Source
+from isthmus.data import Scaling, Source
 from isthmus.estimators.validation import non_finite_text, take
 from isthmus.exceptions import DataError
+
+if TYPE_CHECKING:
+    from isthmus.data.tables import Schema
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows as a source, and how they become tensors.
+    """Rows that were given.
 
     Attributes
     ----------
+    given
+        As they came.
     source
-        The rows; those of a table are numbers by its schema.
-    detector
-        Knows schema, scaling and device.
-    named
-        Whether they are a table with named columns, in which cells may be missing later.
+        As numbers; those of a table by its schema.
     """
 
+    given: Any
     source: Source
-    detector: Any
-    named: bool = False
 
-    @classmethod
-    def open(cls, detector: Any, X: Any, *, fitting: bool = False) -> Self:
-        """Look at what was given; when fitting, the detector learns its columns.
-
-        Raises
-        ------
-        DataError, ValueError, TypeError
-            The data cannot be used, or have other columns than at `fit`.
-        """
-        if fitting:
-            for name in ("schema_", "feature_names_in_", "feature_shape_", "n_features_in_"):
-                vars(detector).pop(name, None)
-        as_table = _needs_schema(detector, X) if fitting else hasattr(detector, "schema_")
-        source = _table_source(detector, X, fitting) if as_table else take(detector, X, fitting=fitting).source
-        return cls(source, detector, _is_table(X))
+    @property
+    def named(self) -> bool:
+        """Whether they are a table with named columns, in which cells may be missing later."""
+        return given_as_table(self.given)
 
     @property
     def n_rows(self) -> int:
+        """How many there are."""
         return self.source.n_rows
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Some rows, of ascending numbers, as they are, flat: (k, d)."""
         return _flat(self.source.pick(places))
 
-    def tensors(self, rows_per_chunk: int) -> Iterator[Tensor]:
-        """All rows, scaled, some at a time: (k, d)."""
-        device = torch.device(self.detector.device_)
-        dtype, start = scoring_type(self.detector), 0
+    def chunks(self, rows_per_chunk: int) -> Iterator[tuple[int, np.ndarray]]:
+        """All rows, flat, some at a time, each with the number of the first: (k, d)."""
+        start = 0
         for chunk in self.source.chunks(rows_per_chunk):
-            flat = _flat(chunk)
-            check_finite(flat, missing_allowed=self.detector.missing_allowed_, first_row=start)
-            yield to_tensor(flat, self.detector, device, dtype)
+            yield start, _flat(chunk)
             start += len(chunk)
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """How rows become the tensors that are scored.
+
+    Attributes
+    ----------
+    scaling
+        Of the numbers.
+    feature_shape
+        Shape of a row.
+    schema
+        The columns of a table, else None.
+    left_out
+        Numbers that are left out of the score, (d,) bool, or None.
+    missing_allowed
+        Whether cells may be missing.
+    device
+        Where rows are scored.
+    dtype
+        In which precision, at `fit` as at `predict`, whatever type rows come in. Double where the device has it: curves
+        are steep where many training rows are alike, and tell rows apart that single precision does not. An autoencoder
+        of the user's own keeps its single precision.
+    """
+
+    scaling: Scaling
+    feature_shape: tuple[int, ...]
+    schema: Schema | None
+    left_out: np.ndarray | None
+    missing_allowed: bool
+    device: torch.device
+    dtype: torch.dtype
+
+    def to_tensor(self, flat: np.ndarray) -> Tensor:
+        """Scaled rows on the device, (n, d); numbers that are left out of the score are 0."""
+        scaled: Tensor = self.scaling.apply(torch.from_numpy(np.array(flat, dtype=np.float64)), self.dtype)
+        if self.left_out is not None:
+            scaled = scaled.masked_fill(torch.from_numpy(self.left_out), 0.0)
+        return scaled.to(self.device)
+
+    def tensors(self, rows: Rows, rows_per_chunk: int) -> Iterator[Tensor]:
+        """All rows, scaled, some at a time: (k, d); infinities, and NaN where they are not allowed, are refused."""
+        for start, flat in rows.chunks(rows_per_chunk):
+            check_finite(flat, missing_allowed=self.missing_allowed, first_row=start)
+            yield self.to_tensor(flat)
+
+
+def scoring_type(device: torch.device, *, own_autoencoder: bool) -> torch.dtype:
+    """The precision of `RowFormat`; MPS has no double one."""
+    return torch.float32 if own_autoencoder or device.type == "mps" else torch.float64
+
+
+def open_rows(estimator: BaseEstimator, X: Any, schema: Schema | None) -> Rows:
+    """Look at rows that are given to a fitted detector.
+
+    Raises
+    ------
+    DataError, ValueError, TypeError
+        The data cannot be used, or have other columns than at `fit`.
+    """
+    if schema is None:
+        return Rows(X, take(estimator, X).source)
+    from isthmus.data.tables import TableSource  # noqa: PLC0415  # reading tables takes a while to load
+
+    return Rows(X, TableSource(X, schema))
+
+
+def learn_rows(estimator: BaseEstimator, X: Any, kinds: Mapping[str, Any] | None) -> tuple[Rows, Schema | None]:
+    """Look at rows to learn from, and learn the columns of a table.
+
+    Of an array, scikit-learn's validation sets ``n_features_in_`` and the like on the estimator.
+    """
+    if not _needs_schema(X, kinds):
+        return Rows(X, take(estimator, X, fitting=True).source), None
+    from isthmus.data.tables import TableSource, learn_schema  # noqa: PLC0415  # as above
+    from isthmus.tasks.anomaly.unscored import watch_constants  # noqa: PLC0415  # as above
+
+    schema = watch_constants(learn_schema(X, kinds))
+    return Rows(X, TableSource(X, schema)), schema
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:
     flat = rows.reshape(len(rows), -1)
     return flat if flat.shape[1] else np.zeros((len(rows), 1), np.float32)  # a table of constant columns
-
-
-def scoring_type(detector: Any) -> torch.dtype:
-    """In which precision rows are scored, at `fit` as at `predict`, whatever type they come in.
-
-    Double where the device has it: curves are steep where many training rows are alike, and tell rows apart that single
-    precision does not. An autoencoder of the user's own keeps its single precision.
-    """
-    single = detector.autoencoder is not None or torch.device(detector.device_).type == "mps"
-    return torch.float32 if single else torch.float64
-
-
-def to_tensor(flat: np.ndarray, detector: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Scaled rows on a device, (n, d); numbers that are left out of the score are 0."""
-    scaled: Tensor = detector.scaling_.apply(torch.from_numpy(np.array(flat, dtype=np.float64)), dtype)
-    left_out = getattr(detector, "left_out_", None)
-    return (scaled if left_out is None else scaled.masked_fill(torch.from_numpy(left_out), 0.0)).to(device)
 
 
 def check_finite(flat: np.ndarray, *, missing_allowed: bool, first_row: int = 0) -> None:
@@ -103,19 +154,20 @@ def check_finite(flat: np.ndarray, *, missing_allowed: bool, first_row: int = 0)
         raise DataError(non_finite_text(n_nan, int(np.isinf(flat).sum()), place))
 
 
-def _needs_schema(detector: Any, X: Any) -> bool:
-    """Whether these are a table that is more than numbers: with text, dates, holes, or kinds given."""
-    if not _is_table(X):
-        return detector.kinds is not None
-    if detector.kinds is not None or not hasattr(X, "columns") or not hasattr(X, "dtypes"):
-        return True
-    return not _plain_numbers(X)
-
-
-def _is_table(X: Any) -> bool:
-    from isthmus.data.tables import is_table  # noqa: PLC0415  # reading tables takes a while to load
+def given_as_table(X: Any) -> bool:
+    """Whether rows came with names of columns."""
+    from isthmus.data.tables import is_table  # noqa: PLC0415  # as above
 
     return not scipy.sparse.issparse(X) and is_table(X)
+
+
+def _needs_schema(X: Any, kinds: Mapping[str, Any] | None) -> bool:
+    """Whether these are a table that is more than numbers: with text, dates, holes, or kinds given."""
+    if not given_as_table(X):
+        return kinds is not None
+    if kinds is not None or not hasattr(X, "columns") or not hasattr(X, "dtypes"):
+        return True
+    return not _plain_numbers(X)
 
 
 def _plain_numbers(frame: Any) -> bool:
@@ -127,15 +179,3 @@ def _plain_numbers(frame: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return values.dtype.kind in "buif" and not np.isnan(values.astype(np.float64)).any()
-
-
-def _table_source(detector: Any, X: Any, fitting: bool) -> Source:
-    from isthmus.data.tables import TableSource, learn_schema  # noqa: PLC0415  # as above
-    from isthmus.tasks.anomaly.unscored import watch_constants  # noqa: PLC0415  # as above
-
-    if fitting:
-        detector.schema_ = watch_constants(learn_schema(X, detector.kinds))
-        detector.feature_names_in_ = np.asarray(detector.schema_.names, dtype=object)
-        detector.n_features_in_ = len(detector.schema_.names)
-        detector.feature_shape_ = (max(1, detector.schema_.width),)
-    return TableSource(X, detector.schema_)

@@ -35,7 +35,7 @@ class EnsembleModel:
 
     @property
     def n_members(self) -> int:
-        return len(self.ensemble.code_sizes)
+        return self.ensemble.n_members
 
     def _as(self, x: Tensor) -> Ensemble:
         if x.dtype != torch.float64:
@@ -58,10 +58,6 @@ class EnsembleModel:
         """Reconstructions in scaled units: (E, n, code) → (E, n, d)."""
         output = self._as(codes).decode(codes)
         return self.loss.link(output.flatten(0, 1)).view(*codes.shape[:2], -1)
-
-    def forget_double(self) -> None:
-        """Drop the copy in double precision, for the weights are about to change."""
-        self._double.clear()
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The weights, by name."""
@@ -97,9 +93,6 @@ class SingleModel:
     def restore(self, codes: Tensor) -> Tensor:
         """Reconstructions in scaled units: (1, n, code) → (1, n, d)."""
         return self._objective(codes).decode(codes[0])[None]  # type: ignore[no-any-return]
-
-    def forget_double(self) -> None:
-        """Nothing to drop: the autoencoder does it itself."""
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays of the autoencoder's own state."""

@@ -39,6 +39,8 @@ class RowIndex:
         For `local_distance`: the mean distance of each row to its own nearest ones, (m,).
     floor
         For `local_distance`: what is added to distances.
+    first
+        The place of the first of these rows among all that are remembered.
     """
 
     rows: Tensor
@@ -47,6 +49,7 @@ class RowIndex:
     n_neighbors: int
     usual: Tensor | None = None
     floor: float = FLOOR
+    first: int = 0
 
     def in_units(self, x: Tensor) -> Tensor:
         """Scaled rows in the units of the index, missing cells as the mean: (n, d) → (n, e)."""
@@ -152,11 +155,13 @@ def white_units(rows: Tensor, *, rescale: bool) -> tuple[Tensor, Tensor]:
     return shift, factor[:, None] * (directions / values.sqrt()) @ directions.T
 
 
-def make_index(x: Tensor, units: tuple[Tensor, Tensor], n_neighbors: int, usual: Tensor | None = None) -> RowIndex:
+def make_index(
+    x: Tensor, units: tuple[Tensor, Tensor], n_neighbors: int, usual: Tensor | None = None, *, first: int = 0
+) -> RowIndex:
     """An index of scaled rows, (m, d)."""
     shift, factor = units
     known = torch.where(x.isnan(), shift.to(x), x)
-    index = RowIndex(convert(known, shift, factor), shift, factor, n_neighbors)
+    index = RowIndex(convert(known, shift, factor), shift, factor, n_neighbors, first=first)
     return index if usual is None else replace(index, usual=usual, floor=_floor(usual))
 
 
@@ -176,5 +181,6 @@ def with_usual(index: RowIndex, x: Tensor, chunk: int = 512) -> RowIndex:
 def index_arrays(index: RowIndex) -> dict[str, np.ndarray]:
     """What an index holds besides its rows and its number of neighbours, by name."""
     arrays = {"shift": index.shift, "factor": index.factor, "n_rows": torch.tensor([len(index.rows)])}
+    arrays["first"] = torch.tensor([index.first])
     arrays |= {} if index.usual is None else {"usual": index.usual}
     return {name: array.cpu().numpy() for name, array in arrays.items()}

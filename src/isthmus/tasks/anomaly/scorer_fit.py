@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.tasks.anomaly.grouping import Grouping
 from isthmus.tasks.anomaly.neighbours import make_index, standard_units, white_units, with_usual
+from isthmus.tasks.anomaly.relations import learn_relations
 from isthmus.tasks.anomaly.scoring import (
     DISTANCES,
-    NEIGHBORS,
-    Grouping,
+    RULES,
     Model,
     NeighbourIndex,
     PartScores,
@@ -24,8 +25,13 @@ from isthmus.tasks.anomaly.tail_probability import TailProbability
 
 FEWEST_TRIMMED = 10
 """Rows below which none is presumed odd."""
-FIRST_NEIGHBORS = 20
-"""Neighbours of the first scoring: enough that a cluster of anomalies does not vouch for its own."""
+FEW_ROWS = {"neighbours": 1024, "local": 2048}
+"""Remembered rows of parts that look at fewer than all.
+
+Clusters of anomalies thin out in a sample. On 21 tables with anomalies in the training rows, 20 neighbours among 1,024
+of the most usual rows had a mean AUROC of 0.758, among all of these 0.758 too, and five among these 0.748; among 1,024
+of all rows 0.755, where 20 among all rows had 0.742. Local distances among 2,048 rows found as much as among all.
+"""
 USUAL = 4.0
 """The most usual rows lack this many times `trim`.
 
@@ -96,7 +102,7 @@ def learn_scorer(model: Model, X: Tensor, plan: ScorerPlan, generator: torch.Gen
     with torch.inference_mode():
         if plan.trim == 0.0 or len(X) < FEWEST_TRIMMED:
             return _learned(model, X, plan, Chosen(everything, everything, chosen))
-        first = [part for part in plan.parts if part not in ("nearest", "local")] or list(plan.parts)
+        first = [part for part in plan.parts if part not in ("nearest", "local", "relation")] or list(plan.parts)
         odd = _first_scores(model, X, replace(plan, parts=first), chosen)
         kept = odd <= np.quantile(odd, 1.0 - plan.trim)
         usual = odd <= np.quantile(odd, max(0.5, 1.0 - USUAL * plan.trim))
@@ -107,49 +113,59 @@ def _first_scores(model: Model, X: Tensor, plan: ScorerPlan, chosen: np.ndarray)
     """The sum of the surprises of parts, (n,), before any row is presumed odd."""
     everything = np.ones(len(X), dtype=bool)
     many = max(plan.n_neighbors, int(np.ceil(plan.trim * len(chosen))))
-    neighbors = dict.fromkeys(DISTANCES, FIRST_NEIGHBORS)
     every = Chosen(everything, everything, chosen)
-    scorer, known = _with_memory(model, X, replace(plan, n_neighbors=many), every, neighbors)
-    scorer, totals = _with_curves(scorer, model, X, everything, known)
+    scorer, known = _with_memory(model, X, replace(plan, n_neighbors=many), every)
+    scorer, totals = _with_curves(scorer, model, X, every, known)
     tensors = {name: torch.from_numpy(total) for name, total in totals.items()}
     return scorer._surprises(PartScores({}, tensors)).sum(0).numpy()  # noqa: SLF001
 
 
 def _learned(model: Model, X: Tensor, plan: ScorerPlan, rows: Chosen) -> Learned:
-    scorer, known = _with_memory(model, X, plan, rows, NEIGHBORS)
-    scorer, totals = _with_curves(scorer, model, X, rows.kept, known)
+    scorer, known = _with_memory(model, X, plan, rows)
+    scorer, totals = _with_curves(scorer, model, X, rows, known)
     tensors = {name: torch.from_numpy(total) for name, total in totals.items()}
     return Learned(scorer, scorer.scores(PartScores({}, tensors)).numpy())
 
 
-def _with_memory(
-    model: Model, X: Tensor, plan: ScorerPlan, which: Chosen, neighbors: Mapping[str, int]
-) -> tuple[Scorer, dict[str, np.ndarray]]:
+def _with_memory(model: Model, X: Tensor, plan: ScorerPlan, which: Chosen) -> tuple[Scorer, dict[str, np.ndarray]]:
     """A scorer that remembers rows, and the totals of the parts that compare with them, each (n,)."""
     scorer, totals = Scorer(plan.grouping, tuple(plan.parts)), dict[str, np.ndarray]()
-    chosen, usual, kept = which.places, which.usual, which.kept
     rescale = plan.grouping.places is None  # the columns of a table have their units already, and words have none
-    places = np.concatenate([chosen[usual[chosen]], chosen[~usual[chosen]]])
-    n_usual = int(usual[chosen].sum()) or len(chosen)
-    remembered = X[torch.from_numpy(places)].float()  # as it is written to a file
+    places = _places(which)
+    if set(plan.parts) & set(DISTANCES):
+        together = torch.from_numpy(np.concatenate([places["neighbours"], which.places]))
+        remembered = X[together].float()  # as it is written to a file
+        scorer = replace(scorer, remembered=remembered.cpu())
     indexes = {}
     for name in [name for name in DISTANCES if name in plan.parts]:
-        rows = remembered[:n_usual] if name == "neighbours" else remembered
-        units = (white_units if name == "local" else standard_units)(rows.to(X.dtype), rescale=rescale)
-        index = make_index(rows.to(X.dtype), units, neighbors[name])
-        index = indexes[name] = with_usual(index, rows.to(X.dtype)) if name == "local" else index
-        own = _own_places(len(X), places[: len(rows)])
+        first = 0 if name == "neighbours" else len(places["neighbours"])
+        rows = remembered[first : first + len(places[name])].to(X.dtype)
+        units = (white_units if name == "local" else standard_units)(rows, rescale=rescale)
+        index = make_index(rows, units, RULES[scorer.rule].n_neighbors[name], first=first)
+        index = indexes[name] = with_usual(index, rows) if name == "local" else index
+        own = _own_places(len(X), places[name])
         chunk = max(16, 2**22 // len(rows))
         parts = [
             distance_of(name, index, index.squares(X[some], own[some]), own[some])
             for some in torch.arange(len(X)).split(chunk)
         ]
         totals[name] = torch.cat(parts).double().cpu().numpy()
-    scorer = replace(scorer, indexes=indexes, remembered=remembered.cpu() if indexes else None)
+    scorer = replace(scorer, indexes=indexes)
     if "density" in plan.parts:
-        normal = chosen[kept[chosen]]
+        normal = which.places[which.kept[which.places]]
         scorer, totals["density"] = _remember_codes(scorer, model, X, normal, plan.n_neighbors)
     return scorer, totals
+
+
+def _places(which: Chosen) -> dict[str, np.ndarray]:
+    """The rows that each part compares with, a random sample of what it might."""
+    usual = which.places[which.usual[which.places]]
+    usual = usual if len(usual) else which.places
+    return {
+        "neighbours": usual[: FEW_ROWS["neighbours"]],
+        "nearest": which.places,
+        "local": which.places[: FEW_ROWS["local"]],
+    }
 
 
 def _own_places(n_rows: int, places: np.ndarray) -> Tensor:
@@ -176,7 +192,7 @@ def _remember_codes(
 
 
 def _with_curves(
-    scorer: Scorer, model: Model, X: Tensor, kept: np.ndarray, known: Mapping[str, np.ndarray]
+    scorer: Scorer, model: Model, X: Tensor, which: Chosen, known: Mapping[str, np.ndarray]
 ) -> tuple[Scorer, dict[str, np.ndarray]]:
     """The scorer with its curves, learned from the rows that count as normal; and the totals of all parts, each (n,).
 
@@ -188,11 +204,12 @@ def _with_curves(
         Trained.
     X
         Scaled rows, (n, d).
-    kept
-        Which of them count as normal.
+    which
+        Which of them count as normal, and which as usual.
     known
         The totals of the parts that compare with remembered rows, which leave out the row itself.
     """
+    kept = which.kept
     normal = X[torch.from_numpy(np.flatnonzero(kept))]
     values, curves = normal.double().cpu().numpy(), dict[str, TailProbability]()
     if "marginal" in scorer.parts:
@@ -203,6 +220,9 @@ def _with_curves(
         scorer = replace(scorer, whole_columns=(~holes.any(dim=0)).double(), missing=missing)
     if "reconstruction" in scorer.parts:
         curves["error"] = TailProbability.learn(_error_reference(scorer, model, normal))
+    known = dict(known)
+    if "relation" in scorer.parts:
+        scorer, curves["residual"], known["relation"] = _with_relations(scorer, X, which)
     parts = [name for name in scorer.parts if name not in known]
     others = replace(scorer, parts=parts, curves=curves)
     chunks = [others.read(model, x, in_full=False).totals for _, x in scorer.chunks(model, X)]
@@ -210,6 +230,14 @@ def _with_curves(
     totals = {**found, **known}
     curves |= {name: TailProbability.learn(total[kept, None]) for name, total in totals.items()}
     return replace(scorer, curves=curves), totals
+
+
+def _with_relations(scorer: Scorer, X: Tensor, which: Chosen) -> tuple[Scorer, TailProbability, np.ndarray]:
+    """The scorer with relations, the curve of their residuals, and the totals of all rows, (n,)."""
+    relations, squares = learn_relations(X, torch.from_numpy(np.flatnonzero(which.usual)), scorer.grouping)
+    curve = TailProbability.learn(squares.sqrt().double().cpu().numpy()[which.kept])
+    made = replace(scorer, relations=relations, curves={"residual": curve})
+    return replace(scorer, relations=relations), curve, made.broken(squares).sum(1).double().cpu().numpy()
 
 
 def _error_reference(scorer: Scorer, model: Model, rows: Tensor) -> np.ndarray:

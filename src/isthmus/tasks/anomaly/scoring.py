@@ -11,27 +11,65 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.tasks.anomaly.grouping import Grouping
 from isthmus.tasks.anomaly.neighbours import RowIndex, index_arrays, make_index
+from isthmus.tasks.anomaly.relations import Relations
 from isthmus.tasks.anomaly.tail_probability import TailProbability
 
-PARTS = ("marginal", "reconstruction", "neighbours", "nearest", "local", "density")
+PARTS = ("marginal", "relation", "reconstruction", "neighbours", "nearest", "local", "density")
 TABLE_PARTS, IMAGE_PARTS = PARTS[:-1], ("reconstruction", "density")
 """Those that count by default: codes of tables found less than distances between their rows (see docs/anomaly.md)."""
 DISTANCES = ("neighbours", "nearest", "local")
 """Parts that compare rows with training rows in the columns of the table."""
-WEIGHTS: dict[str, dict[str, float]] = {
-    "harmonic": {
-        "marginal": 1.0, "reconstruction": 0.1, "neighbours": 1.0, "nearest": 0.3,
-        "local": 0.3, "density": 0.3,
-    },
-    "mean": {"marginal": 1.0, "reconstruction": 1.0, "density": 2.0},
-}  # fmt: skip
-"""How much each part counts, by the rule that combines them; "mean" is that of files of version 0.1.0.
 
-Of about twenty weightings, compared on one seed with both halves of the tables in sight, these were a compromise. With
-0.5 for nearest and local, clean training rows gain 0.015 in average precision, contaminated ones lose 0.025, and a
-single missing cell where none ever was does not always raise the alarm.
-"""
+
+@dataclass(frozen=True)
+class Combination:
+    """How the surprises of parts become one score.
+
+    Attributes
+    ----------
+    weights
+        How much each part counts; they are divided by their sum.
+    harmonic
+        Whether the score is minus the log of the weighted harmonic mean of p-values, or the mean of the surprises.
+    n_neighbors
+        Of each part that compares rows.
+    proportional
+        Parts whose totals are nats of cells, so that their surprise goes on rising in proportion beyond all training
+        rows; see `TailProbability.proportional`.
+    """
+
+    weights: Mapping[str, float]
+    harmonic: bool
+    n_neighbors: Mapping[str, int]
+    proportional: frozenset[str] = frozenset()
+
+
+_FORMER = {"neighbours": 5, "nearest": 1, "local": 20}
+RULES: dict[str, Combination] = {
+    "harmonic-relation": Combination(
+        {
+            "marginal": 1.0, "relation": 0.2, "reconstruction": 0.1, "neighbours": 1.0, "nearest": 0.4,
+            "local": 0.3, "density": 0.3,
+        },
+        True,
+        {"neighbours": 20, "nearest": 1, "local": 20},
+        frozenset({"marginal", "relation"}),
+    ),
+    "harmonic": Combination(
+        {
+            "marginal": 1.0, "reconstruction": 0.1, "neighbours": 1.0, "nearest": 0.3,
+            "local": 0.3, "density": 0.3,
+        },
+        True,
+        _FORMER,
+    ),
+    "mean": Combination({"marginal": 1.0, "reconstruction": 1.0, "density": 2.0}, False, _FORMER),
+}  # fmt: skip
+"""Rules by name; "mean" is that of files of version 0.1.0, "harmonic" of files before the relation was a part."""
+MOST_BROKEN = 3
+"""Cells of a row that count for the relation: one broken relation shows in two columns, and others only add noise."""
 FEW_NEIGHBORS, MORE_TRIED = 8, 4
 """Up to so many neighbours, so many more are looked for in single precision, and their distances worked out again."""
 RARE = 0.5
@@ -55,29 +93,6 @@ class Model(Protocol):
 
     def restore(self, codes: Tensor) -> Tensor:
         """Reconstructions in scaled units: (E, n, code) → (E, n, d)."""
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """Which numbers of a row belong to which column of the table; None: each is a column of its own.
-
-    Attributes
-    ----------
-    places
-        The column of each number, (d,), or None.
-    n_columns
-        How many columns there are.
-    """
-
-    places: Tensor | None
-    n_columns: int
-
-    def sum(self, x: Tensor) -> Tensor:
-        """Sums by column: (…, d) → (…, columns)."""
-        if self.places is None:
-            return x
-        sums = x.new_zeros(*x.shape[:-1], self.n_columns)
-        return sums.index_add_(-1, self.places.to(x.device), x)
 
 
 @dataclass(frozen=True)
@@ -167,10 +182,13 @@ class PartScores:
         For each part, what each column adds, (n, columns).
     totals
         For each part, (n,).
+    holes
+        Cells that are missing where none ever was, (n, columns), 1 or 0; None where they were not looked for.
     """
 
     columns: dict[str, Tensor]
     totals: dict[str, Tensor]
+    holes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +198,7 @@ class Scorer:
     Each part asks one question, and answers in nats: minus the log of the share of training rows that are as odd.
 
     * *marginal*: how rare is each cell in its own column? It is the error of an autoencoder whose code is empty.
+    * *relation*: how rare is the distance of its three oddest cells from what the other columns say by a linear rule?
     * *reconstruction*: how rare is so large an error in that column, mean over models?
     * *neighbours*: how far away are the nearest of the most usual training rows?
     * *nearest*: how far away is the nearest training row?
@@ -197,7 +216,8 @@ class Scorer:
     parts
         Those that count.
     curves
-        TailProbability by name: ``low`` and ``high`` of cells, ``error`` of models, and one for each part.
+        TailProbability by name: ``low`` and ``high`` of cells, ``error`` of models, ``residual`` of relations, and one
+        for each part.
     memory
         Codes of training rows, for the density.
     indexes
@@ -207,7 +227,9 @@ class Scorer:
     whole_columns
         Columns that missed no cell in training, (columns,); a missing cell there is a surprise of `missing` nats.
     rule
-        ``"harmonic"``, or ``"mean"`` as in version 0.1.0.
+        How parts are combined, of `RULES`.
+    relations
+        Of the columns with each other, for the relation.
     """
 
     grouping: Grouping
@@ -217,8 +239,9 @@ class Scorer:
     indexes: Mapping[str, RowIndex] = field(default_factory=dict)
     whole_columns: Tensor | None = None
     missing: float = 0.0
-    rule: str = "harmonic"
+    rule: str = "harmonic-relation"
     remembered: Tensor | None = None
+    relations: Relations | None = None
 
     def read(self, model: Model, x: Tensor, *, in_full: bool = True) -> PartScores:
         """What each part says of scaled rows, (n, d); of columns only what totals need, unless `in_full`."""
@@ -227,6 +250,8 @@ class Scorer:
         totals = dict[str, Tensor]()
         if "marginal" in self.parts:
             columns["marginal"] = self._marginal(x)
+        if "relation" in self.parts:
+            columns["relation"] = self._broken(x)
         if "reconstruction" in self.parts:
             columns["reconstruction"] = self._errors(model, x, codes)
         totals |= {name: part.sum(1) for name, part in columns.items()}
@@ -240,15 +265,35 @@ class Scorer:
             totals[name] = distance_of(name, index, squares)
             if in_full:
                 columns[name] = self.grouping.sum(index.shares(x, squares))
-        return PartScores(columns, totals)
+        return PartScores(columns, totals, self._holes(x) if in_full else None)
+
+    def _holes(self, x: Tensor) -> Tensor | None:
+        """Cells that are missing in columns that never missed one, (n, columns)."""
+        if self.whole_columns is None:
+            return None
+        return (self.grouping.sum(x.isnan().to(x)) > 0) * self.whole_columns.to(x)
 
     def _marginal(self, x: Tensor) -> Tensor:
         rarer = torch.maximum(self.curves["high"](x), self.curves["low"](-x)) - np.log(2.0)  # two tails
         cells = self.grouping.sum(rarer.clamp_(min=0.0))
-        if self.whole_columns is not None:
-            holes = self.grouping.sum(x.isnan().to(x)) > 0
-            cells = cells + holes * self.whole_columns.to(x) * self.missing
-        return cells
+        holes = self._holes(x)
+        return cells if holes is None else cells + holes * self.missing
+
+    def _broken(self, x: Tensor) -> Tensor:
+        if self.relations is None:
+            raise RuntimeError("The relation was asked for before relations were learned.")
+        return self.broken(self.relations.squares(x, self.grouping))
+
+    def broken(self, squares: Tensor) -> Tensor:
+        """How rare the largest residuals of a row are, in nats, from their squares: (n, columns) → (n, columns).
+
+        0 for all but the largest ones.
+        """
+        rare = self.curves["residual"].proportional(squares.sqrt())
+        if rare.shape[1] <= MOST_BROKEN:
+            return rare
+        least = rare.topk(MOST_BROKEN, dim=1, sorted=False).values.amin(1, keepdim=True)
+        return torch.where(rare >= least, rare, 0.0)
 
     def _errors(self, model: Model, x: Tensor, codes: Tensor) -> Tensor:
         errors = self.grouping.sum(model.errors(x, codes).nan_to_num())  # (E, n, columns)
@@ -281,15 +326,19 @@ class Scorer:
 
     def _surprises(self, reading: PartScores) -> Tensor:
         """How rare so large a total is, in nats, (parts, n)."""
-        return torch.stack([self.curves[name](reading.totals[name][:, None])[:, 0] for name in self.parts])
+        found, rising = list[Tensor](), RULES[self.rule].proportional
+        for name in self.parts:
+            curve, total = self.curves[name], reading.totals[name][:, None]
+            found.append((curve.proportional(total) if name in rising else curve(total))[:, 0])
+        return torch.stack(found)
 
     def _weights(self, surprises: Tensor) -> Tensor:
-        weights = torch.tensor([WEIGHTS[self.rule][name] for name in self.parts], dtype=torch.float64)
+        weights = torch.tensor([RULES[self.rule].weights[name] for name in self.parts], dtype=torch.float64)
         return (weights / weights.sum())[:, None].to(surprises)
 
     def _combined(self, surprises: Tensor) -> Tensor:
         weights = self._weights(surprises)
-        if self.rule == "mean":
+        if not RULES[self.rule].harmonic:
             return (weights * surprises).sum(0)
         largest = surprises.amax(0)  # taken out, so that no exponential overflows
         return ((surprises - largest).exp() * weights).sum(0).log() + largest
@@ -302,15 +351,18 @@ class Scorer:
         """
         surprises = self._surprises(reading)
         weights, total = self._weights(surprises), self._combined(surprises)
-        of_parts = weights * surprises
-        if self.rule != "mean":
+        of_parts, harmonic = weights * surprises, RULES[self.rule].harmonic
+        if harmonic:
             of_parts = weights * (surprises - surprises.amax(0)).exp()
             of_parts = of_parts / of_parts.sum(0) * total
         added: Any = 0.0
         for name, part in zip(self.parts, of_parts, strict=True):
             cells = reading.columns[name]
-            if self.rule != "mean" and name != "marginal" and "marginal" in self.parts:
+            if harmonic and name != "marginal" and "marginal" in self.parts:
                 cells = cells * (RARE + reading.columns["marginal"])
+            if harmonic and name != "marginal" and reading.holes is not None:
+                # Distances and errors take a hole for the mean, as if nothing were wrong with its column.
+                cells = torch.maximum(cells, reading.holes * cells.amax(1, keepdim=True))
             sums = cells.sum(1, keepdim=True)
             even = torch.ones_like(cells) / cells.shape[1]
             shares = torch.where(sums > 0.0, cells / sums.clamp(min=torch.finfo(cells.dtype).tiny), even)
@@ -342,6 +394,8 @@ class Scorer:
             arrays |= {f"{name}.{key}": array for key, array in index_arrays(index).items()}
         if self.remembered is not None:
             arrays["remembered"] = self.remembered.numpy()
+        if self.relations is not None:
+            arrays |= {f"relation.{key}": array for key, array in self.relations.to_arrays().items()}
         if self.whole_columns is not None:
             arrays["whole_columns"] = self.whole_columns.cpu().numpy()
         return arrays | {"missing": np.array([self.missing])}
@@ -353,7 +407,7 @@ class Scorer:
         grouping: Grouping,
         parts: Sequence[str],
         n_neighbors: int,
-        rule: str = "harmonic",
+        rule: str,
     ) -> Self:
         """The inverse of `to_arrays`."""
         names = {name.rpartition(".")[0] for name in arrays if name.endswith(".knots")}
@@ -363,13 +417,12 @@ class Scorer:
         if "memory.codes" in arrays:
             memory = NeighbourIndex(tensors["memory.codes"], tensors["memory.unit"], n_neighbors)
         rows = tensors.get("remembered")
-        indexes = {name: _index(rows, _of(tensors, name), name) for name in DISTANCES if name in parts}
+        counts = RULES[rule].n_neighbors
+        indexes = {n: _index(rows, _of(tensors, n), counts[n]) for n in DISTANCES if n in parts}
+        relation = _of(tensors, "relation")
+        relations = Relations(relation["shift"], relation["factor"]) if "relation" in parts else None
         whole, missing = tensors.get("whole_columns"), float(arrays["missing"][0])
-        return cls(grouping, tuple(parts), curves, memory, indexes, whole, missing, rule, rows)
-
-
-NEIGHBORS = {"neighbours": 5, "nearest": 1, "local": 20}
-"""Of each part that compares rows."""
+        return cls(grouping, tuple(parts), curves, memory, indexes, whole, missing, rule, rows, relations)
 
 
 def distance_of(name: str, index: RowIndex, squares: Tensor, own: Tensor | None = None) -> Tensor:
@@ -382,9 +435,10 @@ def _of(arrays: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 
 
-def _index(remembered: Tensor | None, tensors: Mapping[str, Tensor], name: str) -> RowIndex:
+def _index(remembered: Tensor | None, tensors: Mapping[str, Tensor], n_neighbors: int) -> RowIndex:
     if remembered is None:
         raise RuntimeError("There are no rows to compare with.")
     units = tensors["shift"], tensors["factor"]
-    rows = remembered[: int(tensors["n_rows"])].to(units[0])
-    return make_index(rows, units, NEIGHBORS[name], tensors.get("usual"))
+    first = int(tensors["first"]) if "first" in tensors else 0  # files before the rule "harmonic-relation" have none
+    rows = remembered[first : first + int(tensors["n_rows"])].to(units[0])
+    return make_index(rows, units, n_neighbors, tensors.get("usual"), first=first)

@@ -16,6 +16,12 @@ BLOCK = 2**15
 """Values that are worked on at a time, so that they stay in the processor's cache."""
 SAME = 1e-9
 """Share of the largest magnitude in a column below which differences are rounding."""
+TRUSTED = 4.0
+"""Nats by which an exponential tail is trusted beyond all reference values.
+
+On 21 tables average precision was the same for 0, 2 and 4 and fell by 0.01 to 0.02 for 8 and without a bound, as
+relations then outranked all else. With 0 a relation broken by nine deviations raised no alarm at 1 %.
+"""
 REFERENCE = 2**14
 """Reference values that a curve is learned from, at most."""
 
@@ -79,6 +85,17 @@ class TailProbability:
             some = slice(start, start + width)
             answer[:, some] = _heights_at(values[:, some].T, *(part[some] for part in curves)).T
         return answer
+
+    def proportional(self, values: Tensor) -> Tensor:
+        """The same, but beyond the largest reference value it rises in proportion at first: (n, m) → (n, m).
+
+        That is right for values that are nats already and for residuals, whose tails are about exponential. After
+        `TRUSTED` nats it rises with the logarithm again, for nobody has seen such values.
+        """
+        last, scale = self.knots[:, -1].to(values.device), self.scale.to(values.device)
+        beyond = ((values.to(last) - last) / scale).nan_to_num(posinf=torch.finfo(last.dtype).max).clamp(min=0.0)
+        rising = beyond.clamp(max=TRUSTED)
+        return self(values) - beyond.log1p() + rising + (beyond - rising).log1p()
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """What was learned, by name."""

@@ -35,7 +35,7 @@ from isthmus.files.records import (
     group,
     pack,
 )
-from isthmus.seeds import seed_from
+from isthmus.seeds import RandomState, seed_from
 from isthmus.tasks.imputation.filling import fill_table
 from isthmus.tasks.imputation.imputer_fit import (
     FittedImputer,
@@ -111,7 +111,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     batch_size: int = 128
     learning_rate: float = 0.002
     max_rows: int = 50_000
-    random_state: Any = None
+    random_state: RandomState = None
     verbose: int | bool = 0
 
     rules: ClassVar[Mapping[str, Rule]] = {
@@ -139,7 +139,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Raises
         ------
         DataError
-            Cells cannot be used; all are told at once, with column and row.
+            Cells cannot be used; one error lists all of them, with column and row.
         ValueError
             A parameter is wrong, or y has two dimensions: a table of targets.
         """

@@ -143,7 +143,8 @@ def _member(schema: Schema, rows: Tensor, held_out: Tensor, plan: Plan, number: 
     )
     objective = fresh_member(schema, plan.hidden_sizes, plan.code_size, seed=plan.seed + number)
     feeds = ResidentFeed(rows[~held_out], plan.batch_size), ResidentFeed(rows[held_out], 1024)
-    run = train(Run(objective, settings, *feeds, [ProgressBar()] if plan.verbose else []))
+    shown = [ProgressBar()] if plan.verbose else []
+    run = train(Run(objective, settings, *feeds, shown, n_runs=plan.n_members))
     stopped = run.stop_reason == "interrupted"
     if not stopped:  # the caller warns once for all members
         report_trouble(run)

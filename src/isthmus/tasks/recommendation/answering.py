@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import torch
+from scipy.sparse import csr_array
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.choices.rules import Whole
-from isthmus.estimators import Autoencoder
 from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation.answers import Recommendations
-from isthmus.tasks.recommendation.biases import Biases, Histories
-from isthmus.tasks.recommendation.ease import ShallowPath
-from isthmus.tasks.recommendation.factors import Factors
-from isthmus.tasks.recommendation.histories import Histories as Given
-from isthmus.tasks.recommendation.histories import HistoryReader
-from isthmus.tasks.recommendation.log import LogKeeping
+from isthmus.tasks.recommendation.fitted import FittedRecommender, block_size, blocks
+from isthmus.tasks.recommendation.histories import Histories, HistoryReader
 from isthmus.tasks.recommendation.names import find_title
-from isthmus.tasks.recommendation.ranking import top_n
 from isthmus.tasks.similarity import nearest
-
-DEEP_SHARE, FACTORS_SHARE = 0.1, 0.4
-"""Weights in predicted ratings. Least squares gave the autoencoder 0.07 and 0.00 on two logs; 0.1 keeps its vectors."""
-BLOCK_BYTES = 16 * 2**20
-"""Size of a block of scores, as float32."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -44,14 +33,10 @@ def n_may_come_first(method: Method) -> Method:
     return cast("Method", either)
 
 
-class Answering(LogKeeping):
+class Answering:
     """The inference part of a `Recommender`; it does not change the fitted state."""
 
-    model_: Autoencoder
-    biases_: Biases | None
-    factors_: Factors | None
-    path_: ShallowPath | None
-    path_weight_: float
+    fitted_: FittedRecommender
 
     # -- recommending ----------------------------------------------------------------------------------------------
 
@@ -96,9 +81,11 @@ class Answering(LogKeeping):
         """
         if (user is None) == (history is None):
             raise ValueError("Give either a user or a history, not both and not neither.")
-        check_is_fitted(self, "model_")
-        reader = self._reader(unknown)
-        seen = self._of_rows(np.asarray([self._row(user)])) if history is None else reader.read_one(history)
+        check_is_fitted(self, "fitted_")
+        reader = self.fitted_.reader(unknown)
+        seen = (
+            self.fitted_.of_rows(np.asarray([self.fitted_.row(user)])) if history is None else reader.read_one(history)
+        )
         return self._answers(seen, at_least_one(n), exclude_seen, self._allowed(reader, filter, exclude))[0]
 
     @n_may_come_first
@@ -125,15 +112,17 @@ class Answering(LogKeeping):
             Instead of users, a list with one history per user, a matrix (users, items), dense or sparse, or
             `Interactions`.
         """
-        check_is_fitted(self, "model_")
-        seen = self._histories(users, histories, unknown)
-        allowed = self._allowed(self._reader(unknown), filter, exclude)
+        check_is_fitted(self, "fitted_")
+        seen = self.fitted_.histories(users, histories, unknown)
+        allowed = self._allowed(self.fitted_.reader(unknown), filter, exclude)
         return self._answers(seen, at_least_one(n), exclude_seen, allowed)
 
-    def _answers(self, seen: Given, n: int, exclude_seen: bool, allowed: np.ndarray) -> list[Recommendations]:
-        found = [answer for block in blocks(seen.matrix) for answer in self._best(block, n, exclude_seen, allowed)]
+    def _answers(self, seen: Histories, n: int, exclude_seen: bool, allowed: np.ndarray) -> list[Recommendations]:
+        found = [
+            answer for block in blocks(seen.matrix) for answer in self.fitted_.best(block, n, exclude_seen, allowed)
+        ]
         return [
-            Recommendations(self.items_[items], scores, popular, self._titles_of(items), int(missed))
+            Recommendations(self.fitted_.log.items[items], scores, popular, self._titles_of(items), int(missed))
             for (items, scores, popular), missed in zip(found, seen.n_unknown, strict=True)
         ]
 
@@ -142,93 +131,22 @@ class Answering(LogKeeping):
 
         The fast form of `recommend_batch`, which returns only arrays; its parameters are those of `recommend_batch`.
         """
-        check_is_fitted(self, "model_")
-        return self._lists(self._histories(None, histories, unknown).matrix, at_least_one(n), exclude_seen)
-
-    def _lists(self, seen: Any, n: int, exclude_seen: bool = True) -> np.ndarray:
-        parts = [top_n(self._scores(part), n, exclude=part if exclude_seen else None) for part in blocks(seen)]
-        return np.concatenate([np.empty((0, n), np.int64), *parts])
+        check_is_fitted(self, "fitted_")
+        return self.fitted_.lists(
+            self.fitted_.histories(None, histories, unknown).matrix, at_least_one(n), exclude_seen
+        )
 
     def _allowed(self, reader: HistoryReader, wanted: Any, unwanted: Any) -> np.ndarray:
         """Which items may be recommended, (items,)."""
-        allowed = np.ones(len(self.items_), bool) if wanted is None else reader.mask(wanted)
+        allowed = np.ones(len(self.fitted_.log.items), bool) if wanted is None else reader.mask(wanted)
         return allowed if unwanted is None else allowed & ~reader.mask(unwanted, "exclude")
 
-    def _best(
-        self, seen: Any, n: int, exclude_seen: bool, allowed: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
-        """For each user the indices of the best items, their scores, and whether they are ranked by popularity."""
-        scores = self._scores(seen)
-        ranked = scores if allowed.all() else np.where(allowed, scores, -np.inf)
-        best = top_n(ranked, n, exclude=seen if exclude_seen else None)
-        unknown_to_us = np.diff(self._positives(seen).indptr) == 0
-        for row, places in enumerate(best):
-            items = places[places >= 0]
-            yield items, self._shown(scores[row, items], scores[row]), bool(unknown_to_us[row])
-
     def _titles_of(self, items: np.ndarray) -> np.ndarray | None:
-        if not self.titles_:
+        if not self.fitted_.titles:
             return None
         titles = np.empty(len(items), object)
-        titles[:] = [self.titles_.get(name, str(name)) for name in self.items_[items].tolist()]
+        titles[:] = [self.fitted_.titles.get(name, str(name)) for name in self.fitted_.log.items[items].tolist()]
         return titles
-
-    # -- scores ----------------------------------------------------------------------------------------------------
-
-    def _shown(self, values: np.ndarray, row: np.ndarray) -> np.ndarray:
-        """Scores for users: predicted ratings, or a softmax over the whole catalogue.
-
-        The normalisation ignores filters and seen items, so `predict` and `recommend` give equal scores for a pair.
-        """
-        if self._rates:
-            return values.astype(np.float64)
-        highest = row.max(initial=-np.inf)
-        scores: np.ndarray = np.exp(values - highest, dtype=np.float64) / np.exp(row - highest, dtype=np.float64).sum()
-        return scores
-
-    def _scores(self, seen: Any) -> np.ndarray:
-        """Scores for a block of histories, (users, items): ratings, or log-scores up to a constant."""
-        given = self._positives(seen)
-        output = self._deep(given)
-        untrained = self.popularity_ == 0
-        rest = given if self.biases_ is None else self.biases_.residuals(given)
-        if self.biases_ is not None:
-            output[:, untrained] = 0.0  # unrated items get the mean instead of a random output
-        if self.factors_ is not None:
-            output *= DEEP_SHARE
-            output += FACTORS_SHARE * self.factors_.predict(rest)
-        if self.path_ is not None:
-            self.path_.add_to(output, rest, self.path_weight_)
-        if self.biases_ is not None:
-            output += (self.biases_.mean + self.biases_.items)[None] + self.biases_.of_users(given)[:, None]
-            output.clip(*self._bounds(), out=output)
-        else:
-            output[:, untrained] = -np.inf  # the network was never trained on items without users
-        output[np.diff(given.indptr) == 0] = self._popular()
-        return output
-
-    def _bounds(self) -> tuple[float, float]:
-        return (-np.inf, np.inf) if self.rating_range_ is None else self.rating_range_
-
-    @torch.inference_mode()
-    def _deep(self, given: Any) -> np.ndarray:
-        """Decoder outputs for histories, before the softmax: (users, items)."""
-        objective = self.model_.objective_
-        rows = torch.from_numpy(self._source(given).read(slice(None))).to(self.model_.device_)
-        output: np.ndarray = objective.decoder(objective.encode(rows)).cpu().numpy()
-        return output
-
-    def _source(self, known: Any) -> Histories:
-        if self.biases_ is None:
-            return Histories(known)
-        return Histories(self.biases_.residuals(known), np.nan)
-
-    def _popular(self) -> np.ndarray:
-        """The scores for an empty history, (items,)."""
-        if self.biases_ is None:
-            with np.errstate(divide="ignore"):
-                return np.log(self.popularity_)
-        return np.clip(self.biases_.mean + self.biases_.items, *self._bounds())
 
     def predict(self, users: Any, items: Any, *, unknown: str = "error") -> np.ndarray:
         """Predictions for pairs of users and items: (n,) users and (n,) items → (n,).
@@ -243,23 +161,23 @@ class Answering(LogKeeping):
         unknown
             ``"ignore"``: NaN for items that did not occur at `fit`.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "fitted_")
         for what, given in (("users", users), ("items", items)):
             if isinstance(given, str) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) != 1:
                 raise DataError(
                     f"{what}={given!r} must be a list of identifiers; for one pair: predict([user], [item])."
                 )
-        names, columns = list(users), self._reader(unknown).columns(list(items))
+        names, columns = list(users), self.fitted_.reader(unknown).columns(list(items))
         if len(names) != len(columns):
             raise ValueError(f"There are {len(names)} users and {len(columns)} items; pass one item for each user.")
-        rows, place = np.unique(np.asarray([self._row(user) for user in names], np.int64), return_inverse=True)
+        rows, place = np.unique(np.asarray([self.fitted_.row(user) for user in names], np.int64), return_inverse=True)
         answer = np.full(len(names), np.nan)
-        size = block_size(len(self.items_))
+        size = block_size(len(self.fitted_.log.items))
         for start in range(0, len(rows), size):
-            scores = self._scores(self.log_.matrix[rows[start : start + size]])
+            scores = self.fitted_.scores(self.fitted_.log.matrix[rows[start : start + size]])
             for pair in np.flatnonzero((place >= start) & (place < start + size) & (columns >= 0)):
                 row = scores[place[pair] - start]
-                answer[pair] = self._shown(row[columns[pair : pair + 1]], row)[0]
+                answer[pair] = self.fitted_.shown(row[columns[pair : pair + 1]], row)[0]
         return answer
 
     def predict_held(self, given: Any, held: Any) -> np.ndarray:
@@ -267,24 +185,16 @@ class Answering(LogKeeping):
 
         Both are matrices (users, items) or lists with the same users in each row; `evaluate_recommender` matches names.
         """
-        check_is_fitted(self, "model_")
-        known, asked = self._histories(None, given).matrix, self._histories(None, held).matrix
+        check_is_fitted(self, "fitted_")
+        known, asked = self.fitted_.histories(None, given).matrix, self.fitted_.histories(None, held).matrix
         if known.shape != asked.shape:
             raise DataError(f"given has {known.shape[0]} users and held {asked.shape[0]}; pass the same users in both.")
-        return self._predicted(known, asked)
+        return self.fitted_.predicted(known, asked)
 
-    def _predicted(self, known: Any, asked: Any) -> np.ndarray:
-        size = block_size(known.shape[1])
-        parts = [np.empty(0)]
-        for start in range(0, known.shape[0], size):
-            scores, wanted = self._scores(known[start : start + size]), asked[start : start + size]
-            parts.append(scores[np.repeat(np.arange(len(scores)), np.diff(wanted.indptr)), wanted.indices])
-        return np.concatenate(parts)
-
-    def relevant(self, histories: Any, *, unknown: str = "error") -> Any:
+    def relevant(self, histories: Any, *, unknown: str = "error") -> csr_array:
         """The positive interactions of histories, CSR (users, items): the targets of an evaluation."""
-        check_is_fitted(self, "model_")
-        return self._positives(self._histories(None, histories, unknown).matrix)
+        check_is_fitted(self, "fitted_")
+        return self.fitted_.positives(self.fitted_.histories(None, histories, unknown).matrix)
 
     # -- similar items and users -----------------------------------------------------------------------------------
 
@@ -305,7 +215,7 @@ class Answering(LogKeeping):
         Recommendations
             For an item without users: the most popular items, with cosines of 0 and ``by_popularity=True``.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "fitted_")
         if hasattr(item, "__iter__") and not isinstance(item, str | bytes | tuple):
             raise DataError(f"item is a {type(item).__name__}; pass one item, or several to similar_items_batch.")
         return self.similar_items_batch([item], n, filter=filter, exclude=exclude)[0]
@@ -314,20 +224,20 @@ class Answering(LogKeeping):
         self, items: Any, n: int = 10, *, filter: Any = None, exclude: Any = None  # noqa: A002
     ) -> list[Recommendations]:  # fmt: skip
         """As `similar_items`, for several items, in the given order."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "fitted_")
         if isinstance(items, str | bytes) or not hasattr(items, "__iter__"):
             raise DataError(f"items={items!r} is one item; pass a list, or call similar_items.")
-        reader, n = self._reader(), at_least_one(n)
+        reader, n = self.fitted_.reader(), at_least_one(n)
         places = reader.columns(items.tolist() if hasattr(items, "tolist") else items)
-        known = np.flatnonzero((self.popularity_ > 0) & self._allowed(reader, filter, exclude))
-        by_popularity = known[np.argsort(-self.popularity_[known], kind="stable")]
+        known = np.flatnonzero((self.fitted_.popularity > 0) & self._allowed(reader, filter, exclude))
+        by_popularity = known[np.argsort(-self.fitted_.popularity[known], kind="stable")]
         vectors = self.item_embeddings_
         answers = []
         for place, (others, cosines) in zip(places, _others(vectors, vectors[places], known, places, n), strict=True):
-            blank = self.popularity_[place] == 0
+            blank = self.fitted_.popularity[place] == 0
             found = by_popularity[by_popularity != place][:n] if blank else others
             values = np.zeros(len(found), cosines.dtype) if blank else cosines
-            answers.append(Recommendations(self.items_[found], values, bool(blank), self._titles_of(found)))
+            answers.append(Recommendations(self.fitted_.log.items[found], values, bool(blank), self._titles_of(found)))
         return answers
 
     def similar_users(self, user: Hashable = None, n: int = 10, *, history: Any = None) -> Recommendations:
@@ -346,15 +256,13 @@ class Answering(LogKeeping):
         """
         if (user is None) == (history is None):
             raise ValueError("Give either a user or a history, not both and not neither.")
-        check_is_fitted(self, "model_")
-        row = np.asarray([-1 if history is not None else self._row(user)])
+        check_is_fitted(self, "fitted_")
+        row = np.asarray([-1 if history is not None else self.fitted_.row(user)])
         query = self.user_embeddings(histories=[history]) if history is not None else self.user_embeddings([user])
-        if "_user_codes" not in self.__dict__:  # cached, because every call needs all codes
-            self.__dict__["_user_codes"] = self.user_embeddings()
-        codes = self.__dict__["_user_codes"]
+        codes = self.fitted_.user_codes
         known = np.flatnonzero(codes.any(axis=1)) if query.any() else np.empty(0, np.int64)
         others, cosines = _others(codes, query, known, row, at_least_one(n))[0]
-        return Recommendations(self.users_[others], cosines, not query.any())
+        return Recommendations(self.fitted_.log.users[others], cosines, not query.any())
 
     @property
     def item_embeddings_(self) -> np.ndarray:
@@ -362,16 +270,8 @@ class Answering(LogKeeping):
 
         Zero for items without users.
         """
-        check_is_fitted(self, "model_")
-        if "_embeddings" not in self.__dict__:
-            layers = [part for part in self.model_.objective_.decoder.modules() if isinstance(part, torch.nn.Linear)]
-            weights = layers[-1].weight.detach().cpu().numpy()
-            known = self.popularity_ > 0
-            vectors = np.where(known[:, None], weights - weights[known].mean(axis=0), 0.0).astype(weights.dtype)
-            vectors.setflags(write=False)  # cached: a change would affect later results
-            self.__dict__["_embeddings"] = vectors
-        found: np.ndarray = self.__dict__["_embeddings"]
-        return found
+        check_is_fitted(self, "fitted_")
+        return self.fitted_.item_embeddings
 
     def user_embeddings(self, users: Any = None, *, histories: Any = None, unknown: str = "error") -> np.ndarray:
         """The codes of users of the log (None: all), or of histories, (users, code_size); zero for empty histories.
@@ -381,19 +281,14 @@ class Answering(LogKeeping):
         users, histories, unknown
             As for `recommend_batch`.
         """
-        check_is_fitted(self, "model_")
-        given = self._positives(self._histories(users, histories, unknown).matrix)
-        if not given.shape[0]:
-            return np.empty((0, self.model_.objective_.context.code_size), np.float32)
-        codes: np.ndarray = np.array(self.model_.transform(self._source(given)))
-        codes[np.diff(given.indptr) == 0] = 0.0  # the network was never trained on empty histories
-        return codes
+        check_is_fitted(self, "fitted_")
+        return self.fitted_.codes(self.fitted_.histories(users, histories, unknown).matrix)
 
     def find(self, title: str) -> Hashable:
         """The item with the best match to a title; case, accents, articles and the year may differ."""
-        check_is_fitted(self, "model_")
-        ranked = self.items_[np.argsort(-self.popularity_, kind="stable")].tolist()
-        return find_title(title, self.titles_ or {item: str(item) for item in ranked}, ranked)
+        check_is_fitted(self, "fitted_")
+        ranked = self.fitted_.log.items[np.argsort(-self.fitted_.popularity, kind="stable")].tolist()
+        return find_title(title, self.fitted_.titles or {item: str(item) for item in ranked}, ranked)
 
 
 def _others(
@@ -414,15 +309,3 @@ def at_least_one(n: Any) -> int:
     if not Whole(1).admits(n):
         raise ValueError(f"n={n!r} must be an integer >= 1.")
     return int(n)
-
-
-def block_size(n_items: int) -> int:
-    """Number of users that are scored at a time."""
-    return max(1, BLOCK_BYTES // (4 * n_items))
-
-
-def blocks(matrix: Any) -> Iterator[Any]:
-    """Iterate over blocks of rows of a CSR matrix."""
-    size = block_size(matrix.shape[1])
-    for start in range(0, matrix.shape[0], size):
-        yield matrix[start : start + size]

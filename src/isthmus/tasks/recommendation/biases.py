@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse import csr_array
 
 from isthmus.data import Source
 from isthmus.data.sources import Rows
@@ -30,19 +30,19 @@ class Biases:
     mean: float
     items: np.ndarray
 
-    def of_users(self, histories: Any) -> np.ndarray:
+    def of_users(self, histories: csr_array) -> np.ndarray:
         """Bias of each user: the damped mean of ratings minus mean and item biases, (users,)."""
         residuals = histories.data - self.mean - self.items[histories.indices]
         return _damped(residuals, _rows(histories), histories.shape[0])
 
-    def residuals(self, histories: Any) -> Any:
+    def residuals(self, histories: csr_array) -> csr_array:
         """Ratings minus mean, item and user biases: CSR with the same entries."""
         rest = histories.data - self.mean - self.items[histories.indices]
         rest -= self.of_users(histories)[_rows(histories)]
         return scipy.sparse.csr_array((rest.astype(np.float32), histories.indices, histories.indptr), histories.shape)
 
 
-def learn_biases(matrix: Any) -> Biases:
+def learn_biases(matrix: csr_array) -> Biases:
     """Compute the biases of a CSR matrix of ratings (users, items).
 
     >>> learn_biases(scipy.sparse.csr_array([[5.0, 3.0], [5.0, 3.0]])).mean
@@ -52,7 +52,7 @@ def learn_biases(matrix: Any) -> Biases:
     return Biases(mean, _damped(matrix.data - mean, matrix.indices, matrix.shape[1]).astype(np.float32))
 
 
-def _rows(matrix: Any) -> np.ndarray:
+def _rows(matrix: csr_array) -> np.ndarray:
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
@@ -76,7 +76,7 @@ class Histories(Source):
 
     fits_in_memory = False
 
-    def __init__(self, matrix: Any, missing: float = 0.0) -> None:
+    def __init__(self, matrix: csr_array, missing: float = 0.0) -> None:
         self._matrix, self._missing = matrix, missing
         self.n_rows, self.feature_shape, self.dtype = matrix.shape[0], (matrix.shape[1],), np.dtype(np.float32)
 

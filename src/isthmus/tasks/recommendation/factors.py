@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse import csr_array
 
 N_FACTORS = 10
 ROUNDS = 20
@@ -37,17 +38,17 @@ class Factors:
     def _ones(self) -> np.ndarray:
         return np.ones(self.loadings.shape[1])
 
-    def of_users(self, residuals: Any) -> np.ndarray:
+    def of_users(self, residuals: csr_array) -> np.ndarray:
         """Posterior means of user factors from rating residuals: CSR (users, items) → (users, k)."""
         return _posterior(residuals, self.loadings, self.seconds, self.noise, self._ones)[0]
 
-    def predict(self, residuals: Any) -> np.ndarray:
+    def predict(self, residuals: csr_array) -> np.ndarray:
         """Predicted residuals of all items from some residuals: CSR (users, items) → (users, items)."""
         expected: np.ndarray = self.of_users(residuals) @ self.loadings.T
         return expected
 
 
-def learn_factors(residuals: Any, *, n_factors: int = N_FACTORS, rounds: int = ROUNDS, seed: int = 0) -> Factors:
+def learn_factors(residuals: csr_array, *, n_factors: int = N_FACTORS, rounds: int = ROUNDS, seed: int = 0) -> Factors:
     """Fit factors to rating residuals by variational Bayes, with alternating closed-form updates of users and items.
 
     The posterior variances of users and items regularise rows with few ratings, without a tuning parameter (Raiko, Ilin
@@ -72,7 +73,7 @@ def learn_factors(residuals: Any, *, n_factors: int = N_FACTORS, rounds: int = R
     >>> bool(np.abs(factors.predict(scipy.sparse.csr_array([[0.5, -1.0, 0, 0]])) - truth[0]).max() < 0.1)
     True
     """
-    by_user = scipy.sparse.csr_array(residuals, dtype=np.float64)
+    by_user = residuals.astype(np.float64)
     by_item = by_user.T.tocsr()
     first = np.random.default_rng(seed).normal(0.0, FIRST_SPREAD, (by_user.shape[1], n_factors))
     made = Factors(first, _outer(first), max(_TINY, float((by_user.data**2).mean())))
@@ -109,7 +110,7 @@ def _noise(given: Any, users: np.ndarray, user_seconds: np.ndarray, items: np.nd
     return max(_TINY, float(((given.data**2).sum() - explained) / given.nnz))
 
 
-def _stored(matrix: Any) -> Any:
+def _stored(matrix: csr_array) -> Any:
     """A matrix with ones in place of all stored entries."""
     return scipy.sparse.csr_array((np.ones(matrix.nnz), matrix.indices, matrix.indptr), matrix.shape)
 

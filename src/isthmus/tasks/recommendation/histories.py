@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse import csr_array
 
 from isthmus.choices.registry import unknown
 from isthmus.exceptions import DataError
@@ -30,7 +31,7 @@ class Histories:
         Number of skipped items that are not in the catalogue, (users,).
     """
 
-    matrix: Any
+    matrix: csr_array
     n_unknown: np.ndarray
 
 
@@ -179,7 +180,7 @@ class HistoryReader:
                 f"{width} columns. Pass a list of identifiers; for a row, reshape(1, -1), or values > 0 for a mask."
             )
 
-    def _rows_of(self, array: np.ndarray, what: str) -> Any:
+    def _rows_of(self, array: np.ndarray, what: str) -> csr_array:
         """A dense array (users, items) as CSR; NaN and 0 are not entries."""
         width = len(self.items.names)
         if array.ndim != 2 or array.shape[1] != width or array.dtype.kind == "c":

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse import csr_array
 
 from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation.identifiers import NameIndex, as_names, number, refuse_alike
@@ -45,7 +46,7 @@ class Interactions:
         Whether their column has the name of a count, such as ``plays``.
     """
 
-    matrix: Any
+    matrix: csr_array
     users: np.ndarray
     items: np.ndarray
     times: np.ndarray | None = None
@@ -79,7 +80,7 @@ class Interactions:
         )[rows]
         return self.keep(numbered.data, rows, numbered)
 
-    def keep(self, entries: np.ndarray, rows: np.ndarray, numbered: Any) -> Interactions:
+    def keep(self, entries: np.ndarray, rows: np.ndarray, numbered: csr_array) -> Interactions:
         """A log of the entries with these indices, at their positions in a CSR matrix of indices."""
         matrix = scipy.sparse.csr_array((self.matrix.data[entries], numbered.indices, numbered.indptr), numbered.shape)
         times = None if self.times is None else self.times[entries]
@@ -154,7 +155,7 @@ def _checked(log: Interactions) -> Interactions:
     return replace(log, matrix=matrix, users=users, items=items, times=times, rated=rated)
 
 
-def own_matrix(data: Any) -> Any:
+def own_matrix(data: Any) -> csr_array:
     """A float32 CSR copy of a sparse matrix; duplicates are added, columns are sorted."""
     if data.ndim != 2 or data.dtype.kind not in "biuf":
         raise DataError(

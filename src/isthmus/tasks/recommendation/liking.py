@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse import csr_array
 
 ABOVE_ZERO = float(np.finfo(np.float32).tiny)
 """The lowest positive value if all values above zero are positive."""
@@ -30,7 +31,7 @@ class Liking:
         The lowest positive value; None: every interaction is positive.
     """
 
-    values: str
+    values: Literal["ones", "counts", "ratings"]
     positive_from: float | None
 
     @property
@@ -79,7 +80,9 @@ def learn_liking(values: np.ndarray, rated: bool, counted: bool, asked: float | 
     >>> learn_liking(np.array([-1.0, -1, -1, 1]), True, False, "auto").positive_from
     1.0
     """
-    kind = "ones" if not rated else "counts" if counted or not are_ratings(values) else "ratings"
+    kind: Literal["ones", "counts", "ratings"] = "ones"
+    if rated:
+        kind = "counts" if counted or not are_ratings(values) else "ratings"
     if asked != "auto":
         return Liking(kind, None if asked is None else float(asked))
     if kind != "ratings":
@@ -112,13 +115,13 @@ def are_ratings(values: np.ndarray) -> bool:
     return not (whole and np.all(np.diff(sizes) < 0) and sizes[0] >= 2 * sizes[-1])
 
 
-def without_zeros(matrix: Any) -> tuple[Any, np.ndarray]:
+def without_zeros(matrix: csr_array) -> tuple[csr_array, np.ndarray]:
     """A CSR matrix without stored zeros, and a mask of the kept entries."""
     kept = matrix.data != 0
     return chosen(matrix, kept), kept
 
 
-def chosen(matrix: Any, kept: np.ndarray) -> Any:
+def chosen(matrix: csr_array, kept: np.ndarray) -> csr_array:
     """A new CSR matrix with the chosen entries."""
     counts = np.concatenate([[0], np.cumsum(kept)])
     return scipy.sparse.csr_array((matrix.data[kept], matrix.indices[kept], counts[matrix.indptr]), matrix.shape)

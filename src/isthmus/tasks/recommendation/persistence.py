@@ -1,54 +1,34 @@
-"""Conversion of a recommender to a state and back; merging of logs."""
+"""The file of a recommender: its declared contents, and conversion to and from a state."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 import scipy.sparse
 
-from isthmus.estimators import params_json, persistence
+from isthmus.choices.parameters import is_auto
+from isthmus.estimators import Autoencoder, params_json, persistence
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Arrays, Json, Numbers, Real, Record, check_arrays, group, grouped, pack, unpack
 from isthmus.tasks.recommendation.biases import Biases
 from isthmus.tasks.recommendation.ease import ShallowPath
 from isthmus.tasks.recommendation.factors import Factors
+from isthmus.tasks.recommendation.fitted import FittedRecommender
 from isthmus.tasks.recommendation.identifiers import as_names
 from isthmus.tasks.recommendation.interactions import Interactions
-from isthmus.tasks.recommendation.liking import Liking
+from isthmus.tasks.recommendation.liking import Liking, without_zeros
 from isthmus.tasks.recommendation.names import array_to_names, names_to_array
+from isthmus.tasks.recommendation.recommender_fit import path_weight
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from isthmus.tasks.recommendation.recommender import Recommender
 
-
-def joined(names: np.ndarray, new: Sequence[Hashable]) -> np.ndarray:
-    """Append new names.
-
-    >>> joined(np.array([3, 5]), [4]).tolist()
-    [3, 5, 4]
-    """
-    return as_names([*names.tolist(), *new])
-
-
-def overlaid(old: Any, new: Any, rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Any:
-    """Overwrite entries of a CSR matrix with those of another, at the given rows and columns.
-
-    >>> old, new = scipy.sparse.csr_array([[1, 2]]), scipy.sparse.csr_array([[5]])
-    >>> overlaid(old, new, np.array([0]), np.array([1]), 2).toarray()
-    array([[1, 5],
-           [0, 0]])
-    """
-    n_columns = np.int64(old.shape[1])
-    of_old = np.repeat(np.arange(old.shape[0]), np.diff(old.indptr))
-    of_new = rows[np.repeat(np.arange(new.shape[0]), np.diff(new.indptr))]
-    keys = np.concatenate([of_old * n_columns + old.indices, of_new * n_columns + columns[new.indices]])
-    values = np.concatenate([old.data, new.data])[::-1]
-    kept, place = np.unique(keys[::-1], return_index=True)  # keeps the last of equal keys
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(kept // n_columns, minlength=n_rows))])
-    return scipy.sparse.csr_array((values[place], (kept % n_columns).astype(np.int32), indptr), (n_rows, old.shape[1]))
+R = TypeVar("R", bound="Recommender")
 
 
 class DeepValues(Record, frozen=True):
@@ -90,73 +70,95 @@ DECLARED = {
 }
 
 
-def to_state(model: Any) -> State:
-    """The state of a fitted recommender."""
-    inner = model.model_._to_state()  # noqa: SLF001  # the state of the autoencoder is part of the file
-    matrix = model.log_.matrix
-    arrays = {
-        "log.data": matrix.data,
-        "log.indices": matrix.indices,
-        "log.indptr": matrix.indptr,
-        "users": names_to_array(model.users_),
-        "items": names_to_array(model.items_),
-    }
-    if model.titles_:
-        arrays["titled"] = names_to_array(as_names(list(model.titles_)))
-        arrays["titles"] = names_to_array(as_names(list(model.titles_.values())))
-    if model.path_ is not None:
-        arrays |= {"path.items": model.path_.items, "path.weights": model.path_.weights}
-    if model.biases_ is not None:
-        arrays["biases.items"] = model.biases_.items
-    if model.factors_ is not None:
-        arrays |= {"factors.loadings": model.factors_.loadings, "factors.seconds": model.factors_.seconds}
+def to_state(model: Recommender, fitted: FittedRecommender) -> State:
+    """The state of a recommender: its parameters, and what it has learned."""
+    inner = fitted.model._to_state()  # noqa: SLF001  # the state of the autoencoder is part of the file
     values = RecommenderValues(
         params=params_json.params_to_json(model.get_params(deep=False)),
         deep=DeepValues(kind=inner.kind, values=dict(inner.values)),
-        rated=model.log_.rated,
-        rating_range=None if model.rating_range_ is None else list(model.rating_range_),
-        feedback=model.feedback_,
-        path_weight=model.path_weight_,
-        values_are=model.liking_.values,
-        positive_from=model.positive_from_,
-        mean=None if model.biases_ is None else model.biases_.mean,
-        noise=None if model.factors_ is None else model.factors_.noise,
+        rated=fitted.log.rated,
+        rating_range=None if fitted.rating_range is None else list(fitted.rating_range),
+        feedback="explicit" if fitted.rates else "implicit",
+        path_weight=fitted.path_weight,
+        values_are=fitted.liking.values,
+        positive_from=fitted.liking.positive_from,
+        mean=None if fitted.biases is None else fitted.biases.mean,
+        noise=None if fitted.factors is None else fitted.factors.noise,
     )
-    return pack(type(model).__name__, values, arrays | grouped(inner.arrays, "deep."), DECLARED)
+    return pack(type(model).__name__, values, _arrays(fitted) | grouped(inner.arrays, "deep."), DECLARED)
 
 
-def from_state(cls: type[R], state: State, network: Any, device: str) -> R:
-    """Build a recommender from a state."""
+def _arrays(fitted: FittedRecommender) -> dict[str, np.ndarray]:
+    """All arrays but those of the autoencoder."""
+    log, titles = fitted.log, fitted.titles
+    arrays = {
+        "log.data": log.matrix.data,
+        "log.indices": log.matrix.indices,
+        "log.indptr": log.matrix.indptr,
+        "users": names_to_array(log.users),
+        "items": names_to_array(log.items),
+    }
+    if titles:
+        arrays["titled"] = names_to_array(as_names(list(titles)))
+        arrays["titles"] = names_to_array(as_names(list(titles.values())))
+    if fitted.path is not None:
+        arrays |= {"path.items": fitted.path.items, "path.weights": fitted.path.weights}
+    if fitted.biases is not None:
+        arrays["biases.items"] = fitted.biases.items
+    if fitted.factors is not None:
+        arrays |= {"factors.loadings": fitted.factors.loadings, "factors.seconds": fitted.factors.seconds}
+    return arrays
+
+
+def from_state(cls: type[R], state: State, network: Any, device: str) -> tuple[R, FittedRecommender]:
+    """The recommender of a state, not fitted yet, and what it had learned."""
     values, arrays = unpack(state, RecommenderValues, DECLARED), state.arrays
     users, items = (array_to_names(arrays[name]) for name in ("users", "items"))
     check_arrays(arrays, DECLARED, {"items": len(items)})
     log = _read_log(arrays, users, items, rated=values.rated)
-    model: Any = params_json.make_estimator(cls, params_json.with_modules(values.params, network), device=device)
+    model = params_json.make_estimator(cls, params_json.with_modules(values.params, network), device=device)
     inner = State(values.deep.kind, values.deep.values, group(arrays, "deep."))
-    model.model_ = persistence.from_state(inner, network=network, device=device)
-    if model.model_.n_features_in_ != len(items):
-        raise ModelFileError(
-            f"its arrays do not fit: {len(items)} items, {model.model_.n_features_in_} in the network."
-        )
-    model.history_ = model.model_.history_
-    model.rating_range_ = None if values.rating_range is None else tuple(values.rating_range)
-    # files of isthmus 0.1 lack the last three fields; their parameters have the values used at fit
-    model.feedback_ = values.feedback or model.feedback
-    weight = values.path_weight
-    model.path_weight_ = float(model._path_weight() if weight is None else weight)  # noqa: SLF001
-    least = values.positive_from
-    model.liking_ = Liking(values.values_are or ("ones" if least is None else "ratings"), least)
-    model._keep(log)  # noqa: SLF001
+    deep: Autoencoder = persistence.from_state(inner, network=network, device=device)
+    if deep.n_features_in_ != len(items):
+        raise ModelFileError(f"its arrays do not fit: {len(items)} items, {deep.n_features_in_} in the network.")
+    # files of isthmus 0.1 lack the feedback, the weight and the kind of values; their parameters have those of fit
+    feedback, least = values.feedback or model.feedback, values.positive_from
+    liking = Liking(values.values_are or ("ones" if least is None else "ratings"), least)
+    rating_range = None if values.rating_range is None else (values.rating_range[0], values.rating_range[1])
+    given = None if is_auto(model.shallow_weight) else float(model.shallow_weight)
+    weight = path_weight(given, rates=feedback == "explicit") if values.path_weight is None else values.path_weight
+    fitted = FittedRecommender(
+        feedback,
+        rating_range,
+        liking,
+        _without_zeros(log, feedback, liking),
+        _read_titles(arrays),
+        model=deep,
+        biases=None if values.mean is None else Biases(values.mean, arrays["biases.items"]),
+        path=_read_path(arrays, len(items)) if "path.items" in arrays else None,
+        factors=_read_factors(arrays, values.noise),
+        path_weight=float(weight),
+    )
+    return model, fitted
+
+
+def _without_zeros(log: Interactions, feedback: str, liking: Liking) -> Interactions:
+    """The log of a file; files of isthmus 0.1 may have stored zeros that mean no interaction."""
+    drops = liking.drops_zeros and feedback != "explicit"
+    return replace(log, matrix=without_zeros(log.matrix)[0]) if drops else log
+
+
+def _read_titles(arrays: Arrays) -> dict[Hashable, str]:
     titled = "titles" in arrays and "titled" in arrays
     keys, titles = ((array_to_names(arrays[name]).tolist() if titled else []) for name in ("titled", "titles"))
-    model.titles_ = dict(zip(keys, titles, strict=True))
-    model.path_ = _read_path(arrays, len(items)) if "path.items" in arrays else None
-    model.biases_ = None if values.mean is None else Biases(values.mean, arrays["biases.items"])
-    loadings, seconds, noise = arrays.get("factors.loadings"), arrays.get("factors.seconds"), values.noise
-    model.factors_ = None
-    if loadings is not None and seconds is not None and noise is not None:
-        model.factors_ = Factors(loadings, seconds, noise)
-    return model  # type: ignore[no-any-return]
+    return dict(zip(keys, titles, strict=True))
+
+
+def _read_factors(arrays: Arrays, noise: float | None) -> Factors | None:
+    loadings, seconds = arrays.get("factors.loadings"), arrays.get("factors.seconds")
+    if loadings is None or seconds is None or noise is None:
+        return None
+    return Factors(loadings, seconds, noise)
 
 
 def _read_log(arrays: Arrays, users: np.ndarray, items: np.ndarray, *, rated: bool) -> Interactions:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse import csr_array
 
 from isthmus.choices.registry import unknown
 from isthmus.choices.rules import Number, Whole
 from isthmus.exceptions import DataError
-from isthmus.seeds import seed_from
+from isthmus.seeds import RandomState, seed_from
 from isthmus.tasks.recommendation.interactions import Interactions, read_interactions
 from isthmus.tasks.recommendation.ranking import METRICS, coverage, novelty
 from isthmus.tasks.recommendation.times import read_times
@@ -53,7 +54,7 @@ class StrongSplit:
     test: HeldOut
 
 
-def leave_out(interactions: Any, share: float = 0.2, *, random_state: Any = None) -> HeldOut:
+def leave_out(interactions: Any, share: float = 0.2, *, random_state: RandomState = None) -> HeldOut:
     """Hold out random interactions of every user.
 
     Parameters
@@ -78,7 +79,7 @@ def leave_out(interactions: Any, share: float = 0.2, *, random_state: Any = None
     return _cut(log, draw.random(log.matrix.nnz), share)
 
 
-def leave_latest(interactions: Any, share: float = 0.2, *, random_state: Any = 0) -> HeldOut:
+def leave_latest(interactions: Any, share: float = 0.2, *, random_state: RandomState = 0) -> HeldOut:
     """Hold out the latest interactions of every user, by the times in the log.
 
     Parameters
@@ -101,7 +102,7 @@ def leave_latest(interactions: Any, share: float = 0.2, *, random_state: Any = 0
     return _cut(log, _by_time(log, random_state), share)
 
 
-def leave_k_out(interactions: Any, k: int = 1, *, latest: bool = False, random_state: Any = None) -> HeldOut:
+def leave_k_out(interactions: Any, k: int = 1, *, latest: bool = False, random_state: RandomState = None) -> HeldOut:
     """Hold out k interactions of every user with more than k; none of other users.
 
     Parameters
@@ -179,7 +180,7 @@ def _times_of(log: Interactions) -> np.ndarray:
     return log.times
 
 
-def _by_time(log: Interactions, random_state: Any) -> np.ndarray:
+def _by_time(log: Interactions, random_state: RandomState) -> np.ndarray:
     """Sort keys that increase with time, with ties in random order."""
     drawn = _generator(random_state).random(log.matrix.nnz)
     keys = np.empty(log.matrix.nnz, np.int64)
@@ -187,7 +188,7 @@ def _by_time(log: Interactions, random_state: Any) -> np.ndarray:
     return keys
 
 
-def _generator(random_state: Any) -> np.random.Generator:
+def _generator(random_state: RandomState) -> np.random.Generator:
     return np.random.default_rng(seed_from(random_state))
 
 
@@ -197,7 +198,7 @@ def strong_generalization(
     n_validation: int = 600,
     n_test: int = 600,
     given: float = 0.8,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> StrongSplit:
     """Hold out users, whose histories are then given in part (Liang et al. 2018, section 4.2).
 
@@ -313,7 +314,9 @@ DEFAULT_METRICS = ("ndcg@100", "ndcg@10", "recall@20", "recall@50")
 OVERALL = ("coverage", "novelty")
 
 
-def evaluate_lists(recommended: np.ndarray, held: Any, names: Sequence[str], popularity: np.ndarray) -> Evaluation:
+def evaluate_lists(
+    recommended: np.ndarray, held: csr_array, names: Sequence[str], popularity: np.ndarray
+) -> Evaluation:
     """Evaluate lists of item indices against held-out items.
 
     Parameters

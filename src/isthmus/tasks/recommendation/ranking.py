@@ -7,14 +7,14 @@ All take `recommended`, (users, at least k) item indices, the best first, padded
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from isthmus.choices.rules import Whole
 
 
-def top_n(scores: np.ndarray, n: int, *, exclude: Any = None) -> np.ndarray:
+def top_n(scores: np.ndarray, n: int, *, exclude: csr_array | None = None) -> np.ndarray:
     """The n best items of each user: (users, items) scores → (users, n) item indices, the best first.
 
     Parameters
@@ -46,12 +46,12 @@ def top_n(scores: np.ndarray, n: int, *, exclude: Any = None) -> np.ndarray:
     return answer
 
 
-def _rows_of(matrix: Any) -> np.ndarray:
+def _rows_of(matrix: csr_array) -> np.ndarray:
     """The row of every stored entry of a CSR matrix."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
-def _hits(recommended: np.ndarray, relevant: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _hits(recommended: np.ndarray, relevant: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Whether each of the first k items is relevant, (users, k), and the number of relevant items, (users,)."""
     _check(recommended, relevant, k)
     n_items = np.int64(relevant.shape[1])
@@ -63,7 +63,7 @@ def _hits(recommended: np.ndarray, relevant: Any, k: int) -> tuple[np.ndarray, n
     return found, np.diff(relevant.indptr)
 
 
-def _check(recommended: np.ndarray, relevant: Any, k: int) -> None:
+def _check(recommended: np.ndarray, relevant: csr_array, k: int) -> None:
     if not Whole(1).admits(k):
         raise ValueError(f"k={k!r} must be an integer >= 1.")
     if recommended.ndim != 2 or recommended.shape[0] != relevant.shape[0] or recommended.shape[1] < k:
@@ -77,7 +77,7 @@ def _of_users(values: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
     return np.where(n_relevant > 0, values, np.nan)
 
 
-def ndcg(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+def ndcg(recommended: np.ndarray, relevant: csr_array, k: int) -> np.ndarray:
     """Normalised discounted cumulative gain at k, (users,), in [0, 1] (Järvelin & Kekäläinen 2002).
 
     ``Σ_r hit_r / log2(r + 1)`` over the ranks r = 1 … k, divided by the value of the ideal list of k.
@@ -94,7 +94,7 @@ def ndcg(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
     return _of_users(found @ discounts / ideal, n_relevant)
 
 
-def recall(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+def recall(recommended: np.ndarray, relevant: csr_array, k: int) -> np.ndarray:
     """The fraction of the relevant items that are among the first k, (users,), in [0, 1].
 
     Divided by ``min(k, relevant items)``, so that 1 can be reached (Liang et al. 2018, eq. 8).
@@ -109,7 +109,7 @@ def recall(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
     return _of_users(found.sum(axis=1) / np.minimum(n_relevant, k).clip(min=1), n_relevant)
 
 
-def precision(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+def precision(recommended: np.ndarray, relevant: csr_array, k: int) -> np.ndarray:
     """The fraction of the first k items that are relevant, (users,), in [0, 1].
 
     Examples
@@ -122,7 +122,7 @@ def precision(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
     return _of_users(found.mean(axis=1), n_relevant)
 
 
-def average_precision(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+def average_precision(recommended: np.ndarray, relevant: csr_array, k: int) -> np.ndarray:
     """Average precision at k, (users,), in [0, 1]; its mean over users is MAP@k.
 
     The precision at each hit, summed and divided by ``min(k, relevant items)``.
@@ -138,7 +138,7 @@ def average_precision(recommended: np.ndarray, relevant: Any, k: int) -> np.ndar
     return _of_users(at_hits.sum(axis=1) / np.minimum(n_relevant, k).clip(min=1), n_relevant)
 
 
-def hit_rate(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
+def hit_rate(recommended: np.ndarray, relevant: csr_array, k: int) -> np.ndarray:
     """Whether at least one of the first k is relevant, (users,), 0 or 1.
 
     Examples
@@ -151,7 +151,7 @@ def hit_rate(recommended: np.ndarray, relevant: Any, k: int) -> np.ndarray:
     return _of_users(found.any(axis=1).astype(float), n_relevant)
 
 
-METRICS: dict[str, Callable[[np.ndarray, Any, int], np.ndarray]] = {
+METRICS: dict[str, Callable[[np.ndarray, csr_array, int], np.ndarray]] = {
     "ndcg": ndcg,
     "recall": recall,
     "precision": precision,

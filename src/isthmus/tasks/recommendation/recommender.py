@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,33 +11,35 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from isthmus.choices import Gaussian, MeanSquaredError, Multinomial, Observed, Plain
-from isthmus.choices.parameters import Parameters
-from isthmus.choices.registry import Choice, Registry
+from isthmus.choices import Code, Corruption, Loss, Network
+from isthmus.choices.parameters import Parameters, is_auto
+from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import AUTO, CHOICES, refuse
 from isthmus.estimators.validation import refuse_targets
-from isthmus.exceptions import DataError, FitWarning
 from isthmus.files.model_file import State, write_state
+from isthmus.seeds import RandomState
 from isthmus.tasks.recommendation import persistence
 from isthmus.tasks.recommendation.answering import Answering
-from isthmus.tasks.recommendation.biases import learn_biases
-from isthmus.tasks.recommendation.ease import ShallowPath, solve_shallow
+from isthmus.tasks.recommendation.biases import Biases
+from isthmus.tasks.recommendation.ease import ShallowPath
 from isthmus.tasks.recommendation.evaluation import score_of
-from isthmus.tasks.recommendation.factors import Factors, learn_factors
+from isthmus.tasks.recommendation.factors import Factors
+from isthmus.tasks.recommendation.fitted import FittedRecommender
 from isthmus.tasks.recommendation.histories import refuse_range
-from isthmus.tasks.recommendation.interactions import read_interactions
-from isthmus.tasks.recommendation.liking import chosen
-from isthmus.tasks.recommendation.log import is_auto
+from isthmus.tasks.recommendation.interactions import Interactions, read_interactions
+from isthmus.tasks.recommendation.liking import Liking
 from isthmus.tasks.recommendation.names import read_titles
+from isthmus.tasks.recommendation.recommender_fit import (
+    Plan,
+    fit_recommender,
+    grown,
+    refuse_without_ratings,
+    usual_choices,
+)
+from isthmus.training import History
 
-STEPS_WANTED = 1_000
-FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
-SMALLEST_BATCH, LARGEST_BATCH = 32, 512
-PATH_BESIDE_LOGITS, PATH_BESIDE_RATINGS = 12.0, 2.0
-RATINGS_RIDGE = 2_000.0
-"""The path's ridge where it learns what biases leave of ratings."""
 RATINGS = "Ratings and weights belong in the interactions: a column rating of a frame, or the numbers of the matrix."
 
 
@@ -111,19 +112,19 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
 
     feedback: str = "implicit"
     positive_from: float | str | None = "auto"
-    rating_range: Any = "auto"
+    rating_range: tuple[float, float] | str = "auto"
     code_size: int = 200
-    network: Any = "sparse-rows"
-    code: Any = "auto"
-    corruption: Any = "drop-entries"
-    loss: Any = "auto"
+    network: Network | str | tuple[int, ...] = "sparse-rows"
+    code: Code | str = "auto"
+    corruption: Corruption | str | None = "drop-entries"
+    loss: Loss | str = "auto"
     shallow: bool = True
     shallow_weight: float | str = "auto"
     max_epochs: int | str = "auto"
     batch_size: int | str = "auto"
     learning_rate: float | str = "auto"
     device: str = "auto"
-    random_state: Any = None
+    random_state: RandomState = None
     verbose: int | bool = 0
 
     choice_registries: ClassVar[Mapping[str, Registry[Any]]] = CHOICES
@@ -167,25 +168,7 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         refuse_targets(self, y, RATINGS)
         refuse([*broken_rules(self, self.rules), *_range_mistakes(self.rating_range)])
         log = read_interactions(interactions, users=users, items=items)
-        named = read_titles(titles, log.item_index)
-        self.feedback_ = self.feedback
-        self._refuse_mismatch(log)
-        self._learn_range(log)
-        self.liking_ = self._learn_liking(log)
-        self.titles_: dict[Hashable, str] = named
-        self._keep(log)
-        self.path_weight_ = self._path_weight()
-        known = self._positives(self.log_.matrix)
-        rows = np.flatnonzero(np.diff(known.indptr) > 0)
-        if len(rows) < 2:
-            raise DataError(
-                f"{len(rows)} users have a positive interaction, but at least 2 are needed; positive means: "
-                f"{self.liking_}. Set positive_from to include more."
-            )
-        self.biases_ = learn_biases(known) if self._rates else None
-        self.model_ = self._make_model(len(rows))
-        self._train(lambda: self.model_.fit(self._source(known[rows])))
-        self._solve()
+        self.fitted_ = fit_recommender(log, read_titles(titles, log.item_index), self._plan())
         return self
 
     def partial_fit(
@@ -210,53 +193,29 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
             An item did not occur at `fit`: the networks have no input for it.
         """
         refuse_targets(self, y, RATINGS)
-        if not hasattr(self, "model_"):
+        if not hasattr(self, "fitted_"):
             return self.fit(interactions, users=users, items=items)
+        fitted = self.fitted_
         log = read_interactions(interactions, users=users, items=items)
-        self._refuse_mismatch(log)
-        reader = self._reader(unknown)
-        refuse_range(log.matrix.data, self.rating_range_)
-        columns = reader.columns(log.items.tolist())
-        log = replace(log, matrix=chosen(log.matrix, columns[log.matrix.indices] >= 0))
-        changed = self._merge(log, columns)
-        known = self._positives(self.log_.matrix)
-        rows = changed[np.diff(known.indptr)[changed] > 0]
-        if len(rows):
-            again = np.resize(rows, max(2, len(rows)))  # a pass needs at least two rows
-            self._train(lambda: self.model_.partial_fit(self._source(known[again])))
-        self._solve()
+        refuse_without_ratings(log, rates=fitted.rates)
+        reader = fitted.reader(unknown)
+        refuse_range(log.matrix.data, fitted.rating_range)
+        self.fitted_ = grown(fitted, log, reader.columns(log.items.tolist()), shallow=self.shallow)
         return self
 
-    def _make_model(self, n_rows: int) -> Autoencoder:
-        batch = 2 ** round(np.log2(max(1, n_rows / 20)))
-        batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, batch)) if self.batch_size == "auto" else self.batch_size
-        epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, STEPS_WANTED // -(-n_rows // int(batch))))
-        epochs = FEWEST_EPOCHS if self._rates else epochs
-        usual = self._usual_choices()
-        return Autoencoder(
-            self.code_size,
-            network=self.network,
-            code=usual["code"] if is_auto(self.code) else self.code,
-            corruption=self.corruption,
-            loss=usual["loss"] if is_auto(self.loss) else self.loss,
-            scaling="none",
-            max_epochs=epochs if self.max_epochs == "auto" else self.max_epochs,
-            batch_size=int(batch),
-            learning_rate=0.002 if self.learning_rate == "auto" else self.learning_rate,
-            device=self.device,
-            random_state=self.random_state,
-            verbose=self.verbose,
-        )
-
-    def _usual_choices(self) -> dict[str, Choice]:
-        """The choices that ``"auto"`` means."""
-        if self._rates:
-            return {"code": Plain(), "loss": Observed(MeanSquaredError(activation=None))}
-        return {"code": Gaussian(0.2, warm_up=0.5), "loss": Multinomial()}
+    def _plan(self) -> Plan:
+        """The parameters, with None for ``"auto"``."""
+        same = ("feedback", "positive_from", "shallow", "code_size", "network", "corruption", "device", "random_state",
+                "verbose")  # fmt: skip
+        given: dict[str, Any] = {name: getattr(self, name) for name in (*same, *SET_BY_AUTO)}
+        given |= {name: None for name in SET_BY_AUTO if is_auto(given[name])}
+        pair: Any = self.rating_range
+        return Plan(**given, rating_range=None if is_auto(pair) else (float(pair[0]), float(pair[1])))
 
     def _member_to_set(self, name: str, value: Any) -> Any:
         """The choice whose parameter is about to be set; ``"auto"`` is resolved first."""
-        return super()._member_to_set(name, self._usual_choices().get(name, value) if is_auto(value) else value)
+        feedback = self.fitted_.feedback if hasattr(self, "fitted_") else self.feedback
+        return super()._member_to_set(name, usual_choices(feedback).get(name, value) if is_auto(value) else value)
 
     def score(self, interactions: Any, y: Any = None) -> float:
         """Quality of the recommendations on interactions; higher is better, as ``GridSearchCV`` requires.
@@ -277,8 +236,8 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
             The mean NDCG@10, in [0, 1]; with ``feedback="explicit"`` the negative RMSE, in rating units.
         """
         refuse_targets(self, y, RATINGS)
-        check_is_fitted(self, "model_")
-        return score_of(self, interactions)
+        check_is_fitted(self, "fitted_")
+        return score_of(self.fitted_, interactions)
 
     def summary(self) -> dict[str, Any]:
         """Facts about the training log: users, items, interactions, and the rule and number of positive interactions.
@@ -288,56 +247,119 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
         >>> model.summary()["counts as having"], model.summary()["interactions that count"]
         ('above 0', 3)
         """
-        check_is_fitted(self, "model_")
-        facts: dict[str, Any] = {
-            "users": len(self.users_),
-            "items": len(self.items_),
-            "items that nobody has": int((self.popularity_ == 0).sum()),
-            "interactions": int(self.log_.matrix.nnz),
-        }
-        if not self._rates:
-            facts |= {
-                "values are": self.liking_.values,
-                "counts as having": str(self.liking_),
-                "interactions that count": int(self._positives(self.log_.matrix).nnz),
-            }
-        return facts | ({"titles": len(self.titles_)} if self.titles_ else {})
+        check_is_fitted(self, "fitted_")
+        return summary_of(self.fitted_)
 
-    def _path_weight(self) -> float:
-        """The resolved value of ``shallow_weight``."""
-        usual = PATH_BESIDE_RATINGS if self._rates else PATH_BESIDE_LOGITS
-        return usual if is_auto(self.shallow_weight) else float(self.shallow_weight)
+    # -- what was learned ------------------------------------------------------------------------------------------
 
-    def _train(self, work: Callable[[], object]) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FitWarning)  # softmax outputs are far from the ones of the input, by design
-            work()
-        self.history_ = self.model_.history_
+    @property
+    def users_(self) -> np.ndarray:
+        """Identifiers of all users, (users,)."""
+        return self.fitted_.log.users
 
-    def _solve(self) -> None:
-        self.path_: ShallowPath | None = None
-        self.factors_: Factors | None = None
-        if self.shallow:
-            known = self._positives(self.log_.matrix)
-            if self.biases_ is None:
-                self.path_ = solve_shallow(known)
-            else:
-                rest = self.biases_.residuals(known)
-                self.path_ = solve_shallow(rest, ridge=RATINGS_RIDGE, dropout=0.0, balance=0.0)
-                self.factors_ = learn_factors(rest)
-        for made_from_these in ("_embeddings", "_user_codes"):
-            self.__dict__.pop(made_from_these, None)
+    @property
+    def items_(self) -> np.ndarray:
+        """Identifiers of all items, (items,)."""
+        return self.fitted_.log.items
+
+    @property
+    def log_(self) -> Interactions:
+        """All interactions, without times."""
+        return self.fitted_.log
+
+    @property
+    def popularity_(self) -> np.ndarray:
+        """Fraction of users who have each item, (items,)."""
+        return self.fitted_.popularity
+
+    @property
+    def feedback_(self) -> str:
+        """``"implicit"`` or ``"explicit"``, as set at `fit`."""
+        return self.fitted_.feedback
+
+    @property
+    def rating_range_(self) -> tuple[float, float] | None:
+        """Minimum and maximum rating, or None."""
+        return self.fitted_.rating_range
+
+    @property
+    def liking_(self) -> Liking:
+        """The inferred kind of values, and the lowest positive one."""
+        return self.fitted_.liking
+
+    @property
+    def positive_from_(self) -> float | None:
+        """Lowest value of a positive interaction; None if every interaction is positive, or for explicit feedback."""
+        return self.fitted_.liking.positive_from
+
+    @property
+    def titles_(self) -> Mapping[Hashable, str]:
+        """The titles of the items that have one."""
+        return self.fitted_.titles
+
+    @property
+    def model_(self) -> Autoencoder:
+        """The deep path."""
+        return self.fitted_.model
+
+    @property
+    def history_(self) -> History:
+        """Losses and times of the deep path, one row per epoch."""
+        return self.fitted_.model.history_
+
+    @property
+    def path_(self) -> ShallowPath | None:
+        """The shallow path."""
+        return self.fitted_.path
+
+    @property
+    def path_weight_(self) -> float:
+        """Weight of the shallow path's scores."""
+        return self.fitted_.path_weight
+
+    @property
+    def biases_(self) -> Biases | None:
+        """The biases of ratings."""
+        return self.fitted_.biases
+
+    @property
+    def factors_(self) -> Factors | None:
+        """The factors of ratings."""
+        return self.fitted_.factors
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
         """Write the recommender and its log to one file atomically; `isthmus.load` reads it."""
-        check_is_fitted(self, "model_")
-        return write_state(path, persistence.to_state(self))
+        check_is_fitted(self, "fitted_")
+        return write_state(path, persistence.to_state(self, self.fitted_))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
-        return persistence.from_state(cls, state, network, device)
+        model, fitted = persistence.from_state(cls, state, network, device)
+        model.fitted_ = fitted
+        return model
+
+
+SET_BY_AUTO = ("shallow_weight", "code", "loss", "max_epochs", "batch_size", "learning_rate")
+"""Parameters that may be ``"auto"``."""
+
+
+def summary_of(fitted: FittedRecommender) -> dict[str, Any]:
+    """See `Recommender.summary`."""
+    facts: dict[str, Any] = {
+        "users": len(fitted.log.users),
+        "items": len(fitted.log.items),
+        "items that nobody has": int((fitted.popularity == 0).sum()),
+        "interactions": int(fitted.log.matrix.nnz),
+    }
+    if not fitted.rates:
+        facts |= {
+            "values are": fitted.liking.values,
+            "counts as having": str(fitted.liking),
+            "interactions that count": int(fitted.positives(fitted.log.matrix).nnz),
+        }
+    return facts | ({"titles": len(fitted.titles)} if fitted.titles else {})
 
 
 def _range_mistakes(value: Any) -> list[str]:

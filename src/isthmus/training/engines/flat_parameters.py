@@ -82,7 +82,7 @@ class FlatParameters:
         return torch.cat(pieces) if pieces else flat.detach().clone()
 
     def release(self) -> None:
-        """Give every parameter storage of its own again and drop the gradients."""
+        """Give every parameter its own storage again, and drop the gradients."""
         for parameter in self._parameters:
             parameter.data = parameter.detach().clone(memory_format=torch.contiguous_format)
             parameter.grad = None

@@ -81,7 +81,8 @@ class GeneralEngine:
         self._operations = 6.0 * job.n_rows * count_parameters(job.objective)
         self._batch = values.new_empty(job.n_rows, job.objective.row_width)
         self._step: Callable[[Tensor, float, torch.Generator | None], LossParts] = self.step
-        if values.device.type == "cuda" and self.fused is not None and not job.objective.code.anneals:
+        stays = self.fused is not None and not job.objective.code.anneals and not job.objective.waits_for_host()
+        if values.device.type == "cuda" and stays:
             self._step = RecordedStep(self.step, torch.empty_like(self._batch), CudaRecorder())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the training loop knows of an engine: what it is asked, what it answers, and how steps are handed to it."""
+"""The interface between the training loop and an engine: a job, chunks of steps, and the reasons of a refusal."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ a second."""
 
 
 class Job(NamedTuple):
-    """What an engine is asked to train.
+    """A training task for an engine.
 
     Attributes
     ----------
     objective
-        Its parameters are made flat by the engine that takes the job.
+        Its parameters; the engine that takes the job makes them one flat tensor.
     optimizer
-        How parameters follow their gradients.
+        The update rule.
     precision
         ``"float32"``, ``"tf32"`` (matrix products on CUDA) or ``"bf16"`` (autocast).
     n_rows
         Rows of the usual batch.
     n_steps
         Steps of the whole run; whether compiling pays depends on it.
+    n_runs
+        Runs of the same shape that a task makes one after another; they share a compiled program.
     """
 
     objective: Objective
@@ -40,6 +42,7 @@ class Job(NamedTuple):
     precision: str = "float32"
     n_rows: int = 1
     n_steps: int = 0
+    n_runs: int = 1
 
     @property
     def device(self) -> torch.device:
@@ -53,15 +56,15 @@ class StepChunk(NamedTuple):
     rows: Tensor
     """Scaled rows on the device, (n, row width), contiguous."""
     order: Tensor
-    """Which rows the steps use, (n_steps · n_rows,) whole numbers on the CPU; the last step may have fewer rows."""
+    """Indices of the rows of all steps, (n_steps · n_rows,) integers on the CPU; the last step may have fewer rows."""
     n_rows: int
     """Rows of every step."""
     rates: Sequence[float]
     """The learning rate of each."""
     progress: Sequence[float]
-    """How much of the run lies behind each, in [0, 1]."""
+    """Fraction of the run before each step, in [0, 1]."""
     generator: torch.Generator | None
-    """Of all that is random in them, on the device."""
+    """Generator of all random numbers of the steps, on the device."""
 
     @property
     def orders(self) -> tuple[Tensor, ...]:
@@ -71,20 +74,20 @@ class StepChunk(NamedTuple):
 
 
 class Engine(Protocol):
-    """Takes steps of training: batch forward and back, and the move of the parameters.
+    """Takes training steps: forward pass, gradient, and update of the parameters.
 
-    The state it starts from and leaves behind is in `flat` and `state` and nowhere else, so a checkpoint of these and
-    of the generators goes on bit for bit, and by another engine up to rounding.
+    All state is in `flat` and `state`. A run that resumes from them and from the generators is therefore equal bit for
+    bit; with another engine it is equal up to rounding.
     """
 
     name: ClassVar[str]
     can_run_beside: bool
-    """Whether several models may take steps at once, each on a thread of its own, and end bit for bit as alone."""
+    """Whether several models may take steps at once, each on its own thread, and end bit for bit as alone."""
     flat: FlatParameters
 
     @classmethod
     def refuses(cls, job: Job) -> str | None:
-        """Why this engine cannot, or had better not, take a job; None where it takes it."""
+        """The reason why this engine does not take a job; None if it takes it."""
 
     @classmethod
     def of(cls, job: Job) -> Self:

@@ -54,7 +54,7 @@ class AdamUpdate(Update):
     def __call__(
         self, tile: list[list[Vector]], corner: tuple[Value, Value], stride: int, counts: Sequence[Count]
     ) -> None:
-        """By a loop over rows, for the code would be long; the tile waits in memory that is at hand."""
+        """Update in a loop over rows, because unrolled code would be twice as long; the tile waits in the cache."""
         emitter, wide, (place, column) = self.emitter, len(counts) * self.emitter.width, corner
         for i, j in product(range(len(tile)), range(len(counts))):
             emitter.store(tile[i][j], emitter.at(self.spare, i * wide + j * emitter.width))

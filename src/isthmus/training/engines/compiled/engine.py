@@ -41,14 +41,14 @@ def reason_unavailable() -> str | None:
 
 @cache
 def _works() -> bool:
-    """Whether LLVM can compile something for this processor; where it cannot, that is told once."""
+    """Whether LLVM can compile something for this processor; where it cannot, one warning says so."""
     try:
         from isthmus.training.engines.compiled.target import Library  # noqa: PLC0415  # loads LLVM
 
         library = Library(NOTHING)
         library.function("nothing")()
     except (ImportError, OSError, RuntimeError) as error:
-        text = f"Steps are not compiled, which makes training slower, for LLVM does not work here: {error}"
+        text = f"Steps are not compiled, so training is slower, because LLVM does not work here: {error}"
         warnings.warn(text, IsthmusWarning, stacklevel=2)
         return False
     return True
@@ -59,27 +59,27 @@ NOTHING = "define void @nothing() {\n  ret void\n}\n"
 
 
 def draws_compiled(objective: Objective) -> bool:
-    """Whether a program does to rows what the corruption does, if there is one."""
+    """Whether the program can apply the corruption itself, or there is none."""
     return damages_of(objective) is not None
 
 
 def lying(objective: Objective) -> Callable[[Tensor], bool]:
-    """Which weights of an objective, (out, in), lie transposed for a program.
+    """Which weights of an objective, (out, in), are stored transposed for a program.
 
-    A product along columns, and one of dot products, are made of each weight, forward and back; dot products are quick
-    where they are long. The first layer has nothing to give back, so there the columns are of what comes out.
+    Each weight is used in a product along columns and in one of dot products, forward and back; dot products are fast
+    if they are long. The first layer has no backward product, so its columns are those of the output.
     """
     first = next(objective.encoder.parameters())
     return lambda weight: weight.dim() == 2 and (weight is first or weight.shape[0] > weight.shape[1])
 
 
 def kl_weight_of(objective: Objective, progress: float) -> float:
-    """What a row is charged for a nat of the prior when so much of the steps is taken, in [0, 1]."""
+    """Weight of the prior per row after this fraction of the steps, in [0, 1]."""
     return objective.code.weight_at(progress) / objective.n_terms
 
 
 def fresh_keys(n_steps: int, generator: torch.Generator | None) -> Tensor:
-    """Keys for so many steps."""
+    """Random keys, one per step."""
     return torch.randint(2**62, (n_steps,), generator=generator)
 
 
@@ -132,7 +132,7 @@ class CompiledEngine:
         return torch.cat([parts.sum(1, keepdim=True), parts], dim=1)
 
     def _all_at_once(self, steps: StepChunk) -> Tensor:
-        """Steps whose corruption the program draws itself; the last, if it has fewer rows, by a call of its own."""
+        """Steps whose corruption the program draws itself; a last step with fewer rows needs a separate call."""
         given, targets = self.objective.given_and_target(steps.rows)
         if not (given.is_contiguous() and targets.is_contiguous()):
             # one row holds both, and programs take contiguous rows; only the rows of these steps are copied
@@ -189,7 +189,7 @@ class CompiledEngine:
     def _share_of(
         self, told: tuple[Sequence[int], Sequence[int]], n_threads: int, buffers: Sequence[Tensor]
     ) -> Callable[[int], None]:
-        """What one of so many threads is to do, by its number."""
+        """The share of work of each of `n_threads` threads, as a function of its number."""
         places, numbers = told
         self._waiting[0] = 0
         self._table[:] = [*places, n_threads, *numbers]
@@ -200,7 +200,7 @@ class CompiledEngine:
         return share
 
     def _rates(self, rates: Sequence[float], kl_weights: Sequence[float], shares: np.ndarray, n_rows: int) -> Tensor:
-        """What goes with each step, (n_steps, 6): see `plans.RATES`."""
+        """The numbers of each step, (n_steps, 6): see `plans.RATES`."""
         rate, betas = np.asarray(rates, dtype=np.float64), self.optimizer.kernel_settings()
         step = int(self.state["step"]) + 1.0 + np.arange(len(rate))
         columns = (
@@ -214,7 +214,7 @@ class CompiledEngine:
         return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
     def _shares(self, targets: Tensor, order: Tensor, n_steps: int) -> np.ndarray:
-        """By how much the loss of one number counts in each step, (n_steps,): one over what is counted in it."""
+        """Weight of one term of the loss in each step, (n_steps,): one over the number of terms."""
         loss = self.objective.choices.loss
         if not loss.admits_missing:
             return np.full(n_steps, 1.0 / (len(order) // n_steps * self.objective.n_terms))

@@ -1,4 +1,4 @@
-"""What a step goes through, each pass written into a function of its own."""
+"""The passes of a step, each written as a separate function."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOGARITHM_EVERY = 64
 
 
 class Passes:
-    """Writes the passes of a plan; what each takes is what its first line names.
+    """Writes the passes of a plan; the first line of each names its arguments.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Passes:
     # -- some rows -----------------------------------------------------------------------------------------------------
 
     def gather(self, emitter: Emitter) -> None:
-        """Copy the rows of a step to where they lie well, and damage the copy."""
+        """Copy the rows of a step to aligned memory, and corrupt the copy."""
         rows, order, work, key, begin, end = emitter.arguments
         given = self._matrix(emitter, work, self.layout.given[0])
 
@@ -78,7 +78,7 @@ class Passes:
             damage(emitter, given, Span(begin, end, 1), Draws(emitter, key, stream), done)
 
     def ahead(self, emitter: Emitter) -> None:
-        """Have the rows of the next step brought near: they lie anywhere, and each takes a while to come."""
+        """Prefetch the rows of the next step, which are scattered in memory."""
         rows, order, begin, end = emitter.arguments
         size = self.layout.given[0].size
 
@@ -134,7 +134,7 @@ class Passes:
         return emitter.spread(emitter.at(rates, RATES.index(name)))
 
     def look(self, emitter: Emitter) -> None:
-        """What penalties must know of the batch as a whole."""
+        """Statistics of the batch that penalties need."""
         work, values, rates, n_rows = emitter.arguments
         last, first = self.plan.layers[self.plan.n_encoder - 1], self.plan.layers[0]
         mean = self._rate(emitter, rates, "row")
@@ -210,7 +210,7 @@ class Passes:
         emitter.loop(begin, end, 1, lambda row: emitter.vectors_of(out.size, lambda *at: each(row, *at)))
 
     def _into_code(self, emitter: Emitter, out: Matrix) -> None:
-        """What the code does with its gradient, and what it is charged for."""
+        """The gradient through the code, and the penalties on the code."""
         work, _, rates, begin, end = emitter.arguments
         share = self._rate(emitter, rates, "row")
         codes, losses = (
@@ -229,26 +229,26 @@ class Passes:
     # -- some weights --------------------------------------------------------------------------------------------------
 
     def _factors(self, emitter: Emitter, work: Value, index: int) -> tuple[Matrix, Matrix]:
-        """What a weight's gradient is the product of, as the weight lies."""
+        """The factors of a weight's gradient, in the weight's layout."""
         given = self._matrix(emitter, work, self.layout.given[index])
         gradient = self._matrix(emitter, work, self.layout.gradients[index])
         return (given, gradient) if self.plan.layers[index].lies_transposed else (gradient, given)
 
     def _adam(self, emitter: Emitter, index: int, rates: Value) -> AdamUpdate:
-        """What moves a weight; that of the first layer is pulled where a penalty says so."""
+        """The update of a weight; a penalty may add to that of the first layer."""
         *buffers, work = emitter.arguments[:4]
         pull = self._columns(emitter, work)["pull"].place if self.layout.columns and not index else None
         return AdamUpdate(emitter, self.plan.means, buffers, self.plan.layers[index].weight, rates, pull=pull)
 
     def weight(self, emitter: Emitter, index: int) -> None:
-        """Move some rows of a weight, whole tiles of them."""
+        """Update some rows of a weight, in whole tiles."""
         work, rates, n_rows, begin, end = emitter.arguments[3:]
         adam = self._adam(emitter, index, rates)
         factors = self._factors(emitter, work, index)
         columns_by_columns(emitter, factors, n_rows, Span(begin, end, self.machine.rows), adam)
 
     def rest(self, emitter: Emitter, index: int) -> None:
-        """Move the rows of a weight that fill no tile, and the bias."""
+        """Update the rows of a weight that do not fill a tile, and the bias."""
         *buffers, work, rates, n_rows = emitter.arguments
         layer = self.plan.layers[index]
         height = layer.weight_rows % self.machine.rows

@@ -1,4 +1,4 @@
-"""What a program is written for, and what it is told when it runs."""
+"""The plan of a program, and the table of its arguments."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Layer(NamedTuple):
     inner: int
     outer: int
     weight: int
-    """Where among all parameters its weight begins."""
+    """Offset of its weight among all parameters."""
     bias: int
     lies_transposed: bool
-    """Whether the weight lies as (inner, outer), not as torch has it."""
+    """Whether the weight is stored as (inner, outer), unlike in torch."""
     activation: Formula | None
 
     @property
     def weight_rows(self) -> int:
-        """Rows of the weight as it lies."""
+        """Rows of the weight in memory."""
         return self.inner if self.lies_transposed else self.outer
 
 
 class Means(NamedTuple):
-    """The numbers of Adam that stay."""
+    """Adam's constants."""
 
     beta1: float
     beta2: float
@@ -45,11 +45,11 @@ class Means(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a program is written for; the same plan, the same program."""
+    """Everything that determines a program; equal plans share a program."""
 
     layers: tuple[Layer, ...]
     n_encoder: int
-    """How many of them are the encoder's."""
+    """Number of layers of the encoder."""
     loss: tuple[Part, ...]
     """The loss of the features, from left to right."""
     means: Means
@@ -58,11 +58,11 @@ class Plan(NamedTuple):
     drawn: Formula | None = None
     """How a code is drawn from what the encoder gives, see `choices.Code.drawn`."""
     corruptions: tuple[Damage, ...] = ()
-    """What is done to the rows, one after the other."""
+    """Corruptions of the rows, in order."""
     charges: tuple[Charge, ...] = ()
-    """What the code is charged for."""
+    """Penalties on the code."""
     has_missing: bool = False
-    """Whether rows may be NaN where an entry is missing; the network is given zeros there."""
+    """Whether rows may have NaN for missing entries; the network gets zeros there."""
 
     @property
     def n_features(self) -> int:
@@ -74,22 +74,22 @@ TABLE = (
     "rows", "targets", "order", "values", "means", "squares", "rates", "keys", "losses", "work", "waiting",
     "n_threads", "n_steps", "n_rows",
 )  # fmt: skip
-"""What a program is told, in this order: places in memory, and whole numbers."""
+"""The arguments of a program, in this order: addresses, then integers."""
 RATES = ("length", "root", "kept", "share", "row", "charge")
-"""Numbers that go with a step: its length, the root's factor, what is left of weights, by how much the loss of one
-number counts, by how much a row counts, and what a row is charged for a nat of the prior."""
+"""Numbers of a step: step size, factor of the root, factor of weight decay, weight of one term of the loss, weight of
+a row, and weight of the prior per row."""
 PARTS = 3
-"""Numbers that a step tells: reconstruction, penalty, prior."""
+"""Numbers that a step returns: reconstruction, penalty, prior."""
 
 
 def _charges(objective: Objective) -> tuple[Charge, ...] | None:
-    """What a code is charged for; None where a penalty has neither formula nor closed form."""
+    """The penalties on the code; None if one has neither a formula nor a closed form."""
     penalty = objective.choices.penalty
     return () if penalty is None else penalty.charges(objective.encoder, objective.choices.code)
 
 
 def damages_of(objective: Objective) -> tuple[Damage, ...] | None:
-    """What is done to rows; None where a corruption has no formula."""
+    """The corruptions of the rows; None if one has no formula."""
     corruption = objective.choices.corruption
     return () if corruption is None else corruption.damages()
 
@@ -97,7 +97,7 @@ def damages_of(objective: Objective) -> tuple[Damage, ...] | None:
 def plan_for(objective: Objective, optimizer: Optimizer, values: Tensor, n_rows: int) -> Plan:
     """The plan of an objective whose parameters lie among `values`, for batches of up to so many rows."""
     choices, betas = objective.choices, optimizer.kernel_settings()
-    loss, charges = choices.loss.formulas(objective.context.n_features), _charges(objective)
+    loss, charges = choices.loss.formulas(objective.context.output.n_features), _charges(objective)
     assert loss is not None
     assert charges is not None
     encoder: list[tuple[nn.Linear, Formula | None]] = [*followed(objective.encoder)]

@@ -76,7 +76,7 @@ class Writer:
         return emitter.done()
 
     def _call(self, emitter: Emitter, name: str, write: Callable[[Emitter], None], arguments: Sequence[Value]) -> None:
-        """Write a function of its own, and a call of it."""
+        """Write a separate function, and a call of it."""
         values = [emitter.whole(argument) for argument in arguments]
         emitter.builder.call(self._function(name, [value.type for value in values], write), values)
 

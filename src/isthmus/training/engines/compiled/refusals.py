@@ -1,4 +1,4 @@
-"""What cannot be compiled, and what is not worth it."""
+"""Reasons against compiling a job: it is impossible, or not worth it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ stays in the cache, are faster: 3000–2000–500 on batches of 256 take 1.2 s b
 
 
 def reason_against(job: Job) -> str | None:
-    """Why a job is not compiled, the cheapest question first; None where nothing is against it."""
+    """The reason against compiling a job, the cheapest test first; None if there is none."""
     if job.device.type != "cpu":
         return f"the model is on {job.device}, and only steps on the CPU are compiled"
     if job.precision != "float32":
@@ -63,7 +63,7 @@ def _against_members(objective: Objective) -> str | None:
     choices, code = objective.choices, objective.choices.code
     formula = code.elementwise()
     ends = [followed(network)[-1][1] for network in (objective.encoder, objective.decoder)]
-    if choices.loss.formulas(objective.context.n_features) is None:
+    if choices.loss.formulas(objective.context.output.n_features) is None:
         return f"the loss {type(choices.loss).__name__} has no formula of single numbers"
     if formula is None and code.drawn() is None:
         return f"the code {type(code).__name__} has no formula with these parameters"
@@ -84,7 +84,8 @@ def _against_effort(job: Job) -> str | None:
     operations = 6.0 * job.n_rows * count_parameters(job.objective)
     if operations >= MOST_OPERATIONS:
         return "its products are so large that libraries of matrix products are faster"
-    gained = job.n_steps * (GAINED_PER_STEP + GAINED_PER_OPERATION * operations)
+    n_steps = job.n_runs * job.n_steps
+    gained = n_steps * (GAINED_PER_STEP + GAINED_PER_OPERATION * operations)
     if gained <= WORTH:
-        return f"a run of {job.n_steps:,} steps gains less than compiling takes"
+        return f"a run of {n_steps:,} steps gains less than compiling takes"
     return None

@@ -61,7 +61,7 @@ class Drawn:
         self.size, self.n_inputs = rooms["code"].size, n_inputs
 
     def forward(self, row: Value, draws: Draws, charge: Vector) -> None:
-        """The code of a row, what is needed of its derivatives, and what its prior is charged."""
+        """The code of a row, its derivatives where they are needed later, and the cost of its prior."""
         emitter, rooms = self.emitter, self.rooms
         total = emitter.memory(1)
         emitter.store(emitter.zero, total)

@@ -1,4 +1,4 @@
-"""The processor, and how LLVM is told to write for it."""
+"""The processor, and LLVM's settings for it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from llvmlite import binding
 
 GIVE_WAY = "isthmus_give_way"
-"""What compiled code calls to let another thread have the core."""
+"""The function that compiled code calls to yield the core to another thread."""
 
 
 class Machine(NamedTuple):
-    """What a kernel must know of the processor.
+    """Properties of the processor that kernels depend on.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Machine(NamedTuple):
 
 @cache
 def machine() -> Machine:
-    """The processor that this runs on."""
+    """The processor of this machine."""
     _make_ready()
     features, triple = binding.get_host_cpu_features(), str(binding.get_process_triple())
     if features.get("avx512f"):
@@ -51,7 +51,7 @@ def machine() -> Machine:
 
 @cache
 def _make_ready() -> None:
-    """Make LLVM ready to write for this processor."""
+    """Initialise LLVM for this processor."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     system = _give_way()
@@ -59,7 +59,7 @@ def _make_ready() -> None:
 
 
 def _give_way() -> Any:
-    """The system's function for it."""
+    """The system's function that yields the core."""
     if sys.platform == "win32":
         return ctypes.WinDLL("kernel32").SwitchToThread
     return ctypes.CDLL(None).sched_yield
@@ -68,8 +68,8 @@ def _give_way() -> Any:
 class Library:
     """Compiled functions, which live only as long as this does.
 
-    No pass of LLVM goes over the text: what is written is already in the order in which it is to be done, and passes
-    would take longer than all the rest, for steps that are no faster.
+    No optimisation pass runs over the text: instructions are already written in order, and passes would take longer
+    than everything else, while the steps would not be faster.
 
     Parameters
     ----------

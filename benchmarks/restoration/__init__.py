@@ -1,0 +1,1 @@
+"""Restoration of images: documents, noise, missing colour, holes and resolution, beside the methods of scikit-image."""

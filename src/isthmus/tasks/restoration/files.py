@@ -1,0 +1,154 @@
+"""Folders of damaged images: paired with their clean versions by name, or restored file by file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isthmus.atomic import check_writable
+from isthmus.data.image_writing import read_image_file, write_image_file
+from isthmus.data.images import folder_files
+from isthmus.exceptions import DataError, OutputError
+from isthmus.tasks.restoration.pictures import Pictures, as_pictures
+
+NAMED = 5
+"""Files that a message names."""
+
+
+@dataclass(frozen=True)
+class RestoredFile:
+    """What became of one file.
+
+    Attributes
+    ----------
+    name
+        Its path within the folder.
+    damaged
+        The file.
+    path
+        The restored file, or None.
+    n_files
+        Number of files in all.
+    error
+        Why there is no restored file, or "".
+    """
+
+    name: str
+    damaged: Path
+    path: Path | None
+    n_files: int
+    error: str = ""
+
+
+def restore_folder(
+    restorer: Any, folder: str | Path, out: str | Path, *, overwrite: bool = False
+) -> Iterator[RestoredFile]:
+    """Restore every image of a folder and its sub-folders into another folder, file by file.
+
+    Names, sizes, formats, transparency, depths and pages stay. Images are turned as their EXIF data say, and the
+    restored ones have no EXIF data. Palettes, CMYK and pure black and white come out as grey or RGB; formats that lose
+    detail are written at high quality. A file that cannot be restored is reported, and the next one follows.
+
+    Parameters
+    ----------
+    restorer
+        A fitted `Restorer`.
+    folder
+        The damaged images.
+    out
+        The folder of the restored images, which is made where it is missing.
+    overwrite
+        Whether files in it are replaced.
+
+    Yields
+    ------
+    RestoredFile
+        After each file.
+
+    Raises
+    ------
+    DataError
+        There are no images.
+    OutputError
+        The output folder is the input folder or lies in it, or files of these names exist in it.
+    """
+    folder, out = Path(folder), Path(out)
+    files = folder_files(folder)
+    _check_out(folder, out, files, overwrite=overwrite)
+    for file in files:
+        name = file.relative_to(folder)
+        try:
+            image = read_image_file(file)
+            restored = [restorer.restore([page])[0] for page in image.pages]
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            write_image_file(out / name, image, restored, overwrite=overwrite)
+        except DataError as error:
+            text = str(error).replace("X[0]", f"'{file}'")
+            yield RestoredFile(name.as_posix(), file, None, len(files), text)
+        else:
+            yield RestoredFile(name.as_posix(), file, out / name, len(files))
+
+
+def _check_out(folder: Path, out: Path, files: list[Path], *, overwrite: bool) -> None:
+    if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
+        raise OutputError(
+            f"The output folder '{out}' is the folder of the images or lies in it, so that a second run would restore "
+            "its own output; choose a folder beside it."
+        )
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"'{out}' is a file, but a folder for the restored images is needed; choose another name.")
+    for file in files:
+        target = out / file.relative_to(folder)
+        if target.parent.is_dir():
+            check_writable(target, overwrite=overwrite)
+
+
+def pairs_of(X: Any, target: Any) -> tuple[Pictures, Pictures]:
+    """Damaged images and their targets: of two folders by name, otherwise in order."""
+    if isinstance(X, str | Path) and isinstance(target, str | Path):
+        return paired_folders(Path(X), Path(target))
+    return as_pictures(X), as_pictures(target, "target")
+
+
+def paired_folders(damaged: Path, clean: Path) -> tuple[Pictures, Pictures]:
+    """Damaged images and their clean versions, which have the same names, from two folders.
+
+    Suffixes may differ, as long as no two images of a folder differ by it alone.
+
+    Raises
+    ------
+    DataError
+        A name is in one folder only, an image cannot be read, or one has several pages.
+    """
+    sides = {folder: _by_name(folder) for folder in (damaged, clean)}
+    alone = [
+        f"{len(lonely)} of {len(sides[here])} images in '{here}' have no partner in '{there}': {_named(lonely)}"
+        for here, there in ((damaged, clean), (clean, damaged))
+        if (lonely := [name for name in sides[here] if name not in sides[there]])
+    ]
+    if alone:
+        raise DataError(f"{'; '.join(alone)}. Pairs need the same file names in both folders.")
+    names = list(sides[damaged])
+    return (
+        as_pictures([sides[damaged][name] for name in names], "damaged images"),
+        as_pictures([sides[clean][name] for name in names], "clean images"),
+    )
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The images of a folder by their path in it, without the suffix."""
+    found = dict[str, Path]()
+    for file in folder_files(folder):
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise DataError(
+                f"'{found[name]}' and '{file}' differ by their suffix alone; keep one, so that pairs are clear."
+            )
+        found[name] = file
+    return found
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")

@@ -1,0 +1,415 @@
+"""The restorer: learns to undo a damage to images, and restores images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from isthmus.choices import CORRUPTIONS, LOSSES, NETWORKS, UNet
+from isthmus.choices.parameters import Parameters, is_auto
+from isthmus.choices.precision import single_precision
+from isthmus.choices.registry import Registry
+from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
+from isthmus.estimators.fitting import refuse
+from isthmus.estimators.validation import refuse_targets
+from isthmus.exceptions import DataError
+from isthmus.files.model_file import State, write_state
+from isthmus.seeds import seed_from
+from isthmus.tasks.restoration import persistence
+from isthmus.tasks.restoration.channels import Passage
+from isthmus.tasks.restoration.crops import Lesson
+from isthmus.tasks.restoration.damages import UNKNOWN, damage_of
+from isthmus.tasks.restoration.files import pairs_of
+from isthmus.tasks.restoration.lessons import (
+    adds_colour,
+    batch_size_for,
+    crop_side,
+    damage_mistakes,
+    pixel_loss,
+    resembling,
+    scale_of,
+    warn_of_correlation,
+    with_alpha,
+)
+from isthmus.tasks.restoration.pictures import Pictures, Range, as_pictures
+from isthmus.tasks.restoration.quality import Quality, measures
+from isthmus.tasks.restoration.restorer_fit import Plan, fit_restorer
+from isthmus.tasks.restoration.tiles import PIXELS_AT_ONCE, Tiling, restore_whole, same_shape_runs
+from isthmus.training import OPTIMIZERS, SCHEDULES, Adam, choose_device
+from isthmus.training.devices import PRECISIONS
+
+SMALLEST_CROP = 8
+"""Side of the smallest crops. Images that are smaller are continued by reflection."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Learns to undo a damage to images: noise, blur, holes, stains, missing colour, low resolution.
+
+    It learns from one of three kinds of images:
+
+    * clean images, which training damages: ``Restorer("gaussian-noise").fit(clean)``;
+    * pairs of damaged and clean images: ``Restorer().fit(damaged, target=clean)``;
+    * noisy images alone: ``Restorer("unknown").fit(noisy)``.
+
+    The network is a `UNet` with skips, trained on random crops. It restores images of any size. Large images are
+    restored tile by tile, with the result of the whole image.
+
+    Parameters
+    ----------
+    damage
+        A corruption, a list of corruptions, the short name of one, ``"unknown"`` for noisy images without clean ones,
+        or None for pairs. Strengths are in units of pixels in [0, 1].
+    network
+        A `UNet`.
+    loss
+        Distance between restored and clean pixels: ``"mean-squared-error"``, which maximises the PSNR,
+        ``"mean-absolute-error"`` or ``"huber"``.
+    residual
+        Whether the network learns the difference between clean and damaged image instead of the clean image.
+    crop_size
+        Height and width of the crops, >= 8; smaller where the images are smaller.
+    batch_size
+        Crops a step. For the same work, small batches and more steps restore better. ``"auto"``: 8 crops of 64×64, and
+        more if they are smaller, up to 64.
+    max_steps
+        Steps of training. More steps restore better.
+    learning_rate, schedule, precision
+        As for `Autoencoder`.
+    optimizer
+        As for `Autoencoder`; ``"auto"``: Adam with a second moment that forgets faster, and clipped gradients.
+    augment
+        Whether crops are flipped and turned at random.
+    tile_size
+        Height and width of the tiles of large images at restoration, in pixels; memory grows with its square.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    random_state
+        Seed or generator.
+    verbose
+        1 shows progress on stderr.
+
+    Attributes
+    ----------
+    objective_ : Restoring
+        The trained network; ``objective_.pictures`` is the `torch.nn.Module` for images, (n, c, h, w).
+    history_ : History
+        Losses and learning rates, one row every 100 steps.
+    n_channels_in_, n_channels_out_
+        Channels of damaged and of restored images.
+    n_images_
+        Number of images, or pairs, of fit.
+    scale_
+        How many times as high and wide as damaged images the restored ones are.
+    device_
+        The device in use.
+
+    Examples
+    --------
+    >>> from isthmus import datasets
+    >>> images = datasets.load_digits().X.reshape(-1, 8, 8).astype("float32")
+    >>> restorer = Restorer("gaussian-noise", max_steps=100, random_state=0).fit(images[:1000])
+    >>> noisy = restorer.damage_images(images[1000:1100], random_state=1)
+    >>> restorer.restore(noisy).shape
+    (100, 8, 8)
+    >>> quality = restorer.score(noisy, target=images[1000:1100])
+    >>> bool(quality.psnr > quality.psnr_before + 3)
+    True
+    """
+
+    damage: Any = field(default=None, kw_only=False)
+    network: Any = "unet"
+    loss: Any = "mean-squared-error"
+    residual: bool = True
+    crop_size: int = 64
+    batch_size: int | str = "auto"
+    max_steps: int = 4000
+    learning_rate: float = 0.002
+    schedule: Any = "one-cycle"
+    optimizer: Any = "auto"
+    precision: str = "float32"
+    augment: bool = True
+    tile_size: int = 512
+    device: str = "auto"
+    random_state: Any = None
+    verbose: int | bool = 0
+
+    choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {
+        "damage": CORRUPTIONS,
+        "network": NETWORKS,
+        "loss": LOSSES,
+        "schedule": SCHEDULES,
+        "optimizer": OPTIMIZERS,
+    }
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "residual": OneOf((True, False)),
+        "crop_size": Whole(SMALLEST_CROP),
+        "batch_size": either(Whole(1), OneOf(("auto",))),
+        "max_steps": Whole(1),
+        "learning_rate": Number(0.0, open_low=True),
+        "precision": OneOf(PRECISIONS),
+        "augment": OneOf((True, False)),
+        "tile_size": Whole(16),
+        "verbose": either(Whole(0), OneOf((True, False))),
+    }
+
+    def fit(self, X: Any, y: Any = None, *, target: Any = None) -> Self:
+        """Learn from images.
+
+        Parameters
+        ----------
+        X
+            Images: clean ones, damaged ones with a target, or noisy ones for ``damage="unknown"``. An array, (n, h, w)
+            or (n, h, w, c); a list of arrays, (h, w) or (h, w, c), of any sizes; or the path of a folder of images.
+        y
+            Ignored; clean images are given as `target`.
+        target
+            For pairs: the clean image of each damaged one, in the same order, in any of these forms; the images of two
+            folders are paired by their names. Targets may have other channels (grey → colour), or be a whole number of
+            times as high and wide (small → large).
+
+        Raises
+        ------
+        DataError
+            The images cannot be used, or pairs do not fit together; the message names the image.
+        ValueError
+            A parameter is wrong, there is no damage and no target, or both.
+        DivergenceError
+            The loss became infinite or rose far above its first value.
+        """
+        refuse_targets(self, y, "Pass clean images by name: fit(damaged, target=clean).")
+        refuse([*broken_rules(self, self.rules), *self._mistakes(target)])
+        device, seed = choose_device(self.device), seed_from(self.random_state)
+        lesson = self._lesson(X, target)
+        plan = self._plan(lesson, seed)
+        refuse(damage_mistakes(plan, lesson))
+        if lesson.alone:
+            warn_of_correlation(lesson)
+        fitted = fit_restorer(lesson, plan, device)
+        self.objective_, self.history_, self.stop_reason_ = fitted.objective, fitted.history, fitted.stop_reason
+        self.given_range_, self.wanted_range_ = lesson.given_range, lesson.wanted_range or lesson.given_range
+        self.n_channels_in_, self.n_channels_out_, self.scale_ = plan.n_given, plan.n_wanted, lesson.scale
+        self.side_, self.device_, self.n_images_ = plan.side, str(device), len(lesson.given)
+        self.adds_colour_ = adds_colour(lesson, plan)
+        return self
+
+    def _mistakes(self, target: Any) -> list[str]:
+        """What is wrong with the parameters together."""
+        found = []
+        if self.damage is None and target is None:
+            found.append(
+                "Restorer: there is neither a damage nor a target. Give Restorer(damage=…) to learn from clean images, "
+                "fit(damaged, target=clean) for pairs, or Restorer('unknown') to learn from noisy images alone."
+            )
+        if self.damage is not None and target is not None:
+            found.append(
+                f"Restorer: damage={self.damage!r} and a target exclude each other: pairs come with their damage. Use "
+                "Restorer() for pairs, or leave the target out."
+            )
+        network = NETWORKS.resolve(self.network)
+        if not isinstance(network, UNet):
+            found.append(f"Restorer: network={self.network!r} must be a UNet, which restores images of any size.")
+        found += network.mistakes()
+        if self.damage is not None and not self._learns_alone:
+            found += damage_of(self.damage).mistakes()
+        return found
+
+    @property
+    def _learns_alone(self) -> bool:
+        """Whether there are noisy images and nothing else."""
+        return isinstance(self.damage, str) and self.damage == UNKNOWN
+
+    def _lesson(self, X: Any, target: Any) -> Lesson:
+        if target is None:
+            given, alone = as_pictures(X), self._learns_alone
+            return Lesson(given.arrays, Range.of(given, noisy=alone), alone=alone)
+        given, wanted = pairs_of(X, target)
+        scale = scale_of(given, wanted)
+        return Lesson(given.arrays, Range.of(given, noisy=True), wanted.arrays, Range.of(wanted), scale)
+
+    def _plan(self, lesson: Lesson, seed: int) -> Plan:
+        network = NETWORKS.resolve(self.network)
+        assert isinstance(network, UNet)
+        n_given, side = lesson.given[0].shape[2], crop_side(lesson, self.crop_size)
+        return Plan(
+            network=network,
+            loss=pixel_loss(self.loss),
+            corruption=None if lesson.paired else damage_of(self.damage),
+            side=side,
+            n_given=n_given,
+            n_wanted=n_given if lesson.wanted is None else lesson.wanted[0].shape[2],
+            residual=bool(self.residual),
+            batch_size=batch_size_for(side) if is_auto(self.batch_size) else int(self.batch_size),
+            max_steps=int(self.max_steps),
+            learning_rate=float(self.learning_rate),
+            schedule=SCHEDULES.resolve(self.schedule),
+            optimizer=OPTIMIZERS.resolve(
+                Adam(beta2=0.99, clip_norm=1.0) if is_auto(self.optimizer) else self.optimizer
+            ),
+            precision=self.precision,
+            turned=bool(self.augment),
+            seed=seed,
+            verbose=bool(self.verbose),
+        )
+
+    # -- use -----------------------------------------------------------------------------------------------------------
+
+    def restore(self, X: Any) -> Any:
+        """Restore images.
+
+        Parameters
+        ----------
+        X
+            Images in any form that `fit` takes, of any sizes. The numbers have the unit of `fit`: bytes and 16-bit
+            images any, floats the range of the images of fit. Grey images go through a restorer of colour images as
+            three equal channels; of a colour image a restorer of grey images restores each channel. A fourth channel
+            (or a second) is transparency and stays.
+
+        Returns
+        -------
+        Restored images in the form of X: an array, or a list (also for a folder), in the dtype of X.
+
+        Raises
+        ------
+        DataError
+            The images cannot be used; the message names the first.
+        """
+        check_is_fitted(self, "objective_")
+        pictures = as_pictures(X, keep_alpha=True)
+        return pictures.like_given([*self._restored(pictures)])
+
+    def _restored(self, pictures: Pictures) -> Iterator[np.ndarray]:
+        """Each image restored, (h, w, c), in its own dtype."""
+        for run in same_shape_runs(pictures.arrays):
+            images, names = pictures.arrays[run], pictures.names[run]
+            passage = Passage.of(
+                images[0].shape[2], self.n_channels_in_, self.n_channels_out_, colours=self.adds_colour_, name=names[0]
+            )
+            for image, name in zip(images, names, strict=True):
+                self.given_range_.check(image, name)
+            entering = [passage.enter(image) for image in images]
+            outputs = self._through([part for parts in entering for part in parts])
+            per_image = len(entering[0])
+            for place, image in enumerate(images):
+                restored = passage.leave(outputs[place * per_image : (place + 1) * per_image])
+                finished = self.wanted_range_.unscaled(restored, self._dtype_of(image))
+                yield with_alpha(finished, image, self.scale_) if passage.has_alpha else finished
+
+    def _dtype_of(self, image: np.ndarray) -> np.dtype[Any]:
+        """The dtype of a restored image: that of the image, or floats where the target's unit needs them."""
+        if image.dtype.kind != "f" and not self.wanted_range_.is_unit and self.given_range_.is_unit:
+            return np.dtype(np.float32)
+        return image.dtype
+
+    @torch.inference_mode()
+    def _through(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Images of one shape through the network: (h, w, n_given) each → (h', w', n_wanted), floats."""
+        tiling = self._tiling()
+        height, width = images[0].shape[:2]
+        with single_precision():
+            if height * width * len(images) <= PIXELS_AT_ONCE and max(height, width) <= tiling.tile:
+                restored = self._network(self._read(np.stack(images))).movedim(1, -1).cpu().numpy()
+                return list(restored)
+            return [
+                restore_whole(self._network, image, lambda part: self._read(part[None]), tiling) for image in images
+            ]
+
+    def _tiling(self) -> Tiling:
+        network: Any = self.objective_.choices.network
+        margin = -(-network.receptive_radius // self.scale_) + 3  # bicubic interpolation looks two pixels further
+        return Tiling(int(self.tile_size), margin, network.stride, self.scale_)
+
+    def _read(self, images: np.ndarray) -> Tensor:
+        """Pixels, (n, h, w, c), as the network's numbers, (n, c, h, w), on the device."""
+        return self.given_range_.scaled(images).movedim(-1, 1).to(self.device_)
+
+    def _network(self, x: Tensor) -> Tensor:
+        restored: Tensor = self.objective_.choices.loss.link(self.objective_.pictures(x))
+        return restored
+
+    def damage_images(self, X: Any, random_state: Any = 0) -> Any:
+        """Damage clean images as training does: in the form and the dtype of X.
+
+        Raises
+        ------
+        ValueError
+            The damage is not known: the restorer was fitted to pairs or to noisy images alone.
+        """
+        check_is_fitted(self, "objective_")
+        corruption = self.objective_.choices.corruption
+        if corruption is None:
+            raise ValueError("The damage is not known: this Restorer was fitted to pairs or to noisy images alone.")
+        pictures = as_pictures(X)
+        generator = torch.Generator().manual_seed(seed_from(random_state))
+        damaged = []
+        for image, name in zip(pictures.arrays, pictures.names, strict=True):
+            self.given_range_.check(image, name)
+            x = corruption.corrupt(self.given_range_.scaled(image[None]), generator)[0].numpy()
+            damaged.append(self.given_range_.unscaled(x, image.dtype))
+        return pictures.like_given(damaged)
+
+    def score(self, X: Any, y: Any = None, *, target: Any = None) -> Quality:
+        """The quality of restored images, beside that of the damaged ones.
+
+        Parameters
+        ----------
+        X
+            Damaged images; without a target clean ones, which are damaged first, always in the same way.
+        y
+            Ignored.
+        target
+            The clean images.
+
+        Returns
+        -------
+        A number, the mean PSNR in decibels, with PSNR, SSIM and RMSE after and before as attributes.
+
+        Raises
+        ------
+        ImportError
+            scikit-image is not installed: ``pip install 'isthmus[images]'``.
+        """
+        check_is_fitted(self, "objective_")
+        refuse_targets(self, y, "Pass clean images by name: score(damaged, target=clean).")
+        damaged, clean = (self.damage_images(X), X) if target is None else (X, target)
+        given, wanted = pairs_of(damaged, clean)
+        if scale_of(given, wanted) != self.scale_:
+            raise DataError(f"target[0] must be {self.scale_} times as high and wide as X[0], as at fit.")
+        restored = [*self._restored(given)]
+        truth = [self.wanted_range_.scaled(image).numpy() for image in wanted.arrays]
+        after = measures([self.wanted_range_.scaled(image).numpy() for image in restored], truth)
+        before = [
+            resembling(self.given_range_.scaled(image), part.shape)
+            for image, part in zip(given.arrays, truth, strict=True)
+        ]
+        return Quality(measures(before, truth), after)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write the restorer to one file atomically; `isthmus.load` reads it.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written; an existing file is not changed.
+        """
+        check_is_fitted(self, "objective_")
+        return write_state(path, persistence.to_state(self))
+
+    @classmethod
+    def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all
+        return persistence.from_state(cls, state, device)
