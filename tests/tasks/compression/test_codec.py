@@ -313,3 +313,9 @@ def test_the_checksum_of_pixels_is_of_the_pixels(codec: ImageCodec, blob: bytes)
     stream = container.read(blob)
     for entry, image in zip(stream.entries, codec.decompress(blob), strict=True):
         assert entry.data_check == zlib.crc32(image.tobytes())
+
+
+def test_without_the_extra_the_remedy_is_named(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(ImportError, match=r"pip install 'isthmus\[compress\]'"):
+        ImageCodec().fit([photo[:8, :8]])

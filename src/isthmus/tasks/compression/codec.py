@@ -29,6 +29,9 @@ from isthmus.tasks.compression.records import batches_of, compressed, decompress
 from isthmus.tasks.compression.targets import Target, code_for_lambda, code_for_target
 
 FIRST_CODE = 96
+"""Where the search for a target begins: 32 grey levels."""
+MOST_MEASURED = 16
+"""Records of training images on which a target is searched."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -45,7 +48,7 @@ class ImageCodec(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-lea
     target
         The rate, such as ``"0.4 bpp"`` (bits per pixel of all training images together, not exceeded), or the mean
         PSNR, such as ``"32 dB"`` (reached), that `compress` aims at. `fit` finds the quantisation step that gives it on
-        the training images; other images may differ.
+        up to 16 training images; other images may differ.
     lambda_
         Instead of a target: the squared error (in squared grey levels, summed over all values of all channels) that is
         worth one bit, > 0. Images are then compressed at equal slopes of rate and distortion.
@@ -63,7 +66,7 @@ class ImageCodec(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-lea
     code_ : int
         The quantisation step of the target: (code / 16 - 1) octaves above one grey level.
     rate_, psnr_ : float
-        Bits per pixel and mean PSNR (dB) of the training images at that step.
+        Bits per pixel and mean PSNR (dB) of these images at that step.
     n_channels_ : int
         1 for grey training images, 3 for colour; a codec of colour images compresses grey ones too.
 
@@ -123,6 +126,7 @@ class ImageCodec(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         batches = batches_of(images)
         self.model_ = learn(batches, seed=seed, n_steps=self.n_steps, tell=shown(self.verbose, "learning"))
         self.n_channels_ = self.model_.n_channels
+        batches = batches[:: -(-len(batches) // MOST_MEASURED)]  # every step that is tried codes all of these
         self.code_ = self._code_for(batches, FIRST_CODE)
         self.rate_, self.psnr_ = (getattr(measured(self.model_, batches, self.code_), name) for name in ("bpp", "psnr"))
         return self

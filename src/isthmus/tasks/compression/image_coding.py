@@ -202,7 +202,7 @@ def run(model: ImageModel, coder: Coder, shape: Shape, code: int, wanted: Coeffi
         key = place.channel, place.band
         if place.phase == 0:
             tall, wide = band_shape(place.band, height, width)
-            values, restored[key] = np.zeros((2, n_images, tall, wide), np.int64)
+            values, restored[key] = np.zeros((2, n_images, tall, wide), np.int32)
             known[key] = Known.nothing(n_images, tall, wide)
         scales = model.scales(known, place, code)
         want = None if wanted is None else place.grid(wanted[key]) / step
@@ -277,7 +277,7 @@ def analysed(model: ImageModel, images: np.ndarray) -> Coefficients:
             (images[..., c] - model.mean_of(n_channels)[c] / 64) * forward[channel, c] for c in range(n_channels)
         )
         for band, plane in analyse(mixed, levels).items():
-            found[channel, band] = plane
+            found[channel, band] = plane.astype(np.float32)  # the encoder decides nothing that needs more
     return found
 
 
@@ -287,7 +287,10 @@ def synthesised(model: ImageModel, restored: Coefficients, shape: Shape, code: i
     levels = levels_of(height, width)
     channels = []
     for channel in range(n_channels):
-        planes = {band: (restored[channel, band] * model.unit(band, code) + (1 << 15)) >> 16 for band in bands(levels)}
+        planes = {
+            band: (restored[channel, band].astype(np.int64) * model.unit(band, code) + (1 << 15)) >> 16
+            for band in bands(levels)
+        }
         channels.append(synthesise(planes, levels))
     colour, mean = model.colour_of(n_channels), model.mean_of(n_channels)
     pixels = np.empty(shape, np.uint8)
