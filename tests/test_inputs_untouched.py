@@ -124,6 +124,9 @@ FITS |= {
         lambda m: m.score_samples(pd.DataFrame(TABLE).rename(columns=str).assign(word="a"))),
     "SignalDetector": (
         lambda: isthmus.SignalDetector(16, detector=SHORT), lambda: (SIGNALS.copy(),), lambda m: m.predict(SIGNALS)),
+    "ImageCodec": (
+        lambda: isthmus.ImageCodec("20 dB", n_steps=2, random_state=0), lambda: ((IMAGES * 255).astype("u1"),),
+        lambda m: np.frombuffer(m.compress((IMAGES * 255).astype("u1")), "u1")),
     "Imputer": (
         lambda: isthmus.Imputer(random_state=0), lambda: (HOLES.copy(),), lambda m: m.transform(HOLES)),
     "Restorer": (

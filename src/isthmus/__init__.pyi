@@ -37,6 +37,8 @@ from .choices import Observed as Observed
 from .choices import Plain as Plain
 from .choices import Poisson as Poisson
 from .choices import PoissonNoise as PoissonNoise
+from .choices import Quantized as Quantized
+from .choices import Rate as Rate
 from .choices import SaltAndPepper as SaltAndPepper
 from .choices import Scratches as Scratches
 from .choices import Sometimes as Sometimes
@@ -78,6 +80,7 @@ from .exceptions import IsthmusError as IsthmusError
 from .exceptions import IsthmusWarning as IsthmusWarning
 from .exceptions import ModelFileError as ModelFileError
 from .exceptions import OutputError as OutputError
+from .exceptions import StreamError as StreamError
 from .exceptions import UnitsWarning as UnitsWarning
 from .export import export_onnx as export_onnx
 from .export import onnx_inputs as onnx_inputs
@@ -85,6 +88,7 @@ from .files import write_rows as write_rows
 from .report import OddRow as OddRow
 from .report import write_anomaly_report as write_anomaly_report
 from .report import write_choice_report as write_choice_report
+from .report import write_compression_report as write_compression_report
 from .report import write_map_report as write_map_report
 from .report import write_report as write_report
 from .report import write_restoration_report as write_restoration_report
@@ -101,6 +105,7 @@ from .tasks import Evaluation as Evaluation
 from .tasks import Explanation as Explanation
 from .tasks import FalseAlarmRate as FalseAlarmRate
 from .tasks import HeldOut as HeldOut
+from .tasks import ImageCodec as ImageCodec
 from .tasks import Imputer as Imputer
 from .tasks import Interactions as Interactions
 from .tasks import MapFigures as MapFigures
@@ -120,7 +125,9 @@ from .tasks import benjamini_hochberg as benjamini_hochberg
 from .tasks import choose as choose
 from .tasks import cluster_codes as cluster_codes
 from .tasks import compare_features as compare_features
+from .tasks import compress_lossless as compress_lossless
 from .tasks import conformal_p_values as conformal_p_values
+from .tasks import decompress_lossless as decompress_lossless
 from .tasks import evaluate_recommender as evaluate_recommender
 from .tasks import latent_plane as latent_plane
 from .tasks import leave_after as leave_after

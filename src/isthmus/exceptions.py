@@ -2,6 +2,7 @@
 
     IsthmusError                        base class of all errors of this library
     ├── DataError (ValueError)          the data are invalid
+    │   └── StreamError                 a compressed stream is damaged, of another model, or no such stream
     ├── ModelFileError (ValueError)     a model file is missing, truncated, from another program or too new
     ├── OutputError (OSError)           a result cannot be written to its path
     └── DivergenceError (RuntimeError)  the loss became NaN or infinite in the first epoch
@@ -24,6 +25,10 @@ class IsthmusError(Exception):
 
 class DataError(IsthmusError, ValueError):
     """The data are invalid; the message says where and what to do."""
+
+
+class StreamError(DataError):
+    """A compressed stream is damaged, of another model, or not a compressed stream."""
 
 
 class ModelFileError(IsthmusError, ValueError):

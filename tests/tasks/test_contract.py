@@ -29,6 +29,7 @@ LABELS = np.arange(40) % 2
 TARGETS = TABLE @ [1.0, -2.0, 0.5, 0.0, 1.0]
 SIGNALS = DRAW.normal(size=(300, 2))
 LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11})
+PHOTOS = np.kron(DRAW.integers(0, 256, (3, 6, 6)), np.ones((4, 4))).astype(np.uint8)
 ENCODER = isthmus.Autoencoder(2, max_epochs=2, random_state=0)
 SHORT: dict[str, Any] = {"max_steps": 20}
 IMAGES = DRAW.random((12, 9, 10)).astype(np.float32)
@@ -78,6 +79,12 @@ CASES = {
         (TABLE, TARGETS),
         lambda m: m.predict(TABLE),
         lambda m: m.predict(TABLE[:1]),
+    ),
+    "ImageCodec": Case(
+        lambda **more: isthmus.ImageCodec("25 dB", n_steps=3, **more),
+        (PHOTOS,),
+        lambda m: np.frombuffer(m.compress(PHOTOS), np.uint8),
+        bad=("no rows",),  # bytes are never infinite or missing
     ),
     "Imputer": Case(
         lambda **more: isthmus.Imputer(hidden_sizes=(8,), code_size=2, n_members=2, max_epochs=1, **more),

@@ -29,13 +29,13 @@ def test_each_linear_layer_gives_mean_zero_and_deviation_one() -> None:
 
 
 def test_constant_units_and_single_rows_keep_their_weights() -> None:
-    encoder = nn.Sequential(nn.Linear(3, 2))
-    before = encoder[0].weight.detach().clone()
+    layer = nn.Linear(3, 2)
+    encoder, before = nn.Sequential(layer), layer.weight.detach().clone()
     begin_spread(encoder, torch.ones(5, 3))
-    assert bool((encoder[0].weight == before).all())
-    assert bool(torch.isfinite(encoder[0].bias).all())
+    assert bool((layer.weight == before).all())
+    assert bool(torch.isfinite(layer.bias).all())
     begin_spread(encoder, torch.ones(1, 3))
-    assert bool((encoder[0].weight == before).all())
+    assert bool((layer.weight == before).all())
 
 
 def test_only_deep_relu_networks_with_a_plain_code_begin_so() -> None:

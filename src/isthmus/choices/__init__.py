@@ -28,6 +28,7 @@ from isthmus.choices.losses import (
 from isthmus.choices.networks import NETWORKS, Dense, Modules, Network
 from isthmus.choices.page_corruptions import Scratches, Stains, UnevenLight
 from isthmus.choices.penalties import L1, L2, PENALTIES, Contractive, KLSparsity, Penalty
+from isthmus.choices.quantized import Quantized, Rate
 from isthmus.choices.registry import Choice, Context, Registry
 from isthmus.choices.softmax_losses import CategoricalCrossEntropy, Multinomial
 from isthmus.choices.sparse_rows import SparseRows
@@ -76,6 +77,8 @@ __all__ = [
     "Plain",
     "Poisson",
     "PoissonNoise",
+    "Quantized",
+    "Rate",
     "Registry",
     "SaltAndPepper",
     "Scratches",

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from isthmus.choices.convolutional import Convolutional
 from isthmus.choices.layers import INITIALIZATIONS, Frame, Layers, Residual, ToPicture, ToRow, blank
@@ -65,7 +64,7 @@ class UNet(Network):
     >>> network.picture_network(1, 3)(torch.zeros(2, 1, 9, 7)).shape  # grey in, colour out, any size
     torch.Size([2, 3, 9, 7])
     >>> network.stride, network.receptive_radius
-    (2, 14)
+    (2, 15)
     """
 
     channels: tuple[int, ...] = (16, 24, 32, 48)
@@ -263,22 +262,31 @@ def x_like(x: Tensor, n_channels: int) -> Tensor:
 
 
 def reflected(x: Tensor, multiple: int) -> Tensor:
-    """Images padded at the bottom and at the right to multiples of a size, by reflection without the edge."""
-    missing = [-length % multiple for length in x.shape[2:]]
-    if not any(missing):
-        return x
-    if all(left < length for left, length in zip(missing, x.shape[2:], strict=True)):
-        return functional.pad(x, (0, missing[1], 0, missing[0]), mode="reflect")
-    rows, columns = (reflection(length, length + left) for left, length in zip(missing, x.shape[2:], strict=True))
-    return x[:, :, rows.to(x.device)][..., columns.to(x.device)]
+    """Images padded at the bottom and at the right to multiples of a size, by reflection without the edge.
+
+    Rows and columns are always gathered, also where nothing is missing, so that the same graph holds for all sizes.
+    """
+    height, width = ((length + multiple - 1) // multiple * multiple for length in x.shape[2:])
+    rows, columns = reflection(x.shape[2], height, multiple), reflection(x.shape[3], width, multiple)
+    return x.index_select(2, rows.to(x.device)).index_select(3, columns.to(x.device))
 
 
-def reflection(length: int, longer: int) -> Tensor:
+def reflection(length: int, longer: int, most: int) -> Tensor:
     """Which pixels stand along a reflected axis: those of the image, then back from its end, and so on.
 
-    >>> reflection(3, 8).tolist(), reflection(1, 3).tolist()
+    Parameters
+    ----------
+    length, longer
+        Length of the axis before and after.
+    most
+        More than the number of pixels that are added.
+
+    Examples
+    --------
+    >>> reflection(3, 8, 6).tolist(), reflection(1, 3, 8).tolist()
     ([0, 1, 2, 1, 0, 1, 2, 1], [0, 0, 0])
     """
-    period = max(1, 2 * (length - 1))
-    place = torch.arange(longer) % period
-    return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)
+    last, place = length - 1, torch.arange(longer)
+    for _ in range(most // 2 + 1):  # each turn folds at both ends; ONNX has no remainder by a size
+        place = (last - (place - last).abs()).abs()
+    return place.clamp(max=last)

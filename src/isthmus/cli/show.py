@@ -29,6 +29,7 @@ COMMANDS = {
     "EncoderClassifier": "in Python its autoencoder is isthmus.load(path).encoder_",
     "SignalDetector": "use it in Python: isthmus.load(path).stretches(series)",
     "Restorer": "use `isthmus restore run`",
+    "ImageCodec": "see `isthmus compress --help`",
     "Imputer": "use it in Python: isthmus.load(path).transform(table)",
 }
 """How to use models that are not autoencoders."""

@@ -1,4 +1,4 @@
-"""Jobs done with autoencoders: anomaly detection, generation, imputation, maps, recommendation, restoration, …"""
+"""Jobs done with autoencoders: anomaly detection, compression, generation, imputation, recommendation, …"""
 
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
@@ -13,6 +13,7 @@ from isthmus.tasks.anomaly import (
 )
 from isthmus.tasks.choosing import Chosen, choose
 from isthmus.tasks.clusters import Clusters, cluster_codes, matched_accuracy
+from isthmus.tasks.compression import ImageCodec, compress_lossless, decompress_lossless
 from isthmus.tasks.features import compare_features
 from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
@@ -43,6 +44,7 @@ TASKS = {
         AnomalyDetector,
         EncoderClassifier,
         EncoderRegressor,
+        ImageCodec,
         Imputer,
         Recommender,
         Restorer,
@@ -66,6 +68,7 @@ __all__ = [
     "Explanation",
     "FalseAlarmRate",
     "HeldOut",
+    "ImageCodec",
     "Imputer",
     "Interactions",
     "MapFigures",
@@ -85,7 +88,9 @@ __all__ = [
     "choose",
     "cluster_codes",
     "compare_features",
+    "compress_lossless",
     "conformal_p_values",
+    "decompress_lossless",
     "evaluate_recommender",
     "latent_plane",
     "leave_after",

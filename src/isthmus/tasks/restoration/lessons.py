@@ -66,7 +66,8 @@ def batch_size_for(side: int) -> int:
     >>> [batch_size_for(side) for side in (128, 64, 28, 8)]
     [8, 8, 32, 64]
     """
-    return min(64, max(8, 2 ** round(math.log2(PIXELS_A_STEP / side**2))))
+    power: int = round(math.log2(PIXELS_A_STEP / side**2))
+    return min(64, max(8, 1 << max(0, power)))
 
 
 def warn_of_correlation(lesson: Lesson) -> None:

@@ -1,0 +1,1 @@
+"""What compression costs and brings, on real files; whole-file sizes."""
