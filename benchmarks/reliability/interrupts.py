@@ -78,9 +78,9 @@ def _fit(model: Any, out: Path) -> None:
 
 
 def fit_detector(out: Path) -> None:
-    """A detector; interrupted, it is as unfitted as before."""
+    """A detector; interrupted in training it keeps the weights so far, and elsewhere it is as unfitted as before."""
     detector = isthmus.AnomalyDetector(n_members=2, hidden_size=16, random_state=0, device="cpu")
-    _fit_or_not(detector, rows_of(), out, "scorer_")
+    _fit_or_not(detector, rows_of(), out, "fitted_")
 
 
 def fit_imputer(out: Path) -> None:
