@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo test check check-lowest bench format help
+.PHONY: demo test check check-lowest docs bench format help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -45,6 +45,10 @@ check-lowest: ## part of the tests with the lowest versions that pyproject.toml 
 format: $(READY) ## put the code in the common format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## the documentation site, in site/; opens from disk
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python tools/docs_site.py
 
 bench: $(READY) ## the tables of benchmarks/
 	$(BIN)/python -m benchmarks.systems; missed=$$?; $(BIN)/python -m benchmarks.speed && exit $$missed

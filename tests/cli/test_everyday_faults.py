@@ -94,6 +94,19 @@ def test_an_interrupt_that_python_discards_or_changes_ends_a_command(
     assert not out.exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+@pytest.mark.parametrize("what", ["pipe", "device", "folder"])
+def test_a_config_that_is_no_file_is_refused(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = {"pipe": tmp_path / "c.toml", "device": Path("/dev/zero"), "folder": tmp_path}[what]
+    if what == "pipe":
+        os.mkfifo(path)
+    code, _, err = run(capsys, "fit", "digits", "--config", path, "--out", tmp_path / "m.safetensors")
+    assert (code, err) == (
+        2,
+        f"error: The config file '{path}' is not a regular file; write the settings to a file.\n",
+    )
+
+
 def test_an_interrupt_while_a_temporary_file_is_made_leaves_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

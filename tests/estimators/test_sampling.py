@@ -158,6 +158,14 @@ def test_unknown_labels_and_older_files_are_refused() -> None:
     with pytest.raises(ValueError, match=r"neither a prior nor codes .* call fit_sampler\(X\)"):
         old.sample(2)
     assert len(old.fit_sampler(FRAME).sample(2)) == 2
+    older = VariationalAutoencoder(1, network=(), max_epochs=2, random_state=0).fit(FRAME)
+    wanted = older.fit_sampler(FRAME).sample(50, random_state=0)
+    for name in ("noise_mean_", "noise_factor_", "whole_features_", "code_mixture_"):
+        delattr(older, name)
+    with pytest.raises(ValueError, match=r"does not know the spread of rows .* or use draw=False"):
+        older.sample(2, source="prior")
+    assert len(older.sample(2, source="prior", draw=False)) == 2
+    pd.testing.assert_frame_equal(older.fit_sampler(FRAME).sample(50, random_state=0), wanted, atol=2)
 
 
 def test_the_mixture_finds_clusters_and_keeps_the_range() -> None:

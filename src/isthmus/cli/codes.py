@@ -173,3 +173,30 @@ def tune(
     write_tuned(
         TuneJob(data, out, budget, trials, report_to, folder, 0 if seed is None else seed, force, skip_bad, quiet)
     )
+
+
+@app.command()
+def features(
+    model: Model,
+    data: Data,
+    labels: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of classes; a named data set has its own.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Output file: .csv or .parquet; without it, print the table.")
+    ] = None,
+    seed: Seed = None,
+    force: Force = False,
+    skip_bad: SkipBad = False,
+    header: Header = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+) -> None:
+    """Compare codes with the raw features and PCA under four classifiers, with 100, 1,000 and all labels.
+
+    Example: `isthmus features digits.safetensors digits`
+    """
+    from isthmus.cli.codes_work import print_features  # noqa: PLC0415
+
+    text = TextFlags(header, encoding, delimiter)
+    print_features(model, data, labels, out, 0 if seed is None else seed, text, overwrite=force, skip_bad=skip_bad)

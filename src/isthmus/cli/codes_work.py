@@ -307,3 +307,44 @@ def write_tuned(job: TuneJob) -> None:
     if job.page is not None:
         isthmus.write_choice_report(found, job.page, title=f"Search on {job.data}", overwrite=job.force)
         show.note(f"report: {job.page}")
+
+
+# -- features ----------------------------------------------------------------------------------------------------------
+
+
+def print_features(
+    path: Path,
+    data: str,
+    labels: str | None,
+    out: Path | None,
+    seed: int,
+    text: TextFlags,
+    *,
+    overwrite: bool,
+    skip_bad: bool,
+) -> None:
+    """Compare features on test rows, or on a third of the rows where there are none."""
+    from isthmus.diagnosis import take_rows  # noqa: PLC0415  # the command line starts without it
+
+    if out is not None:
+        isthmus.files.check_table_format(out)
+        isthmus.files.check_writable(out, overwrite=overwrite)
+    model = show.load_autoencoder(path, "features", "cpu")
+    keep = () if labels is None else (labels,)
+    rows = isthmus.read(data, skip_bad=skip_bad, keep=keep, **text.known())
+    y = rows.y if labels is None else rows.kept[labels].to_numpy()
+    if y is None:
+        raise WrongUsageError(f"'{data}' has no labels; name their column with --labels.")
+    parts = (rows.X, y, rows.X_test, rows.y_test)
+    if rows.X_test is None:
+        order = np.random.default_rng(seed).permutation(len(y))
+        test, train = np.sort(order[: len(y) // 3]), np.sort(order[len(y) // 3 :])
+        parts = (take_rows(rows.X, train), y[train], take_rows(rows.X, test), y[test])
+    n_labels = [number for number in (100, 1_000) if number >= len(np.unique(y))]
+    found = isthmus.compare_features({path.stem: model}, *parts, n_labels=[*n_labels, None], random_state=seed)
+    if out is not None:
+        _write_frame(found, out, overwrite=overwrite)
+        show.note(f"{len(found)} rows: {out}")
+        return
+    wide = found.pivot_table(index=["classifier", "n_labels"], columns="features", values="accuracy", sort=False)
+    echo(wide.round(4).to_string())

@@ -58,6 +58,8 @@ def parse_value(text: str) -> Any:
 
 def read_config(path: Path) -> Settings:
     """Read settings from a TOML file: a choice is a table with its name and parameters, a list of choices several."""
+    if path.exists() and not path.is_file():  # opening a pipe blocks until it has a writer; a device may never end
+        raise WrongUsageError(f"The config file '{path}' is not a regular file; write the settings to a file.")
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

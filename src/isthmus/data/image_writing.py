@@ -56,6 +56,7 @@ def read_image_file(file: Path) -> ImageFile:
     """
     pages = read_image(file, keep_alpha=True)
     with opened(file) as image:
+        image.load()  # some formats tell the times of their frames only now
         name = "JPEG" if image.format == "MPO" else str(image.format)
         info = {key: image.info[key] for key in KEPT if key in image.info}
         return ImageFile(pages, name, image.mode in ("LA", "RGBA", "PA"), info)

@@ -17,8 +17,8 @@ _REMEDIES = {
 }
 
 
-def require_autoencoder(model: Any, what: str) -> Autoencoder:
-    """Return the model if it is a fitted `Autoencoder` that restores its input, else raise an error.
+def require_autoencoder(model: Any, what: str, *, compares: bool = True) -> Autoencoder:
+    """Return the model if it is a fitted `Autoencoder`, and one that restores its input if it is compared with that.
 
     Parameters
     ----------
@@ -42,5 +42,6 @@ def require_autoencoder(model: Any, what: str) -> Autoencoder:
         remedy = _REMEDIES.get(kind, "pass a model such as Autoencoder(8).fit(X)")
         raise TypeError(f"{what} needs a fitted autoencoder, but got {given}; {remedy}.")
     check_is_fitted(model, "objective_")
-    refuse_pairs(model, what, "use score(X, target=…) and reconstruction_error(X, target=…)")
+    if compares:
+        refuse_pairs(model, what, "use score(X, target=…) and reconstruction_error(X, target=…)")
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 from isthmus.choices.codes import GaussianModule
-from isthmus.data import Scaling
+from isthmus.data import RowsSource, Scaling
 from isthmus.data.scaling import LARGEST
 from isthmus.estimators import inference
 from isthmus.estimators.code_mixture import CodeMixture, fit_mixture
 from isthmus.estimators.targets import output_known, output_names, output_scaling, output_shape
+from isthmus.estimators.validation import Given
 from isthmus.training import Objective
 
 LEARNED = ("code_sample_", "noise_mean_", "noise_factor_", "whole_features_")
@@ -51,9 +53,9 @@ def learn_noise(objective: Objective, rows: Tensor, codes: Tensor, scaling: Scal
 
     Rows are those of batches, with their targets where a model learned pairs; the scaling is that of the targets.
 
-    The covariance is that of the rows less that of their reconstructions, without negative directions, so that rows
-    that are drawn have the spread and the correlations of the training rows even where reconstructions shrink towards
-    the mean.
+    The covariance to add is that of the rows less that of their reconstructions, without negative directions, so that
+    rows that are drawn have the spread and the correlations of the training rows even where reconstructions shrink
+    towards the mean.
     """
     given_rows, target = objective.given_and_target(rows)
     _, conditions = objective.split(given_rows)
@@ -125,6 +127,11 @@ def draw_rows(model: Any, codes: np.ndarray, conditions: np.ndarray | None, seed
 
     Whole numbers stay whole, and values stay within the range of the training rows.
     """
+    if not hasattr(model, "noise_factor_"):
+        raise ValueError(
+            f"This {type(model).__name__} does not know the spread of rows around their means (its file is of an older "
+            "version); call fit_sampler(X) with training rows once, or use draw=False."
+        )
     objective, loss = model.objective_, model.objective_.choices.loss
     draw, generator = np.random.default_rng(seed), torch.Generator(model.device_).manual_seed(seed)
     scaling, ranges, shape = output_scaling(model), output_known(model).ranges, output_shape(model)
@@ -162,10 +169,28 @@ def as_frame(model: Any, rows: np.ndarray) -> Any:
     return frame
 
 
-def learn_from(model: Any, given: Any, labels: np.ndarray | None) -> None:
+def learn_from(model: Any, given: Given, labels: np.ndarray | None) -> None:
     """Fit the mixture and the noise of a model to validated rows."""
     codes = inference.whole(model, given, inference.Verb(_codes))
     model.code_mixture_ = fit_mixture(codes.astype(np.float32), labels)
+    if not hasattr(model, "noise_factor_") and model.objective_.context.target is None:
+        _learn_missing_noise(model, given)
+
+
+def _learn_missing_noise(model: Any, given: Given) -> None:
+    """Learn what reconstructions lack, for a model whose file is of an older version."""
+    n_rows = given.source.n_rows
+    some = np.unique(np.linspace(0, n_rows - 1, min(n_rows, MOST_CODES)).astype(int))
+    labels = None if given.labels is None else given.labels[some]
+    few = replace(given, source=RowsSource(given.source, some), labels=labels)
+    rows = torch.from_numpy(inference.whole(model, few, inference.Verb(_scaled)).astype(np.float32)).to(model.device_)
+    codes = drawn_codes(model.objective_, rows, torch.Generator(model.device_).manual_seed(0))
+    for name, array in learn_noise(model.objective_, rows, codes, model.scaling_).items():
+        setattr(model, name, array)
+
+
+def _scaled(_: Any, x: Tensor) -> Tensor:
+    return x
 
 
 def _codes(model: Any, x: Tensor) -> Tensor:

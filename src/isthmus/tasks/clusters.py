@@ -93,7 +93,7 @@ def cluster_codes(
     >>> matched_accuracy(np.repeat(["a", "b", "c"], 30), found.labels)
     1.0
     """
-    require_autoencoder(model, "cluster_codes")
+    require_autoencoder(model, "cluster_codes", compares=False)
     if method not in METHODS:
         raise ValueError(unknown("method", str(method), METHODS))
     if not Whole(1).admits(n_clusters):

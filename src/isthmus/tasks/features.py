@@ -93,7 +93,7 @@ def compare_features(
     if not models:
         raise ValueError("models is empty; give at least one fitted autoencoder.")
     for model in models.values():
-        require_autoencoder(model, "compare_features")
+        require_autoencoder(model, "compare_features", compares=False)
     labels, known = _labels(y, X, "y"), _labels(y_test, X_test, "y_test")
     seed = seed_from(random_state)
     sizes = _sizes(n_labels, len(labels), len(np.unique(labels)))

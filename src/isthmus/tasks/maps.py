@@ -101,7 +101,7 @@ def map_codes(model: Autoencoder, X: Any, method: str = "auto", *, y: Any = None
     >>> found.method, found.points.shape, bool(np.allclose(found.place(X[:3]), found.points[:3]))
     ('code', (60, 2), True)
     """
-    require_autoencoder(model, "map_codes")
+    require_autoencoder(model, "map_codes", compares=False)
     if method not in METHODS:
         raise ValueError(unknown("method", str(method), METHODS))
     size = model.objective_.context.code_size

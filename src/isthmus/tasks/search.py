@@ -79,7 +79,7 @@ class SearchIndex:
     """
 
     def __init__(self, model: Autoencoder, *, metric: str = "euclidean", thumbnails: bool = True) -> None:
-        self.model = require_autoencoder(model, "SearchIndex")
+        self.model = require_autoencoder(model, "SearchIndex", compares=False)
         if metric not in METRICS:
             raise ValueError(unknown("metric", str(metric), METRICS))
         if model.objective_.context.n_conditions:
@@ -249,7 +249,11 @@ class SearchIndex:
         check_arrays(state.arrays, DECLARED, {"rows": values.n_rows})
         inner = State(values.kind, values.model, group(state.arrays, "model."))
         model = persistence.from_state(inner, network=network, device=device)
-        index = cls(require_autoencoder(model, "SearchIndex"), metric=values.metric, thumbnails=values.thumbnails)
+        index = cls(
+            require_autoencoder(model, "SearchIndex", compares=False),
+            metric=values.metric,
+            thumbnails=values.thumbnails,
+        )
         codes = state.arrays["codes"]
         if codes.shape[1] != index.codes.shape[1]:
             raise ModelFileError(

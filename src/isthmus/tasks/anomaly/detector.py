@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -27,16 +27,13 @@ from isthmus.tasks.anomaly.detector_fit import DetectorSettings
 from isthmus.tasks.anomaly.explanations import Explanation, column_names, explain_rows
 from isthmus.tasks.anomaly.fitted import FittedDetector
 from isthmus.tasks.anomaly.inputs import Rows, learn_rows, open_rows
-from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
+from isthmus.tasks.anomaly.learned import LearnedAttributes
+from isthmus.tasks.anomaly.models import SingleModel
 from isthmus.tasks.anomaly.probabilities import PROBABILITIES, label_confidence
-from isthmus.tasks.anomaly.scoring import PARTS, Scorer
+from isthmus.tasks.anomaly.scoring import PARTS
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Threshold
 from isthmus.training import SCHEDULES
 
-if TYPE_CHECKING:
-    from isthmus.data.tables import Schema
-
-T = TypeVar("T")
 AUTO: Rule = OneOf(("auto",))
 DEFAULT_CALIBRATION = 0.25
 ROUNDING, ROUNDING_OF_GRAPHS = 1e-9, 1e-4
@@ -44,7 +41,7 @@ ROUNDING, ROUNDING_OF_GRAPHS = 1e-9, 1e-4
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class AnomalyDetector(LearnedAttributes, Parameters, OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Finds anomalies in tables, images and signals, with a reason for each and a stated false-alarm rate.
 
     Small autoencoders learn to restore rows from a part of their cells. Each part of the score says in nats how unusual
@@ -319,48 +316,6 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         check_is_fitted(self, "fitted_")
         return np.asarray(self._above(self.decision_scores_) > 0).astype(int)
 
-    # -- what was learned ----------------------------------------------------------------------------------------
-
-    @property
-    def decision_scores_(self) -> np.ndarray:
-        """Anomaly scores of the training rows, each as if it had not been remembered, (n,)."""
-        return self.fitted_.decision_scores
-
-    @property
-    def calibration_scores_(self) -> np.ndarray:
-        """Anomaly scores of the rows kept for calibration, (m,); no attribute where there are none."""
-        return _there(self.fitted_.calibration_scores, "calibration_scores_")
-
-    @property
-    def sample_(self) -> np.ndarray:
-        """Which rows were learned from, ascending, (n,); no attribute where all were."""
-        return _there(self.fitted_.sample, "sample_")
-
-    @property
-    def schema_(self) -> Schema:
-        """The columns of a table; no attribute for an array."""
-        return _there(self.fitted_.format.schema, "schema_")
-
-    @property
-    def model_(self) -> EnsembleModel | SingleModel:
-        """What restores rows."""
-        return self.fitted_.model
-
-    @property
-    def scorer_(self) -> Scorer:
-        """What gives scores."""
-        return self.fitted_.scorer
-
-    @property
-    def n_rows_seen_(self) -> int:
-        """Rows in all calls of `fit` and `partial_fit`."""
-        return self.fitted_.n_rows_seen
-
-    @property
-    def missing_allowed_(self) -> bool:
-        """Whether cells of new rows may be missing."""
-        return self.fitted_.format.missing_allowed
-
     # -- using ---------------------------------------------------------------------------------------------------
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -505,10 +460,3 @@ class AnomalyDetector(Parameters, OutlierMixin, BaseEstimator):  # type: ignore[
         tags.input_tags.allow_nan = LOSSES.gives(self.loss, Observed)
         tags.classifier_tags = ClassifierTags(multi_class=False)  # two columns of predict_proba, not one a class
         return tags
-
-
-def _there(value: T | None, name: str) -> T:
-    """A part of what was learned, or the error of an attribute that there is not."""
-    if value is None:
-        raise AttributeError(f"This detector has no {name}.")
-    return value

@@ -19,6 +19,9 @@ from isthmus.exceptions import DataError
 if TYPE_CHECKING:
     from isthmus.data.tables import Schema
 
+READ_NUMBERS = 2**18
+"""Numbers that are read at a time, at least."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -97,10 +100,14 @@ class RowFormat:
         return scaled.to(self.device)
 
     def tensors(self, rows: Rows, rows_per_chunk: int) -> Iterator[Tensor]:
-        """All rows, scaled, some at a time: (k, d); infinities, and NaN where they are not allowed, are refused."""
-        for start, flat in rows.chunks(rows_per_chunk):
+        """All rows, scaled, some at a time: (k, d); infinities, and NaN where they are not allowed, are refused.
+
+        More rows are read at a time than are given, because each reading of a table looks at every column.
+        """
+        width = max(1, int(np.prod(self.feature_shape)))
+        for start, flat in rows.chunks(max(rows_per_chunk, READ_NUMBERS // width)):
             check_finite(flat, missing_allowed=self.missing_allowed, first_row=start)
-            yield self.to_tensor(flat)
+            yield from self.to_tensor(flat).split(rows_per_chunk)
 
 
 def scoring_type(device: torch.device, *, own_autoencoder: bool) -> torch.dtype:

@@ -75,6 +75,17 @@ class RowIndex:
             found[of_index, own[of_index]] = torch.inf
         return found
 
+    def nearest_distance(self, x: Tensor) -> Tensor:
+        """The distance of scaled rows to the nearest, (n,): as from `squares`, in a third of the time.
+
+        What cancels is set to 0 for the nearest row only, not in the whole matrix.
+        """
+        y = self.in_units(x)
+        lengths, stored = y.square().sum(1), self._lengths.to(y)
+        least, place = torch.addmm(stored, y, self.rows.to(y).T, alpha=-2.0).min(1)
+        square = least + lengths
+        return torch.where(square <= ZERO * (lengths + stored[0, place]), 0.0, square).sqrt()
+
     @cached_property
     def _lengths(self) -> Tensor:
         """Squared lengths of the rows, (1, m)."""

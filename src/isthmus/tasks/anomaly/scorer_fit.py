@@ -13,6 +13,7 @@ from isthmus.tasks.anomaly.grouping import Grouping
 from isthmus.tasks.anomaly.neighbours import make_index, standard_units, white_units, with_usual
 from isthmus.tasks.anomaly.relations import learn_relations
 from isthmus.tasks.anomaly.scoring import (
+    CHUNK_DISTANCES,
     DISTANCES,
     RULES,
     Model,
@@ -144,7 +145,7 @@ def _with_memory(model: Model, X: Tensor, plan: ScorerPlan, which: Chosen) -> tu
         index = make_index(rows, units, RULES[scorer.rule].n_neighbors[name], first=first)
         index = indexes[name] = with_usual(index, rows) if name == "local" else index
         own = _own_places(len(X), places[name])
-        chunk = max(16, 2**22 // len(rows))
+        chunk = max(16, CHUNK_DISTANCES // len(rows))
         parts = [
             distance_of(name, index, index.squares(X[some], own[some]), own[some])
             for some in torch.arange(len(X)).split(chunk)

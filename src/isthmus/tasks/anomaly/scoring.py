@@ -74,8 +74,8 @@ FEW_NEIGHBORS, MORE_TRIED = 8, 4
 """Up to so many neighbours, so many more are looked for in single precision, and their distances worked out again."""
 RARE = 0.5
 """Nats that are added to the rarity of a cell where it weighs its part in another surprise."""
-CHUNK_NUMBERS = 2**22
-"""Distances that are held at a time."""
+CHUNK_NUMBERS, CHUNK_DISTANCES = 2**22, 2**20
+"""Numbers that are held at a time, and distances, which take several passes and should stay in the cache."""
 
 
 class Model(Protocol):
@@ -261,6 +261,9 @@ class Scorer:
                 columns["density"] = self._density_columns(model, x, places, totals["density"])
         for name in [name for name in DISTANCES if name in self.parts]:
             index = self.indexes[name]
+            if name == "nearest" and not in_full:
+                totals[name] = index.nearest_distance(x)
+                continue
             squares = index.squares(x)
             totals[name] = distance_of(name, index, squares)
             if in_full:
@@ -374,8 +377,10 @@ class Scorer:
         """How many rows may be worked on at a time."""
         by_model = self.grouping.n_columns if self.memory is None else self.memory.codes.shape[1]
         width = max(self.grouping.n_columns, by_model) * model.n_members
-        width = max(width, *(len(index.rows) for index in self.indexes.values())) if self.indexes else width
-        return max(16, CHUNK_NUMBERS // width)
+        rows = CHUNK_NUMBERS // width
+        if self.indexes:
+            rows = min(rows, CHUNK_DISTANCES // max(len(index.rows) for index in self.indexes.values()))
+        return max(16, rows)
 
     def chunks(self, model: Model, X: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Rows some at a time, with their places."""

@@ -89,7 +89,7 @@ def _checked(
     model: Autoencoder, units: list[int], n: int, margin: float, name: str
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Codes of training rows, or of the prior, and the values of each unit."""
-    require_autoencoder(model, name)
+    require_autoencoder(model, name, compares=False)
     size = model.objective_.context.code_size
     wrong = [unit for unit in units if not (Whole(0).admits(unit) and unit < size)]
     if wrong or not units:

@@ -1,0 +1,69 @@
+"""The learned attributes of a detector, which read what `fit` made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from isthmus.tasks.anomaly.fitted import FittedDetector
+from isthmus.tasks.anomaly.models import EnsembleModel, SingleModel
+from isthmus.tasks.anomaly.scoring import Scorer
+
+if TYPE_CHECKING:
+    from isthmus.data.tables import Schema
+
+T = TypeVar("T")
+
+
+class LearnedAttributes:
+    """Attributes of ``fitted_`` under the names of scikit-learn and PyOD; none is there before `fit`."""
+
+    fitted_: FittedDetector
+
+    @property
+    def decision_scores_(self) -> np.ndarray:
+        """Anomaly scores of the training rows, each as if it had not been remembered, (n,)."""
+        return self.fitted_.decision_scores
+
+    @property
+    def calibration_scores_(self) -> np.ndarray:
+        """Anomaly scores of the rows kept for calibration, (m,); no attribute where there are none."""
+        return _there(self.fitted_.calibration_scores, "calibration_scores_")
+
+    @property
+    def sample_(self) -> np.ndarray:
+        """Which rows were learned from, ascending, (n,); no attribute where all were."""
+        return _there(self.fitted_.sample, "sample_")
+
+    @property
+    def schema_(self) -> Schema:
+        """The columns of a table; no attribute for an array."""
+        return _there(self.fitted_.format.schema, "schema_")
+
+    @property
+    def model_(self) -> EnsembleModel | SingleModel:
+        """What restores rows."""
+        return self.fitted_.model
+
+    @property
+    def scorer_(self) -> Scorer:
+        """What gives scores."""
+        return self.fitted_.scorer
+
+    @property
+    def n_rows_seen_(self) -> int:
+        """Rows in all calls of `fit` and `partial_fit`."""
+        return self.fitted_.n_rows_seen
+
+    @property
+    def missing_allowed_(self) -> bool:
+        """Whether cells of new rows may be missing."""
+        return self.fitted_.format.missing_allowed
+
+
+def _there(value: T | None, name: str) -> T:
+    """A part of what was learned, or the error of an attribute that there is not."""
+    if value is None:
+        raise AttributeError(f"This detector has no {name}.")
+    return value
