@@ -38,7 +38,7 @@ _OWN = (
 
 @dataclass
 class Known:
-    """What is known of the magnitudes of a band in each of n images, (n, h, w) int32, with a border of zeros."""
+    """What is known of the magnitudes of a band in each of n images, (n, h, w) int16, with a border of zeros."""
 
     magnitudes: np.ndarray
     ring: np.ndarray
@@ -47,7 +47,7 @@ class Known:
     @classmethod
     def nothing(cls, n_images: int, tall: int, wide: int) -> Known:
         """Of a band that has not begun."""
-        return cls(np.zeros((n_images, tall + 2 * PAD, wide + 2 * PAD), np.int32), np.empty(0))
+        return cls(np.zeros((n_images, tall + 2 * PAD, wide + 2 * PAD), np.int16), np.empty(0))
 
     @property
     def inside(self) -> np.ndarray:

@@ -24,6 +24,8 @@ MOST_CODE = 16 * 9
 UNIT_SHIFT = 6
 """Coefficients are synthesised in 1/64 of a grey level."""
 PLACES_AT_ONCE = 1 << 16
+ROWS_AT_ONCE = 256
+"""Rows of an image whose colours are mixed at once, to save memory."""
 
 
 def step_of(code: int) -> int:
@@ -291,11 +293,13 @@ def synthesised(model: ImageModel, restored: Coefficients, shape: Shape, code: i
             band: (restored[channel, band].astype(np.int64) * model.unit(band, code) + (1 << 15)) >> 16
             for band in bands(levels)
         }
-        channels.append(synthesise(planes, levels))
+        channels.append(synthesise(planes, levels).astype(np.int32))
     colour, mean = model.colour_of(n_channels), model.mean_of(n_channels)
     pixels = np.empty(shape, np.uint8)
-    for c in range(n_channels):
-        mixed = sum(channels[channel] * colour[c, channel] for channel in range(n_channels))
-        grey = (mixed + (int(mean[c]) << COLOUR_SHIFT) + (1 << (COLOUR_SHIFT + 5))) >> (COLOUR_SHIFT + 6)
-        pixels[..., c] = np.clip(grey, 0, 255)
+    for start in range(0, height, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        for c in range(n_channels):
+            mixed = sum(channels[channel][:, rows] * colour[c, channel] for channel in range(n_channels))
+            grey = (mixed + (int(mean[c]) << COLOUR_SHIFT) + (1 << (COLOUR_SHIFT + 5))) >> (COLOUR_SHIFT + 6)
+            pixels[:, rows, :, c] = np.clip(grey, 0, 255)
     return pixels
