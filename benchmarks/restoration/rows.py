@@ -69,7 +69,7 @@ def _rmse(images: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> float:
 @row
 def photographs(sheet: Sheet) -> None:
     """Grey Kodak with noise of unknown strength: trained on kodim01–12, tested on 13–24."""
-    made = Restorer(GaussianNoise((10 / 255, 50 / 255), clip=False), max_steps=2500)
+    made = Restorer(GaussianNoise((10 / 255, 50 / 255), clip=False), max_steps=16_000)
     restorer, minutes = fitted(sheet, "photographs", made, sets.kodak(1, 12))
     _test_photographs(sheet, "photographs", restorer, minutes)
     if sheet.seed == 1:
@@ -117,7 +117,7 @@ def noisy_alone(sheet: Sheet) -> None:
         sets.noisy_kodak([image], draw.uniform(10, 50), 2000 + number)[0]
         for number, image in enumerate(sets.kodak(1, 12))
     ]
-    restorer, minutes = fitted(sheet, "noisy-alone", Restorer("unknown", max_steps=2500), shots)
+    restorer, minutes = fitted(sheet, "noisy-alone", Restorer("unknown", max_steps=16_000), shots)
     _test_photographs(sheet, "noisy-alone", restorer, minutes)
     for sigma in SIGMAS:
         ours = sheet.value("noisy-alone", f"PSNR, sigma {sigma}", sheet.seed)
