@@ -324,8 +324,6 @@ def print_features(
     skip_bad: bool,
 ) -> None:
     """Compare features on test rows, or on a third of the rows where there are none."""
-    from isthmus.diagnosis import take_rows  # noqa: PLC0415  # the command line starts without it
-
     if out is not None:
         isthmus.files.check_table_format(out)
         isthmus.files.check_writable(out, overwrite=overwrite)
@@ -339,7 +337,12 @@ def print_features(
     if rows.X_test is None:
         order = np.random.default_rng(seed).permutation(len(y))
         test, train = np.sort(order[: len(y) // 3]), np.sort(order[len(y) // 3 :])
-        parts = (take_rows(rows.X, train), y[train], take_rows(rows.X, test), y[test])
+        parts = (
+            isthmus.diagnosis.take_rows(rows.X, train),
+            y[train],
+            isthmus.diagnosis.take_rows(rows.X, test),
+            y[test],
+        )
     n_labels = [number for number in (100, 1_000) if number >= len(np.unique(y))]
     found = isthmus.compare_features({path.stem: model}, *parts, n_labels=[*n_labels, None], random_state=seed)
     if out is not None:

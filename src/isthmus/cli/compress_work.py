@@ -13,11 +13,7 @@ import numpy as np
 from PIL import Image
 
 import isthmus
-from isthmus.atomic import atomic
 from isthmus.cli.errors import WrongUsageError
-from isthmus.tasks.compression.container import Container, read
-from isthmus.tasks.compression.pictures import as_pictures
-from isthmus.tasks.compression.records import peak_signal_to_noise
 
 Facts = dict[str, str | int | float]
 
@@ -28,16 +24,16 @@ def compress_folder(
     """Compress a folder to a file, and tell what that brought."""
     isthmus.files.check_writable(out, overwrite=force)
     codec = load_codec(model)
-    pictures = as_pictures(folder, skip_bad=skip_bad)
+    pictures = isthmus.tasks.compression.as_pictures(folder, skip_bad=skip_bad)
     codec.set_params(verbose=0 if quiet else 1)
     blob = codec.compress(list(pictures.arrays), names=pictures.names, target=target)
     codec.set_params(verbose=0)
     restored = codec.decompress(blob)
     psnr = [
-        peak_signal_to_noise(one, other.reshape(one.shape))
+        isthmus.tasks.compression.peak_signal_to_noise(one, other.reshape(one.shape))
         for one, other in zip(pictures.arrays, restored, strict=True)
     ]
-    with atomic(out, overwrite=force) as temporary:
+    with isthmus.files.atomic(out, overwrite=force) as temporary:
         temporary.write_bytes(blob)
     before = sum((folder / name).stat().st_size for name in {name.partition("#")[0] for name in pictures.names})
     pixels = sum(image.shape[0] * image.shape[1] for image in pictures.arrays)
@@ -82,7 +78,7 @@ def describe_stream(path: Path) -> Facts:
     """What a compressed file holds."""
     blob = read_stream(path)
     with naming(path):
-        stream = read(blob)
+        stream = isthmus.tasks.compression.read(blob)
     sizes = sorted({(entry.height, entry.width) for entry in stream.entries})
     pixels = sum(entry.n_images * entry.height * entry.width for entry in stream.entries)
     shown = [f"{height}×{width}" for height, width in sizes[:5]] + ["…"] * (len(sizes) > 5)
@@ -127,7 +123,7 @@ def restore_folder(path: Path, model: Path, out: Path, image: str | None, *, for
     return {"images": str(len(images)), "saved": str(out)}
 
 
-def place_of(image: str, stream: Container) -> int:
+def place_of(image: str, stream: isthmus.tasks.compression.Container) -> int:
     """The place of an image that is named or counted."""
     if image in stream.names:
         return list(stream.names).index(image)
@@ -139,7 +135,7 @@ def place_of(image: str, stream: Container) -> int:
     )
 
 
-def paths_of(stream: Container) -> list[PurePosixPath]:
+def paths_of(stream: isthmus.tasks.compression.Container) -> list[PurePosixPath]:
     """A path below the output folder for each image: its name with the suffix .png; numbers where there are no names.
 
     Names come from the file, so that they may be anything: those that lead out of the folder are refused.

@@ -1,5 +1,6 @@
 """Jobs done with autoencoders: anomaly detection, compression, generation, imputation, recommendation, …"""
 
+from isthmus.tasks import compression
 from isthmus.tasks.anomaly import (
     AnomalyDetector,
     Auto,
@@ -89,6 +90,7 @@ __all__ = [
     "cluster_codes",
     "compare_features",
     "compress_lossless",
+    "compression",
     "conformal_p_values",
     "decompress_lossless",
     "evaluate_recommender",

@@ -70,9 +70,9 @@ def through(network: nn.Module, x: Tensor) -> Tensor:
     """The output of a network for rows, (n, in) → (n, out), by the faster matrix library.
 
     A network with hooks is called as it is, because these need to see its layers at work; so is any other network than
-    a chain of layers.
+    a chain of layers. So is every network while a graph is traced, where a choice by the number of rows would fix it.
     """
-    linear = onednn_linear()
+    linear = None if torch.compiler.is_compiling() else onednn_linear()
     is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if linear is None or not is_plain or type(network) is not nn.Sequential or is_watched(network):
         out: Tensor = network(x)
