@@ -163,8 +163,8 @@ def test_modules_of_the_wrong_width_are_refused() -> None:
     ("choice", "text"),
     [
         (Masking(1.5), "Masking: fraction=1.5 must be a number in [0, 1]."),
-        (GaussianNoise(-1), "GaussianNoise: scale=-1 must be a finite number >= 0."),
-        (GaussianNoise(True), "GaussianNoise: scale=True must be a finite number >= 0."),
+        (GaussianNoise(-1), "GaussianNoise: scale=-1 must be a finite number >= 0, or a range (low, high)"),
+        (GaussianNoise(True), "GaussianNoise: scale=True must be a finite number >= 0, or a range (low, high)"),
         (L1(float("nan")), "L1: weight=nan must be a finite number >= 0."),
         (Dense((0,)), "Dense: hidden_sizes=(0,) must be a tuple of integers >= 1 or 'auto'."),
         (Dense((8,), activation="swoosh"), "Dense: activation='swoosh' must be None, 'elu'"),

@@ -60,8 +60,8 @@ def test_penalties_and_codes_may_be_spelled_as_elsewhere() -> None:
     for name in ("ReLU", "relu", "RELU"):
         assert CODES.resolve(name).get_params() == Plain("relu").get_params()
     assert CODES.resolve("LeakyReLU").get_params() == {"activation": "leaky-relu"}
-    assert hasattr(VariationalAutoencoder(code="Gaussian"), "sample")
-    assert not hasattr(Autoencoder(), "sample")
+    assert hasattr(VariationalAutoencoder(code="Gaussian"), "posterior")
+    assert not hasattr(Autoencoder(), "posterior")
     assert np.isfinite(Autoencoder(2, loss="Observed", max_epochs=1).fit(np.where(X > 0.9, np.nan, X)).score(X))
 
 

@@ -96,7 +96,9 @@ def test_only_pairs_with_a_reason_are_refused() -> None:
         names = set(pair.values())
         refused = (
             ("kl-sparsity" in names and "sigmoid" not in names)
-            or names in ({"contractive", "top-k"}, {"convolutional", "by-column"}, {"unet", "by-column"})
+            or ("rate" in names and "quantized" not in names)
+            or names in ({"contractive", "top-k"}, {"contractive", "quantized"})
+            or names in ({"convolutional", "by-column"}, {"unet", "by-column"})
             or ("tied" in names and bool(names & {"gaussian", "normal", "by-column"}))
             or "grayscale" in names  # the images have one channel
         )

@@ -98,7 +98,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], Any, str]] = [
         "detector",
         ("values", "parts"),
         ["density", "other"],
-        "must be some of marginal, reconstruction, neighbours, nearest, local, density",
+        "must be some of marginal, relation, reconstruction, neighbours, nearest, local, density",
     ),
     ("detector-table", ("values", "schema", "columns"), 5, r"Expected `array`, got `int` - at `schema\.columns`"),
     ("detector-table", ("values", "schema", "columns", 0, "kind"), "wide", r"schema\.columns\[0\] has an unknown kind"),

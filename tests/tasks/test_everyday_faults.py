@@ -140,9 +140,9 @@ class Interrupting(Callback):
 def test_one_interrupt_ends_all_members_of_an_imputer(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[Run] = []
 
-    def make_run(objective: Any, settings: Any, train: Any, validation: Any, _: Any) -> Run:
+    def make_run(objective: Any, settings: Any, train: Any, validation: Any, _: Any, n_runs: int) -> Run:
         callbacks = [Interrupting(number, 3)] if len(trained) == 1 else []
-        trained.append(Run(objective, settings, train, validation, callbacks))
+        trained.append(Run(objective, settings, train, validation, callbacks, n_runs=n_runs))
         return trained[-1]
 
     monkeypatch.setattr(imputer_fit, "Run", make_run)

@@ -45,6 +45,11 @@ class Network(Choice):
         """The largest geometric mean of the widths of two consecutive hidden layers; 0 without such a pair."""
         return 0.0
 
+    @property
+    def has_hidden_layers(self) -> bool:
+        """Whether there is a layer between rows and codes."""
+        return True
+
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
         """Why this network does not support a code or an output of that width, one sentence each."""
         return []
@@ -170,6 +175,10 @@ class Dense(Network):
     def hidden_width(self) -> float:
         chains = [sizes for sizes in (self.hidden_sizes, self.decoder_sizes) if sizes and not isinstance(sizes, str)]
         return max((math.sqrt(one * two) for sizes in chains for one, two in pairwise(sizes)), default=0.0)
+
+    @property
+    def has_hidden_layers(self) -> bool:
+        return bool(self.hidden_sizes) or bool(self.decoder_sizes)
 
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
         if not self.tied:

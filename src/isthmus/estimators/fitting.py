@@ -435,7 +435,8 @@ def settle(estimator: Any, made: Mapping[str, Any], network: Network, n_rows: in
     asked = None if estimator.max_epochs == "auto" else int(estimator.max_epochs)
     batch_size = batch_size_for(n_rows, asked) if estimator.batch_size == "auto" else int(estimator.batch_size)
     batch_size = min(batch_size, n_rows)
-    epochs = max_epochs_for(n_rows, batch_size) if estimator.max_epochs == "auto" else int(estimator.max_epochs)
+    usual = max_epochs_for(n_rows, batch_size, linear=not network.has_hidden_layers)
+    epochs = usual if estimator.max_epochs == "auto" else int(estimator.max_epochs)
     rate = (
         learning_rate_for(batch_size, network.hidden_width)
         if estimator.learning_rate == "auto"

@@ -252,7 +252,8 @@ class _Search:
                 f"{' or more' if limit.reached else ''}; give at least {2 * epoch / TRIAL_SHARE:.0f} s, or fewer rows."
             )
         n_rows = self.parts.n_train
-        usual = max_epochs_for(n_rows, batch_size_for(n_rows))
+        linear = not model.objective_.choices.network.has_hidden_layers
+        usual = max_epochs_for(n_rows, batch_size_for(n_rows), linear=linear)
         return min(affordable, usual if self.base.max_epochs == "auto" else int(self.base.max_epochs))
 
     def _begin_with(self, model: Autoencoder | None, error: float) -> None:
