@@ -20,7 +20,7 @@ from isthmus.tasks.compression.records import measured
 
 DATA = Path(os.environ.get("ISTHMUS_DATA", "."))
 RATES = (0.15, 0.25, 0.4, 0.6)
-CODES = (90, 97, 104, 111, 118, 124)
+CODES = (90, 97, 104, 111, 118, 124, 131)
 N_CIFAR = 32
 
 
