@@ -168,3 +168,30 @@ def test_auto_becomes_what_it_stands_for() -> None:
 def test_nested_names_that_lead_nowhere_are_refused(estimator: Any, name: str, text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
         estimator.set_params(**{name: 0.3})
+
+
+@pytest.mark.parametrize(
+    ("estimator", "named", "advice"),
+    [
+        (
+            Autoencoder(2),
+            {"epochs": 3},
+            r"'epochs'; pass it to the constructor: Autoencoder\(max_epochs=…\)\. fit takes X, y,",
+        ),
+        (Autoencoder(2), {"batch_size": 3}, r"pass it to the constructor: Autoencoder\(batch_size=…\)"),
+        (Autoencoder(2), {"activation": "relu"}, r"Autoencoder\(network=Dense\(activation='relu'\)\)"),
+        (Autoencoder(2), {"validation_data": None}, r"'validation_data'; use X_val\. fit takes"),
+        (Autoencoder(2), {"swoosh": 1}, r"'swoosh'\. fit takes X, y, sample_weight, target, X_val"),
+        (AnomalyDetector(), {"lr": 0.1}, r"AnomalyDetector\.fit\(\) .* AnomalyDetector\(learning_rate=…\)"),
+        (Imputer(), {"validation_data": None}, r"'validation_data'\. fit takes X"),  # it has no X_val to suggest
+    ],
+)
+def test_unknown_keywords_of_fit_are_explained(estimator, named, advice):
+    with pytest.raises(TypeError, match=advice):
+        estimator.fit(np.zeros((20, 3)), **named)
+    assert not [name for name in vars(estimator) if name.endswith("_")]  # nothing was learned
+
+
+def test_fit_keeps_its_signature():
+    assert list(inspect.signature(VariationalAutoencoder.fit).parameters)[:3] == ["self", "X", "y"]
+    assert list(inspect.signature(Autoencoder(2).fit).parameters)[:2] == ["X", "y"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from isthmus.choices.spelling import unknown
@@ -32,6 +34,18 @@ _MEANT = {
 }
 _HINTS = {name: right for right, names in _MEANT.items() for name in names.split()}
 """Parameter names of Keras, scikit-learn, skorch and PyOD, with the name used here."""
+
+_FIT_HINTS = {
+    name: right
+    for right, names in {
+        "X_val": "validation_data eval_set val_data valid_data validation_set X_valid X_validation x_val test_data",
+        "sample_weight": "sample_weights weights weight",
+        "target": "targets y_clean clean x_clean",
+        "resume": "checkpoint resume_from initial_epoch",
+    }.items()
+    for name in names.split()
+}
+"""Arguments of other libraries' `fit`, with the argument of `fit` here."""
 
 _VERBS = {
     "encode": ("transform",),
@@ -72,15 +86,57 @@ def unknown_parameter(owner: type, name: str, known: Iterable[str]) -> str:
     return f"Unknown parameter of {owner.__name__} {name!r}; use {hint}. Known: {', '.join(known)}."
 
 
+def unknown_fit_keyword(owner: str, name: str, parameters: Iterable[str], arguments: Iterable[str]) -> str:
+    """The error text for an unknown keyword of `fit`, with the parameter of the constructor that is meant.
+
+    >>> unknown_fit_keyword("Imputer", "epochs", ["max_epochs"], ["X"])
+    "Imputer.fit() got an unexpected keyword argument 'epochs'; pass it to the constructor: Imputer(max_epochs=…). \
+fit takes X."
+    """
+    known, arguments = list(parameters), list(arguments)
+    meant = name if name in known else hint_for(name, known)
+    if meant is not None:
+        advice = f"; pass it to the constructor: {owner}({meant if '=' in meant else meant + '=…'})"
+    else:
+        right = _FIT_HINTS.get(name)
+        advice = f"; use {right}" if right in arguments else ""
+    return f"{owner}.fit() got an unexpected keyword argument {name!r}{advice}. fit takes {', '.join(arguments)}."
+
+
+def _explaining(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """`fit`, with an error for unknown keywords that names the right one.
+
+    A wrapper instead of ``**unknown`` in every `fit`: signatures stay true for readers, editors and scikit-learn.
+    """
+    parameters = inspect.signature(fit).parameters
+    arguments = [name for name in parameters if name != "self"]
+    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+
+    @functools.wraps(fit)
+    def explained(self: Any, *args: Any, **named: Any) -> Any:
+        wrong = next((name for name in named if name not in arguments), None)
+        if wrong is not None and not takes_all:
+            raise TypeError(unknown_fit_keyword(type(self).__name__, wrong, self._get_param_names(), arguments))
+        return fit(self, *args, **named)
+
+    return explained
+
+
 class Parameters:
     """Mixin of every estimator and choice; it precedes scikit-learn's ``BaseEstimator`` in the bases.
 
-    An unknown keyword of the constructor raises a `TypeError` that suggests the right name. Nested names such as
-    ``corruption__scale`` set a parameter of a choice, also if the choice was given by name.
+    An unknown keyword of the constructor or of `fit` raises a `TypeError` that suggests the right name. Nested names
+    such as ``corruption__scale`` set a parameter of a choice, also if the choice was given by name.
     """
 
     choice_registries: ClassVar[Mapping[str, Any]] = {}
     """The registry of each parameter that holds a choice."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let `fit`, where a class defines it, explain unknown keywords."""
+        super().__init_subclass__(**kwargs)
+        if "fit" in vars(cls):
+            cls.fit = _explaining(vars(cls)["fit"])  # type: ignore[attr-defined]  # not every class has it
 
     def __new__(cls, *_: Any, **named: Any) -> Self:
         """Reject unknown keywords; Python's own error would have no hint."""
