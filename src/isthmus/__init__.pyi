@@ -94,6 +94,7 @@ from .report import write_report as write_report
 from .report import write_restoration_report as write_restoration_report
 from .report import write_search_report as write_search_report
 from .tasks import AnomalyDetector as AnomalyDetector
+from .tasks import Apply as Apply
 from .tasks import Auto as Auto
 from .tasks import Chosen as Chosen
 from .tasks import Clusters as Clusters

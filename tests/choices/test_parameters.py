@@ -186,12 +186,12 @@ def test_nested_names_that_lead_nowhere_are_refused(estimator: Any, name: str, t
         (Imputer(), {"validation_data": None}, r"'validation_data'\. fit takes X"),  # it has no X_val to suggest
     ],
 )
-def test_unknown_keywords_of_fit_are_explained(estimator, named, advice):
+def test_unknown_keywords_of_fit_are_explained(estimator: Any, named: dict[str, Any], advice: str) -> None:
     with pytest.raises(TypeError, match=advice):
         estimator.fit(np.zeros((20, 3)), **named)
     assert not [name for name in vars(estimator) if name.endswith("_")]  # nothing was learned
 
 
-def test_fit_keeps_its_signature():
+def test_fit_keeps_its_signature() -> None:
     assert list(inspect.signature(VariationalAutoencoder.fit).parameters)[:3] == ["self", "X", "y"]
     assert list(inspect.signature(Autoencoder(2).fit).parameters)[:2] == ["X", "y"]

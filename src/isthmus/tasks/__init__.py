@@ -12,6 +12,7 @@ from isthmus.tasks.anomaly import (
     benjamini_hochberg,
     conformal_p_values,
 )
+from isthmus.tasks.apply import Apply
 from isthmus.tasks.choosing import Chosen, choose
 from isthmus.tasks.clusters import Clusters, cluster_codes, matched_accuracy
 from isthmus.tasks.compression import ImageCodec, compress_lossless, decompress_lossless
@@ -58,6 +59,7 @@ TASKS = {
 __all__ = [
     "TASKS",
     "AnomalyDetector",
+    "Apply",
     "Auto",
     "Chosen",
     "Clusters",
