@@ -49,7 +49,12 @@ def test_a_golden_file_answers_as_when_it_was_saved(path: Path) -> None:
     for name, answer in wanted.items():
         if name in changed:
             found[name] = np.where(changed[name], answer, found[name])
-        if answer.dtype.kind == "f":  # another machine's matrix library rounds otherwise
+        if name == "p_values":
+            # A share of calibration rows: on another processor a score may pass the calibration row next to it, when
+            # both agree to single precision. One row is one step of the grid; the scores themselves are compared, too.
+            step = answer.min()  # of one row of n + 1; the odd rows of the file reach it
+            np.testing.assert_allclose(found[name], answer, atol=step + 1e-9, err_msg=name)
+        elif answer.dtype.kind == "f":  # another machine's matrix library rounds otherwise
             np.testing.assert_allclose(found[name], answer, rtol=2e-4, atol=2e-5, err_msg=name)
         elif answer.dtype == np.uint8:
             np.testing.assert_allclose(found[name].astype(int), answer.astype(int), atol=1, err_msg=name)
