@@ -56,10 +56,11 @@ def device(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
     if not torch.cuda.is_available():
         print(f"device: not run, as torch {torch.__version__} finds no CUDA device on this machine.")
         return
-    for name in ("S1", "S6"):
-        workload = replace(WORKLOADS[name], device="cuda")
-        yield interleaved(bench, on_device(), workload, [Question("device", name, "epoch", "epoch")])
-        yield interleaved(bench, MANY, workload, [_fits("device", name, 64)])
+    on_card = {name: replace(WORKLOADS[name], device="cuda") for name in ("S1", "S6", "wide", "convolutional")}
+    for name, workload in on_card.items():
+        peers = bench.among(on_device(), name)
+        yield interleaved(bench, peers, workload, [Question("device", name, "epoch", "epoch")])
+    yield interleaved(bench, MANY, on_card["S1"], [_fits("device", "S1", 8)])
 
 
 def many(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:

@@ -104,8 +104,19 @@ FIRST_STEPS = {
 
 
 def on_device() -> dict[str, Peer]:
-    """Who trains on a GPU; JAX as it is installed here, else in its own environment."""
+    """Who trains on a GPU; JAX as it is installed here, else in its own environment.
+
+    JAX takes TF32 for matrix products of single precision unless told otherwise, and isthmus does when asked to: both
+    are timed both ways.
+    """
     card = Peer("jax_scan.py", "jax-cuda", (f"jax[cuda12]=={JAX_VERSION}",))
-    scan = Peer("jax_scan.py") if importlib.util.find_spec("jax") else card
-    shared = replace(scan, variables={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"})  # the card is not JAX's alone
-    return {US: TRAINING[US], "PyTorch DataLoader": LOADER, "JAX scan": shared}
+    scan = replace(Peer("jax_scan.py") if importlib.util.find_spec("jax") else card, only=JAX.only)
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # the card is not JAX's alone
+    single = shared | {"JAX_DEFAULT_MATMUL_PRECISION": "float32"}
+    return {
+        US: TRAINING[US],
+        "isthmus, TF32": replace(TRAINING[US], options={"precision": "tf32"}),
+        "PyTorch DataLoader": LOADER,
+        "JAX scan": replace(scan, variables=single),
+        "JAX scan, TF32": replace(scan, variables=shared),
+    }

@@ -15,11 +15,12 @@ from isthmus.choices import BinaryCrossEntropy, Context, Dense, Gaussian, Plain
 from isthmus.training import Adam, Choices, LossParts, Objective
 from isthmus.training.devices import precision_for
 from isthmus.training.engines import Job
-from isthmus.training.engines.cuda_graphs import WARM_UP, RecordedStep
+from isthmus.training.engines.cuda_graphs import WARM_UP, RecordedSteps
 from isthmus.training.engines.general import GeneralEngine
 
 CONTEXT = Context((6,), code_size=2, lower=0.0, upper=1.0)
 BATCHES = torch.rand(8, 5, 6, generator=torch.Generator().manual_seed(0))
+N_AT_ONCE = 4
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
 
@@ -29,8 +30,8 @@ def engine(**chosen: Any) -> GeneralEngine:
     return GeneralEngine.of(Job(Objective(Choices(**(parts | chosen)), CONTEXT), Adam(), n_rows=5))
 
 
-def recorded(plain: GeneralEngine, tape: Tape) -> RecordedStep:
-    return RecordedStep(plain.step, torch.empty(5, 6), tape)
+def recorded(plain: GeneralEngine, tape: Tape) -> RecordedSteps:
+    return RecordedSteps(plain.step, torch.empty(N_AT_ONCE, 5, 6), tape)
 
 
 class Tape:
@@ -42,51 +43,65 @@ class Tape:
     def warm_up(self, work: Callable[[], LossParts]) -> LossParts:
         return work()
 
-    def record(
-        self, work: Callable[[], LossParts], generator: torch.Generator | None
-    ) -> tuple[Callable[[], object], LossParts]:
+    def record(self, work: Callable[[], None], generator: torch.Generator | None) -> Callable[[], object]:
         self.n_recorded += 1
 
         def replay() -> None:
             self.n_replayed += 1
             work()
 
-        return replay, LossParts(*torch.zeros(4).unbind())
+        return replay
 
 
 class Refusing(Tape):
-    def record(
-        self, work: Callable[[], LossParts], generator: torch.Generator | None
-    ) -> tuple[Callable[[], object], LossParts]:
+    def record(self, work: Callable[[], None], generator: torch.Generator | None) -> Callable[[], object]:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
 
-def train(run: Callable[..., LossParts], noise: torch.Generator) -> Tensor:
-    batches = [*BATCHES, BATCHES[0][:3], BATCHES[1]]
-    return torch.tensor([float(run(x, 0.01 / (1 + i), noise).total.detach()) for i, x in enumerate(batches)])
+CHUNKS = (
+    torch.cat([*BATCHES[:4]]),  # warm-up, then by the graph of one step
+    torch.cat([*BATCHES[4:]]),  # by the graph of four
+    torch.cat([BATCHES[0], BATCHES[1], BATCHES[2], BATCHES[3][:3]]),  # the last is short: one by one
+    torch.cat([*BATCHES[1:3]]),
+    torch.cat([*BATCHES[2:6]]),
+)
 
 
-def test_a_recorded_step_trains_as_the_step_does() -> None:
+def rates(chunk: int) -> list[float]:
+    return [0.01 / (1 + chunk + step) for step in range(-(-len(CHUNKS[chunk]) // 5))]
+
+
+def plainly(made: GeneralEngine, noise: torch.Generator) -> Tensor:
+    steps = [(x, rate) for i, rows in enumerate(CHUNKS) for x, rate in zip(rows.split(5), rates(i), strict=True)]
+    return torch.stack([torch.stack(made.step(x, rate, noise)).detach() for x, rate in steps])
+
+
+def by_graphs(run: RecordedSteps, noise: torch.Generator) -> Tensor:
+    return torch.cat([run(rows, rates(i), noise) for i, rows in enumerate(CHUNKS)])
+
+
+def test_recorded_steps_train_as_the_step_does() -> None:
     plain, again, tape = engine(corruption=GaussianNoise(0.1)), engine(corruption=GaussianNoise(0.1)), Tape()
-    losses = [train(run, torch.Generator().manual_seed(1)) for run in (plain.step, recorded(again, tape))]
-    torch.testing.assert_close(*losses)
+    expected = plainly(plain, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(by_graphs(recorded(again, tape), torch.Generator().manual_seed(1)), expected)
     torch.testing.assert_close(plain.flat.values, again.flat.values)
-    assert (tape.n_recorded, tape.n_replayed) == (1, 9 - WARM_UP)
+    singles = (4 - WARM_UP) + 3 + 2
+    assert (tape.n_recorded, tape.n_replayed) == (2, singles + 2)  # a replay of four is one
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_without() -> None:
     refused = recorded(engine(), Refusing())
-    expected = train(engine().step, torch.Generator())
+    expected = plainly(engine(), torch.Generator())
     with pytest.warns(
         UserWarning, match="cannot be captured as a CUDA graph and runs without: operation not permitted"
     ):
-        losses = train(refused, torch.Generator())
+        losses = by_graphs(refused, torch.Generator())
     torch.testing.assert_close(losses, expected)
 
 
 def test_only_steps_on_cuda_are_recorded() -> None:
     made = engine(code=Gaussian(warm_up=0.5))
-    assert made._step == made.step
+    assert made.recorded is None
 
 
 @pytest.mark.parametrize(("name", "expected"), [("tf32", "tf32"), ("float32", "ieee"), ("bf16", "ieee")])
@@ -106,5 +121,5 @@ def test_a_graph_trains_as_the_eager_step_does(
     more: dict[str, Any] = {"plain": {}, "noisy": {"corruption": "gaussian-noise"}, "variational": {"code": "gaussian"}}
     model = Autoencoder(4, max_epochs=3, random_state=0, device="cuda", precision=precision, **more[kind])
     by_graph = model.fit(digits).history_["loss"]
-    monkeypatch.setattr("isthmus.training.engines.general.RecordedStep", lambda step, rows, recorder: step)
+    monkeypatch.setattr("isthmus.training.engines.general.RecordedSteps", lambda step, rows, recorder: None)
     np.testing.assert_allclose(by_graph, model.fit(digits).history_["loss"], rtol=1e-3)

@@ -57,7 +57,8 @@ class WhenAsked(Callback):
 
 def train(job: Job) -> None:
     """Fit until the harness has had enough."""
-    model = model_of(job.workload, 100_000, callbacks=[WhenAsked()])
+    precision = job.options.get("precision", "float32")
+    model = model_of(job.workload, 100_000, callbacks=[WhenAsked()], precision=precision)
     model.fit(shaped(job.workload, job.rows))
 
 
