@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo test check check-lowest docs bench format help
+.PHONY: demo test check check-lowest check-release docs bench format help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -41,6 +41,10 @@ check-lowest: ## part of the tests with the lowest versions that pyproject.toml 
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt torch
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e . pytest hypothesis polars
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -q $(LOWEST_TESTS)
+
+check-release: $(READY) ## wheel and source distribution, built and tried in an environment of their own
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build
+	$(BIN)/python tools/check_release.py
 
 format: $(READY) ## put the code in the common format
 	$(BIN)/ruff format .

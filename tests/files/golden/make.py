@@ -25,10 +25,15 @@ from isthmus import (
     Autoencoder,
     Checkpoint,
     EncoderClassifier,
+    EncoderRegressor,
+    ImageCodec,
     Imputer,
     LinearAutoencoder,
     Recommender,
+    Restorer,
+    SearchIndex,
     SignalDetector,
+    TableSampler,
     choices,
     load,
 )
@@ -59,6 +64,8 @@ LOG = pd.DataFrame(
         "rating": DRAW.integers(1, 6, 120).astype(float),
     }
 )
+BYTES = (DRAW.random((12, 16, 12)) * 255).astype(np.uint8)
+BITS = (DRAW.random((60, 8)) < 0.4).astype(np.float32)
 TITLES = {item: f"Title {item} (19{item % 100:02d})" for item in range(100, 114)}
 
 Answers = dict[str, np.ndarray]
@@ -66,11 +73,14 @@ Answers = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Golden:
-    """One golden file: how it is made, the rows it is asked about and what it is asked."""
+    """One golden file: how it is made, the rows it is asked about, what it is asked, and since when there are such."""
 
     make: Callable[[Path], object]
     X: Any
+    """The rows, or what makes them of the file, such as a stream that it compressed."""
     ask: Callable[[Any, Any], Answers]
+    since: str = "0.1.0"
+    """The first version with such files."""
 
 
 def _rows(model: Any, X: Any) -> Answers:
@@ -142,6 +152,32 @@ def _resumed(path: Any, X: Any) -> Answers:
     return {"transform": model.transform(X), "loss": model.history_["loss"]}
 
 
+def _restored(model: Any, X: Any) -> Answers:
+    return {"restore": np.asarray(model.restore(X))}
+
+
+def _decompressed(codec: Any, X: Any) -> Answers:
+    return {"decompress": codec.decompress(X.tobytes())}
+
+
+def _decompressed_rows(model: Any, X: Any) -> Answers:
+    return {"decompress_lossless": isthmus.decompress_lossless(model, X.tobytes())}
+
+
+def _predicted(model: Any, X: Any) -> Answers:
+    return {"predict": model.predict(X)}
+
+
+def _found(index: Any, X: Any) -> Answers:
+    matches = index.query(X, 3)
+    return {"names": matches.names.astype(int), "distances": matches.distances}
+
+
+def _made(sampler: Any, X: Any) -> Answers:
+    made = sampler.sample(12, random_state=0)
+    return {name: np.asarray(made[name].astype(str), dtype=str) for name in ("items", "country", "paid")}
+
+
 def _small(**changes: Any) -> Autoencoder:
     usual: dict[str, Any] = {"code_size": 2, "network": (5,), "max_epochs": 2, "batch_size": 16, "learning_rate": 0.01}
     return Autoencoder(**{**usual, "random_state": 0, "device": "cpu", **changes})
@@ -190,6 +226,31 @@ def _signals(path: Path) -> object:
     return SignalDetector(12, detector=detector).fit([SIGNAL]).save(path)
 
 
+def _sampler(path: Path) -> object:
+    return TableSampler(code_size=2, hidden_sizes=(6,), max_epochs=2, random_state=0).fit(TABLE).save(path)
+
+
+def _index(path: Path) -> object:
+    return SearchIndex(_small().fit(ROWS)).add(ROWS).save(path)
+
+
+def _regressor(path: Path) -> object:
+    return EncoderRegressor(_small(), max_epochs=2, random_state=0).fit(ROWS, ROWS[:, 1]).save(path)
+
+
+def _restorer(path: Path) -> object:
+    made = Restorer("gaussian-noise", network=choices.UNet((4, 6)), max_steps=4, random_state=0, device="cpu")
+    return made.fit(BYTES).save(path)
+
+
+def _codec(path: Path) -> object:
+    return ImageCodec("25 dB", n_steps=4, max_images=8, random_state=0).fit(BYTES).save(path)
+
+
+def _bytes(stream: bytes) -> np.ndarray:
+    return np.frombuffer(stream, np.uint8)
+
+
 NOISY = [choices.Masking(0.2), choices.GaussianNoise(0.1)]
 CASES: Mapping[str, Golden] = {
     "dense": Golden(_of(ROWS), ROWS, _rows),
@@ -230,6 +291,19 @@ CASES: Mapping[str, Golden] = {
     "recommender": Golden(_recommender("implicit"), np.asarray(sorted(set(LOG["user"]))), _recommended),
     "recommender-ratings": Golden(_recommender("explicit"), np.asarray(sorted(set(LOG["user"]))), _recommended),
     "checkpoint": Golden(_checkpoint, ROWS, _resumed),
+    "pairs": Golden(lambda path: _small().fit(UNIT, target=UNIT[:, ::-1]).save(path), UNIT, _rows, "0.2.0"),
+    "quantized": Golden(_of(UNIT, code=choices.Quantized(), penalty=choices.Rate(0.01)), UNIT, _rows, "0.2.0"),
+    "lossless": Golden(
+        _of(BITS, kind=isthmus.VariationalAutoencoder, code="gaussian"),
+        lambda path: _bytes(isthmus.compress_lossless(load(path), BITS)),
+        _decompressed_rows,
+        "0.2.0",
+    ),
+    "regressor": Golden(_regressor, ROWS, _predicted, "0.2.0"),
+    "table-sampler": Golden(_sampler, TABLE, _made, "0.2.0"),
+    "search-index": Golden(_index, ROWS, _found, "0.2.0"),
+    "restorer": Golden(_restorer, BYTES, _restored, "0.2.0"),
+    "codec": Golden(_codec, lambda path: _bytes(load(path).compress(BYTES)), _decompressed, "0.2.0"),
 }
 
 
@@ -259,12 +333,13 @@ def main(folder: Path) -> None:
         path = folder / f"{name}.safetensors"
         case.make(path)
         rows: dict[str, Any] = {}
-        if isinstance(case.X, pd.DataFrame):
-            plain = case.X.assign(day=case.X["day"].astype(str)).to_dict("list")
+        X = case.X(path) if callable(case.X) else case.X
+        if isinstance(X, pd.DataFrame):
+            plain = X.assign(day=X["day"].astype(str)).to_dict("list")
             (folder / f"{name}.json").write_text(json.dumps(plain).replace("NaN", "null"))
         else:
-            rows["X"] = case.X
-        found = answers(name, path, read_rows(folder, name) if not rows else case.X)
+            rows["X"] = X
+        found = answers(name, path, read_rows(folder, name) if not rows else X)
         stored: dict[str, Any] = {**rows, **{f"answer.{key}": value for key, value in found.items()}}
         np.savez_compressed(folder / f"{name}.npz", **stored)
 
