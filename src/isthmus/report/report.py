@@ -49,7 +49,7 @@ from isthmus.plots import (
 )
 from isthmus.plots.style import figure_of, image_shape_of, save
 
-MAP_ROWS = 2_000
+MAP_ROWS = 1_000
 DOTS_PER_INCH = 144
 SHOWN = 10
 N_SAMPLES = 36
