@@ -1,15 +1,13 @@
 """Check that a release can go out: one version everywhere, and a wheel that works alone in a new environment.
 
-    python tools/check_release.py            # everything; needs the package `build`
-    python tools/check_release.py --texts    # versions and dates only
+    python tools/check_release.py    # needs the package `build`
 
 The wheel is built from the source distribution, as an installer would do it, and is installed where nothing of the
-clone can be seen. There the commands and the first example of the README run.
+clone can be seen. There some commands and a short script run.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -38,10 +36,8 @@ COMMANDS = (
 
 def main() -> int:
     """Print the faults; gives 1 if there are any."""
-    parser = argparse.ArgumentParser(description="Check that a release can go out.")
-    parser.add_argument("--texts", action="store_true", help="versions and dates only")
     faults = text_faults(ROOT)
-    if not parser.parse_args().texts and not faults:
+    if not faults:
         with tempfile.TemporaryDirectory() as folder:
             faults = package_faults(Path(folder))
     print(*faults or ["The release can go out."], sep="\n")
@@ -70,13 +66,12 @@ def package_faults(folder: Path) -> list[str]:
     """What is wrong with the packages that are built into a folder."""
     _run(sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT))  # the wheel from the source distribution
     (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    faults = content_faults(wheel, source)
+    faults = content_faults(wheel, source, _run("git", "-C", str(ROOT), "ls-files").splitlines())
     return faults or environment_faults(wheel, folder)
 
 
-def content_faults(wheel: Path, source: Path) -> list[str]:
-    """Files of the library that are missing, and files that do not belong there."""
-    tracked = _run("git", "-C", str(ROOT), "ls-files").split("\n")
+def content_faults(wheel: Path, source: Path, tracked: list[str]) -> list[str]:
+    """Files of the repository, `tracked`, that the packages lack, and files that they have besides."""
     library = {name.removeprefix("src/") for name in tracked if name.startswith("src/")}
     with zipfile.ZipFile(wheel) as opened:
         packed = {name for name in opened.namelist() if ".dist-info/" not in name}
@@ -106,7 +101,7 @@ def environment_faults(wheel: Path, folder: Path) -> list[str]:
         done = subprocess.run(  # noqa: S603  # of the environment made above
             [str(programs / program), *arguments], cwd=work, capture_output=True, text=True, check=False
         )
-        print(done.stdout.strip().rpartition("\n")[2])
+        print(program, arguments[0], "failed" if done.returncode else "ran")
         if done.returncode:
             faults.append(f"{program} {' '.join(arguments)} failed: {done.stderr.strip()}")
     return faults

@@ -58,8 +58,7 @@ def device(bench: Bench, _: Sequence[str]) -> Iterator[list[Figure]]:
         return
     on_card = {name: replace(WORKLOADS[name], device="cuda") for name in ("S1", "S6", "wide", "convolutional")}
     for name, workload in on_card.items():
-        peers = bench.among(on_device(), name)
-        yield interleaved(bench, peers, workload, [Question("device", name, "epoch", "epoch")])
+        yield interleaved(bench, on_device(), workload, [Question("device", name, "epoch", "epoch")])
     yield interleaved(bench, MANY, on_card["S1"], [_fits("device", "S1", 8)])
 
 

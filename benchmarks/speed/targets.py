@@ -70,7 +70,8 @@ A network of one hidden layer of 128 at batch size 256. Rows: 784 features in a 
 in chunks if it is large; the time before the second step includes the scan of the data. Features: 1,000 to 20,000 rows.
 Code: 784 features. At most 200 steps, and five seconds of steps and of rows.""",
     "device": """
-Seconds of one epoch on the GPU, as under *An epoch*.""",
+Seconds of one epoch on the GPU, as under *An epoch*. JAX takes TF32 for matrix products unless told otherwise, and
+isthmus does with `precision="tf32"`: both are timed in single precision and in TF32.""",
 }
 """What each part measures."""
 

@@ -17,7 +17,10 @@ import sklearn
 import torch
 
 import isthmus
-from isthmus import Adam, Autoencoder, Dense, Plain
+from isthmus import Adam, Autoencoder, Convolutional, Dense, Plain
+
+BINARISED_MNIST = Convolutional((16, 32, 32), kernel_size=5, hidden_sizes=(450,))
+"""The network of the variational models of binarised MNIST; docs/decisions.md compares it with others."""
 
 Row = Callable[["Sheet"], None]
 ROWS: dict[str, Row] = {}

@@ -62,7 +62,11 @@ def test_a_golden_file_answers_as_when_it_was_saved(path: Path) -> None:
             np.testing.assert_array_equal(found[name], answer, err_msg=name)
 
 
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
+
+
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
 def test_every_kind_of_model_has_a_golden_file(version: str) -> None:
     there = {path.stem for path in (GOLDEN / version).glob("*.safetensors")}
-    assert there == {name for name, case in MAKER.CASES.items() if case.since <= version}
+    assert there == {name for name, case in MAKER.CASES.items() if _order(case.since) <= _order(version)}

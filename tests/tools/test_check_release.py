@@ -45,13 +45,14 @@ def test_a_changelog_without_a_release_is_a_fault(tmp_path: Path) -> None:
     assert check_release.text_faults(tmp_path) == ["CHANGELOG.md names no release as '## [x.y.z] - yyyy-mm-dd'."]
 
 
-def test_the_readme_of_a_wheel_is_not_enough(tmp_path: Path) -> None:
+def test_files_that_are_missing_or_not_in_the_repository_are_faults(tmp_path: Path) -> None:
     wheel, source = tmp_path / "w.whl", tmp_path / "s.tar.gz"
     with zipfile.ZipFile(wheel, "w") as opened:
         opened.writestr("isthmus/left_over.py", "")
-    with tarfile.open(source, "w:gz"):
-        pass
-    faults = check_release.content_faults(wheel, source)
+    with tarfile.open(source, "w:gz") as archive:
+        archive.add(wheel, "isthmus-1.2.3/data.npy")
+    faults = check_release.content_faults(wheel, source, ["src/isthmus/__init__.py", "LICENSE"])
     assert "The wheel has isthmus/left_over.py, which is not in the repository." in faults
     assert "The wheel has no isthmus/__init__.py." in faults
     assert "The source distribution has no LICENSE." in faults
+    assert "The source distribution has data.npy, which is not in the repository." in faults

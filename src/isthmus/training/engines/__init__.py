@@ -2,7 +2,7 @@
 
 ================  ====================================================================================================
 `CompiledEngine`  dense models on the CPU whose members have formulas, in single precision, by Adam or AdamW
-`GeneralEngine`   any objective on any device by autograd, captured as one graph on CUDA; it refuses nothing
+`GeneralEngine`   any objective on any device by autograd, recorded as graphs on CUDA; it refuses nothing
 ================  ====================================================================================================
 """
 
