@@ -231,3 +231,18 @@ def test_tails_in_nats_rise_in_proportion_and_then_slowly() -> None:
     assert found[2] > slow[2] + 0.5
     assert found[4] < found[1] + 30.0
     assert torch.isfinite(curve.proportional(torch.tensor([[np.inf], [np.nan]]).double())[1]).all()
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("value", [1e25, 1e200, -1.7e308])
+def test_a_value_whose_square_overflows_is_an_anomaly(value: float, *, own: bool) -> None:
+    X = np.random.default_rng(0).normal(size=(300, 4))
+    settings = {"autoencoder": isthmus.Autoencoder(2, max_epochs=2, random_state=0)} if own else {}
+    detector = make(0.1, **settings).fit(X)
+    row, milder = np.zeros((1, 4)), np.zeros((1, 4))
+    row[0, 1], milder[0, 1] = value, np.sign(value) * 1e6
+    score, contributions = detector.score_samples(row), detector.contributions(row)[0]
+    assert score[0] < detector.score_samples(milder)[0] < 0.0
+    assert detector.predict(row).tolist() == [-1]
+    assert np.argmax(contributions) == 1
+    np.testing.assert_allclose(contributions.sum(), -score[0], rtol=1e-5)

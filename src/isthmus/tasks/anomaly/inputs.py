@@ -60,6 +60,11 @@ class Rows:
             start += len(chunk)
 
 
+FARTHEST = 0.45
+"""Scaled numbers are at most this power of the largest number of their type (1e138, and 1e17 in single precision), so
+that their squares and sums stay finite: with 1e200 a score was NaN, and the row passed for normal."""
+
+
 @dataclass(frozen=True)
 class RowFormat:
     """How rows become the tensors that are scored.
@@ -93,8 +98,10 @@ class RowFormat:
     dtype: torch.dtype
 
     def to_tensor(self, flat: np.ndarray) -> Tensor:
-        """Scaled rows on the device, (n, d); numbers that are left out of the score are 0."""
+        """Scaled rows on the device, (n, d); numbers that are left out of the score are 0; NaN stays NaN."""
+        farthest = torch.finfo(self.dtype).max ** FARTHEST
         scaled: Tensor = self.scaling.apply(torch.from_numpy(np.array(flat, dtype=np.float64)), self.dtype)
+        scaled = scaled.clamp(-farthest, farthest)
         if self.left_out is not None:
             scaled = scaled.masked_fill(torch.from_numpy(self.left_out), 0.0)
         return scaled.to(self.device)
