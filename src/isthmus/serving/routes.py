@@ -1,0 +1,209 @@
+"""What a fitted model can be asked, as routes: each answers a table of rows, alone or stacked with those of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from isthmus.data import as_source
+from isthmus.data.tables import TableSource
+from isthmus.estimators import Autoencoder
+from isthmus.estimators.targets import output_names, target_of
+from isthmus.estimators.validation import take
+from isthmus.serving.replies import Columns
+from isthmus.tasks import AnomalyDetector, EncoderClassifier, EncoderRegressor, Imputer, SignalDetector
+from isthmus.tasks.anomaly.inputs import Rows, check_finite
+from isthmus.tasks.anomaly.verdicts import verdicts
+from isthmus.tasks.apply import column_names
+
+
+@dataclass(frozen=True)
+class Route:
+    """One thing that a model can be asked.
+
+    Attributes
+    ----------
+    name, summary
+        Of the path, and what it gives.
+    alone
+        Answers one table by the library's public methods, which check it: what an answer is by definition.
+    rows
+        The rows of one table, checked alone, as numbers that can be stacked with those of others: (n, …). None: the
+        route is never stacked.
+    together
+        Answers stacked rows.
+    finish
+        Makes the answer of one table of its part of the answer of a stack.
+    options
+        Whole numbers that the query may set, with what they mean.
+    """
+
+    name: str
+    summary: str
+    alone: Callable[..., Columns]
+    rows: Callable[[Any], np.ndarray] | None = None
+    together: Callable[[np.ndarray], Columns] | None = None
+    finish: Callable[[Any, Columns], Columns] = field(default=lambda _table, columns: columns)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def routes_of(model: Any) -> dict[str, Route]:
+    """The routes of a model by name.
+
+    Raises
+    ------
+    TypeError
+        The model cannot be served.
+    """
+    for kind, make in MAKERS.items():
+        if isinstance(model, kind):
+            return {route.name: route for route in make(model)}
+    known = ", ".join(kind.__name__ for kind in MAKERS)
+    raise TypeError(f"A {type(model).__name__} cannot be served; a fitted model of these kinds can: {known}.")
+
+
+def _answers(model: Any, method: str, table: Any) -> Columns:
+    """One method's answers, (n,) or (n, …), as columns with the names that `Apply` gives them."""
+    return _named(model, method, np.asarray(getattr(model, method)(table)))
+
+
+def _named(model: Any, method: str, values: np.ndarray) -> Columns:
+    flat = values.reshape(len(values), -1)
+    names = output_names(model) if method == "reconstruct" else None
+    names = column_names(model, method, values) if names is None else names
+    return dict(zip(names, flat.T, strict=True))
+
+
+# -- rows of numbers ---------------------------------------------------------------------------------------------------
+
+
+def _numeric(owner: Any, name: str, summary: str, alone: Callable[[Any], Columns]) -> Route:
+    """A route of a model of numbers; `owner` is the estimator that takes the rows."""
+
+    def rows(table: Any) -> np.ndarray:
+        return take(owner, table).source.read(slice(None))
+
+    def together(stacked: np.ndarray) -> Columns:
+        names = getattr(owner, "feature_names_in_", None)
+        return alone(stacked if names is None or stacked.ndim != 2 else pd.DataFrame(stacked, columns=names))
+
+    return Route(name, summary, alone, rows, together)
+
+
+def _of_autoencoder(model: Autoencoder) -> list[Route]:
+    if model.conditional:
+        raise TypeError("A conditional model needs a label for each row, and cannot be served.")
+
+    def score(table: Any) -> Columns:
+        return {
+            "score": model.score_samples(table),
+            "reconstruction_error": np.asarray(model.reconstruction_error(table)),
+        }
+
+    found = [
+        _numeric(model, "encode", "The codes of rows.", lambda table: _answers(model, "transform", table)),
+        _numeric(
+            model, "reconstruct", "The reconstructions of rows.", lambda table: _answers(model, "reconstruct", table)
+        ),
+    ]
+    if target_of(model) is None:  # otherwise a score needs the target of each row
+        found.append(_numeric(model, "score", "The score (higher is better) and the squared error of rows.", score))
+    return found
+
+
+def _of_classifier(model: EncoderClassifier) -> list[Route]:
+    def predict(table: Any) -> Columns:
+        probabilities = model.predict_proba(table)
+        labels = model.classes_[probabilities.argmax(axis=1)]
+        return {"predict": labels.tolist(), **_named(model, "predict_proba", probabilities)}
+
+    return [_numeric(model.encoder_, "predict", "The label of rows, and the probability of each class.", predict)]
+
+
+def _of_regressor(model: EncoderRegressor) -> list[Route]:
+    summary = "The targets of rows."
+    return [_numeric(model.encoder_, "predict", summary, lambda table: _answers(model, "predict", table))]
+
+
+# -- detectors ---------------------------------------------------------------------------------------------------------
+
+
+def _of_detector(model: AnomalyDetector) -> list[Route]:
+    summary = "The anomaly score of rows (higher is more anomalous), whether each is an anomaly, and its p-value."
+
+    def alone(table: Any) -> Columns:
+        return verdicts(model, -model.score_samples(table))
+
+    score = _numeric(model, "score", summary, alone)
+    if hasattr(model, "schema_"):
+        score = Route("score", summary, alone, lambda table: _encoded(model, table), lambda rows: _scored(model, rows))
+    if len(model.feature_shape_) > 1:
+        return [score]
+    reasons = "Why rows are odd: the columns that count most, with the value seen and the value expected."
+    return [score, Route("explain", reasons, _explainer(model), options={"n_columns": "columns to name for a row"})]
+
+
+def _encoded(model: AnomalyDetector, table: Any) -> np.ndarray:
+    """The rows of a table as its schema encodes them: each alone, as the format of a text depends on its column."""
+    rows = TableSource(table, model.schema_).read(slice(None))
+    check_finite(rows, missing_allowed=model.fitted_.format.missing_allowed)
+    return rows
+
+
+def _scored(model: AnomalyDetector, rows: np.ndarray) -> Columns:
+    return verdicts(model, model.fitted_.scores(Rows(None, as_source(rows))))
+
+
+def _explainer(model: AnomalyDetector) -> Callable[..., Columns]:
+    def explain(table: Any, n_columns: int = 3) -> Columns:
+        found = model.explain(table, n_columns=n_columns)
+        return {
+            "anomaly_score": [each.score for each in found],
+            "anomaly": [each.anomaly for each in found],
+            "explanation": [str(each) for each in found],
+            "reasons": [[dict(vars(reason)) for reason in each.reasons] for each in found],
+        }
+
+    return explain
+
+
+def _of_signal_detector(model: SignalDetector) -> list[Route]:
+    def score(table: Any) -> Columns:
+        return verdicts(model, model.scores(table))
+
+    summary = "The anomaly score of each time stamp of one series, whether it is an anomaly, and its p-value."
+    return [Route("score", summary, score)]
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def _of_imputer(model: Imputer) -> list[Route]:
+    def columns_of(filled: Any) -> Columns:
+        if isinstance(filled, np.ndarray):
+            return dict(zip(model.schema_.names, filled.T, strict=True))
+        return {str(name): _cells(filled[name]) for name in filled.columns}
+
+    summary = "The rows with their missing cells filled; other cells do not change."
+    return [Route("impute", summary, lambda table: columns_of(model.transform(table)))]
+
+
+def _cells(column: pd.Series) -> Any:
+    """A column as an array of numbers, or as a list with None for missing cells."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "buif":
+        return column.to_numpy()
+    return column.astype(object).where(column.notna(), None).tolist()
+
+
+MAKERS: dict[type, Callable[[Any], list[Route]]] = {
+    Autoencoder: _of_autoencoder,
+    AnomalyDetector: _of_detector,
+    EncoderClassifier: _of_classifier,
+    EncoderRegressor: _of_regressor,
+    Imputer: _of_imputer,
+    SignalDetector: _of_signal_detector,
+}
