@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from isthmus.data import as_source
 from isthmus.data.tables import TableSource
 from isthmus.estimators import Autoencoder
+from isthmus.estimators.inference import units_checks
 from isthmus.estimators.targets import output_names, target_of
-from isthmus.estimators.validation import take
+from isthmus.estimators.validation import observed_loss, take
+from isthmus.serving.bodies import table_of
+from isthmus.serving.limits import Limits
+from isthmus.serving.recommending import reader, recommender
 from isthmus.serving.replies import Columns
-from isthmus.tasks import AnomalyDetector, EncoderClassifier, EncoderRegressor, Imputer, SignalDetector
+from isthmus.tasks import AnomalyDetector, EncoderClassifier, EncoderRegressor, Imputer, Recommender, SignalDetector
 from isthmus.tasks.anomaly.inputs import Rows, check_finite
 from isthmus.tasks.anomaly.verdicts import verdicts
 from isthmus.tasks.apply import column_names
@@ -32,23 +38,23 @@ class Route:
     alone
         Answers one table by the library's public methods, which check it: what an answer is by definition.
     rows
-        The rows of one table, checked alone, as numbers that can be stacked with those of others: (n, …). None: the
-        route is never stacked.
+        The rows of one table, checked alone, as numbers that can be stacked with those of others, (n, …), or None for a
+        table that cannot. None: the route is never stacked.
     together
-        Answers stacked rows.
-    finish
-        Makes the answer of one table of its part of the answer of a stack.
+        Answers stacked rows, to 1e-12 like `alone`.
     options
         Whole numbers that the query may set, with what they mean.
+    read
+        Reads what is asked from a body; its `len` is the number of rows.
     """
 
     name: str
     summary: str
     alone: Callable[..., Columns]
-    rows: Callable[[Any], np.ndarray] | None = None
+    rows: Callable[[Any], np.ndarray | None] | None = None
     together: Callable[[np.ndarray], Columns] | None = None
-    finish: Callable[[Any, Columns], Columns] = field(default=lambda _table, columns: columns)
     options: Mapping[str, str] = field(default_factory=dict)
+    read: Callable[[bytes, str, Limits], Any] = table_of
 
 
 def routes_of(model: Any) -> dict[str, Route]:
@@ -81,17 +87,31 @@ def _named(model: Any, method: str, values: np.ndarray) -> Columns:
 # -- rows of numbers ---------------------------------------------------------------------------------------------------
 
 
-def _numeric(owner: Any, name: str, summary: str, alone: Callable[[Any], Columns]) -> Route:
+def _numeric(owner: Any, name: str, summary: str, alone: Callable[[Any], Columns], device: str) -> Route:
     """A route of a model of numbers; `owner` is the estimator that takes the rows."""
-
-    def rows(table: Any) -> np.ndarray:
-        return take(owner, table).source.read(slice(None))
+    observed = observed_loss(owner) if isinstance(owner, Autoencoder) else None
+    if device != "cpu" or (observed is not None and observed.missing is not None):
+        return Route(name, summary, alone)  # single precision, or numbers that stand for missing cells
 
     def together(stacked: np.ndarray) -> Columns:
         names = getattr(owner, "feature_names_in_", None)
         return alone(stacked if names is None or stacked.ndim != 2 else pd.DataFrame(stacked, columns=names))
 
-    return Route(name, summary, alone, rows, together)
+    return Route(name, summary, alone, lambda table: _numbers(owner, table), together)
+
+
+def _numbers(owner: Any, table: Any) -> np.ndarray | None:
+    """The rows of one table; None for those that are computed in single precision.
+
+    Single precision differs by 1e-7 between batch sizes, double precision by less than 1e-12.
+    """
+    given = take(owner, table)
+    rows = given.source.read(slice(None))
+    if isinstance(owner, Autoencoder):
+        for check in units_checks(owner, given):
+            check.look(rows)
+            check.finish()
+    return rows if given.floating == np.float64 else None
 
 
 def _of_autoencoder(model: Autoencoder) -> list[Route]:
@@ -104,14 +124,13 @@ def _of_autoencoder(model: Autoencoder) -> list[Route]:
             "reconstruction_error": np.asarray(model.reconstruction_error(table)),
         }
 
+    numeric = functools.partial(_numeric, model, device=model.device_)
     found = [
-        _numeric(model, "encode", "The codes of rows.", lambda table: _answers(model, "transform", table)),
-        _numeric(
-            model, "reconstruct", "The reconstructions of rows.", lambda table: _answers(model, "reconstruct", table)
-        ),
+        numeric("encode", "The codes of rows.", lambda table: _answers(model, "transform", table)),
+        numeric("reconstruct", "The reconstructions of rows.", lambda table: _answers(model, "reconstruct", table)),
     ]
     if target_of(model) is None:  # otherwise a score needs the target of each row
-        found.append(_numeric(model, "score", "The score (higher is better) and the squared error of rows.", score))
+        found.append(numeric("score", "The score (higher is better) and the squared error of rows.", score))
     return found
 
 
@@ -121,12 +140,14 @@ def _of_classifier(model: EncoderClassifier) -> list[Route]:
         labels = model.classes_[probabilities.argmax(axis=1)]
         return {"predict": labels.tolist(), **_named(model, "predict_proba", probabilities)}
 
-    return [_numeric(model.encoder_, "predict", "The label of rows, and the probability of each class.", predict)]
+    summary = "The label of rows, and the probability of each class."
+    return [_numeric(model.encoder_, "predict", summary, predict, model.encoder_.device_)]
 
 
 def _of_regressor(model: EncoderRegressor) -> list[Route]:
     summary = "The targets of rows."
-    return [_numeric(model.encoder_, "predict", summary, lambda table: _answers(model, "predict", table))]
+    predict = functools.partial(_answers, model, "predict")
+    return [_numeric(model.encoder_, "predict", summary, predict, model.encoder_.device_)]
 
 
 # -- detectors ---------------------------------------------------------------------------------------------------------
@@ -138,8 +159,12 @@ def _of_detector(model: AnomalyDetector) -> list[Route]:
     def alone(table: Any) -> Columns:
         return verdicts(model, -model.score_samples(table))
 
-    score = _numeric(model, "score", summary, alone)
-    if hasattr(model, "schema_"):
+    form = model.fitted_.format
+    if form.dtype != torch.float64:
+        score = Route("score", summary, alone)
+    elif form.schema is None:
+        score = _numeric(model, "score", summary, alone, form.device.type)
+    else:
         score = Route("score", summary, alone, lambda table: _encoded(model, table), lambda rows: _scored(model, rows))
     if len(model.feature_shape_) > 1:
         return [score]
@@ -199,11 +224,26 @@ def _cells(column: pd.Series) -> Any:
     return column.astype(object).where(column.notna(), None).tolist()
 
 
+# -- recommending ------------------------------------------------------------------------------------------------------
+
+
+def _of_recommender(model: Recommender) -> list[Route]:
+    return [
+        Route(
+            "recommend",
+            "The best items for histories, or for users of the log.",
+            recommender(model),
+            read=reader(model),
+        )
+    ]
+
+
 MAKERS: dict[type, Callable[[Any], list[Route]]] = {
     Autoencoder: _of_autoencoder,
     AnomalyDetector: _of_detector,
     EncoderClassifier: _of_classifier,
     EncoderRegressor: _of_regressor,
     Imputer: _of_imputer,
+    Recommender: _of_recommender,
     SignalDetector: _of_signal_detector,
 }

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from isthmus.serving.bodies import table_of
 from isthmus.serving.limits import Limits
 from isthmus.serving.replies import Columns, RefusedError, Reply, as_reply
 from isthmus.serving.routes import Route
@@ -60,7 +59,7 @@ class Worker:
 
     def _read(self, job: Job) -> bool:
         def read() -> None:
-            job.table = table_of(job.body, job.sent, self.limits)
+            job.table = job.route.read(job.body, job.sent, self.limits)
             job.body = b""
 
         job.reply = _refusal(read)
@@ -147,7 +146,7 @@ def _rows_of(job: Job) -> np.ndarray | None:
             rows = job.route.rows(job.table)
     except Exception:  # noqa: BLE001  # answered alone, it gets the library's own error or warning
         return None
-    return rows if len(rows) == len(job.table) else None
+    return rows
 
 
 def _silent() -> warnings.catch_warnings[None]:
