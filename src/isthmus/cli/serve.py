@@ -47,4 +47,5 @@ def serve(
     def ready(address: str) -> None:
         echo(f"serving {model} at {address} (what it can be asked: {address}/docs); Ctrl-C ends it")
 
-    isthmus.serving.serve(model, host=host, port=port, limits=limits, device=device, ready=ready)
+    answered = isthmus.serving.serve(model, host=host, port=port, limits=limits, device=device, ready=ready)
+    echo(f"ended; {answered:,} requests were answered")

@@ -25,6 +25,8 @@ from isthmus.serving.work import Job, Worker
 Handler = Callable[[Request], Awaitable[Response]]
 LEFT = 499
 """nginx's status for a client that left before the answer."""
+FAR_TOO_LARGE = 8
+"""Bodies of more than this many times the limit are not read before they are refused."""
 
 
 def busy() -> RefusedError:
@@ -40,7 +42,7 @@ class Application:
         self.routes = routes_of(model)
         self.metrics = Metrics()
         self.batcher = Batcher(Worker(limits, self.metrics.call_rows.observe).answer, limits)
-        self.held = self.in_flight = 0
+        self.held = self.in_flight = self.answered = 0
 
     def handler(self, route: Route) -> Handler:
         """The handler of a route."""
@@ -48,6 +50,7 @@ class Application:
         async def answer(request: Request) -> Response:
             start = time.perf_counter()
             reply = await self._reply(route, request)
+            self.answered += 1
             self.metrics.requests.labels(route.name, str(reply.status)).inc()
             self.metrics.seconds.labels(route.name).observe(time.perf_counter() - start)
             return Response(reply.body, reply.status, dict(reply.headers), reply.media_type)
@@ -86,14 +89,20 @@ class Application:
     async def _body(self, request: Request, held: list[int]) -> bytes:
         """The body, within the limits of size and time."""
         length = request.headers.get("content-length", "0")
-        self._refuse_large(int(length) if length.isdecimal() else 0)
+        declared = int(length) if length.isdecimal() else 0
         parts = list[bytes]()
         try:
             async with asyncio.timeout(self.limits.seconds):
+                if declared > self.limits.max_body:
+                    await self._discard(request, declared)
+                    raise self._too_large()
                 async for part in request.stream():
                     held[0] += len(part)
                     self.held += len(part)
-                    self._refuse_large(held[0])
+                    if held[0] > self.limits.max_body:
+                        raise self._too_large(Connection="close")
+                    if self.held > self.limits.max_bytes:
+                        raise busy()
                     parts.append(part)
         except TimeoutError:
             raise RefusedError(
@@ -101,16 +110,23 @@ class Application:
             ) from None
         return b"".join(parts)
 
-    def _refuse_large(self, n_bytes: int) -> None:
-        if n_bytes > self.limits.max_body:
-            raise RefusedError(
-                413,
-                f"The body has more than {self.limits.max_body:,} bytes, which is the most that is accepted; send the "
-                "rows in parts.",
-                Connection="close",
-            )
-        if self.held > self.limits.max_bytes:
-            raise busy()
+    async def _discard(self, request: Request, declared: int) -> None:
+        """Read a body that is refused: a client that is still sending when the connection is closed gets no answer.
+
+        One that asks first (curl does for a large body) sends nothing, and far larger bodies are not waited for.
+        """
+        if "expect" in request.headers or declared > FAR_TOO_LARGE * self.limits.max_body:
+            return
+        async for _ in request.stream():
+            pass
+
+    def _too_large(self, **headers: str) -> RefusedError:
+        return RefusedError(
+            413,
+            f"The body has more than {self.limits.max_body:,} bytes, which is the most that is accepted; send the rows "
+            "in parts.",
+            **headers,
+        )
 
 
 def _options(route: Route, request: Request) -> dict[str, int]:

@@ -7,6 +7,9 @@ text among rows of numbers, compressed Arrow buffers, and Arrow types whose cell
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -45,8 +48,70 @@ _ROWS: dict[int, msgspec.json.Decoder[Any]] = {
 numpy the width of the longest text in every cell."""
 
 
-def table_of(body: bytes, media_type: str, limits: Limits) -> Any:
-    """The rows of a request: an array of doubles for ``rows``, else a pandas frame.
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """The table of a request, in one of three forms.
+
+    Attributes
+    ----------
+    array
+        Rows of numbers without names, doubles.
+    columns
+        Cells by name, from JSON.
+    arrow
+        An Arrow table.
+    """
+
+    array: np.ndarray | None = None
+    columns: Mapping[str, list[Cell]] | None = None
+    arrow: pa.Table | None = None
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        if self.array is not None:
+            return len(self.array), self.array.shape[1]
+        if self.arrow is not None:
+            return self.arrow.num_rows, self.arrow.num_columns
+        columns = self.columns or {}
+        return len(next(iter(columns.values()), ())), len(columns)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @cached_property
+    def table(self) -> Any:
+        """What the library is given: an array, or a pandas frame."""
+        if self.array is not None:
+            return self.array
+        return pd.DataFrame(self.columns) if self.arrow is None else _as_frame(self.arrow)
+
+    @cached_property
+    def cells(self) -> Mapping[str, list[Cell]] | None:
+        """The cells by name; None without names, and for Arrow types that a list of cells does not keep."""
+        if self.arrow is None:
+            return self.columns
+        if not all(kind in KEPT for kind in self.arrow.schema.types):
+            return None
+        return dict(zip(self.arrow.column_names, (column.to_pylist() for column in self.arrow.columns), strict=True))
+
+    def numbers(self, names: Sequence[str]) -> np.ndarray | None:
+        """The rows as doubles, with these columns; None if there are others, or cells that are no numbers."""
+        cells = self.cells
+        if cells is None or len(cells) != len(names) or not all(name in cells for name in names):
+            return None
+        rows = [cells[name] for name in names]
+        if not all(type(cell) is float or type(cell) is int for row in rows for cell in row):
+            return None
+        return np.array(rows, np.float64).T
+
+
+KEPT = (pa.float64(), pa.int64(), pa.int32(), pa.bool_(), pa.string())
+"""Arrow types whose cells mean the same as those of JSON; smaller numbers are computed in single precision."""
+
+
+def read_table(body: bytes, media_type: str, limits: Limits) -> Sent:
+    """The table of a request.
 
     Raises
     ------
@@ -57,14 +122,13 @@ def table_of(body: bytes, media_type: str, limits: Limits) -> Any:
     """
     if not body:
         raise RefusedError(400, f"The body is empty; send {FORMS}, or an Arrow stream as {ARROW}.")
-    table = _of_arrow(body, limits) if media_type == ARROW else _of_json(body)
-    if len(table) > limits.max_rows:
-        too_many(len(table), limits)
-    if 0 in table.shape:
-        raise RefusedError(
-            422, f"The table has {len(table)} rows and {table.shape[1]} columns; send at least 1 of each."
-        )
-    return table
+    sent = _of_arrow(body, limits) if media_type == ARROW else _of_json(body)
+    n_rows, n_columns = sent.shape
+    if n_rows > limits.max_rows:
+        too_many(n_rows, limits)
+    if not n_rows or not n_columns:
+        raise RefusedError(422, f"The table has {n_rows} rows and {n_columns} columns; send at least 1 of each.")
+    return sent
 
 
 def too_many(n_rows: int, limits: Limits) -> NoReturn:
@@ -91,14 +155,14 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, forms: 
         ) from None
 
 
-def _of_json(body: bytes) -> Any:
+def _of_json(body: bytes) -> Sent:
     found = decoded(_BODY, body, FORMS)
     given = [name for name in ("rows", "columns", "records") if getattr(found, name) is not msgspec.UNSET]
     if len(given) != 1:
         raise RefusedError(422, f"The JSON has {' and '.join(given) or 'no rows'}; send exactly one of {FORMS}.")
     if isinstance(found.rows, msgspec.Raw):
-        return _array_of(found.rows)
-    return _frame_of_records(found.records) if isinstance(found.records, list) else _frame_of_columns(found.columns)
+        return Sent(array=_array_of(found.rows))
+    return Sent(columns=_of_records(found.records) if isinstance(found.records, list) else _equally_long(found.columns))
 
 
 def _array_of(raw: msgspec.Raw) -> np.ndarray:
@@ -114,16 +178,17 @@ def _array_of(raw: msgspec.Raw) -> np.ndarray:
         raise
 
 
-def _frame_of_columns(columns: Any) -> pd.DataFrame:
+def _equally_long(columns: Any) -> dict[str, list[Cell]]:
     lengths = {len(cells) for cells in columns.values()}
     if len(lengths) > 1:
         told = ", ".join(f"{name!r} {len(cells)}" for name, cells in [*columns.items()][:SHOWN])
         raise RefusedError(422, f"The columns have different lengths ({told}); send one cell for every row.")
-    return pd.DataFrame(columns)
+    found: dict[str, list[Cell]] = columns
+    return found
 
 
-def _frame_of_records(records: Any) -> pd.DataFrame:
-    names = records[0].keys() if records else ()
+def _of_records(records: list[dict[str, Cell]]) -> dict[str, list[Cell]]:
+    names = (records[0] if records else {}).keys()
     for row, record in enumerate(records):
         if record.keys() != names:
             other = sorted(record.keys() ^ names)[:SHOWN]
@@ -132,13 +197,13 @@ def _frame_of_records(records: Any) -> pd.DataFrame:
                 f"Record {row} differs from record 0 in {', '.join(map(repr, other))}; give every record the same "
                 "names, and null for a missing cell.",
             )
-    return pd.DataFrame(records, columns=[*names])
+    return {name: [record[name] for record in records] for name in names}
 
 
 # -- Arrow -------------------------------------------------------------------------------------------------------------
 
 
-def _of_arrow(body: bytes, limits: Limits) -> pd.DataFrame:
+def _of_arrow(body: bytes, limits: Limits) -> Sent:
     try:
         _refuse_compressed(body)
         with pa.ipc.open_stream(body) as reader:
@@ -150,11 +215,14 @@ def _of_arrow(body: bytes, limits: Limits) -> pd.DataFrame:
                     too_many(n_rows, limits)
                 batch.validate(full=True)
                 batches.append(batch)
-        table = pa.Table.from_batches(batches, reader.schema).replace_schema_metadata(None)
-        frame: pd.DataFrame = table.to_pandas()
+        return Sent(arrow=pa.Table.from_batches(batches, reader.schema).replace_schema_metadata(None))
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, struct.error, IndexError) as error:
         told = str(error).split("\n", maxsplit=1)[0]
         raise RefusedError(400, f"The body is not a whole Arrow IPC stream: {told}.") from None
+
+
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
     return frame
 
 

@@ -61,7 +61,7 @@ def serve(
     limits: Limits | None = None,
     device: str = "auto",
     ready: Callable[[str], None] | None = None,
-) -> None:
+) -> int:
     """Serve a model until SIGTERM or Ctrl-C; requests that were accepted before are answered.
 
     Parameters
@@ -72,6 +72,11 @@ def serve(
         Where to listen. Port 0 takes any that is free.
     ready
         Called with the address, such as ``"http://127.0.0.1:8000"``, when connections are accepted.
+
+    Returns
+    -------
+    int
+        How many requests to the model were answered, refusals included.
 
     Raises
     ------
@@ -84,7 +89,10 @@ def serve(
     from isthmus.serving.server import listening, run  # noqa: PLC0415  # optional
 
     with listening(host, port) as socket:  # before the model is loaded, which may take long
-        run(app(model, limits=limits, device=device), socket, limits or Limits(), ready)
+        made = app(model, limits=limits, device=device)
+        run(made, socket, limits or Limits(), ready)
+    answered: int = made.state.isthmus.answered
+    return answered
 
 
 def check_installed() -> None:

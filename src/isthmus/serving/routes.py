@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,21 @@ import pandas as pd
 import torch
 
 from isthmus.data import as_source
-from isthmus.data.tables import TableSource
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.inference import units_checks
 from isthmus.estimators.targets import output_names, target_of
-from isthmus.estimators.validation import observed_loss, take
-from isthmus.serving.bodies import table_of
+from isthmus.estimators.validation import Given, observed_loss
+from isthmus.serving.bodies import read_table
 from isthmus.serving.limits import Limits
 from isthmus.serving.recommending import reader, recommender
 from isthmus.serving.replies import Columns
+from isthmus.serving.stacking import Stacking, of_numbers, of_schema
 from isthmus.tasks import AnomalyDetector, EncoderClassifier, EncoderRegressor, Imputer, Recommender, SignalDetector
-from isthmus.tasks.anomaly.inputs import Rows, check_finite
 from isthmus.tasks.anomaly.verdicts import verdicts
 from isthmus.tasks.apply import column_names
+
+ROUNDING = 1e-12
+"""By how much scores differ between batch sizes, relatively, at most."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,8 @@ class Route:
         Of the path, and what it gives.
     alone
         Answers one table by the library's public methods, which check it: what an answer is by definition.
-    rows
-        The rows of one table, checked alone, as numbers that can be stacked with those of others, (n, …), or None for a
-        table that cannot. None: the route is never stacked.
-    together
-        Answers stacked rows, to 1e-12 like `alone`.
+    stacking
+        How tables are stacked with those of other requests; None: never.
     options
         Whole numbers that the query may set, with what they mean.
     read
@@ -51,10 +50,9 @@ class Route:
     name: str
     summary: str
     alone: Callable[..., Columns]
-    rows: Callable[[Any], np.ndarray | None] | None = None
-    together: Callable[[np.ndarray], Columns] | None = None
+    stacking: Stacking | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-    read: Callable[[bytes, str, Limits], Any] = table_of
+    read: Callable[[bytes, str, Limits], Any] = read_table
 
 
 def routes_of(model: Any) -> dict[str, Route]:
@@ -88,30 +86,23 @@ def _named(model: Any, method: str, values: np.ndarray) -> Columns:
 
 
 def _numeric(owner: Any, name: str, summary: str, alone: Callable[[Any], Columns], device: str) -> Route:
-    """A route of a model of numbers; `owner` is the estimator that takes the rows."""
-    observed = observed_loss(owner) if isinstance(owner, Autoencoder) else None
-    if device != "cpu" or (observed is not None and observed.missing is not None):
-        return Route(name, summary, alone)  # single precision, or numbers that stand for missing cells
+    """A route of a model of numbers; `owner` is the estimator that takes the rows.
 
-    def together(stacked: np.ndarray) -> Columns:
-        names = getattr(owner, "feature_names_in_", None)
-        return alone(stacked if names is None or stacked.ndim != 2 else pd.DataFrame(stacked, columns=names))
-
-    return Route(name, summary, alone, lambda table: _numbers(owner, table), together)
-
-
-def _numbers(owner: Any, table: Any) -> np.ndarray | None:
-    """The rows of one table; None for those that are computed in single precision.
-
-    Single precision differs by 1e-7 between batch sizes, double precision by less than 1e-12.
+    Only rows of doubles on the CPU are stacked: single precision differs by 1e-7 between batch sizes, double precision
+    by less than 1e-12.
     """
-    given = take(owner, table)
-    rows = given.source.read(slice(None))
-    if isinstance(owner, Autoencoder):
-        for check in units_checks(owner, given):
-            check.look(rows)
-            check.finish()
-    return rows if given.floating == np.float64 else None
+    observed = observed_loss(owner) if isinstance(owner, Autoencoder) else None
+    if device != "cpu" or observed is not None:
+        return Route(name, summary, alone)
+
+    def check(rows: np.ndarray) -> None:
+        for each in units_checks(owner, Given(as_source(rows), rows)) if isinstance(owner, Autoencoder) else ():
+            each.look(rows)
+            each.finish()
+
+    names = getattr(owner, "feature_names_in_", None)
+    texts = None if names is None else [*map(str, names)]
+    return Route(name, summary, alone, of_numbers(texts, tuple(owner.feature_shape_), check, alone))
 
 
 def _of_autoencoder(model: Autoencoder) -> list[Route]:
@@ -160,27 +151,27 @@ def _of_detector(model: AnomalyDetector) -> list[Route]:
         return verdicts(model, -model.score_samples(table))
 
     form = model.fitted_.format
-    if form.dtype != torch.float64:
+    if form.dtype != torch.float64:  # of an autoencoder of the user, or on MPS
         score = Route("score", summary, alone)
     elif form.schema is None:
         score = _numeric(model, "score", summary, alone, form.device.type)
     else:
-        score = Route("score", summary, alone, lambda table: _encoded(model, table), lambda rows: _scored(model, rows))
+        score = Route("score", summary, alone, of_schema(form.schema, alone))
+    if score.stacking is not None:
+        score = replace(score, stacking=replace(score.stacking, unsure=lambda found: _on_the_edge(model, found)))
     if len(model.feature_shape_) > 1:
         return [score]
     reasons = "Why rows are odd: the columns that count most, with the value seen and the value expected."
     return [score, Route("explain", reasons, _explainer(model), options={"n_columns": "columns to name for a row"})]
 
 
-def _encoded(model: AnomalyDetector, table: Any) -> np.ndarray:
-    """The rows of a table as its schema encodes them: each alone, as the format of a text depends on its column."""
-    rows = TableSource(table, model.schema_).read(slice(None))
-    check_finite(rows, missing_allowed=model.fitted_.format.missing_allowed)
-    return rows
-
-
-def _scored(model: AnomalyDetector, rows: np.ndarray) -> Columns:
-    return verdicts(model, model.fitted_.scores(Rows(None, as_source(rows))))
+def _on_the_edge(model: AnomalyDetector, found: Columns) -> np.ndarray:
+    """Which rows have a score that lies, within rounding, on that of a calibration row, or on the threshold."""
+    scores = found["anomaly_score"]
+    slack = ROUNDING * np.maximum(1.0, np.abs(scores))
+    low, high = verdicts(model, scores - slack), verdicts(model, scores + slack)
+    different = [low[name] != high[name] for name in ("anomaly", "p_value") if name in low]
+    return np.asarray(np.logical_or.reduce(different))
 
 
 def _explainer(model: AnomalyDetector) -> Callable[..., Columns]:

@@ -31,7 +31,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise OSError(f"The host {host!r} is unknown ({error.strerror}); use an address of this machine.") from None
-    bound = socket.socket(family)
+    # of the protocol by name: asyncio sends small answers at once (TCP_NODELAY) only on sockets that state it
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after a server that has just ended
         try:

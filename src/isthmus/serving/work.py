@@ -15,6 +15,7 @@ import pyarrow as pa
 from isthmus.serving.limits import Limits
 from isthmus.serving.replies import Columns, RefusedError, Reply, as_reply
 from isthmus.serving.routes import Route
+from isthmus.serving.stacking import Stackable, Stacking
 
 LOG = logging.getLogger("isthmus.serving")
 CLIENT_ERRORS = (ValueError, TypeError, OverflowError, pa.ArrowException)
@@ -30,8 +31,8 @@ class Job:
     sent: str
     wanted: str
     options: Mapping[str, int] = field(default_factory=dict)
-    table: Any = None
-    rows: np.ndarray | None = None
+    asked: Any = None
+    stackable: Stackable | None = None
     reply: Reply | None = None
     abandoned: bool = False
 
@@ -40,13 +41,12 @@ class Job:
 class Worker:
     """Answers requests: those with rows of one kind for one route by one call of the model.
 
-    The answer of a request is that of the library's public method on its table. A stack is a shortcut to it, taken for
-    tables that are valid by themselves: each is read and checked alone, and only its numbers are stacked. A table that
-    gives an error or a warning, and every table of a stack that fails, is answered alone.
+    The answer of a request is that of the library's public method on its table. A stack is a shortcut to it: a table
+    that gives an error or a warning by itself is not stacked, and every table of a stack that fails is answered alone.
     """
 
     limits: Limits
-    seen_stack: Callable[[int], None] = lambda _n_rows: None
+    seen_call: Callable[[int], None] = lambda _n_rows: None
 
     def answer(self, jobs: Sequence[Job]) -> None:
         """Give each job its reply; none of them raises."""
@@ -59,35 +59,51 @@ class Worker:
 
     def _read(self, job: Job) -> bool:
         def read() -> None:
-            job.table = job.route.read(job.body, job.sent, self.limits)
+            job.asked = job.route.read(job.body, job.sent, self.limits)
             job.body = b""
 
-        job.reply = _refusal(read)
+        _keep(job, _refusal(read))
         return job.reply is None
 
     def _together(self, stack: Sequence[Job]) -> None:
-        route, starts = stack[0].route, np.cumsum([0, *(len(job.table) for job in stack)])
-        assert route.together is not None  # of all that can be stacked
+        starts = np.cumsum([0, *(len(job.asked) for job in stack)])
         try:
-            with _silent():
-                found = route.together(np.concatenate([job.rows for job in stack if job.rows is not None]))
+            with warnings.catch_warnings(action="ignore"):  # each table has been looked at alone
+                found = _stacking(stack[0]).together([job.stackable.rows for job in stack if job.stackable is not None])
         except Exception:  # noqa: BLE001  # each is answered alone then, with an error of its own
             return
-        self.seen_stack(int(starts[-1]))
-        for place, job in enumerate(stack):
-            part = {name: values[starts[place] : starts[place + 1]] for name, values in found.items()}
-            job.reply = _refusal(lambda job=job, part=part: _finish(job, part, ()))  # type: ignore[misc]
+        self.seen_call(int(starts[-1]))
+        unsure = _unsure(_stacking(stack[0]), found, int(starts[-1]))
+        for job, start, end in zip(stack, starts[:-1], starts[1:], strict=True):
+            if unsure[start:end].any():
+                continue
+            part = {name: values[start:end] for name, values in found.items()}
+            _keep(job, _refusal(lambda job=job, part=part: _finish(job, part, ())))  # type: ignore[misc]
 
     def _alone(self, job: Job) -> None:
         def work() -> None:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                found = job.route.alone(job.table, **job.options)
-            self.seen_stack(len(job.table))
+                found = job.route.alone(getattr(job.asked, "table", job.asked), **job.options)
+            self.seen_call(len(job.asked))
             _finish(job, found, list(dict.fromkeys(str(each.message) for each in caught)))
 
-        refusal = _refusal(work)
-        job.reply = refusal or job.reply
+        _keep(job, _refusal(work))
+
+
+def _keep(job: Job, refusal: Reply | None) -> None:
+    """Make a refusal the reply, if there is one."""
+    if refusal is not None:
+        job.reply = refusal
+
+
+def _stacking(job: Job) -> Stacking:
+    assert job.route.stacking is not None  # of all that are stacked
+    return job.route.stacking
+
+
+def _unsure(stacking: Stacking, found: Columns, n_rows: int) -> np.ndarray:
+    return np.zeros(n_rows, bool) if stacking.unsure is None else stacking.unsure(found)
 
 
 def _finish(job: Job, found: Columns, notes: Sequence[str]) -> None:
@@ -114,40 +130,32 @@ def _stacks(jobs: Iterable[Job], batch_rows: int) -> Iterator[list[Job]]:
     """Groups of jobs that one call can answer, of at most `batch_rows` rows."""
     alike = defaultdict[tuple[Any, ...], list[Job]](list)
     for job in jobs:
-        if job.route.rows is not None and not job.options and len(job.table) <= batch_rows:
-            alike[job.route.name, type(job.table)].append(job)
-    ready = defaultdict[tuple[Any, ...], list[Job]](list)
-    for job in (job for group in alike.values() if len(group) > 1 for job in group):
-        job.rows = _rows_of(job)
-        if job.rows is not None:
-            ready[job.route.name, job.rows.dtype.str, job.rows.shape[1:]].append(job)
-    for group in ready.values():
+        if job.route.stacking is None or job.options or len(job.asked) > batch_rows:
+            continue
+        job.stackable = _stackable(job, job.route.stacking)
+        if job.stackable is not None:
+            alike[job.route.name, job.stackable.key].append(job)
+    for group in alike.values():
         yield from (part for part in _cut(group, batch_rows) if len(part) > 1)
 
 
 def _cut(jobs: Sequence[Job], batch_rows: int) -> Iterator[list[Job]]:
     part, n_rows = list[Job](), 0
     for job in jobs:
-        if part and n_rows + len(job.table) > batch_rows:
+        if part and n_rows + len(job.asked) > batch_rows:
             yield part
             part, n_rows = [], 0
         part.append(job)
-        n_rows += len(job.table)
+        n_rows += len(job.asked)
     if part:
         yield part
 
 
-def _rows_of(job: Job) -> np.ndarray | None:
-    """The rows of a table that is valid by itself; None if the library has an error or a warning for it."""
-    assert job.route.rows is not None  # of all that can be stacked
+def _stackable(job: Job, stacking: Stacking) -> Stackable | None:
+    """What of a table is stacked; None if the library has an error or a warning for it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            rows = job.route.rows(job.table)
+            return stacking.of(job.asked)
     except Exception:  # noqa: BLE001  # answered alone, it gets the library's own error or warning
         return None
-    return rows
-
-
-def _silent() -> warnings.catch_warnings[None]:
-    return warnings.catch_warnings(action="ignore")
