@@ -50,7 +50,7 @@ def _token(row: Row, draw: Draw) -> bytes:
     return text({"records": [bad]})  # Python's json writes NaN and Infinity, which JSON does not have
 
 
-def _ragged(row: Row, draw: Draw) -> bytes:
+def _ragged(row: Row, _draw: Draw) -> bytes:
     return text({"columns": {name: [value] * int(1 + (place == 0)) for place, (name, value) in enumerate(row.items())}})
 
 
@@ -64,11 +64,11 @@ def _cut_arrow(row: Row, draw: Draw) -> bytes:
     return whole[: int(draw.integers(1, len(whole) // 2))]
 
 
-def _huge(row: Row, draw: Draw) -> bytes:
+def _huge(row: Row, _draw: Draw) -> bytes:
     return text({"columns": {name: [value] * 40_000 for name, value in row.items()}})
 
 
-def _many_rows(row: Row, draw: Draw) -> bytes:
+def _many_rows(_row: Row, _draw: Draw) -> bytes:
     return text({"rows": [[0]] * 2_001})
 
 
