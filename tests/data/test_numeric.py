@@ -153,6 +153,13 @@ def test_columns_of_one_name_are_refused() -> None:
         small().fit(pd.DataFrame(X, columns=["a", "b", "a"]))
 
 
+def test_a_repeated_name_is_refused_after_fit_too() -> None:
+    table = pd.DataFrame(np.random.default_rng(0).random((20, 3)), columns=["a", "b", "c"])
+    model = Autoencoder(2, max_epochs=1, random_state=0).fit(table)
+    with pytest.raises(DataError, match="several columns named 'c'; rename or drop them"):
+        model.transform(pd.concat([table, table[["c"]] * 5], axis=1))  # neither of them is chosen
+
+
 @pytest.mark.parametrize("package", ["pandas", "polars"])
 def test_columns_in_another_order_go_by_their_names(package: str) -> None:
     frame = pd.DataFrame(X, columns=["a", "b", "c"])

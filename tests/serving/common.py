@@ -25,6 +25,9 @@ MIXED = pd.DataFrame(
         "paid": rng.random(N) < 0.5,
     }
 )
+IMAGES = rng.integers(0, 256, (40, 8, 8)).astype(np.uint8)
+SERIES = np.sin(np.arange(300) / 5)[:, None] + 0.05 * rng.normal(size=(300, 1))
+LOG = pd.DataFrame({"user": np.repeat(np.arange(30), 5), "item": rng.integers(0, 12, 150)}).drop_duplicates()
 
 
 def as_json(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -298,10 +298,12 @@ def arranged(X: Any, names: Sequence[str] | None, owner: str) -> Any:
     Raises
     ------
     DataError
-        Names are missing, or were not present at fit; one error lists all of them.
+        Names are repeated, are missing, or were not present at fit; one error lists all of them.
     """
     if frame_package(X) is None:
         return X
+    if frame_package(X) == "pandas":  # before one of them is chosen by its name
+        _refuse_equal_names(X.columns)
     given = list(X.columns)
     if names is None:
         counted = sorted(given) == list(range(len(given))) if all(isinstance(n, int) for n in given) else False

@@ -43,6 +43,7 @@ class Application:
         self.metrics = Metrics()
         self.batcher = Batcher(Worker(limits, self.metrics.call_rows.observe).answer, limits)
         self.held = self.in_flight = self.answered = 0
+        self.ending = False
 
     def handler(self, route: Route) -> Handler:
         """The handler of a route."""
@@ -53,7 +54,9 @@ class Application:
             self.answered += 1
             self.metrics.requests.labels(route.name, str(reply.status)).inc()
             self.metrics.seconds.labels(route.name).observe(time.perf_counter() - start)
-            return Response(reply.body, reply.status, dict(reply.headers), reply.media_type)
+            # uvicorn closes connections at its end without a word, and a client would send its next request into that
+            headers = {**reply.headers, "Connection": "close"} if self.ending else dict(reply.headers)
+            return Response(reply.body, reply.status, headers, reply.media_type)
 
         answer.__name__ = route.name
         return answer
@@ -134,7 +137,11 @@ def _options(route: Route, request: Request) -> dict[str, int]:
     found = dict[str, int]()
     for name, text in request.query_params.multi_items():
         if name not in route.options:
-            known = f"/{route.name} has the options {', '.join(route.options)}" if route.options else "it has none"
+            known = (
+                f"/{route.name} has the options {', '.join(route.options)}"
+                if route.options
+                else f"/{route.name} has none"
+            )
             raise RefusedError(400, f"Unknown option {name!r} in the query; {known}.")
         if not text.isascii() or not text.isdecimal() or len(text) > 9:
             raise RefusedError(400, f"The option {name}={text!r} must be a whole number >= 1.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from isthmus.serving.limits import Limits
 from isthmus.serving.replies import RefusedError, Reply
 from isthmus.serving.work import Job
 
+LOG = logging.getLogger("isthmus.serving")
+FAILED = RefusedError(500, "The server failed; its log says more.")
 LATE = RefusedError(504, "The answer took too long; send fewer rows, or try again later.", Retry_After="1")
 
 
@@ -60,8 +63,7 @@ class Batcher:
             raise LATE from None
         finally:
             job.abandoned = job.reply is None
-        assert job.reply is not None  # a job that is done has one
-        return job.reply
+        return job.reply or FAILED.reply()
 
     async def _empty(self) -> None:
         """Hand over what waits until nothing does."""
@@ -72,10 +74,11 @@ class Batcher:
             self._wanted = len(batch)
             try:
                 await loop.run_in_executor(self._thread, self.work, [one.job for one in batch])
-            finally:
-                for one in batch:
-                    if not one.done.done():
-                        one.done.set_result(None)
+            except Exception:
+                LOG.exception("A batch failed.")
+            for one in batch:
+                if not one.done.done():
+                    one.done.set_result(None)
 
     async def _linger(self) -> None:
         if len(self.waiting) >= self._wanted or not self.limits.linger:

@@ -7,6 +7,7 @@ text among rows of numbers, compressed Arrow buffers, and Arrow types whose cell
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,7 +107,7 @@ class Sent:
         return np.array(rows, np.float64).T
 
 
-KEPT = (pa.float64(), pa.int64(), pa.int32(), pa.bool_(), pa.string())
+KEPT = (pa.float64(), pa.int64(), pa.int32(), pa.bool_(), pa.string(), pa.large_string())
 """Arrow types whose cells mean the same as those of JSON; smaller numbers are computed in single precision."""
 
 
@@ -227,6 +228,11 @@ def _as_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _refuse_types(schema: pa.Schema) -> None:
+    repeated = sorted(name for name, count in Counter(schema.names).items() if count > 1)
+    if repeated:
+        raise RefusedError(
+            422, f"The table has several columns named {', '.join(map(repr, repeated[:SHOWN]))}; rename them."
+        )
     wrong = [f"{field.name!r} ({field.type})" for field in schema if not _is_plain(field.type)]
     if wrong:
         raise RefusedError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from isthmus.data import as_source
 from isthmus.estimators import Autoencoder
@@ -21,8 +22,15 @@ from isthmus.serving.limits import Limits
 from isthmus.serving.recommending import reader, recommender
 from isthmus.serving.replies import Columns
 from isthmus.serving.stacking import Stacking, of_numbers, of_schema
-from isthmus.tasks import AnomalyDetector, EncoderClassifier, EncoderRegressor, Imputer, Recommender, SignalDetector
-from isthmus.tasks.anomaly.verdicts import verdicts
+from isthmus.tasks import (
+    AnomalyDetector,
+    EncoderClassifier,
+    EncoderRegressor,
+    Imputer,
+    Recommender,
+    SignalDetector,
+    verdicts,
+)
 from isthmus.tasks.apply import column_names
 
 ROUNDING = 1e-12
@@ -62,9 +70,12 @@ def routes_of(model: Any) -> dict[str, Route]:
     ------
     TypeError
         The model cannot be served.
+    NotFittedError
+        It is not fitted.
     """
     for kind, make in MAKERS.items():
         if isinstance(model, kind):
+            check_is_fitted(model)
             return {route.name: route for route in make(model)}
     known = ", ".join(kind.__name__ for kind in MAKERS)
     raise TypeError(f"A {type(model).__name__} cannot be served; a fitted model of these kinds can: {known}.")

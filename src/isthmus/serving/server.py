@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -55,14 +56,18 @@ def _told(error: OSError, host: str, port: int) -> str:
 class _Server(uvicorn.Server):
     """Tells when it is ready, and ends at SIGTERM and Ctrl-C without raising them again."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._ending = ready, ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._ending()
+        super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -91,4 +96,10 @@ def run(app: Any, bound: socket.socket, limits: Limits, ready: Callable[[str], N
         ws="none",
         timeout_graceful_shutdown=int(2 * limits.seconds) + 1,
     )
-    _Server(config, lambda: ready(address) if ready is not None else None).run(sockets=[bound])
+    made = app.state.isthmus
+
+    def told() -> None:
+        if ready is not None:
+            ready(address)
+
+    _Server(config, told, lambda: setattr(made, "ending", True)).run(sockets=[bound])
