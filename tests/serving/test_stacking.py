@@ -230,6 +230,8 @@ def test_an_answer_that_comes_late_is_504_and_its_job_is_left_out(autoencoder: A
         with pytest.raises(RefusedError, match="The answer took too long; send fewer rows, or try again later") as told:
             await batcher.answer(job(autoencoder, "encode", {"records": as_json(NUMBERS.head(1))}))
         free.set()
+        while not seen:
+            await asyncio.sleep(0.01)
         return told.value
 
     assert asyncio.run(late()).status == 504
