@@ -3,8 +3,8 @@
     python tools/docs_site.py            # build/docs and site/
     python tools/docs_site.py --pages    # build/docs only
 
-The Python reference has every public name of `isthmus`, `isthmus.plots` and `isthmus.serving`, grouped by room; that of the
-command line is read from the commands themselves. Both are generated, so that no name can be missing.
+The Python reference has every public name of `isthmus`, `isthmus.plots` and `isthmus.serving`, grouped by room; the
+reference of the command line is read from the commands themselves. Both are generated, so that no name can be missing.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class Server:
     @property
     def answered(self) -> int:
         """How many requests it says that it answered."""
-        found = re.search(r"ended; ([\d,]+) requests", self.told)
+        found = re.search(r"requests answered: ([\d,]+)", self.told)
         return int(found[1].replace(",", "")) if found else -1
 
 

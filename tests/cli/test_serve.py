@@ -48,7 +48,7 @@ def test_the_flags_become_limits(
     told = capsys.readouterr().out.splitlines()
     assert told == [
         f"serving {model} at http://127.0.0.1:9 (what it can be asked: http://127.0.0.1:9/docs); Ctrl-C ends it",
-        "ended; 1,234 requests were answered",
+        "ended; requests answered: 1,234",
     ]
 
 

@@ -114,7 +114,7 @@ def test_the_command_serves_refuses_a_huge_body_and_ends_at_ctrl_c(path: Path) -
         server.send_signal(signal.SIGINT)
         told, errors = server.communicate(timeout=30)
         assert (server.returncode, errors) == (0, "")
-        assert told == "ended; 1 requests were answered\n"
+        assert told == "ended; requests answered: 1\n"
 
 
 @pytest.fixture

@@ -48,4 +48,4 @@ def serve(
         echo(f"serving {model} at {address} (what it can be asked: {address}/docs); Ctrl-C ends it")
 
     answered = isthmus.serving.serve(model, host=host, port=port, limits=limits, device=device, ready=ready)
-    echo(f"ended; {answered:,} requests were answered")
+    echo(f"ended; requests answered: {answered:,}")
