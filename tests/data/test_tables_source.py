@@ -271,3 +271,14 @@ def test_csv_and_parquet_files_give_the_cells_that_were_written(
     if schema is not None and set(frame["word"].dropna()) & set(MISSING_WORDS) == set():
         of_csv, of_parquet = (TableSource(path / f"t.{end}", schema).read(slice(0, 99)) for end in ("csv", "parquet"))
         np.testing.assert_array_equal(of_csv, of_parquet)
+
+
+def test_times_with_and_without_a_zone_are_read_in_one_column() -> None:
+    days = pd.date_range("2024-01-01", periods=60, freq="7h").strftime("%Y-%m-%d %H:%M:%S").tolist()
+    schema = learn_schema({"day": days})
+    mixed = ["2024-01-05 10:00:00", "2024-01-05T10:00:00Z", "2024-01-05T12:00:00+02:00", "2024-01-05", None]
+    same, other = schema.encode({"day": ["2024-01-05 10:00:00"]}), schema.encode({"day": ["2024-01-05"]})
+    found = schema.encode({"day": mixed})
+    np.testing.assert_array_equal(found[:3], np.repeat(same, 3, axis=0))
+    np.testing.assert_array_equal(found[3:4], other)
+    assert np.isnan(found[4]).any()

@@ -15,6 +15,7 @@ from isthmus.data.tables.errors import Mistakes
 from isthmus.data.tables.numerals import MISSING_WORDS, PLAIN, Numerals, matches, parse_numbers, trimmed
 
 DATE = r"^\d{4}-\d{2}-\d{2}"
+ZONE = r":.*(Z|[+-]\d{2}(:?\d{2})?)$"
 EARLIEST, LATEST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("1678-01-01", "2262-01-01"))
 MISSING = -1
 
@@ -188,7 +189,13 @@ def _parsed_dates(cells: Cells) -> np.ndarray:
     kept = is_date(text)
     bad = ~kept & ~_mask(text)
     cells.blame(bad, f"holds dates, but also text such as {_first(text, bad)!r} (write dates as 2024-12-31 23:59:59)")
-    parsed = _try_dates(compute.if_else(pa.array(kept), text, pa.scalar(None, text.type)))
+    zoned = matches(text, ZONE)  # Arrow reads times with a zone, or without, but not both in one array
+    return np.where(zoned, _whole_dates(text, kept & zoned), _whole_dates(text, kept & ~zoned))
+
+
+def _whole_dates(text: pa.Array, chosen: np.ndarray) -> np.ndarray:
+    """The chosen texts as microseconds, NaN for the others."""
+    parsed = _try_dates(compute.if_else(pa.array(chosen), text, pa.scalar(None, text.type)))
     return np.full(len(text), np.nan) if parsed is None else _as_microseconds(parsed)
 
 
