@@ -3,8 +3,8 @@
     python tools/docs_site.py            # build/docs and site/
     python tools/docs_site.py --pages    # build/docs only
 
-The Python reference has every public name of `isthmus` and `isthmus.plots`, grouped by room; the reference of the
-command line is read from the commands themselves. Both are generated, so that no name can be missing.
+The Python reference has every public name of `isthmus`, `isthmus.plots` and `isthmus.serving`, grouped by room; the
+reference of the command line is read from the commands themselves. Both are generated, so that no name can be missing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import typer
 
 import isthmus.plots
+import isthmus.serving
 from isthmus.cli import app as commands
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,7 @@ ROOMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "diagnosis": ("Diagnosis", ("diagnosis",)),
     "plots": ("Pictures", ("plots",)),
     "output": ("Reports, files, export", ("report", "files", "export")),
+    "serving": ("Serving", ("serving",)),
     "exceptions": ("Errors and warnings", ("exceptions",)),
 }
 """Pages of the reference: title, and the rooms whose public names it has."""
@@ -44,7 +46,10 @@ NOT_DOCUMENTED = {"KINDS", "read", "tables", "datasets"}
 def public_names() -> dict[str, list[str]]:
     """The public names of each room, as the stub of the package lists them."""
     stub = (ROOT / "src" / "isthmus" / "__init__.pyi").read_text(encoding="utf-8")
-    found: dict[str, list[str]] = {"plots": list(isthmus.plots.__all__)}
+    found: dict[str, list[str]] = {
+        "plots": list(isthmus.plots.__all__),
+        "serving": list(isthmus.serving.__all__),
+    }
     for room, name in re.findall(r"^from \.([\w.]+) import (\w+) as \w+$", stub, flags=re.MULTILINE):
         if name not in NOT_DOCUMENTED:
             found.setdefault(room, []).append(name)
@@ -55,7 +60,12 @@ def reference_pages() -> dict[str, str]:
     """The text of every page of the Python reference, by file name."""
     names = public_names()
     pages = {}
-    lines = ["# Python reference", "", "Everything is imported from `isthmus`, pictures from `isthmus.plots`.", ""]
+    lines = [
+        "# Python reference",
+        "",
+        "Everything is imported from `isthmus`, pictures from `isthmus.plots`, servers from `isthmus.serving`.",
+        "",
+    ]
     for page, (title, rooms) in ROOMS.items():
         listed = [(room, name) for room in rooms for name in sorted(names[room], key=str.lower)]
         pages[f"{page}.md"] = (

@@ -7,6 +7,7 @@ from . import export as export
 from . import files as files
 from . import plots as plots
 from . import report as report
+from . import serving as serving
 from . import tasks as tasks
 from . import training as training
 from .choices import JPEG as JPEG

@@ -31,6 +31,7 @@ def test_every_public_name_has_a_place_in_the_reference() -> None:
     text = "".join(docs_site.reference_pages().values())
     documented = set(re.findall(r"^::: isthmus\.[\w.]*?(\w+)$", text, flags=re.MULTILINE))
     modules = {"choices", "data", "diagnosis", "estimators", "export", "files", "plots", "report", "tasks", "training"}
+    modules |= {"serving"}
     missing = set(dir(isthmus)) - documented - modules - docs_site.NOT_DOCUMENTED
     assert {name for name in missing if not name.startswith("_")} == set()
 
@@ -39,7 +40,7 @@ def test_names_that_are_gone_are_not_in_the_reference() -> None:
     for name in re.findall(
         r"^::: isthmus\.(?:\w+\.)+(\w+)$", "".join(docs_site.reference_pages().values()), flags=re.MULTILINE
     ):
-        assert hasattr(isthmus, name) or name in isthmus.plots.__all__
+        assert hasattr(isthmus, name) or name in (*isthmus.plots.__all__, *isthmus.serving.__all__)
 
 
 def test_the_reference_of_the_command_line_has_every_command_with_its_options() -> None:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from isthmus import __version__
-from isthmus.cli import codes, compress, detect, errors, recommend, restore, show
+from isthmus.cli import codes, compress, detect, errors, recommend, restore, serve, show
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
 from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 from isthmus.cli.terminal import echo
@@ -67,6 +67,7 @@ app.add_typer(codes.app)
 app.add_typer(restore.app, name="restore")
 app.add_typer(compress.app)
 app.command()(compress.decompress)
+app.command()(serve.serve)
 
 Data = Annotated[
     str,

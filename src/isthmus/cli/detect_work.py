@@ -254,9 +254,8 @@ def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:
     for first_row, piece in _pieces(asked):
         rows = _as_learned(detector, piece)
         scores = -detector.score_samples(rows)
-        anomalies = scores > detector.threshold_ + detector.rounding_
-        calibration = getattr(detector, "calibration_scores_", None)
-        p_values = None if calibration is None else isthmus.conformal_p_values(calibration, scores)
+        verdicts = isthmus.tasks.verdicts(detector, scores)
+        anomalies, p_values = verdicts["anomaly"], verdicts.get("p_value")
         odd = np.flatnonzero(anomalies)
         told = asked.explain and len(odd) and len(getattr(detector, "feature_shape_", (1,))) == 1
         chosen = _as_learned(detector, _chosen(piece, odd)) if told else None

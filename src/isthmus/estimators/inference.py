@@ -127,7 +127,7 @@ def stream(
     scaling = joined_scaling(context, model.scaling_, target_of(model) if given.target is not None else None)
     loader = Loader(scaling, torch.device(model.device_), torch.float64 if double else torch.float32)
     form = _form(model, given, verb)
-    checks = _units_checks(model, given) if check_units else []
+    checks = units_checks(model, given) if check_units else []
     for chunk in given.rows.chunks(size):
         for check in checks:
             check.look(chunk)
@@ -156,8 +156,8 @@ def _form(model: Any, given: Given, verb: Verb) -> _Form:
     return _Form(target.shape, dtype, verb.in_units and target.is_bytes)
 
 
-def _units_checks(model: Any, given: Given) -> list[UnitsCheck]:
-    """The checks of the rows, and of their targets."""
+def units_checks(model: Any, given: Given) -> list[UnitsCheck]:
+    """The checks of the units of rows, and of their targets."""
     name, scaling, ranges = type(model).__name__, model.scaling_.name, getattr(model, "feature_ranges_", None)
     checks = [UnitsCheck(name, scaling, ranges, given.source.dtype)]
     target = target_of(model)

@@ -11,6 +11,7 @@ from isthmus.tasks.anomaly import (
     SignalDetector,
     benjamini_hochberg,
     conformal_p_values,
+    verdicts,
 )
 from isthmus.tasks.apply import Apply
 from isthmus.tasks.choosing import Chosen, choose
@@ -109,5 +110,6 @@ __all__ = [
     "restore_folder",
     "strong_generalization",
     "traversals",
+    "verdicts",
     "write_map",
 ]

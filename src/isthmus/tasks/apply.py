@@ -182,13 +182,16 @@ def _named(method: str, model: Any, index: pd.Index, answer: Any) -> pd.DataFram
     if method == "explain":
         return pd.DataFrame({"explain": [str(each) for each in answer]}, index=index, dtype="str")
     values = np.asarray(answer)
+    return pd.DataFrame(
+        values.reshape(len(values), -1), columns=column_names(model, method, values), index=index, copy=False
+    )
+
+
+def column_names(model: Any, method: str, values: np.ndarray) -> list[str]:
+    """Names of the columns of a method's answer, (n,) or (n, …)."""
     if values.ndim == 1:
-        return pd.DataFrame({method: values}, index=index)
-    flat = values.reshape(len(values), -1)
-    return pd.DataFrame(flat, columns=_names(model, method, flat.shape[1]), index=index)
-
-
-def _names(model: Any, method: str, width: int) -> list[str]:
+        return [method]
+    width = int(np.prod(values.shape[1:]))
     if method == "transform":
         return [str(name) for name in model.get_feature_names_out()]
     classes = getattr(model, "classes_", None)

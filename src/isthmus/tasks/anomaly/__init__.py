@@ -5,6 +5,7 @@ from isthmus.tasks.anomaly.detector import AnomalyDetector
 from isthmus.tasks.anomaly.explanations import Explanation, Reason
 from isthmus.tasks.anomaly.signals import SignalDetector, Stretch
 from isthmus.tasks.anomaly.thresholds import THRESHOLDS, Auto, Contamination, FalseAlarmRate, Quantile, Threshold
+from isthmus.tasks.anomaly.verdicts import verdicts
 
 __all__ = [
     "THRESHOLDS",
@@ -21,4 +22,5 @@ __all__ = [
     "Threshold",
     "benjamini_hochberg",
     "conformal_p_values",
+    "verdicts",
 ]
