@@ -97,6 +97,9 @@ def test_tables_give_the_numbers_of_the_frame(kind: str) -> None:
 def test_columns_of_tables_go_by_name(kind: str) -> None:
     turned = TABLES[kind](FRAME[[*"dacb"]])
     np.testing.assert_array_equal(MODEL.transform(turned), MODEL.transform(FRAME))
+    restored = MODEL.reconstruct(turned)
+    assert list(restored.columns) == NAMES  # in the order of fit, as of a frame
+    np.testing.assert_array_equal(np.asarray(restored), MODEL.reconstruct(FRAME))
     with pytest.raises(DataError, match="X lacks 'b'; Autoencoder was not fitted with 'x'"):
         MODEL.transform(TABLES[kind](FRAME.rename(columns={"b": "x"})))
 

@@ -110,7 +110,8 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
     if observed is not None and observed.missing is not None:
         source = MissingSource(source, observed.missing)
     labels = take_labels(estimator, y, source.n_rows, fitting=fitting)
-    return Given(source, X, labels, 0 if labels is None else len(estimator.classes_))
+    original = X if frame_package(rows) is None else rows  # answers have names, in the order of `fit`
+    return Given(source, original, labels, 0 if labels is None else len(estimator.classes_))
 
 
 def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -> np.ndarray | None:
