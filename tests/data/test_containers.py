@@ -254,6 +254,21 @@ def test_sparse_annotated_data_stay_sparse_and_go_by_name(kind: Callable[[np.nda
     np.testing.assert_array_equal(data.obsm["X_isthmus"], wanted)
 
 
+class Both(isthmus.Source, Dataset[Any]):
+    """A source that loaders of torch take too."""
+
+    n_rows, feature_shape, dtype = len(ROWS), (4,), ROWS.dtype
+
+    def read(self, rows: Any) -> np.ndarray:
+        return np.asarray(ROWS[rows])
+
+
+def test_a_source_stays_one_though_it_is_a_data_set_of_torch() -> None:
+    source = Both()
+    assert unwrapped(source) is source
+    np.testing.assert_array_equal(BARE.transform(source), BARE.transform(ROWS))
+
+
 def test_an_empty_data_set_has_no_rows() -> None:
     with pytest.raises(DataError, match="0 sample"):
         isthmus.Autoencoder(2).fit(Subset(Rows(), []))

@@ -157,7 +157,7 @@ def test_damaged_pickles_are_refused(name: str) -> None:
 
 # -- going on ----------------------------------------------------------------------------------------------------------
 
-LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11, "timestamp": np.arange(80) * 1000})
+LOG = pd.DataFrame({"user": np.arange(80) % 16, "item": np.arange(80) % 11})
 GOING_ON: dict[str, tuple[Callable[[], Any], tuple[Any, ...], Callable[[Any], Any]]] = {
     "detector": (
         lambda: isthmus.AnomalyDetector(isthmus.FalseAlarmRate(0.2), max_steps=20, memory_size=16, random_state=0),
@@ -178,7 +178,7 @@ GOING_ON: dict[str, tuple[Callable[[], Any], tuple[Any, ...], Callable[[Any], An
     "recommender": (
         lambda: isthmus.Recommender(code_size=2, network=(4,), **QUICK),
         (LOG,),
-        lambda m: [m.rank(m.fitted_.log.matrix), m.fitted_.log.times],
+        lambda m: m.rank(m.fitted_.log.matrix),
     ),
 }
 

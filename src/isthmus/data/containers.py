@@ -18,6 +18,8 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from isthmus.data.sources import Source
+
 
 def unwrapped(X: Any) -> Any:
     """The rows of a container in memory, in their order; all other data are returned as they are.
@@ -43,6 +45,8 @@ def unwrapped(X: Any) -> Any:
     """
     kind = type(X).__name__
     package = type(X).__module__.partition(".")[0]
+    if isinstance(X, Source):
+        return X  # which may be a torch data set too
     if package == "datasets":
         return _table_of_hugging_face(X)  # before torch: the streams of this library are torch's too
     if isinstance(X, DataLoader):

@@ -245,7 +245,7 @@ class Scaling:
     @classmethod
     def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray]) -> Self:
         """The inverse of `to_arrays`."""
-        return cls(name, arrays["shift"][()], arrays["factor"][()])  # a number where it was one
+        return cls(name, arrays["shift"], arrays["factor"])
 
 
 def learn_scaling(

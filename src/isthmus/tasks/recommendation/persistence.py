@@ -112,18 +112,15 @@ def _arrays(fitted: FittedRecommender) -> dict[str, np.ndarray]:
 
 
 def run_state(fitted: FittedRecommender) -> tuple[Json, dict[str, np.ndarray]]:
-    """What more learning starts from, besides the file: the optimiser, and the times of the log."""
+    """What more learning starts from, besides the file; the log of a fitted recommender has no times."""
     values, arrays = run_of(fitted.model, "deep")
-    times = fitted.log.times
-    known = {"counted": fitted.log.counted, "times": None if times is None else times.dtype.str}
-    return values | known, arrays | ({} if times is None else {"times": times.view(np.uint8)})
+    return values | {"counted": fitted.log.counted}, arrays
 
 
 def with_run_state(fitted: FittedRecommender, values: Json, arrays: Arrays) -> FittedRecommender:
     """The inverse of `run_state`."""
     put_run_of(fitted.model, "deep", values, arrays)
-    times = None if values["times"] is None else arrays["times"].view(values["times"])
-    return replace(fitted, log=replace(fitted.log, times=times, counted=values["counted"]))
+    return replace(fitted, log=replace(fitted.log, counted=values["counted"]))
 
 
 def from_state(cls: type[R], state: State, network: Any, device: str) -> tuple[R, FittedRecommender]:
