@@ -148,7 +148,10 @@ def test_damaged_pickles_are_refused(name: str) -> None:
         for part in (FILE, "run.safetensors"):
             with pytest.raises(ModelFileError, match=f"'the pickle of {type(model).__name__}'"):
                 empty.__setstate__({**state, part: wrong})
-        assert vars(empty) == {}
+    for gone in ("run.safetensors", "attributes"):
+        with pytest.raises(ModelFileError, match=f"'the pickle of {type(model).__name__}'"):
+            empty.__setstate__({key: value for key, value in state.items() if key != gone})
+    assert vars(empty) == {}
     foreign = model_of("linear" if name == "autoencoder" else "autoencoder").__getstate__()[FILE]
     if name != "autoencoder":
         with pytest.raises(ModelFileError, match="contains the file of Autoencoder"):

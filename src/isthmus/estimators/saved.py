@@ -92,8 +92,9 @@ class Saved:
             parent = getattr(super(), "__setstate__", self.__dict__.update)
             parent(state)
             return
-        origin, others = f"the pickle of {type(self).__name__}", dict(state[OTHERS])
+        origin = f"the pickle of {type(self).__name__}"
         with reading(origin):
+            others = dict(state[OTHERS])
             made = self._from_state(_checked(self, state[MODEL], origin), device=_place(others.get("device", "auto")))
             run = _checked(self, state[RUN], origin)
             made._put_run_state(dict(run.values), run.arrays)  # noqa: SLF001  # of this class
