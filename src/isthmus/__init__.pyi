@@ -154,6 +154,9 @@ from .training import Constant as Constant
 from .training import Cosine as Cosine
 from .training import History as History
 from .training import LayerWise as LayerWise
+from .training import LogToMLflow as LogToMLflow
+from .training import LogToTensorBoard as LogToTensorBoard
+from .training import LogToWandb as LogToWandb
 from .training import MaxSteps as MaxSteps
 from .training import OneCycle as OneCycle
 from .training import ProgressBar as ProgressBar

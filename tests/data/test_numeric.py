@@ -119,9 +119,9 @@ def test_dicts_mappings_and_arrow_tables_go_by_names() -> None:
         ),
         ((row for row in X), TypeError, "X is a generator, which yields its rows once.*subclass isthmus.Source"),
         (
-            torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(X))),
+            torch.utils.data.ChainDataset([]),
             TypeError,
-            "X is a torch DataLoader, but rows are needed",
+            "X is a torch ChainDataset, which yields its rows once, or without end.*subclass isthmus.Source",
         ),
         ("rows.csv", TypeError, r"X is a path or text \('rows.csv'\).*isthmus.read\(path\).X"),
         ({"a": [1.0], "b": [1.0, 2.0]}, ValueError, "a mapping of columns that do not form a table"),

@@ -66,7 +66,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("dense", ("values", "context", "n_conditions"), 5 * 10**9, "do not fit its network: .* is needed"),
     ("dense", ("values", "params", "extra"), 1, "Unknown parameter of Autoencoder 'extra'"),
     ("dense", ("values", "extra"), 1, "contains unknown field `extra`"),
-    ("dense", ("values", "history", 0, "loss"), "low", r"Expected `float`, got `str` - at `values\.history\[0\]"),
+    ("dense", ("values", "history", 0, "loss"), "low", r"Expected `int \| float`, got `str` - at `values\.history\[0"),
     (
         "dense",
         (*FITTED, "code"),

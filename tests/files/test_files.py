@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 import isthmus
 from isthmus import Autoencoder
 from isthmus.exceptions import ModelFileError, OutputError
-from isthmus.files import FORMAT_VERSION, State, read_state, write_rows, write_state
+from isthmus.files import FORMAT_VERSION, State, read_state, state_of_bytes, state_to_bytes, write_rows, write_state
 from isthmus.files.model_file import digest
 
 STATE = State("Autoencoder", {"text": "é", "number": 1.5, "list": [1, None]}, {"a": np.arange(6.0).reshape(2, 3)})
@@ -31,6 +31,38 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     found = read_state(write_state(tmp_path / "s.safetensors", STATE))
     assert (found.kind, found.values, found.library_version) == (STATE.kind, STATE.values, isthmus.__version__)
     np.testing.assert_array_equal(found.arrays["a"], STATE.arrays["a"])
+
+
+def test_a_state_in_memory_is_its_file_and_the_same_each_time(tmp_path: Path) -> None:
+    written = {write_state(tmp_path / f"{k}.safetensors", STATE).read_bytes() for k in range(10)}
+    assert written | {state_to_bytes(STATE) for _ in range(10)} == {state_to_bytes(STATE)}
+    found = state_of_bytes(state_to_bytes(STATE), "the pickle")
+    assert (found.kind, found.values, found.library_version) == (STATE.kind, STATE.values, isthmus.__version__)
+    assert found.arrays["a"].tobytes() == STATE.arrays["a"].tobytes()
+    assert found.arrays["a"].flags.writeable
+
+
+def test_quotes_and_backslashes_in_the_header_do_not_disturb_its_order() -> None:
+    nasty = {"text": 'a"\\\\"b\\', '"isthmus.sha256":"' + "0" * 64 + '"': 'é\n","'}
+    state = State("Autoencoder", nasty, {})
+    assert state_of_bytes(state_to_bytes(state), "the pickle").values == nasty
+    assert len({state_to_bytes(state) for _ in range(10)}) == 1
+
+
+def test_bytes_in_memory_are_checked_as_files_are() -> None:
+    whole = state_to_bytes(STATE)
+    for keep in (0, 5, 100, len(whole) - 10):
+        with pytest.raises(ModelFileError, match="'the pickle' cannot be read as a model file"):
+            state_of_bytes(whole[:keep], "the pickle")
+    flipped = bytearray(whole)
+    flipped[-1] ^= 1
+    with pytest.raises(ModelFileError, match="'the pickle' has changed since it was written: its SHA-256 digest"):
+        state_of_bytes(bytes(flipped), "the pickle")
+    other = save({"a": np.zeros(1)}, {"isthmus": "{"})
+    with pytest.raises(ModelFileError, match="The header of 'the pickle' is damaged"):
+        state_of_bytes(other, "the pickle")
+    with pytest.raises(ModelFileError, match="'the pickle' is a safetensors file, but not a model file of isthmus"):
+        state_of_bytes(save({"a": np.zeros(1)}), "the pickle")
 
 
 def header(**changes: Any) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from isthmus.data.containers import NamedMatrix, unwrapped
 from isthmus.exceptions import DataError
 
 SHOWN = 5
@@ -44,10 +45,11 @@ def as_numeric(X: Any) -> Any:
     TypeError
         The data are an iterator (a generator, a DataLoader) or a path.
     """
+    X = unwrapped(X)
     _refuse_streams(X)
     if isinstance(X, torch.Tensor):
         return _of_tensor(X)
-    X = _as_frame(X)
+    X = as_frame(X)
     package = frame_package(X)
     if package is not None:
         return _of_pandas(X) if package == "pandas" else _of_polars(X)
@@ -61,11 +63,6 @@ def _refuse_streams(X: Any) -> None:
     if isinstance(X, str | bytes | Path):
         raise TypeError(
             f"X is a path or text ({str(X)[:80]!r}), but rows are needed; read the file with isthmus.read(path).X."
-        )
-    if isinstance(X, torch.utils.data.DataLoader | torch.utils.data.Dataset):
-        raise TypeError(
-            f"X is a torch {kind}, but rows are needed; pass one array or tensor, or subclass isthmus.Source, "
-            "which reads rows by index, if the data do not fit into memory."
         )
     if isinstance(X, Iterator):
         raise TypeError(
@@ -83,14 +80,14 @@ def _of_tensor(X: torch.Tensor) -> np.ndarray:
     return _of_array(plain.resolve_conj().numpy())
 
 
-def _as_frame(X: Any) -> Any:
-    """Convert Arrow tables, mappings and lists of dicts to a pandas frame."""
+def as_frame(X: Any) -> Any:
+    """Convert Arrow tables and datasets, mappings and lists of dicts to a pandas frame."""
     listed = isinstance(X, list | tuple) and len(X) > 0 and all(isinstance(row, Mapping) for row in X)
-    arrow = type(X).__module__.split(".")[0] == "pyarrow" and hasattr(X, "to_pandas")
+    arrow = type(X).__module__.split(".")[0] == "pyarrow" and (hasattr(X, "to_pandas") or hasattr(X, "to_table"))
     if not listed and not arrow and not (isinstance(X, Mapping) and not scipy.sparse.issparse(X)):
         return X
     if arrow:
-        return X.to_pandas()
+        return (X.to_table() if hasattr(X, "to_table") else X).to_pandas()
     import pandas as pd  # noqa: PLC0415  # slow to import, and needed only here
 
     try:
@@ -300,6 +297,8 @@ def arranged(X: Any, names: Sequence[str] | None, owner: str) -> Any:
     DataError
         Names are repeated, are missing, or were not present at fit; one error lists all of them.
     """
+    if isinstance(X, NamedMatrix):
+        return _arranged_matrix(X, names, owner)
     if frame_package(X) is None:
         return X
     if frame_package(X) == "pandas":  # before one of them is chosen by its name
@@ -321,6 +320,20 @@ def arranged(X: Any, names: Sequence[str] | None, owner: str) -> Any:
         raise DataError(_other_names(missing, extra, owner))
     order = [places[name] for name in names]
     return X.iloc[:, order] if frame_package(X) == "pandas" else X.select([X.columns[place] for place in order])
+
+
+def _arranged_matrix(X: NamedMatrix, names: Sequence[str] | None, owner: str) -> Any:
+    given = list(X.feature_names)
+    if names is None or given == list(names):
+        return X
+    known, wanted = set(given), set(names)
+    missing, extra = [name for name in names if name not in known], [name for name in given if name not in wanted]
+    if missing or extra:
+        raise DataError(_other_names(missing, extra, owner))
+    places = {name: place for place, name in enumerate(given)}
+    made = NamedMatrix(X[:, [places[name] for name in names]])
+    made.feature_names = tuple(names)
+    return made
 
 
 def _other_names(missing: Sequence[str], extra: Sequence[str], owner: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -27,10 +27,12 @@ from isthmus.estimators.fitting import CHOICES, Prepared, begin_with, prepare, p
 from isthmus.estimators.generative import Generative
 from isthmus.estimators.inference import VERBS, corrupting, decode, whole
 from isthmus.estimators.sample_weights import weigh
+from isthmus.estimators.saved import Saved
 from isthmus.estimators.targets import Target, output_names, output_scaling, take_pair, take_validation, target_of
 from isthmus.estimators.torch_modules import InPyTorch
 from isthmus.estimators.validation import Given, frame_like, take, take_labels
-from isthmus.files.model_file import State, write_state
+from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Json
 from isthmus.seeds import seed_from
 from isthmus.training import History, Objective, train
 from isthmus.training.checkpoint import resume as resume_run
@@ -41,6 +43,7 @@ from isthmus.training.objective import count_parameters
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
+    Saved,
     Parameters,
     Described,
     Comparing,
@@ -195,6 +198,8 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
     """Admissible values of parameters, if they differ from those of `Autoencoder`."""
     usual_code: ClassVar[str] = "plain"
     """The code for ``code="auto"``, if the penalty requires no other."""
+    learned_in: ClassVar[str] = "objective_"
+    in_file: ClassVar[frozenset[str]] = autoencoder_state.ATTRIBUTES
 
     # -- learning ------------------------------------------------------------------------------------------------
 
@@ -389,17 +394,6 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> Path:
-        """Write the model to one file atomically; `isthmus.load` reads it.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written; an existing file is not changed.
-        """
-        check_is_fitted(self, "objective_")
-        return write_state(path, self._to_state())
-
     def _state_of(self, prepared: Prepared) -> State:
         """The state of the model at this point of a run, for a checkpoint; the estimator is not changed."""
         shadow = copy.copy(self)
@@ -408,6 +402,18 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
 
     def _to_state(self) -> State:
         return autoencoder_state.to_state(self)
+
+    def _run_state(self) -> tuple[Json, dict[str, np.ndarray]]:
+        return autoencoder_state.run_state(self)
+
+    def _put_run_state(self, values: Json, arrays: Arrays) -> None:
+        autoencoder_state.put_run_state(self, values, arrays)
+
+    def _is_in_file(self, name: str, value: Any) -> bool:
+        return name in self.learned_arrays or super()._is_in_file(name, value)
+
+    def _learned_members(self) -> Iterable[Any]:
+        return vars(self.objective_.choices).values() if hasattr(self, "objective_") else ()
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:

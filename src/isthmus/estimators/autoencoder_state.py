@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from isthmus.choices.registry import Context
 from isthmus.estimators import params_json, persistence, torch_modules
 from isthmus.estimators.code_mixture import CodeMixture
+from isthmus.estimators.saved import as_arrays, as_tensors
 from isthmus.estimators.targets import Target, target_of
 from isthmus.estimators.units import Known
 from isthmus.exceptions import ModelFileError
@@ -19,6 +21,7 @@ from isthmus.files.records import (
     Arrays,
     Count,
     Json,
+    Losses,
     Numbers,
     Real,
     Record,
@@ -82,7 +85,7 @@ class AutoencoderValues(Record, frozen=True):
     classes: persistence.Labels | list[str | int | float | bool] | None
     feature_names: list[str] | None
     scaling: str
-    history: list[dict[str, float]]
+    history: list[Losses]
     n_epochs: Count
     stop_reason: str
     settled: Settled
@@ -118,6 +121,16 @@ def declared(cls: type[Autoencoder]) -> dict[str, Numbers]:
     scalings = {"scaling.*": Numbers("f"), "target_scaling.*": Numbers("f")}
     return {"weights.*": Numbers("fiub"), **scalings, **target, **learned, **MIXTURE}
 
+
+ATTRIBUTES: frozenset[str] = frozenset(
+    {
+        *("objective_", "scaling_", "target_", "classes_", "code_mixture_", "_asked"),
+        *("feature_shape_", "n_features_in_", "feature_names_in_", "n_parameters_", "device_"),
+        *("history_", "n_epochs_", "stop_reason_", "settled_", "engine_"),
+        *("pretraining_history_", "optimizer_state_", "_faults"),
+    }
+)
+"""Attributes that the file or the run state of a pickle restores, besides parameters and `learned_arrays`."""
 
 MIXTURE = {
     "mixture.weights": Numbers("f", ("components",), optional=True),
@@ -161,6 +174,29 @@ def to_state(model: Autoencoder) -> State:
         **({} if target is None else _target_arrays(target)),
     }
     return pack(type(model).__name__, values, arrays, declared(type(model)))
+
+
+def run_state(model: Autoencoder) -> tuple[Json, dict[str, np.ndarray]]:
+    """What `partial_fit` continues from, besides the file."""
+    values = {
+        "pretraining": [list(history.rows) for history in model.pretraining_history_],
+        "faults": getattr(model, "_faults", None),
+    }
+    context = model.objective_.context
+    ranges = {"ranges": context.ranges, "target_ranges": None if context.target is None else context.target.ranges}
+    known = {name: array for name, array in ranges.items() if array is not None}
+    return values, as_arrays(getattr(model, "optimizer_state_", {}), "optimizer.") | known
+
+
+def put_run_state(model: Autoencoder, values: Json, arrays: Arrays) -> None:
+    """The inverse of `run_state`."""
+    model.pretraining_history_ = [History(rows) for rows in values["pretraining"]]
+    if values["faults"] is not None:
+        model._faults = values["faults"]  # noqa: SLF001  # its state
+    model.optimizer_state_ = as_tensors(arrays, "optimizer.")
+    context = model.objective_.context
+    target = None if context.target is None else replace(context.target, ranges=arrays.get("target_ranges"))
+    model.objective_.context = replace(context, ranges=arrays.get("ranges"), target=target)
 
 
 def _sampler_values(mixture: CodeMixture, *, asked: bool) -> SamplerValues:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -90,6 +90,55 @@ def _encode(value: Any, *, qualified: bool) -> Any:  # noqa: PLR0911  # one line
     return plain(value)
 
 
+def has_members(value: Any) -> bool:
+    """Whether a parameter is or contains a choice, an estimator or a module.
+
+    >>> has_members("masking"), has_members([choices.Masking()])
+    (False, True)
+    """
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, Choice | BaseEstimator | torch.nn.Module) or any(map(has_members, parts))
+
+
+def fits(value: Any) -> bool:
+    """Whether a file holds all that makes a value: False for your own classes, modules, activations and objects.
+
+    >>> fits((choices.Dense((8,)), 3)), fits(torch.nn.Linear(2, 2)), fits([object()])
+    (True, False, False)
+    """
+    if isinstance(value, Choice | BaseEstimator):
+        if not is_ours(type(value)) or isinstance(value, Modules):
+            return False
+        learned: Iterable[Any] = getattr(value, "_learned_members", tuple)()  # of a model
+        return all(map(fits, (*value.get_params(deep=False).values(), *learned)))
+    if isinstance(value, Mapping):
+        return all(map(fits, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(fits, value))
+    if isinstance(value, type):
+        return value is getattr(torch.optim, value.__name__, None)
+    return _is_ours_if_activation(value) and (value is None or plain(value) is not None)
+
+
+def _is_ours_if_activation(value: Any) -> bool:
+    known = choices.ACTIVATIONS.get(value) if isinstance(value, str) else None
+    return known is None or is_ours(known.function)
+
+
+def is_restored(value: Any) -> bool:
+    """Whether `decode` of `to_json` gives an equal value, with all its types.
+
+    >>> is_restored((choices.Dense((8,)), 3)), is_restored([np.float64(1.0)])
+    (True, False)
+    """
+    if isinstance(value, Choice | BaseEstimator):
+        params = value.get_params(deep=False)
+        return fits(value) and vars(value) == params and all(map(is_restored, params.values()))
+    if type(value) in (list, tuple):
+        return all(map(is_restored, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
 def plain(value: Any) -> Any:
     """A number, string or boolean as a JSON value; None for all other values."""
     found = value.item() if isinstance(value, np.generic) else value
@@ -99,11 +148,12 @@ def plain(value: Any) -> Any:
 def _origin(member: type[Choice]) -> Json:
     """The kind of choice of a class, and its module if it is not part of the library."""
     kind = next((noun for noun, registry in KINDS.items() if issubclass(member, registry.base)), None)
-    return {"choice": kind} | ({} if _is_ours(member) else {"module": member.__module__})
+    return {"choice": kind} | ({} if is_ours(member) else {"module": member.__module__})
 
 
-def _is_ours(member: type) -> bool:
-    return member.__module__.partition(".")[0] == "isthmus"
+def is_ours(member: Any) -> bool:
+    """Whether a class or function is part of the library."""
+    return str(member.__module__).partition(".")[0] == "isthmus"
 
 
 class _Member(Record, frozen=True):
@@ -192,7 +242,7 @@ def _class_of(member: _Member, kind: str | None) -> type[Choice]:
     nouns = [member.choice] if member.choice else sorted(KINDS, key=lambda noun: noun != kind)
     found = [cls for noun in nouns for cls in _classes(noun) if cls.__name__ == member.name]
     if member.choice:  # a user's member never matches one of the library with the same name, or vice versa
-        found = [cls for cls in found if _is_ours(cls) == (member.module is None)]
+        found = [cls for cls in found if is_ours(cls) == (member.module is None)]
     found.sort(key=lambda cls: cls.__module__ != member.module)
     if not found:
         raise ModelFileError(_missing_member(member, kind))

@@ -10,7 +10,8 @@ import scipy.sparse
 from sklearn.utils.validation import check_array
 
 from isthmus.data import MissingSource, Scaling, Source, as_source
-from isthmus.data.numeric import arranged, as_numeric, frame_package
+from isthmus.data.containers import unwrapped
+from isthmus.data.numeric import arranged, as_frame, as_numeric, frame_package
 from isthmus.estimators.units import Known, known_of
 from isthmus.estimators.validation import Given, observed_loss, refuse_non_finite, speaking_of, take
 from isthmus.exceptions import DataError
@@ -201,6 +202,7 @@ def _with_target(
     (shape, names), (name, rows) = wanted, called
     _refuse_reordered(given.original, target, rows, name)
     with speaking_of(name):
+        target = unwrapped(target)
         source, found = _target_source(estimator, target, names)
     if source.n_rows != given.source.n_rows:
         raise ValueError(
@@ -226,7 +228,7 @@ def _target_source(estimator: Any, target: Any, names: tuple[str, ...] | None) -
         return target, None if known is None else tuple(map(str, known))
     if scipy.sparse.issparse(target):
         raise DataError("X is a sparse matrix, but a model answers with dense rows; pass X.toarray().")
-    numeric = as_numeric(arranged(target, names, type(estimator).__name__))
+    numeric = as_numeric(arranged(as_frame(target), names, type(estimator).__name__))
     if isinstance(numeric, np.memmap):
         return as_source(numeric), None
     found = tuple(map(str, numeric.columns)) if frame_package(numeric) is not None else None

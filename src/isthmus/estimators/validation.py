@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from isthmus.choices import LOSSES, Observed
 from isthmus.data import LabelledSource, MissingSource, PairedSource, Source, all_finite, as_source
-from isthmus.data.numeric import arranged, as_numeric, frame_package
+from isthmus.data.containers import NamedMatrix, unwrapped
+from isthmus.data.numeric import arranged, as_frame, as_numeric, frame_package
 from isthmus.data.sources import floating_of
 from isthmus.exceptions import DataError
 
@@ -92,15 +93,16 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
     DataError, ValueError, TypeError
         The data are empty, not numeric, not finite, of the wrong shape, or have other features than at `fit`.
     """
-    observed = observed_loss(estimator)
+    observed, X = observed_loss(estimator), unwrapped(X)
+    rows = X if isinstance(X, Source) else as_frame(X)
     if not fitting and not isinstance(X, Source):
-        X = arranged(X, getattr(estimator, "feature_names_in_", None), type(estimator).__name__)
-    source = X if isinstance(X, Source) else as_source(_to_array(estimator, X, fitting, min_rows))
+        rows = arranged(rows, getattr(estimator, "feature_names_in_", None), type(estimator).__name__)
+    source = rows if isinstance(rows, Source) else as_source(_to_array(estimator, rows, fitting, min_rows))
     if source.n_rows < min_rows:
         raise DataError(_too_few(source.n_rows, min_rows, estimator))
     _match_shape(estimator, source, fitting)
-    if isinstance(X, Source) and fitting and source.feature_names is not None:
-        estimator.feature_names_in_ = np.asarray(source.feature_names, dtype=object)
+    if fitting and isinstance(X, Source | NamedMatrix) and X.feature_names is not None:
+        estimator.feature_names_in_ = np.asarray(X.feature_names, dtype=object)
     if not isinstance(X, Source) and source.fits_in_memory:
         names = getattr(estimator, "feature_names_in_", None)
         allowed = observed is not None or (not fitting and getattr(estimator, "missing_allowed_", False))
@@ -108,7 +110,8 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
     if observed is not None and observed.missing is not None:
         source = MissingSource(source, observed.missing)
     labels = take_labels(estimator, y, source.n_rows, fitting=fitting)
-    return Given(source, X, labels, 0 if labels is None else len(estimator.classes_))
+    original = X if frame_package(rows) is None else rows  # answers have names, in the order of `fit`
+    return Given(source, original, labels, 0 if labels is None else len(estimator.classes_))
 
 
 def take_labels(estimator: Any, y: Any, n_rows: int, *, fitting: bool = False) -> np.ndarray | None:
@@ -192,6 +195,8 @@ def _to_array(estimator: Any, X: Any, fitting: bool, min_rows: int) -> Any:
     if isinstance(X, np.ndarray) and not fitting and X.shape == estimator.feature_shape_ != (estimator.n_features_in_,):
         raise DataError(f"X has shape {X.shape}, which is one row of this {type(estimator).__name__}; give X[None].")
     try:
+        if isinstance(X, NamedMatrix) and not fitting:  # `arranged` has compared the names, which scikit-learn misses
+            return check_array(X, accept_sparse="csr", ensure_all_finite=False, ensure_min_samples=min_rows)
         return validate_data(
             estimator, X, reset=fitting, accept_sparse="csr", ensure_all_finite=False, ensure_min_samples=min_rows
         )

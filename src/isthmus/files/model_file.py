@@ -18,6 +18,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import safetensors
+from safetensors.numpy import load as load_bytes
+from safetensors.numpy import save as save_bytes
 from safetensors.numpy import save_file
 
 from isthmus import __version__
@@ -83,12 +85,51 @@ def write_state(path: str | Path, state: State, *, overwrite: bool = True) -> Pa
     TypeError
         A value has a type that JSON cannot represent.
     """
-    header = _header_text(state)
-    arrays = {name: _portable(array) for name, array in state.arrays.items()}
-    metadata = {HEADER_KEY: header, DIGEST_KEY: digest(header, arrays)}
+    arrays, metadata = _parts(state)
     with atomic(path, overwrite=overwrite) as temporary:
         save_file(arrays, str(temporary), metadata=metadata)
+        with temporary.open("r+b") as file:
+            head = file.read(int.from_bytes(file.read(8), "little"))
+            file.seek(8)
+            file.write(_ordered(head))
     return Path(path)
+
+
+def state_to_bytes(state: State) -> bytes:
+    """The bytes of the file that `write_state` writes; equal states give equal bytes.
+
+    Raises
+    ------
+    TypeError
+        A value has a type that JSON cannot represent.
+    """
+    arrays, metadata = _parts(state)
+    written = save_bytes(arrays, metadata=metadata)
+    end = 8 + int.from_bytes(written[:8], "little")
+    head = _ordered(written[8:end])
+    return written if head == written[8:end] else written[:8] + head + written[end:]
+
+
+def _parts(state: State) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and metadata of a state as the file has them."""
+    header = _header_text(state)
+    arrays = {name: _portable(array) for name, array in state.arrays.items()}
+    return arrays, {HEADER_KEY: header, DIGEST_KEY: digest(header, arrays)}
+
+
+def _ordered(head: bytes) -> bytes:
+    """The head of a safetensors file with our text before its digest.
+
+    The library writes the two in random order. With a fixed one, equal models have equal files and equal pickles, which
+    caches such as ``joblib.Memory`` compare.
+    """
+    start = b'{"__metadata__":{'
+    last = re.compile(rb'("isthmus\.sha256":"[0-9a-f]{64}"),("isthmus":"[^"\\]*(?:\\.[^"\\]*)*")').match(
+        head, len(start)
+    )
+    if not head.startswith(start) or last is None:
+        return head
+    return start + last[2] + b"," + last[1] + head[last.end() :]
 
 
 def _portable(array: np.ndarray) -> np.ndarray:
@@ -119,19 +160,46 @@ def read_state(path: str | Path) -> State:
     if not path.is_file():
         reason = "it is a folder or device" if path.exists() else "check the path"
         raise ModelFileError(f"There is no model file at '{path}': {reason}, or write one with model.save(path).")
+    with _of_safetensors(path), safetensors.safe_open(str(path), framework="np") as file:
+        metadata = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    return _state_of(path, metadata, arrays)
+
+
+def state_of_bytes(blob: bytes, origin: str) -> State:
+    """The inverse of `state_to_bytes`, with the checks of `read_state`.
+
+    Parameters
+    ----------
+    blob
+        The bytes of a model file.
+    origin
+        Where they come from, for error messages, such as ``"the pickle of an Autoencoder"``.
+
+    Raises
+    ------
+    ModelFileError
+        The bytes are truncated, modified, of another kind of file, or of a newer format.
+    """
+    with _of_safetensors(origin):
+        arrays = load_bytes(blob)
+        head = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+    return _state_of(origin, head.get("__metadata__", {}), arrays)
+
+
+@contextmanager
+def _of_safetensors(path: str | Path) -> Iterator[None]:
+    """Context manager: the errors of the library that reads the arrays, as a `ModelFileError`."""
     try:
-        with safetensors.safe_open(str(path), framework="np") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        yield
     except Exception as error:  # noqa: BLE001  # the library raises SafetensorError, OSError, TypeError and more
         raise ModelFileError(
             f"'{path}' cannot be read as a model file ({error}): it is truncated, damaged or not a model file; "
             "copy it again, or train and save the model again."
         ) from None
-    return _state_of(path, metadata, arrays)
 
 
-def _state_of(path: Path, metadata: Mapping[str, str], arrays: dict[str, np.ndarray]) -> State:
+def _state_of(path: str | Path, metadata: Mapping[str, str], arrays: dict[str, np.ndarray]) -> State:
     if HEADER_KEY not in metadata:
         raise ModelFileError(
             f"'{path}' is a safetensors file, but not a model file of isthmus: its header has no {HEADER_KEY!r} entry; "
@@ -150,7 +218,9 @@ def _state_of(path: Path, metadata: Mapping[str, str], arrays: dict[str, np.ndar
     return State(header.kind, header.values, arrays, header.library)
 
 
-def _check_digest(path: Path, version: int, metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
+def _check_digest(
+    path: str | Path, version: int, metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]
+) -> None:
     """Raise if the digest is wrong or missing; only files of format 1 have none."""
     written = metadata.get(DIGEST_KEY)
     if written is None and version == 1:

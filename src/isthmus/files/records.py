@@ -25,6 +25,8 @@ Size = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Real = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 """A finite number; plain ``float`` may be infinite or NaN."""
+Losses = dict[str, int | float]
+"""A row of a history; the number of an epoch stays a whole number."""
 Json = dict[str, Any]
 """Names and values that are checked by their reader, such as parameters."""
 

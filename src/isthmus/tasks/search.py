@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -18,9 +17,10 @@ from isthmus.data import ImageFolder, Source
 from isthmus.diagnosis import take_rows
 from isthmus.estimators import Autoencoder, persistence
 from isthmus.estimators.kinds import require_autoencoder
+from isthmus.estimators.saved import Saved, put_run_of, run_of
 from isthmus.exceptions import DataError, ModelFileError
-from isthmus.files.model_file import State, write_state
-from isthmus.files.records import Count, Json, Numbers, Record, check_arrays, convert, group, grouped, pack
+from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Count, Json, Numbers, Record, check_arrays, convert, group, grouped, pack
 from isthmus.tasks.similarity import SimilarityIndex, unit_rows
 
 METRICS = ("euclidean", "cosine")
@@ -48,7 +48,7 @@ class Matches:
     thumbnails: np.ndarray | None = None
 
 
-class SearchIndex:
+class SearchIndex(Saved):
     """An index of rows by their codes: add rows, ask for the rows most like an example, save it as one file.
 
     Parameters
@@ -77,6 +77,11 @@ class SearchIndex:
     >>> int(found.names[0, 0]), float(found.distances[0, 0]) < 1e-3, len(index.remove([7]))
     (7, True, 49)
     """
+
+    learned_in: ClassVar[str] = "codes"
+    in_file: ClassVar[frozenset[str]] = frozenset(
+        {"model", "metric", "thumbnails", "names", "codes", "_small", "_fast"}
+    )
 
     def __init__(self, model: Autoencoder, *, metric: str = "euclidean", thumbnails: bool = True) -> None:
         self.model = require_autoencoder(model, "SearchIndex", compares=False)
@@ -219,14 +224,7 @@ class SearchIndex:
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> Path:
-        """Write index and model to one file atomically; `isthmus.load` reads it.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written; an existing file is not changed.
-        """
+    def _to_state(self) -> State:
         inner = self.model._to_state()  # noqa: SLF001  # a part of the file
         words = [str(name) for name in self.names]
         text = "\0".join(words).encode()
@@ -241,7 +239,16 @@ class SearchIndex:
         arrays = {**grouped(inner.arrays, "model."), "codes": self.codes, "names": np.frombuffer(text, np.uint8)}
         if self._small is not None:
             arrays["thumbnails"] = self._small
-        return write_state(path, pack(type(self).__name__, values, arrays, DECLARED))
+        return pack(type(self).__name__, values, arrays, DECLARED)
+
+    def _run_state(self) -> tuple[Json, dict[str, np.ndarray]]:
+        return run_of(self.model, "model")
+
+    def _put_run_state(self, values: Json, arrays: Arrays) -> None:
+        put_run_of(self.model, "model", values, arrays)
+
+    def _learned_members(self) -> Iterable[Any]:
+        return (self.model,)
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:

@@ -21,6 +21,7 @@ from isthmus.training.schedule import (
     RMSprop,
     TorchOptimizer,
 )
+from isthmus.training.trackers import LogToMLflow, LogToTensorBoard, LogToWandb
 
 __all__ = [
     "OPTIMIZERS",
@@ -36,6 +37,9 @@ __all__ = [
     "Cosine",
     "History",
     "LayerWise",
+    "LogToMLflow",
+    "LogToTensorBoard",
+    "LogToWandb",
     "LossParts",
     "MaxSteps",
     "Objective",

@@ -21,6 +21,7 @@ from isthmus.files.model_file import State, read_state, reading, write_state
 from isthmus.files.records import (
     Count,
     Json,
+    Losses,
     Numbers,
     Record,
     check_arrays,
@@ -102,7 +103,7 @@ class Progress(Record, frozen=True):
     epoch: Count
     step: Count
     stop_reason: str
-    history: list[dict[str, float]]
+    history: list[Losses]
     best_epoch: Count
     best_monitored: float
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import scipy.sparse
 from pyarrow import dataset
 
+from isthmus.data.containers import names_columns, unwrapped
 from isthmus.data.numeric import as_numeric
 from isthmus.data.sources import Rows
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat
@@ -34,7 +35,7 @@ def is_table(X: Any) -> bool:
         return str(X).lower().endswith(SUFFIXES)
     if scipy.sparse.issparse(X):
         return False  # scipy's dictionary-of-keys format is a mapping
-    if isinstance(X, Table):
+    if isinstance(X, Table | dataset.Dataset) or names_columns(X):
         return True
     return isinstance(X, Mapping | pa.Table | pa.RecordBatch | dataset.Dataset) or _frame_of(X) is not None
 
@@ -55,6 +56,7 @@ def open_table(X: Any, text: TextFormat = FOUND_OUT) -> Table:
         return open_stored(Path(X), text)
     if isinstance(X, dataset.Dataset):
         return DatasetTable(X)
+    X = unwrapped(X)
     if isinstance(X, pa.RecordBatch):
         X = pa.Table.from_batches([X])
     if isinstance(X, pa.Table):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,8 +17,10 @@ from isthmus.choices.registry import Registry, unknown
 from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.saved import Saved
 from isthmus.estimators.validation import refuse_targets
-from isthmus.files.model_file import State, write_state
+from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Json
 from isthmus.seeds import seed_from
 from isthmus.tasks.anomaly import detector_fit, persistence
 from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, compare_scores, conformal_p_values
@@ -41,7 +42,7 @@ ROUNDING, ROUNDING_OF_GRAPHS = 1e-9, 1e-4
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AnomalyDetector(LearnedAttributes, Parameters, OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Finds anomalies in tables, images and signals, with a reason for each and a stated false-alarm rate.
 
     Small autoencoders learn to restore rows from a part of their cells. Each part of the score says in nats how unusual
@@ -148,6 +149,9 @@ class AnomalyDetector(LearnedAttributes, Parameters, OutlierMixin, BaseEstimator
         "loss": LOSSES,
         "schedule": SCHEDULES,
     }
+    in_file: ClassVar[frozenset[str]] = frozenset(
+        ["fitted_", "threshold_", "offset_", "feature_shape_", "n_features_in_", "feature_names_in_"]
+    )
     rules: ClassVar[Mapping[str, Rule]] = {
         "n_members": Whole(1),
         "code_sizes": either(Instance((tuple, list), "a tuple of integers >= 1, one for each member"), AUTO),
@@ -437,16 +441,20 @@ class AnomalyDetector(LearnedAttributes, Parameters, OutlierMixin, BaseEstimator
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> Path:
-        """Write the detector to one file, whole or not at all; `isthmus.load` gives it back.
+    def _to_state(self) -> State:
+        return persistence.to_state(self)
 
-        Raises
-        ------
-        OutputError
-            The file cannot be written; an old one stays whole.
-        """
-        check_is_fitted(self, "fitted_")
-        return write_state(path, persistence.to_state(self))
+    def _run_state(self) -> tuple[Json, dict[str, np.ndarray]]:
+        return persistence.run_state(self.fitted_)
+
+    def _put_run_state(self, values: Json, arrays: Arrays) -> None:
+        self.fitted_ = persistence.with_run_state(self.fitted_, values, arrays)
+
+    def _learned_members(self) -> Iterable[Any]:
+        if not hasattr(self, "fitted_"):
+            return ()
+        own = self.fitted_.model
+        return (self.fitted_.loss, *((own.autoencoder,) if isinstance(own, SingleModel) else ()))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from isthmus.data import Scaling, Source
+from isthmus.data.containers import unwrapped
 from isthmus.estimators.validation import non_finite_text, take
 from isthmus.exceptions import DataError
 
@@ -130,6 +131,7 @@ def open_rows(estimator: BaseEstimator, X: Any, schema: Schema | None) -> Rows:
     DataError, ValueError, TypeError
         The data cannot be used, or have other columns than at `fit`.
     """
+    X = unwrapped(X)
     if schema is None:
         return Rows(X, take(estimator, X).source)
     from isthmus.data.tables import TableSource  # noqa: PLC0415  # reading tables takes a while to load
@@ -142,6 +144,7 @@ def learn_rows(estimator: BaseEstimator, X: Any, kinds: Mapping[str, Any] | None
 
     Of an array, scikit-learn's validation sets ``n_features_in_`` and the like on the estimator.
     """
+    X = unwrapped(X)
     if not _needs_schema(X, kinds):
         return Rows(X, take(estimator, X, fitting=True).source), None
     from isthmus.data.tables import TableSource, learn_schema  # noqa: PLC0415  # as above

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from isthmus.choices import Loss
 from isthmus.choices.registry import Context
 from isthmus.estimators import Autoencoder, params_json, persistence
+from isthmus.estimators.saved import put_run_of, run_of
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import (
@@ -189,6 +190,21 @@ def _arrays(fitted: FittedDetector) -> dict[str, np.ndarray]:
         **({} if places is None else {"places": places.numpy()}),
         **({} if left_out is None else {"left_out": left_out}),
     }
+
+
+def run_state(fitted: FittedDetector) -> tuple[Json, dict[str, np.ndarray]]:
+    """What more learning starts from, besides the file: all rows of the reservoir, and those of the calibration."""
+    own = fitted.model.autoencoder if isinstance(fitted.model, SingleModel) else None
+    values, arrays = run_of(own, "model")
+    rows = {"reservoir": fitted.reservoir.numpy(), "calibration_rows": fitted.calibration_rows}
+    return values, arrays | {name: array for name, array in rows.items() if array is not None}
+
+
+def with_run_state(fitted: FittedDetector, values: Json, arrays: Arrays) -> FittedDetector:
+    """The inverse of `run_state`."""
+    put_run_of(fitted.model.autoencoder if isinstance(fitted.model, SingleModel) else None, "model", values, arrays)
+    reservoir = torch.from_numpy(np.array(arrays["reservoir"]))
+    return replace(fitted, reservoir=reservoir, calibration_rows=arrays.get("calibration_rows"))
 
 
 def _remembered(reservoir: Tensor, memory_size: int) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,10 +14,11 @@ from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Instance, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import params_json
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.saved import Saved
 from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import ModelFileError
-from isthmus.files.model_file import State, write_state
-from isthmus.files.records import Json, Numbers, Record, Size, pack, unpack
+from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Json, Numbers, Record, Size, pack, unpack
 from isthmus.tasks.anomaly import persistence
 from isthmus.tasks.anomaly.calibration import conformal_p_values
 from isthmus.tasks.anomaly.detector import AnomalyDetector
@@ -75,7 +75,7 @@ class StretchReason:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
+class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
     """Finds odd stretches of signals.
 
     Windows of equal length slide over each series and are judged by an `AnomalyDetector`; a time stamp's score is the
@@ -136,6 +136,7 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
     step: int | None = None
     detector: Any = None
 
+    in_file: ClassVar[frozenset[str]] = frozenset(["fitted_", "threshold_", "offset_"])
     rules: ClassVar[Mapping[str, Rule]] = {
         "window": Whole(2),
         "step": either(Whole(1), OneOf((None,))),
@@ -318,9 +319,7 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> Path:
-        """Write the model to one file, whole or not at all; `isthmus.load` gives it back."""
-        check_is_fitted(self, "fitted_")
+    def _to_state(self) -> State:
         fitted = self.fitted_
         inner = persistence.to_state(fitted.detector)
         values = SignalValues(
@@ -335,7 +334,16 @@ class SignalDetector(Parameters, BaseEstimator):  # type: ignore[misc]
         learned = {name: getattr(fitted, name) for name in LEARNED}
         own = {f"signal.{name}_": array for name, array in learned.items() if array is not None}
         own["signal.threshold_"] = np.array([self.threshold_])
-        return write_state(path, pack(type(self).__name__, values, {**inner.arrays, **own}, DECLARED))
+        return pack(type(self).__name__, values, {**inner.arrays, **own}, DECLARED)
+
+    def _run_state(self) -> tuple[Json, dict[str, np.ndarray]]:
+        return self.fitted_.detector._run_state()  # noqa: SLF001  # as that of its file
+
+    def _put_run_state(self, values: Json, arrays: Arrays) -> None:
+        self.fitted_.detector._put_run_state(values, arrays)  # noqa: SLF001  # as that of its file
+
+    def _learned_members(self) -> Iterable[Any]:
+        return (self.fitted_.detector,) if hasattr(self, "fitted_") else ()
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,8 +14,9 @@ from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import params_json
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.saved import Saved
 from isthmus.exceptions import DataError, ModelFileError, StreamError
-from isthmus.files.model_file import State, write_state
+from isthmus.files.model_file import State
 from isthmus.files.records import Count, Json, Real, Record, pack, unpack
 from isthmus.seeds import seed_from
 from isthmus.tasks.compression import container
@@ -35,7 +35,7 @@ MOST_MEASURED = 16
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class ImageCodec(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Compresses images to fewer bytes than JPEG at the same quality; every machine restores the same pixels.
 
     A wavelet transform makes coefficients, integer quantisation removes what is not worth its bits, and small integer
@@ -90,6 +90,8 @@ class ImageCodec(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-lea
     random_state: Any = None
     verbose: int | bool = 0
 
+    learned_in: ClassVar[str] = "model_"
+    in_file: ClassVar[frozenset[str]] = frozenset(["model_", "n_channels_", "code_", "rate_", "psnr_"])
     rules: ClassVar[Mapping[str, Rule]] = {
         "lambda_": either(Number(0.0, open_low=True), OneOf((None,))),
         "max_images": Whole(1),
@@ -260,22 +262,14 @@ class ImageCodec(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         check_is_fitted(self, "model_")
         return self.decompress(self.compress(X, code=code))
 
-    def save(self, path: str | Path) -> Path:
-        """Write the codec to one file atomically; `isthmus.load` reads it.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written; an existing file is not changed.
-        """
-        check_is_fitted(self, "model_")
+    def _to_state(self) -> State:
         values = CodecValues(
             params=params_json.params_to_json(self.get_params(deep=False)),
             code=self.code_,
             rate=self.rate_,
             psnr=self.psnr_,
         )
-        return write_state(path, pack(type(self).__name__, values, self.model_.arrays(), DECLARED))
+        return pack(type(self).__name__, values, self.model_.arrays(), DECLARED)
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all

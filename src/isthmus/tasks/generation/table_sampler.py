@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,14 +17,16 @@ from isthmus.choices.parameters import Parameters
 from isthmus.choices.registry import unknown
 from isthmus.choices.rules import Number, OneOf, Rule, Sizes, Whole, broken_rules, either
 from isthmus.data import ArraySource
+from isthmus.data.containers import unwrapped
 from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
 from isthmus.data.tables.columns import Categorical
 from isthmus.estimators import VariationalAutoencoder, params_json, persistence, sampling
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.saved import Saved, put_run_of, run_of
 from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import DataError, ModelFileError
-from isthmus.files.model_file import State, write_state
-from isthmus.files.records import Json, Numbers, Record, check_arrays, convert, group, grouped, pack
+from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Json, Numbers, Record, check_arrays, convert, group, grouped, pack
 from isthmus.seeds import seed_from
 from isthmus.tasks.generation.marginals import N_QUANTILES, Marginals, learn_marginals
 
@@ -37,7 +38,7 @@ MOST_TRIED = 200
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class TableSampler(Parameters, BaseEstimator):  # type: ignore[misc]
+class TableSampler(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
     """Makes new rows of a table, with the kinds, the spread and the dependence of its columns.
 
     A variational autoencoder learns codes of the rows, in which each kind of column has its own likelihood. A Gaussian
@@ -104,6 +105,10 @@ class TableSampler(Parameters, BaseEstimator):  # type: ignore[misc]
     random_state: Any = None
     verbose: int | bool = 0
 
+    learned_in: ClassVar[str] = "schema_"
+    in_file: ClassVar[frozenset[str]] = frozenset(
+        ["schema_", "made_as_", "n_features_in_", "feature_names_in_", "model_", "marginals_"]
+    )
     rules: ClassVar[Mapping[str, Rule]] = {
         "code_size": either(Whole(1), OneOf(("auto",))),
         "hidden_sizes": Sizes(),
@@ -135,6 +140,7 @@ class TableSampler(Parameters, BaseEstimator):  # type: ignore[misc]
         """
         refuse_targets(self, y, "Give the table with all columns to be made as X.")
         refuse(broken_rules(self, self.rules))
+        X = unwrapped(X)
         schema = learn_schema(X, self.kinds)
         if schema.n_rows < 2:
             raise DataError(f"The table has {schema.n_rows} rows, but {type(self).__name__} needs at least 2.")
@@ -247,15 +253,7 @@ class TableSampler(Parameters, BaseEstimator):  # type: ignore[misc]
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> Path:
-        """Write the sampler to one file atomically; `isthmus.load` reads it.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written; an existing file is not changed.
-        """
-        check_is_fitted(self, "schema_")
+    def _to_state(self) -> State:
         inner = None if self.model_ is None else self.model_._to_state()  # noqa: SLF001  # a part of the file
         values = TableSamplerValues(
             params=params_json.params_to_json(self.get_params(deep=False)),
@@ -267,7 +265,13 @@ class TableSampler(Parameters, BaseEstimator):  # type: ignore[misc]
         arrays = {} if inner is None else grouped(inner.arrays, "model.")
         if self.marginals_ is not None:
             arrays |= {"places": self.marginals_.places, "drawn": self.marginals_.drawn, "known": self.marginals_.known}
-        return write_state(path, pack(type(self).__name__, values, arrays, DECLARED))
+        return pack(type(self).__name__, values, arrays, DECLARED)
+
+    def _run_state(self) -> tuple[Json, dict[str, np.ndarray]]:
+        return run_of(self.model_, "model")
+
+    def _put_run_state(self, values: Json, arrays: Arrays) -> None:
+        put_run_of(self.model_, "model", values, arrays)
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all

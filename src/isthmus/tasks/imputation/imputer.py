@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,13 +14,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from isthmus.choices.parameters import Parameters
 from isthmus.choices.rules import Number, OneOf, Rule, Sizes, Whole, broken_rules, either
+from isthmus.data.containers import unwrapped
 from isthmus.data.numeric import as_numeric
 from isthmus.data.tables import Schema, TableSource, is_table, learn_schema
 from isthmus.estimators import params_json, persistence
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.saved import Saved
 from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import DataError, ModelFileError
-from isthmus.files.model_file import State, write_state
+from isthmus.files.model_file import State
 from isthmus.files.records import (
     Arrays,
     Count,
@@ -51,7 +52,7 @@ ROWS_PER_CHUNK = 2**13
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Imputer(Saved, Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Fills the missing cells of a table with predictions from the other cells of their rows.
 
     The prediction is a sum of two parts. A Gaussian distribution of the rows, fitted with missing cells by
@@ -114,6 +115,8 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     random_state: RandomState = None
     verbose: int | bool = 0
 
+    learned_in: ClassVar[str] = "model_"
+    in_file: ClassVar[frozenset[str]] = frozenset(["schema_", "n_features_in_", "feature_names_in_", "model_"])
     rules: ClassVar[Mapping[str, Rule]] = {
         "n_members": Whole(1),
         "hidden_sizes": Sizes(),
@@ -202,6 +205,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     def _taken(self, X: Any, *, fitting: bool = False) -> Any:
         """X itself if it is a table, else a validated numeric array."""
+        X = unwrapped(X)
         if is_table(X):
             return X
         if not fitting and hasattr(self, "feature_names_in_"):
@@ -212,15 +216,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         except ValueError as error:
             raise DataError(str(error)) from None
 
-    def save(self, path: str | Path) -> Path:
-        """Write the imputer to one file atomically; `isthmus.load` reads it.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written; an existing file is not changed.
-        """
-        check_is_fitted(self, "model_")
+    def _to_state(self) -> State:
         linear, members = (None, ()) if self.model_ is None else (self.model_.linear, self.model_.members)
         values = ImputerValues(
             params=params_json.params_to_json(self.get_params(deep=False)),
@@ -235,7 +231,7 @@ class Imputer(Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         arrays = {f"{k}.{name}": array for k, m in enumerate(members) for name, array in persistence.weights(m).items()}
         if linear is not None:
             arrays |= {"linear.mean": linear.mean.numpy(), "linear.covariance": linear.covariance.numpy()}
-        return write_state(path, pack(type(self).__name__, values, arrays, _declared(len(members), linear is not None)))
+        return pack(type(self).__name__, values, arrays, _declared(len(members), linear is not None))
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all

@@ -12,6 +12,7 @@ import scipy.sparse
 
 from isthmus.choices.parameters import is_auto
 from isthmus.estimators import Autoencoder, params_json, persistence
+from isthmus.estimators.saved import put_run_of, run_of
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Arrays, Json, Numbers, Real, Record, check_arrays, group, grouped, pack, unpack
@@ -108,6 +109,18 @@ def _arrays(fitted: FittedRecommender) -> dict[str, np.ndarray]:
     if fitted.factors is not None:
         arrays |= {"factors.loadings": fitted.factors.loadings, "factors.seconds": fitted.factors.seconds}
     return arrays
+
+
+def run_state(fitted: FittedRecommender) -> tuple[Json, dict[str, np.ndarray]]:
+    """What more learning starts from, besides the file; the log of a fitted recommender has no times."""
+    values, arrays = run_of(fitted.model, "deep")
+    return values | {"counted": fitted.log.counted}, arrays
+
+
+def with_run_state(fitted: FittedRecommender, values: Json, arrays: Arrays) -> FittedRecommender:
+    """The inverse of `run_state`."""
+    put_run_of(fitted.model, "deep", values, arrays)
+    return replace(fitted, log=replace(fitted.log, counted=values["counted"]))
 
 
 def from_state(cls: type[R], state: State, network: Any, device: str) -> tuple[R, FittedRecommender]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,8 +16,10 @@ from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.fitting import AUTO, CHOICES, refuse
+from isthmus.estimators.saved import Saved
 from isthmus.estimators.validation import refuse_targets
-from isthmus.files.model_file import State, write_state
+from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Json
 from isthmus.seeds import RandomState
 from isthmus.tasks.recommendation import persistence
 from isthmus.tasks.recommendation.answering import Answering
@@ -44,7 +45,7 @@ RATINGS = "Ratings and weights belong in the interactions: a column rating of a 
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Recommender(Saved, Answering, Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Recommends items from users' interactions; new users only need a history.
 
     ::
@@ -329,10 +330,17 @@ class Recommender(Answering, Parameters, BaseEstimator):  # type: ignore[misc]  
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> Path:
-        """Write the recommender and its log to one file atomically; `isthmus.load` reads it."""
-        check_is_fitted(self, "fitted_")
-        return write_state(path, persistence.to_state(self, self.fitted_))
+    def _to_state(self) -> State:
+        return persistence.to_state(self, self.fitted_)
+
+    def _run_state(self) -> tuple[Json, dict[str, np.ndarray]]:
+        return persistence.run_state(self.fitted_)
+
+    def _put_run_state(self, values: Json, arrays: Arrays) -> None:
+        self.fitted_ = persistence.with_run_state(self.fitted_, values, arrays)
+
+    def _learned_members(self) -> Iterable[Any]:
+        return (self.fitted_.model,) if hasattr(self, "fitted_") else ()
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:

@@ -9,7 +9,7 @@ from isthmus.choices.corruptions import Corruption
 from isthmus.estimators import params_json, persistence
 from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
-from isthmus.files.records import Json, Numbers, Real, Record, Size, group, grouped, pack, unpack
+from isthmus.files.records import Json, Losses, Numbers, Real, Record, Size, group, grouped, pack, unpack
 from isthmus.tasks.restoration.objective import Restoring
 from isthmus.tasks.restoration.pictures import Range
 from isthmus.training import History, choose_device
@@ -36,7 +36,7 @@ class RestorerValues(Record, frozen=True):
     given_range: list[Real]
     wanted_range: list[Real]
     adds_colour: bool
-    history: list[dict[str, float]]
+    history: list[Losses]
     stop_reason: str
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,9 +18,10 @@ from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.estimators.fitting import refuse
+from isthmus.estimators.saved import Saved
 from isthmus.estimators.validation import refuse_targets
 from isthmus.exceptions import DataError
-from isthmus.files.model_file import State, write_state
+from isthmus.files.model_file import State
 from isthmus.seeds import seed_from
 from isthmus.tasks.restoration import persistence
 from isthmus.tasks.restoration.channels import Passage
@@ -51,7 +51,7 @@ SMALLEST_CROP = 8
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Learns to undo a damage to images: noise, blur, holes, stains, missing colour, low resolution.
 
     It learns from one of three kinds of images:
@@ -149,6 +149,13 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         "schedule": SCHEDULES,
         "optimizer": OPTIMIZERS,
     }
+    learned_in: ClassVar[str] = "objective_"
+    in_file: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("objective_", "history_", "stop_reason_", "device_", "n_images_", "side_", "scale_"),
+            *("given_range_", "wanted_range_", "n_channels_in_", "n_channels_out_", "adds_colour_"),
+        }
+    )
     rules: ClassVar[Mapping[str, Rule]] = {
         "residual": OneOf((True, False)),
         "crop_size": Whole(SMALLEST_CROP),
@@ -399,16 +406,11 @@ class Restorer(Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> Path:
-        """Write the restorer to one file atomically; `isthmus.load` reads it.
+    def _to_state(self) -> State:
+        return persistence.to_state(self)
 
-        Raises
-        ------
-        OutputError
-            The file cannot be written; an existing file is not changed.
-        """
-        check_is_fitted(self, "objective_")
-        return write_state(path, persistence.to_state(self))
+    def _learned_members(self) -> Iterable[Any]:
+        return vars(self.objective_.choices).values() if hasattr(self, "objective_") else ()
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,9 +23,10 @@ from isthmus.data import Scaling
 from isthmus.estimators import Autoencoder, params_json, persistence
 from isthmus.estimators.fitting import patience_of, refuse
 from isthmus.estimators.inference import Verb, whole
+from isthmus.estimators.saved import Saved, as_arrays, as_tensors, put_run_of, run_of
 from isthmus.estimators.validation import take
-from isthmus.files.model_file import State, write_state
-from isthmus.files.records import Arrays, Json, Numbers, Record, group, grouped, pack, unpack
+from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Json, Losses, Numbers, Record, group, grouped, pack, unpack
 from isthmus.seeds import RandomState, seed_from
 from isthmus.tasks.transfer.classifier_fit import (
     FittedClassifier,
@@ -46,7 +46,7 @@ USUAL_RATE = 1e-3
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier on a pretrained encoder, fine-tuned with labels (Hinton & Salakhutdinov 2006).
 
     A softmax layer is added on top of the code, and both are trained on the cross-entropy of the labels.
@@ -254,25 +254,38 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         probabilities = self.predict_proba(X)
         return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
-    def save(self, path: str | Path) -> Path:
-        """Write the classifier to one file atomically; `isthmus.load` reads it."""
-        check_is_fitted(self, "fitted_")
+    def _to_state(self) -> State:
         inner = self.encoder_._to_state()  # noqa: SLF001  # the state of the encoder is part of the file
         params = self.get_params(deep=False)
         given, given_arrays = persistence.keep_estimator(params.pop("encoder"), self.encoder_)
+        corruption = self.objective_.choices.corruption
         values = ClassifierValues(
             params=params_json.params_to_json(params),
             encoder=EncoderValues(kind=inner.kind, values=dict(inner.values)),
             given=given,
             classes=persistence.labels_to_json(self.classes_),
             history=list(self.history_.rows),
+            corruption=corruption and params_json.to_json(corruption),
+            frozen=tuple(name for name, each in self.objective_.named_parameters() if not each.requires_grad),
         )
         arrays = {
             **grouped(persistence.weights(self.objective_), "tuned."),
             **grouped(inner.arrays, "encoder."),
             **grouped(given_arrays, "given."),
         }
-        return write_state(path, pack(type(self).__name__, values, arrays, DECLARED))
+        return pack(type(self).__name__, values, arrays, DECLARED)
+
+    def _run_state(self) -> tuple[Json, dict[str, np.ndarray]]:
+        values, arrays = run_of(self.encoder_, "encoder")
+        return values, arrays | as_arrays(self.fitted_.optimizer_state, "optimizer.")
+
+    def _put_run_state(self, values: Json, arrays: Arrays) -> None:
+        put_run_of(self.encoder_, "encoder", values, arrays)
+        self.objective_.context = self.encoder_.objective_.context
+        self.fitted_ = replace(self.fitted_, optimizer_state=as_tensors(arrays, "optimizer."))
+
+    def _learned_members(self) -> Iterable[Any]:
+        return (self.encoder_, self.objective_.choices.corruption) if hasattr(self, "fitted_") else ()
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
@@ -284,10 +297,14 @@ class EncoderClassifier(Parameters, ClassifierMixin, BaseEstimator):  # type: ig
         given = group(state.arrays, "given.")
         model.encoder = persistence.kept_estimator(values.given, given, encoder, network, device)
         classes, dropout = persistence.labels_of(values.classes), model.dropout
+        corruption = None if values.corruption is None else params_json.decode(values.corruption, "corruption")
         objective = persistence.load_module(
-            lambda: Classified(encoder.objective_, len(classes), None, dropout), _placed(group(state.arrays, "tuned."))
+            lambda: Classified(encoder.objective_, len(classes), corruption, dropout),
+            _placed(group(state.arrays, "tuned.")),
         )
         objective = objective.to(encoder.device_).eval()
+        for name, parameter in objective.named_parameters():
+            parameter.requires_grad_(name not in values.frozen)
         model.fitted_ = FittedClassifier(encoder, classes, objective, History(values.history))
         return model
 
@@ -300,13 +317,15 @@ class EncoderValues(Record, frozen=True):
 
 
 class ClassifierValues(Record, frozen=True):
-    """The contents of a classifier's file besides arrays; format 1 has no `given` encoder."""
+    """The contents of a classifier's file besides arrays; older files lack the last three."""
 
     params: Json
     encoder: EncoderValues
     classes: persistence.Labels | list[str | int | float | bool]
-    history: list[dict[str, float]]
+    history: list[Losses]
     given: Json | None = None
+    corruption: Json | None = None
+    frozen: tuple[str, ...] = ()
 
 
 HEAD = "head."

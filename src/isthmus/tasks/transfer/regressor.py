@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -26,10 +25,11 @@ from isthmus.estimators.feeds import make_feed, split_rows
 from isthmus.estimators.fit_warnings import report_trouble
 from isthmus.estimators.fitting import patience_of, refuse
 from isthmus.estimators.inference import Verb, whole
+from isthmus.estimators.saved import Saved, put_run_of, run_of
 from isthmus.estimators.validation import take
 from isthmus.exceptions import ModelFileError
-from isthmus.files.model_file import State, write_state
-from isthmus.files.records import Json, Numbers, Record, Size, group, grouped, pack, unpack
+from isthmus.files.model_file import State
+from isthmus.files.records import Arrays, Json, Losses, Numbers, Record, Size, group, grouped, pack, unpack
 from isthmus.seeds import seed_from
 from isthmus.tasks.transfer.classifier import USUAL_RATE, EncoderClassifier, EncoderValues, fitted_encoder
 from isthmus.tasks.transfer.labelled_objective import Regressed
@@ -65,7 +65,7 @@ class FittedRegressor:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class EncoderRegressor(Parameters, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class EncoderRegressor(Saved, Parameters, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A regressor on a pretrained encoder, fine-tuned with targets.
 
     A linear layer is added on top of the code, and both are trained on the squared error of the standardised targets.
@@ -237,9 +237,7 @@ class EncoderRegressor(Parameters, RegressorMixin, BaseEstimator):  # type: igno
         tags.target_tags.multi_output = True
         return tags
 
-    def save(self, path: str | Path) -> Path:
-        """Write the regressor to one file atomically; `isthmus.load` reads it."""
-        check_is_fitted(self, "fitted_")
+    def _to_state(self) -> State:
         inner = self.encoder_._to_state()  # noqa: SLF001  # the state of the encoder is part of the file
         params = self.get_params(deep=False)
         given, given_arrays = persistence.keep_estimator(params.pop("encoder"), self.encoder_)
@@ -258,7 +256,17 @@ class EncoderRegressor(Parameters, RegressorMixin, BaseEstimator):  # type: igno
             "target_mean": self.fitted_.mean,
             "target_scale": self.fitted_.scale,
         }
-        return write_state(path, pack(type(self).__name__, values, arrays, DECLARED))
+        return pack(type(self).__name__, values, arrays, DECLARED)
+
+    def _run_state(self) -> tuple[Json, dict[str, np.ndarray]]:
+        return run_of(self.encoder_, "encoder")
+
+    def _put_run_state(self, values: Json, arrays: Arrays) -> None:
+        put_run_of(self.encoder_, "encoder", values, arrays)
+        self.objective_.context = self.encoder_.objective_.context
+
+    def _learned_members(self) -> Iterable[Any]:
+        return (self.encoder_,) if hasattr(self, "fitted_") else ()
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:
@@ -288,7 +296,7 @@ class RegressorValues(Record, frozen=True):
     encoder: EncoderValues
     n_targets: Size
     flat: bool
-    history: list[dict[str, float]]
+    history: list[Losses]
     given: Json | None = None
 
 
