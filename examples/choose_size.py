@@ -5,13 +5,14 @@
 # %% data
 from matplotlib.figure import Figure
 
-from isthmus import choose, datasets
+from isthmus import Autoencoder, choose, datasets
 from isthmus.plots import save
 
 X = datasets.load_digits().X.reshape(-1, 64)[:500]
 
 # %% job
-found = choose(X, "60 s", code_sizes=[1, 2, 4, 8, 16, 32], n_trials=0, random_state=0)
+base = Autoencoder(max_epochs=40)  # without it, as many epochs as the budget allows
+found = choose(X, "10 min", estimator=base, code_sizes=[1, 2, 4, 8, 16, 32], n_trials=0, random_state=0)
 print(found.reason)
 model = found.estimator  # fitted with this size
 print(found.curve.drop(columns="seconds").round(3).to_string(index=False))

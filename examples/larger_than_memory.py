@@ -29,4 +29,5 @@ class Rows(Source):
 
 
 model = Autoencoder(4, max_epochs=2, random_state=0).fit(Rows("rows.npy"))  # your own format
+print(f"{rows.shape[0]:,} rows of {rows.shape[1]} columns, {rows.nbytes / 1e6:.1f} MB on disk")
 print(f"{model.score(rows[:1000]):.2%} of the variance of 20 columns in 4 numbers")
