@@ -56,7 +56,7 @@ def test_every_example_runs_and_shows_a_table_or_its_picture(name: str, scratch:
 def test_examples_are_short(name: str) -> None:
     text = (examples.EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     job = text.split("# %% job\n")[1].split("# %%")[0]
-    assert sum(bool(line.strip()) for line in job.splitlines()) <= 20
+    assert sum(bool(line.strip()) for line in job.splitlines()) <= 18
     assert text.startswith("# %% [markdown]\n# # ")
 
 
