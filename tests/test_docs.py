@@ -18,7 +18,7 @@ NAMED: list[dict[str, Any]] = [
     *(registry.members for registry in (CODES, CORRUPTIONS, LOSSES, NETWORKS, PENALTIES)),
 ]
 """Where snippets may leave members of their own."""
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def snippets(page: Path, language: str) -> list[str]:
@@ -52,5 +52,5 @@ def test_shell_snippets_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_links_of_the_docs_lead_somewhere() -> None:
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

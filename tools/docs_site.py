@@ -1,9 +1,10 @@
-"""Build the documentation site: copy docs/, generate the reference, run zensical.
+"""Build the documentation site: copy docs/, run the examples, generate the reference, run zensical.
 
     python tools/docs_site.py            # build/docs and site/
     python tools/docs_site.py --pages    # build/docs only
 
-The Python reference has every public name of `isthmus`, `isthmus.plots` and `isthmus.serving`, grouped by room; the
+The pages of docs/jobs/ show the scripts of examples/ with their output and pictures: see tools/examples.py. The
+Python reference has every public name of `isthmus`, `isthmus.plots` and `isthmus.serving`, grouped by room; the
 reference of the command line is read from the commands themselves. Both are generated, so that no name can be missing.
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import examples
 import typer
 
 import isthmus.plots
@@ -140,12 +142,25 @@ def write_pages(folder: Path) -> None:
         (reference / name).write_text(text, encoding="utf-8")
 
 
+def show_examples(folder: Path) -> None:
+    """Run the examples, and show them on the pages of the jobs."""
+    examples.run_all(folder)
+    ran = examples.read_notebooks(folder / "notebooks")
+    for page in sorted((folder / "jobs").glob("*.md")):
+        page.write_text(examples.with_examples(page.read_text(encoding="utf-8"), ran), encoding="utf-8")
+
+
 def main() -> int:
-    """Write the pages and, if wanted, build the site; the exit code is 1 if the build has an issue."""
+    """Write the pages and, if wanted, build the site; the exit code is 1 if an example or the build has an issue."""
     parser = argparse.ArgumentParser(prog="python tools/docs_site.py", description=__doc__)
     parser.add_argument("--pages", action="store_true", help="write build/docs and stop")
     only_pages = parser.parse_args().pages
     write_pages(PAGES)
+    try:
+        show_examples(PAGES)
+    except examples.ExampleError as error:
+        print(error, file=sys.stderr)
+        return 1
     if only_pages:
         return 0
     program = Path(sys.executable).with_name("zensical")
