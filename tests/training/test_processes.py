@@ -42,10 +42,11 @@ def run_together(folder: Path, *parts: str, n: int = 2) -> list[Any]:
         for rank in range(n)
     ]
     try:
-        ends = [process.communicate(timeout=60)[1] for process in started]
+        ends = [process.communicate(timeout=150)[1] for process in started]
     finally:
         for process in started:
             process.kill()
+            process.wait()
     assert [process.returncode for process in started] == [0] * n, "\n".join(ends)
     return [json.loads((folder / f"found-{n}-{rank}.json").read_text()) for rank in range(n)]
 
@@ -135,7 +136,7 @@ def test_the_command_line_under_torchrun_writes_one_model_and_is_silent_elsewher
         [*command, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=False,
     )
