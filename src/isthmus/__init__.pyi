@@ -81,6 +81,7 @@ from .exceptions import IsthmusError as IsthmusError
 from .exceptions import IsthmusWarning as IsthmusWarning
 from .exceptions import ModelFileError as ModelFileError
 from .exceptions import OutputError as OutputError
+from .exceptions import ProcessError as ProcessError
 from .exceptions import StreamError as StreamError
 from .exceptions import UnitsWarning as UnitsWarning
 from .export import export_onnx as export_onnx
@@ -163,5 +164,6 @@ from .training import ProgressBar as ProgressBar
 from .training import ReduceOnPlateau as ReduceOnPlateau
 from .training import RMSprop as RMSprop
 from .training import TorchOptimizer as TorchOptimizer
+from .training import is_main_process as is_main_process
 
 __version__: str

@@ -5,7 +5,8 @@
     │   └── StreamError                 a compressed stream is damaged, of another model, or no such stream
     ├── ModelFileError (ValueError)     a model file is missing, truncated, from another program or too new
     ├── OutputError (OSError)           a result cannot be written to its path
-    └── DivergenceError (RuntimeError)  the loss became NaN or infinite in the first epoch
+    ├── DivergenceError (RuntimeError)  the loss became NaN or infinite in the first epoch
+    └── ProcessError (RuntimeError)     processes that train together disagree, or one of them has failed
     IsthmusWarning (UserWarning)        base class of all warnings of this library
     ├── FitWarning                      the model was trained, but is useless
     ├── UnitsWarning                    most rows lie far outside the range at fit
@@ -41,6 +42,10 @@ class OutputError(IsthmusError, OSError):
 
 class DivergenceError(IsthmusError, RuntimeError):
     """The loss became NaN or infinite before the first epoch was finished."""
+
+
+class ProcessError(IsthmusError, RuntimeError):
+    """Processes that train one model together disagree about it, or one of them has failed."""
 
 
 class IsthmusWarning(UserWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,12 @@ class Job:
 
 
 def train(job: Job) -> None:
-    """Train and save, after checking that all outputs can be written."""
-    check_files(job)
+    """Train and save, after checking that all outputs can be written; of several processes the first one does."""
+    writes = isthmus.is_main_process()
+    if writes:
+        check_files(job)
+    else:
+        warnings.simplefilter("ignore")  # the first process gives the same ones
     data = job.read(job.data)
     model = job.model.set_params(
         verbose=0 if job.quiet else 1,
@@ -44,11 +49,17 @@ def train(job: Job) -> None:
     )
     held_out, labels = _held_out(job, data)
     model.fit(data.X, data.y, X_val=held_out, y_val=labels, resume=job.resume)
+    if writes:
+        _save(job, model, data)
+    show.exit_if_interrupted(model)
+
+
+def _save(job: Job, model: Any, data: Any) -> None:
+    """Write the model and its report, and print a summary."""
     model.set_params(verbose=0, callbacks=()).save(job.out)  # the loaded model must not print
     show.print_facts({**show.fit_facts(model), "saved": str(job.out)})
     if job.page is not None:
         _report(job.page, model, data, overwrite=job.force)
-    show.exit_if_interrupted(model)
 
 
 def check_files(job: Job) -> None:

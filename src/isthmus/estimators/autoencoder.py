@@ -39,6 +39,7 @@ from isthmus.training.checkpoint import resume as resume_run
 from isthmus.training.engines import EngineChoice
 from isthmus.training.loop import optimizer_state
 from isthmus.training.objective import count_parameters
+from isthmus.training.processes import failing_together
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -247,14 +248,15 @@ class Autoencoder(  # type: ignore[misc]  # scikit-learn has no types
         DivergenceError
             The loss became NaN or infinite during the first epoch.
         """
-        given = weigh(self, take_pair(self, X, y, target, fitting=True, min_rows=2), sample_weight)
-        held_out = take_validation(self, given, X_val, y_val, target_val)
-        known = self.objective_.state_dict() if self.warm_start and hasattr(self, "objective_") else None
-        prepared = prepare(self, given, held_out, resuming=resume is not None or known is not None)
-        if known is not None:
-            begin_with(prepared, known)
-        if resume is not None:
-            resume_run(prepared.run, resume)
+        with failing_together():
+            given = weigh(self, take_pair(self, X, y, target, fitting=True, min_rows=2), sample_weight)
+            held_out = take_validation(self, given, X_val, y_val, target_val)
+            known = self.objective_.state_dict() if self.warm_start and hasattr(self, "objective_") else None
+            prepared = prepare(self, given, held_out, resuming=resume is not None or known is not None)
+            if known is not None:
+                begin_with(prepared, known)
+            if resume is not None:
+                resume_run(prepared.run, resume)
         self._train(prepared)
         self._finish(prepared)
         return self

@@ -56,6 +56,7 @@ from isthmus.training.checkpoint import continue_from
 from isthmus.training.devices import PRECISIONS
 from isthmus.training.initial_output import begin_at_mean, begin_at_rate, begin_spread, is_bounded, is_deep, may_fold
 from isthmus.training.loop import Origin
+from isthmus.training.processes import common_seed
 
 AUTO: Rule = OneOf(("auto",))
 FLAG: Rule = OneOf((True, False))
@@ -164,7 +165,7 @@ def prepare(estimator: Any, given: Given, validation: Given | None, *, resuming:
     found = consider(estimator, given)
     made, scaling, known, target = found.made, found.scaling, found.known, found.target
     device = choose_device(estimator.device)
-    seed = seed_from(estimator.random_state)
+    seed = common_seed(estimator.random_state)
     objective = build_objective(made, found.context, seed, found.mean).to(device)
     loader = make_loader(objective, scaling, target)
     rows, held_out = split_rows(given.source.n_rows, validation_share(estimator, validation), seed)

@@ -7,6 +7,7 @@ from isthmus.training.history import History
 from isthmus.training.loop import Run, Settings, train
 from isthmus.training.objective import Choices, LossParts, Objective, Trainable
 from isthmus.training.pretraining import PRETRAININGS, LayerWise
+from isthmus.training.processes import is_main_process
 from isthmus.training.progress import ProgressBar
 from isthmus.training.schedule import (
     OPTIMIZERS,
@@ -53,5 +54,6 @@ __all__ = [
     "Trainable",
     "available_devices",
     "choose_device",
+    "is_main_process",
     "train",
 ]

@@ -93,7 +93,8 @@ class Checkpoint(Callback):
         check_writable(self.path_at(0))
 
     def on_epoch_end(self, run: Run) -> None:
-        if run.epoch % self.every == 0 or run.epoch == run.settings.max_epochs:
+        due = run.epoch % self.every == 0 or run.epoch == run.settings.max_epochs
+        if due and run.processes.rank == 0:
             save_checkpoint(run, self.path_at(run.epoch))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from isthmus.training.engines import Job, StepChunk, choose_engine
 from isthmus.training.history import History
 from isthmus.training.interrupts import stopping_at_signals
 from isthmus.training.objective import LossParts, Objective, count_multiplications
+from isthmus.training.processes import Processes, current_processes, failing_together
 from isthmus.training.schedule import Optimizer, Schedule
 
 CHECK_EVERY = 1000
@@ -116,10 +119,14 @@ class Run:
         self.train, self.validation, self.callbacks = train, validation, tuple(callbacks)
         self.device = next(iter(objective.parameters())).device
         n_steps = settings.max_epochs * train.n_batches
-        job = Job(objective, settings.optimizer, settings.precision, settings.batch_size, n_steps, n_runs)
+        self.processes = current_processes()
+        job = Job(
+            objective, settings.optimizer, settings.precision, settings.batch_size, n_steps, n_runs, self.processes
+        )
         self.engine, self.engine_choice = choose_engine(job)
         self.history, self.best = History(), Best()
         self.epoch, self.step, self.stop_reason = 0, 0, ""
+        self._interrupted = False
         self.first_loss = float("nan")
         """The reconstruction loss of the first batch, before any weight moved."""
         self._rate_scale: float | None = None
@@ -210,6 +217,18 @@ class Run:
         """End the run after the current step."""
         self.stop_reason = self.stop_reason or reason
 
+    def interrupt(self) -> None:
+        """End the run after the current step, as Ctrl-C does; with several processes, where all of them notice it."""
+        self._interrupted = True
+        if self.processes.alone:
+            self.stop("interrupted")
+
+    def agree_to_stop(self) -> None:
+        """Let a reason to stop of one process be that of all."""
+        if not self.processes.alone:
+            wanted = self.stop_reason or ("interrupted" if self._interrupted else "")
+            self.stop_reason = self.processes.first_of(wanted)
+
     def emit(self, event: str) -> None:
         """Tell all callbacks."""
         for callback in self.callbacks:
@@ -256,15 +275,18 @@ def train(run: Run, *, started: bool = False) -> Run:
     goes on.
     """
     run.objective.train()
+    run.processes.compare(lambda: _agreed(run))
     if not started:
-        run.emit("on_fit_start")
+        with failing_together():
+            run.emit("on_fit_start")
+        run.processes.compare(lambda: {"started": True})
     try:
         work = 6.0 * count_multiplications(run.objective) * run.settings.batch_size
         with (
             single_precision(),
             threads_for(work),
             precision_for(run.settings.precision, run.device),
-            stopping_at_signals(lambda: run.stop("interrupted")),
+            stopping_at_signals(run.interrupt),
         ):
             while not run.is_over:
                 _run_epoch(run)
@@ -272,6 +294,18 @@ def train(run: Run, *, started: bool = False) -> Run:
         run.stop("interrupted")
     finish(run)
     return run
+
+
+def _agreed(run: Run) -> dict[str, object]:
+    """What all processes that train together must have in common."""
+    known: dict[str, object] = dict(vars(run.settings))
+    known |= {"rows": run.train.n_rows, "epochs done": run.epoch, "device type": run.device.type}
+    known |= {"isthmus": version("isthmus"), "torch": torch.__version__}
+    weights = run.engine.flat.portable(run.engine.flat.values).cpu().numpy()
+    known |= {"weights": f"{weights.size}, SHA-256 {hashlib.sha256(weights.tobytes()).hexdigest()[:16]}"}
+    held_out = None if run.validation is None else run.validation.n_rows
+    known |= {"validation rows": held_out, "callbacks": [type(callback).__name__ for callback in run.callbacks]}
+    return known | ({} if run.origin is None else run.origin.identity())
 
 
 def _run_epoch(run: Run) -> None:
@@ -299,6 +333,7 @@ def close_epoch(run: Run, taken: int, began: float) -> None:
     if cooling is not None and cooling.end <= run.epoch < run.settings.max_epochs:
         run.stop("early stopping")
     run.emit("on_epoch_end")
+    run.agree_to_stop()
 
 
 def _take_steps(run: Run) -> int:
@@ -306,6 +341,7 @@ def _take_steps(run: Run) -> int:
     for done, steps in step_chunks(run):
         run.log_steps(done, run.engine.take(steps))
         taken = done + len(steps.rates)
+        run.agree_to_stop()
         if run.stop_reason or not bool(torch.isfinite(run.epoch_log(taken)[-1]).all()):
             return taken
     return run.train.n_batches
@@ -328,12 +364,24 @@ def step_chunks(run: Run, at_once: int | None = None) -> Iterator[tuple[int, Ste
 
 def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:
     """The row of the history of one epoch; the one place where numbers come back from the device."""
+    _share_buffers(run)
     row = dict(zip(("loss", *LossParts._fields[1:]), run.means(n_steps).tolist(), strict=True))
     if run.validation is not None:
-        total, reconstruction = evaluate(run.objective, run.validation, run.settings.seed)[:2]
+        parts = evaluate(run.objective, run.validation, run.settings.seed, run.processes)
+        total, reconstruction = parts[:2]
         row |= {"val_loss": total, "val_reconstruction": reconstruction}
     scale = {"rate_scale": run.rate_scale} if run.rate_scale != 1.0 else {}
     return row | {"learning_rate": run.learning_rate, "seconds": seconds} | scale
+
+
+@torch.no_grad()
+def _share_buffers(run: Run) -> None:
+    """Give all processes the mean of what each has measured of its own rows, such as running means of activations."""
+    if run.processes.alone:
+        return
+    for _, buffer in run.objective.named_buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(run.processes.add_up(buffer / run.processes.n))
 
 
 def _means(log: Tensor, rows: Tensor) -> Tensor:
@@ -342,20 +390,25 @@ def _means(log: Tensor, rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(objective: Objective, feed: Feed, seed: int) -> list[float]:
-    """The parts of the objective over all rows of a feed, with the same noise each time."""
+def evaluate(objective: Objective, feed: Feed, seed: int, processes: Processes | None = None) -> list[float]:
+    """The parts of the objective over all rows of a feed, with the same noise each time.
+
+    Several processes each take their share of the rows of every batch.
+    """
     device = next(iter(objective.parameters())).device
     noise, order = torch.Generator(device).manual_seed(seed + 2), torch.Generator().manual_seed(seed + 2)
+    processes = processes or Processes()
     was_training = objective.training
     objective.eval()
     log, rows = [], []
     unseen = objective.draws_unseen()
     for x in feed.shuffled(order):
-        with drawn_from(noise if unseen else None):
-            log.append(torch.stack(objective(x, noise)))
+        with processes.drawing(len(x)), drawn_from(noise if unseen else None):
+            log.append(torch.stack(objective(processes.share(x), noise)) * processes.weight(len(x)))
         rows.append([float(len(x))])
     objective.train(was_training)
-    means: list[float] = _means(torch.stack(log), torch.tensor(rows, dtype=torch.double, device=device)).tolist()
+    parts = processes.add_up(torch.stack(log))
+    means: list[float] = _means(parts, torch.tensor(rows, dtype=torch.double, device=device)).tolist()
     return means
 
 

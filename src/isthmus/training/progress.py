@@ -31,11 +31,12 @@ class ProgressBar(Callback):
         self._console = console
 
     def on_fit_start(self, run: Run) -> None:
-        self._out = self._console or Console(stderr=True)
+        shown = run.processes.rank == 0  # of several processes one draws
+        self._out = (self._console or Console(stderr=True)) if shown else Console(quiet=True)
         self._began = self._looked = self._wrote = time.perf_counter()
         self._first_step = run.step
         self._bar: Progress | None = None
-        if self._out.is_terminal or self._out.is_jupyter:
+        if shown and (self._out.is_terminal or self._out.is_jupyter):
             self._bar = _make_bar(self._out)
             self._task: TaskID = self._bar.add_task("training", total=run.settings.max_epochs, text="")
             self._bar.start()

@@ -86,7 +86,7 @@ class GeneralEngine:
     can_run_beside = False
 
     def __init__(self, job: Job) -> None:
-        self.objective, self.precision = job.objective, job.precision
+        self.objective, self.precision, self.processes = job.objective, job.precision, job.processes
         self.flat = FlatParameters(job.objective)
         self.clip_norm, self.fused = job.optimizer.clip_norm, FusedKernel.of(job.optimizer)
         self._optimizer = job.optimizer.build(self.flat.values) if self.fused is None else None
@@ -98,7 +98,7 @@ class GeneralEngine:
         self._batch = values.new_empty(job.n_rows, job.objective.row_width)
         stays = self.fused is not None and not job.objective.code.anneals and not job.objective.waits_for_host()
         self.recorded: RecordedSteps | None = None
-        if values.device.type == "cuda" and stays:
+        if values.device.type == "cuda" and stays and job.processes.alone:
             self.recorded = RecordedSteps(self.step, self._batch.new_empty(self.steps_at_once, *self._batch.shape),
                                           CudaRecorder())  # fmt: skip
 
@@ -133,19 +133,31 @@ class GeneralEngine:
         for index, rate, progress in zip(steps.orders, steps.rates, steps.progress, strict=True):
             if self.objective.code.anneals:
                 self.objective.code.progress = progress
-            batch = self._batch[: len(index)]
-            torch.index_select(steps.rows, 0, index.to(batch.device), out=batch)
-            log += [part.detach() for part in self.step(batch, rate, steps.generator)]
-        return torch.stack(log).view(len(steps.rates), -1)  # once, since writing each costs 15 µs
+            mine = self.processes.share(index)
+            batch = self._batch[: len(mine)]
+            torch.index_select(steps.rows, 0, mine.to(batch.device), out=batch)
+            log += [part.detach() for part in self.step(batch, rate, steps.generator, len(index))]
+        parts = torch.stack(log).view(len(steps.rates), -1)  # once, since writing each costs 15 µs
+        if not self.processes.alone:  # once a chunk too: a second message a step would cost as long as a small step
+            parts *= parts.new_tensor([[self.processes.weight(len(index))] for index in steps.orders])
+        return self.processes.add_up(parts)
 
-    def step(self, x: Tensor, rate: float | Tensor, generator: torch.Generator | None) -> LossParts:
-        """Train on one batch, (n, row width); a rate on the device is read there, at every replay of a graph."""
+    def step(
+        self, x: Tensor, rate: float | Tensor, generator: torch.Generator | None, n_rows: int | None = None
+    ) -> LossParts:
+        """Train on one batch, (n, row width); a rate on the device is read there, at every replay of a graph.
+
+        With several processes, x is the share of this one of a batch of `n_rows`.
+        """
         self.flat.gradients.zero_()
         is_half = self.precision == "bf16"
         autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=is_half, cache_enabled=False)
-        with autocast, drawn_from(generator if self._draws_unseen else None):
+        n_rows = len(x) if n_rows is None else n_rows
+        with autocast, self.processes.drawing(n_rows), drawn_from(generator if self._draws_unseen else None):
             parts: LossParts = self.objective(x, generator)
         parts.total.backward()
+        if not self.processes.alone:
+            self.processes.add_up(self.flat.gradients.mul_(self.processes.weight(n_rows)))
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_([self.flat.values], self.clip_norm)
         self._move(rate)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from isthmus.training.engines.flat_parameters import FlatParameters
 from isthmus.training.objective import Objective
+from isthmus.training.processes import Processes
 from isthmus.training.schedule import Optimizer
 
 OPERATIONS_AT_ONCE = 1e10
@@ -35,6 +36,8 @@ class Job(NamedTuple):
         Steps of the whole run; whether compiling pays depends on it.
     n_runs
         Runs of the same shape that a task makes one after another; they share a compiled program.
+    processes
+        Those that take the steps together, each its share of every batch.
     """
 
     objective: Objective
@@ -43,6 +46,7 @@ class Job(NamedTuple):
     n_rows: int = 1
     n_steps: int = 0
     n_runs: int = 1
+    processes: Processes = Processes()
 
     @property
     def device(self) -> torch.device:

@@ -26,6 +26,8 @@ def reason_against(job: Job) -> str | None:
     """The reason against compiling a job, the cheapest test first; None if there is none."""
     if job.device.type != "cpu":
         return f"the model is on {job.device}, and only steps on the CPU are compiled"
+    if not job.processes.alone:
+        return f"{job.processes.n} processes train together, and compiled steps keep no gradient to add up"
     if job.precision != "float32":
         return f"precision={job.precision!r}, and compiled steps compute in float32"
     return (
