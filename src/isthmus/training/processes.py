@@ -240,7 +240,12 @@ def _join() -> None:
     """Make the group that the launcher's environment describes; each process of a machine takes a card of its own."""
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store, rank, n = next(iter(dist.rendezvous("env://")))
+    # The launcher keeps one store for all its starts. Without a prefix, a restarted group reads the addresses of the
+    # processes that ended ("Connection refused", torch 2.13).
+    start = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=start, rank=rank, world_size=n)
     atexit.register(_leave)
 
 
