@@ -25,6 +25,7 @@ EQUAL: dict[str, Callable[[], Any]] = {
     "contractive": lambda: isthmus.ContractiveAutoencoder(3, **FEW),
     "convolutional": lambda: isthmus.ConvolutionalAutoencoder(3, **FEW),
     "clipped": lambda: isthmus.Autoencoder(3, optimizer=isthmus.Adam(clip_norm=0.01), **FEW),
+    "streamed": lambda: isthmus.Autoencoder(3, **FEW),
     "pretrained": lambda: isthmus.Autoencoder(3, network=isthmus.Dense((16, 8)), pretraining="layer-wise", **FEW),
 }
 
@@ -56,9 +57,20 @@ def error_of(do: Callable[[], Any]) -> str:
     return "none"
 
 
+class OnDisk(isthmus.Source):
+    """The rows, as if they were too many for memory."""
+
+    random_access = fits_in_memory = False
+    n_rows, feature_shape, dtype = len(X), X.shape[1:], X.dtype
+
+    def read(self, rows: Any) -> np.ndarray:
+        found: np.ndarray = X[rows]
+        return found
+
+
 def equal(folder: Path) -> dict[str, Any]:
     """Each kind of model."""
-    shaped = {"convolutional": X.reshape(-1, 8, 8)}
+    shaped = {"convolutional": X.reshape(-1, 8, 8), "streamed": OnDisk()}
     return {name: numbers_of(make().fit(shaped.get(name, X))) for name, make in EQUAL.items()}
 
 

@@ -16,7 +16,9 @@ import torch
 from tests.training import processes_script
 
 from isthmus import Checkpoint, VariationalAutoencoder, is_main_process, load
+from isthmus.data import ArraySource
 from isthmus.exceptions import ProcessError
+from isthmus.training.batches import StreamedFeed
 from isthmus.training.processes import DrawsOfShare, Group, _refuse
 
 SCRIPT = Path(processes_script.__file__)
@@ -172,13 +174,49 @@ def test_draws_that_depend_on_values_leave_the_common_generator_in_step() -> Non
     assert not torch.equal(drawn[0], drawn[1][:3])
 
 
+def groups_of(n: int) -> list[Group]:
+    """What each of n processes knows of itself."""
+    groups = [Group.__new__(Group) for _ in range(n)]
+    for rank, group in enumerate(groups):
+        group.rank, group.n = rank, n
+    return groups
+
+
+class Counted(ArraySource):
+    """An array that counts the rows it is asked for."""
+
+    n_read = 0
+
+    def read(self, rows: Any) -> np.ndarray:
+        self.n_read += len(rows)
+        return super().read(rows)
+
+
+@pytest.mark.parametrize("weights", [None, torch.arange(1.0, 102.0)])
+@pytest.mark.parametrize("batch_size", [20, 100])
+def test_a_process_reads_its_share_of_streamed_rows_only(
+    weights: torch.Tensor | None, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isthmus.training.batches.WINDOW_BYTES", 4 * 3 * 40)
+    array = np.arange(303, dtype=np.float32).reshape(101, 3)
+
+    def batches(share: Any, source: Counted) -> list[torch.Tensor]:
+        feed = StreamedFeed(source, np.arange(101), torch.from_numpy, batch_size, weights)
+        windows = feed.windows(torch.Generator().manual_seed(0), share)
+        return [rows[(share or (lambda x: x))(index)] for rows, order in windows for index in order.split(batch_size)]
+
+    whole = batches(None, Counted(array))
+    assert sum(len(batch) for batch in whole) == 101
+    for group in groups_of(3):
+        source = Counted(array)
+        for mine, batch in zip(batches(group.share, source), whole, strict=True):
+            assert torch.equal(mine, group.share(batch))
+        assert source.n_read <= 101 / 3 + 6  # a batch of one row is read by all
+
+
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 7, 8])
 def test_shares_cover_a_batch_and_their_weights_sum_to_one(n_rows: int) -> None:
-    groups = []
-    for rank in range(3):
-        group = Group.__new__(Group)
-        group.rank, group.n = rank, 3
-        groups.append(group)
+    groups = groups_of(3)
     shares = [group.share(torch.arange(n_rows)) for group in groups]
     mean = sum(group.weight(n_rows) * float(share.double().mean()) for group, share in zip(groups, shares, strict=True))
     assert mean == pytest.approx((n_rows - 1) / 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -17,6 +17,10 @@ BLOCK_ROWS = 64
 """Neighbouring rows that are read together where reading single rows is slow."""
 
 
+Share = Callable[[Tensor], Tensor]
+"""Gives the part of a batch that this process takes; see `Processes.share`."""
+
+
 class Feed:
     """Batches of scaled float32 rows, (n, d), on a device."""
 
@@ -27,8 +31,11 @@ class Feed:
         """All rows once, in an order drawn from a CPU generator; a batch is valid until the next one is asked for."""
         raise NotImplementedError
 
-    def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same rows in the same order, some batches at a time: rows, (k, d), and the order to take them in."""
+    def windows(self, generator: torch.Generator, share: Share | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same rows in the same order, some batches at a time: rows, (k, d), and the order to take them in.
+
+        With a share, rows of no share may be missing; their index in the order is -1.
+        """
         for x in self.shuffled(generator):
             yield x.contiguous(), torch.arange(len(x))
 
@@ -91,7 +98,7 @@ class ResidentFeed(Feed):
         self.rows, self.n_rows, self.batch_size, self.weights = rows, len(rows), batch_size, weights
         self._buffer = rows.new_empty(min(batch_size, self.n_rows), rows.shape[1])
 
-    def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def windows(self, generator: torch.Generator, share: Share | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         yield self.rows, self._order(generator)
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
@@ -153,27 +160,43 @@ class StreamedFeed(Feed):
             for index in order.split(self.batch_size):
                 yield self.load(window[index.numpy()])
 
-    def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        for window, order in self._read_ahead(generator):
+    def windows(self, generator: torch.Generator, share: Share | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        for window, order in self._read_ahead(generator, share):
             yield self.load(window), order
 
-    def _read_ahead(self, generator: torch.Generator) -> Iterator[tuple[np.ndarray, Tensor]]:
-        seed = int(torch.randint(2**62, (), generator=generator))
-        draw = np.random.default_rng(seed)
-        starts = range(0, self.n_rows, self._window)
-        order = self._order(draw)
+    def _read_ahead(
+        self, generator: torch.Generator, share: Share | None = None
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """The windows, each read while the one before it is trained on."""
+        draw = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        rows = self._order(draw)
+        windows = (rows[start : start + self._window] for start in range(0, self.n_rows, self._window))
+        ahead: tuple[Future[np.ndarray], Tensor] | None = None
         with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = reader.submit(self._read, order[: self._window])
-            for start in starts:
-                window = ahead.result()
-                following = order[start + self._window : start + 2 * self._window]
-                ahead = reader.submit(self._read, following)
-                yield window, torch.from_numpy(draw.permutation(len(window))).long()
+            for window in windows:
+                wanted, order = self._planned(window, draw, share)
+                following = reader.submit(self._read, wanted), order
+                if ahead is not None:
+                    yield ahead[0].result(), ahead[1]
+                ahead = following
+            if ahead is not None:
+                yield ahead[0].result(), ahead[1]
 
-    def _read(self, order: np.ndarray) -> np.ndarray:
+    def _planned(self, rows: np.ndarray, draw: np.random.Generator, share: Share | None) -> tuple[np.ndarray, Tensor]:
+        """Which rows of a window to read, (k,), and the order of all its rows; -1 for those that are not read."""
+        order = torch.from_numpy(draw.permutation(len(rows))).long()
+        rows = np.sort(rows) if self.weights is None else rows
+        if share is None:
+            return rows, order
+        taken = torch.cat([share(batch) for batch in order.split(self.batch_size)]).sort().values
+        index = torch.full((len(rows),), -1)
+        index[taken] = torch.arange(len(taken))
+        return rows[taken.numpy()], index[order]
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
         if self.weights is None:
-            return self.source.read(np.sort(order))
-        once, places = np.unique(order, return_inverse=True)  # a source of a user's own may not repeat rows
+            return self.source.read(rows)
+        once, places = np.unique(rows, return_inverse=True)  # a source of a user's own may not repeat rows
         return self.source.read(once)[places]
 
     def weighed(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -355,7 +355,8 @@ def step_chunks(run: Run, at_once: int | None = None) -> Iterator[tuple[int, Ste
     """
     done, size = 0, run.train.batch_size
     at_once = 1 if run.calls_every_step else min(at_once or run.engine.steps_at_once, CHECK_EVERY)
-    for rows, order in run.train.windows(run.order):
+    share = None if run.processes.alone else run.processes.share
+    for rows, order in run.train.windows(run.order, share):
         for index in order.split(at_once * size):
             steps = run.step_chunk(rows, index)
             yield done, steps

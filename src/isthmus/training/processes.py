@@ -238,13 +238,16 @@ def _was_launched() -> bool:
 
 def _join() -> None:
     """Make the group that the launcher's environment describes; each process of a machine takes a card of its own."""
+    from torch.distributed.distributed_c10d import PrefixStore  # noqa: PLC0415  # some builds of torch lack it
+    from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    store, rank, n = next(iter(dist.rendezvous("env://")))
+    store, rank, n = next(iter(rendezvous("env://")))
     # The launcher keeps one store for all its starts. Without a prefix, a restarted group reads the addresses of the
     # processes that ended ("Connection refused", torch 2.13).
-    start = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    start = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group(backend, store=start, rank=rank, world_size=n)
     atexit.register(_leave)
 

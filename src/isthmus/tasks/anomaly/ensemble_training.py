@@ -15,7 +15,7 @@ from isthmus.choices.registry import Context
 from isthmus.exceptions import DivergenceError, InterruptedWarning
 from isthmus.tasks.anomaly.ensemble import Ensemble
 from isthmus.training import Adam, Choices, LossParts, Objective, ProgressBar, Run, Settings, train
-from isthmus.training.batches import Feed
+from isthmus.training.batches import Feed, Share
 from isthmus.training.schedule import Schedule
 
 LAST_STEPS, WORSE, LEAP = 10, 10.0, 1e4
@@ -126,7 +126,7 @@ class DrawnFeed(Feed):
     def __init__(self, rows: Tensor, batch_size: int, n_batches: int) -> None:
         self.rows, self.batch_size, self.n_rows = rows, batch_size, batch_size * n_batches
 
-    def windows(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def windows(self, generator: torch.Generator, share: Share | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         yield self.rows, torch.randint(len(self.rows), (self.n_rows,), generator=generator)
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
