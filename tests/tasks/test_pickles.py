@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ PASSING = {
 """Attributes that are computed when they are needed, and those of one run: its place in the schedule, its time."""
 
 
+def lasting(one: Any) -> dict[str, Any]:
+    """The attributes of an object without those that are computed when they are needed."""
+    kinds = type(one).__mro__
+    lazy = {name for kind in kinds for name, each in vars(kind).items() if isinstance(each, cached_property)}
+    return {name: value for name, value in vars(one).items() if name not in lazy}
+
+
 def differences(  # noqa: PLR0911  # one line a type
     one: Any, other: Any, at: str, seen: Any = None
 ) -> list[str]:
@@ -87,7 +95,7 @@ def differences(  # noqa: PLR0911  # one line a type
         and not isinstance(one, type | np.dtype)
         and not callable(getattr(one, "__wrapped__", None))
     ):
-        return differences(vars(one), vars(other), at, seen)
+        return differences(lasting(one), lasting(other), at, seen)
     return [] if one == other or one != one else [f"{at}: {one!r} and {other!r}"]  # noqa: PLR0124  # NaN
 
 

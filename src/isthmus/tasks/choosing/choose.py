@@ -140,7 +140,8 @@ def choose(
     Examples
     --------
     >>> X = np.random.default_rng(0).normal(size=(80, 2)) @ np.random.default_rng(1).normal(size=(2, 6))
-    >>> found = choose(X, "100 s", estimator=Autoencoder(network=()), code_sizes=[1, 2, 4], n_trials=0)
+    >>> linear = Autoencoder(network=(), max_epochs=60, learning_rate=0.03)
+    >>> found = choose(X, "10 min", estimator=linear, code_sizes=[1, 2, 4], n_trials=0)
     >>> found.code_size, list(found.curve.columns)
     (2, ['code_size', 'error', 'pca_error', 'seconds'])
     """
