@@ -61,7 +61,7 @@ def test_masked_entries_are_missing_and_never_data() -> None:
     masked = np.ma.masked_array(X.copy(), mask=mask)
     masked.data[3, 1] = 1e6
     assert np.isnan(as_numeric(masked)[3, 1])
-    with pytest.raises(DataError, match="X has 1 NaN values, the first at row 3, column 1"):
+    with pytest.raises(DataError, match="X has 1 NaN value, at row 3, column 1"):
         small().fit(masked)
     filled = Imputer(n_members=1, hidden_sizes=(4,), code_size=2, max_epochs=1, random_state=0).fit_transform(masked)
     assert np.abs(np.asarray(filled)).max() < 10

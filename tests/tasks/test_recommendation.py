@@ -244,7 +244,12 @@ def test_columns_go_by_several_names() -> None:
         (pd.DataFrame({"user": [1], "film": [2]}), "no column for item, only 'user', 'film'; rename"),
         (pd.DataFrame({"a": [1]}), "no column for user and item"),
         (pd.DataFrame({"user": [1], "item": [2], "rating": ["good"]}), "'rating' holds text such as 'good'"),
-        (pd.DataFrame({"user": [1, 2], "item": [2, 2], "rating": [1, np.nan]}), "1 ratings that are NaN or infinite"),
+        (pd.DataFrame({"user": [1, 2], "item": [2, 2], "rating": [1, np.nan]}), "1 rating that is NaN or infinite"),
+        (
+            pd.DataFrame({"user": [1, 2], "item": [2, 2], "rating": [1, 1e39]}),
+            r"1 rating that is beyond ±3\.4e\+38, .* 1;",
+        ),
+        (scipy.sparse.csr_array([[1e39, 2e39]]), "2 ratings that are beyond"),
         (pd.DataFrame({"user": ["a", None], "item": [2, 2]}), "'user' has 1 missing names, the first at row 1"),
         (pd.DataFrame({"user": [], "item": []}), "The interactions have 0 rows"),
         (pd.DataFrame({"user": [1], "item": [2], "time": ["x"]}), "'time' is neither numbers nor dates"),

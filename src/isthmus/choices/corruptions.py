@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -40,6 +41,20 @@ class Corruption(Choice):
     draws: ClassVar[str | None] = None
     """The argument `draw` of the formula, independent for every value: ``"normal"`` from N(0, 1), ``"uniform"`` from
     [0, 1), or None."""
+    strength_parameter: ClassVar[str | None] = None
+    """The parameter that a text such as ``"masking:0.3"`` sets; None: the first positional one."""
+
+    @classmethod
+    def strength_name(cls) -> str | None:
+        """The parameter that a text such as ``"masking:0.3"`` sets; None if the corruption has no strength.
+
+        >>> Masking.strength_name(), Sometimes.strength_name()
+        ('fraction', 'probability')
+        """
+        if cls.strength_parameter is not None:
+            return cls.strength_parameter
+        named = inspect.signature(cls).parameters.values()
+        return next((each.name for each in named if each.kind is each.POSITIONAL_OR_KEYWORD), None)
 
     def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """A damaged copy of a batch, (n, d); `x` is not changed. Random draws come from the generator."""
@@ -164,6 +179,7 @@ class Sometimes(Corruption):
     corruption: Any = "gaussian-noise"
     probability: float = 0.5
 
+    strength_parameter: ClassVar[str] = "probability"
     rules: ClassVar[Mapping[str, Rule]] = {"probability": FRACTION}
     choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {"corruption": CORRUPTIONS}
 
@@ -196,7 +212,7 @@ class Sometimes(Corruption):
         return torch.where(draw < self.probability, damaged, x)
 
 
-@CORRUPTIONS.register("gaussian-noise")
+@CORRUPTIONS.register("gaussian-noise", "noise")
 @dataclass(eq=False, repr=False)
 class GaussianNoise(Corruption):
     """Adds Gaussian noise, N(0, scale²), to each value.

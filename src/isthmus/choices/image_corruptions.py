@@ -127,7 +127,7 @@ def highest(span: Any) -> float:
     return float(max(span)) if isinstance(span, list | tuple) else float(span)
 
 
-@CORRUPTIONS.register("block-mask")
+@CORRUPTIONS.register("block-mask", "holes")
 @dataclass(eq=False, repr=False)
 class BlockMask(ImageCorruption):
     """Hides rectangles of an image, all channels of a pixel together, until a share of its area is hidden.
@@ -334,7 +334,7 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601), those of Pillow's grey images."""
 
 
-@CORRUPTIONS.register("grayscale", "greyscale")
+@CORRUPTIONS.register("grayscale", "greyscale", "grey", "gray")
 @dataclass(eq=False, repr=False)
 class Grayscale(ImageCorruption):
     """Takes the colour away: red, green and blue all become ``0.299 R + 0.587 G + 0.114 B`` (ITU-R BT.601).

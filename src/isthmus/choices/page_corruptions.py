@@ -154,6 +154,7 @@ class Stains(ImageCorruption):
     strength: float | tuple[float, float] = (0.2, 0.6)
     size: float | tuple[float, float] = (0.15, 0.5)
 
+    strength_parameter: ClassVar[str] = "strength"
     rules: ClassVar[Mapping[str, Rule]] = {**IMAGE_RULES, "n_stains": COUNT, "strength": SHARE, "size": SHARE}
     rim: ClassVar[float] = 0.08
     """Width of a rim, and of the edge of the middle, as a share of the radius."""

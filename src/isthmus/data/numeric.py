@@ -17,6 +17,7 @@ import torch
 
 from isthmus.data.containers import NamedMatrix, unwrapped
 from isthmus.exceptions import DataError
+from isthmus.wording import be, counted, these
 
 SHOWN = 5
 """Number of columns that an error message names."""
@@ -254,8 +255,8 @@ def _words_among_numbers(column: Any) -> str:
 def _not_numeric(wrong: Sequence[str]) -> str:
     more = ", …" if len(wrong) > SHOWN else ""
     return (
-        f"X has {len(wrong)} columns that are not numeric: {', '.join(wrong[:SHOWN])}{more}; "
-        "drop them or encode them as numbers (sklearn.preprocessing.OneHotEncoder)."
+        f"X has {counted(len(wrong), 'column')} that {be(len(wrong))} not numeric: {', '.join(wrong[:SHOWN])}{more}; "
+        f"drop {these(len(wrong), 'column')}, or convert to numbers (sklearn.preprocessing.OneHotEncoder)."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.choices import BinaryCrossEntropy, ByColumn, CategoricalCrossEntropy, MeanSquaredError, Observed
-from isthmus.choices.registry import unknown
+from isthmus.choices.spelling import nearest, unknown
 from isthmus.data.tables.cells import Cells, family, plural
 from isthmus.data.tables.columns import KINDS, Column, Datetime, column_from_json
 from isthmus.data.tables.dates import FORMS
@@ -364,9 +363,8 @@ class Schema:
 
 
 def _missing_text(name: str, new: Sequence[str]) -> str:
-    folded = {other.casefold().strip(): other for other in new}
-    near = difflib.get_close_matches(name.casefold().strip(), folded, 1)
-    hint = f"; is it now called {folded[near[0]]!r}? Rename it back" if near else "; add it"
+    near = nearest(name, new, cutoff=0.6)
+    hint = "; add it" if near is None else f"; is it now called {near!r}? Rename it back"
     return f"Column {name!r} is missing{hint}."
 
 
