@@ -358,9 +358,9 @@ def test_kinds_that_cannot_be_meant_are_refused_together() -> None:
 
 
 def test_tables_without_rows_or_columns_are_refused() -> None:
-    with pytest.raises(DataError, match="has 0 rows and 1 columns; at least 1 is needed"):
+    with pytest.raises(DataError, match="has 0 rows and 1 column, but at least 1 of each"):
         learn_schema({"x": []})
-    with pytest.raises(DataError, match="has 0 rows and 0 columns; at least 1 is needed"):
+    with pytest.raises(DataError, match="has 0 rows and 0 columns, but at least"):
         learn_schema({})
 
 

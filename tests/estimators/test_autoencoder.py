@@ -90,7 +90,7 @@ def test_a_device_that_is_not_there_is_refused(digits: np.ndarray) -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="device='cuda' is not on this machine, which has cpu; use device='auto'"):
         small(device="cuda").fit(digits)
-    with pytest.raises(ValueError, match="device='gpu' is no device; use 'auto' or one of cpu"):
+    with pytest.raises(ValueError, match="device='gpu' is not a device; use 'auto' or one of cpu"):
         small(device="gpu").fit(digits)
 
 

@@ -309,7 +309,7 @@ def test_targets_are_no_labels(restorer: Restorer) -> None:
 def test_parameters_are_checked_together() -> None:
     with pytest.raises(ValueError, match=r"(?s)crop_size=4 .*max_steps=0 .*network='dense' must be a UNet"):
         Restorer("masking", crop_size=4, max_steps=0, network="dense").fit(CLEAN)
-    with pytest.raises(ValueError, match="is no distance of pixels"):
+    with pytest.raises(ValueError, match="is not a distance between pixels"):
         Restorer("masking", loss="multinomial", **SMALL).fit(CLEAN)
 
 
@@ -365,7 +365,7 @@ def test_a_fit_that_fails_leaves_the_restorer_as_it_was(restorer: Restorer) -> N
 
 
 def test_a_damage_that_does_not_fit_the_images_is_refused() -> None:
-    with pytest.raises(ValueError, match="Grayscale: red, green and blue are needed"):
+    with pytest.raises(ValueError, match="Grayscale: images have 1 channel, but red, green"):
         Restorer("grey", **SMALL).fit(CLEAN)
     with pytest.raises(ValueError, match=r"BlockMask: size=30 is larger than the images of 24×24"):
         Restorer(isthmus.BlockMask(0.25, 30), **SMALL).fit(CLEAN)

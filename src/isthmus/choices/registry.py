@@ -144,7 +144,9 @@ class Registry(Generic[T]):
 
         def add(member: type[T]) -> type[T]:
             if name in self.members:
-                raise ValueError(f"The {self.noun} name {name!r} is taken by {self.members[name].__name__}.")
+                raise ValueError(
+                    f"The {self.noun} name {name!r} is taken by {self.members[name].__name__}; use another name."
+                )
             self.members[name] = member
             self._also |= dict.fromkeys(also, name)
             return member

@@ -104,8 +104,8 @@ def _asarray(X: Any) -> np.ndarray:
         return np.asarray(X)
     except ValueError:
         raise DataError(
-            f"X is a {type(X).__name__} whose rows have different lengths; all rows must have the same number of "
-            "features."
+            f"X is a {type(X).__name__} whose rows have different lengths, but all rows must have the same number of "
+            "features; correct or drop the rows that differ."
         ) from None
 
 
@@ -248,7 +248,7 @@ def _words_among_numbers(column: Any) -> str:
     if not 0 < no_numbers.sum() < len(no_numbers) / 2:
         return ""
     return (
-        f", {int(no_numbers.sum())} of {len(no_numbers)} cells are no numbers, the first in row {no_numbers.argmax()}"
+        f", {int(no_numbers.sum())} of {len(no_numbers)} cells are not numbers, the first in row {no_numbers.argmax()}"
     )
 
 

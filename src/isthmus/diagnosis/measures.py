@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from isthmus.data import Source, as_source
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.kinds import require_autoencoder
+from isthmus.wording import be, counted, these
 
 BLOCK_BYTES = 2**26
 ALL_THE_SAME = 1e-6
@@ -259,8 +260,10 @@ def code_map(Z: np.ndarray, method: str = "auto", *, random_state: int = 0) -> n
     if method not in ("auto", "pca", "tsne"):
         raise ValueError(f"method={method!r} must be 'auto', 'pca' or 'tsne'.")
     Z = np.asarray(Z, dtype=np.float64)
-    if Z.ndim != 2 or not Z.size or not np.isfinite(Z).all():
-        raise ValueError(f"Z has shape {Z.shape}, but finite codes of shape (n, code) are needed.")
+    if Z.ndim != 2 or not Z.size:
+        raise ValueError(f"Z has shape {Z.shape}, but codes of shape (n, code) are needed; pass model.transform(X).")
+    if n_bad := int((~np.isfinite(Z).all(axis=1)).sum()):
+        raise ValueError(f"Z has {counted(n_bad, 'row')} with NaN or infinite values; drop {these(n_bad, 'row')}.")
     if Z.shape[1] < 3 and method == "auto":
         return np.column_stack([Z[:, 0], Z[:, -1] if Z.shape[1] == 2 else np.zeros(len(Z))])
     if (
@@ -306,9 +309,8 @@ def densities_of(codes: Mapping[str, np.ndarray], *, bins: int = 200) -> dict[st
     flat = {name: np.asarray(Z, dtype=np.float64).ravel() for name, Z in codes.items()}
     together = np.concatenate(list(flat.values()))
     if not np.isfinite(together).all():
-        raise ValueError(
-            f"The codes have {(~np.isfinite(together)).sum()} values that are not finite; drop these rows."
-        )
+        n_bad = int((~np.isfinite(together)).sum())
+        raise ValueError(f"The codes have {counted(n_bad, 'value')} that {be(n_bad)} not finite; drop these rows.")
     low, high = np.quantile(together, [0.0005, 0.9995])
     spread = {name: _bandwidth(Z) for name, Z in flat.items()}
     margin, size = 3 * max(spread.values()), max(abs(low), abs(high))

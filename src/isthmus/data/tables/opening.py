@@ -164,7 +164,9 @@ def _of_mapping(columns: Mapping[Any, Any]) -> Table:
     lengths = {name: len(values) for name, values in zip(names, kept, strict=True)}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise DataError(f"The columns of a table must have equal lengths, but they have: {told}.")
+        raise DataError(
+            f"The columns of a table must have equal lengths, but they have: {told}; make them equally long."
+        )
     n_rows = next(iter(lengths.values()), 0)
     return MemoryTable(names, n_rows, lambda rows, column: _rows_of(kept[column], rows), [None] * len(names))
 

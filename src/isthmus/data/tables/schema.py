@@ -21,6 +21,7 @@ from isthmus.data.tables.numerals import decide_mark
 from isthmus.data.tables.opening import open_table
 from isthmus.data.tables.profiling import watch_table
 from isthmus.exceptions import DataError
+from isthmus.wording import counted
 
 ALIKE = (frozenset({"number", "boolean"}), frozenset({"number", "text"}), frozenset({"date", "text"}))
 """Families that can be converted to each other; text only if its cells allow it."""
@@ -78,7 +79,10 @@ def learn_schema(
     if tame not in (True, False, "auto"):
         raise ValueError(f"tame={tame!r} must be True, False or 'auto'.")
     if opened.n_rows == 0 or not opened.names:
-        raise DataError(f"The table has {opened.n_rows} rows and {len(opened.names)} columns; at least 1 is needed.")
+        raise DataError(
+            f"The table has {counted(opened.n_rows, 'row')} and {counted(len(opened.names), 'column')}, but at least "
+            "1 of each is needed."
+        )
     with told_at_once() as mistakes:
         watches = watch_table(opened, asked, mistakes)
         mistakes.refuse()
@@ -319,7 +323,10 @@ class Schema:
     def _checked(self, matrix: np.ndarray) -> np.ndarray:
         array = np.asarray(matrix)
         if array.ndim != 2 or array.shape[1] != self.width:
-            raise ValueError(f"The matrix has shape {array.shape}, but this schema needs (n, {self.width}).")
+            raise ValueError(
+                f"The matrix has shape {array.shape}, but this schema needs (n, {self.width}); pass rows that it "
+                "encoded."
+            )
         return array
 
     # -- checking ------------------------------------------------------------------------------------------------

@@ -160,7 +160,8 @@ def own_matrix(data: Any) -> csr_array:
     """A float32 CSR copy of a sparse matrix; duplicates are added, columns are sorted."""
     if data.ndim != 2 or data.dtype.kind not in "biuf":
         raise DataError(
-            f"The matrix has shape {data.shape} and type {data.dtype}; two dimensions of real numbers are needed."
+            f"The matrix has shape {data.shape} and type {data.dtype}; two dimensions of real numbers are needed; "
+            "convert it."
         )
     matrix = scipy.sparse.csr_array(data, dtype=np.float32, copy=True)
     matrix.sum_duplicates()
@@ -172,7 +173,9 @@ def _from_matrix(data: Any, users: Any, items: Any) -> Interactions:
         _refuse_bad_ratings(scipy.sparse.csr_array(data).data, "The matrix")
     matrix = own_matrix(data)
     if not matrix.nnz:
-        raise DataError(f"The matrix of interactions, {matrix.shape}, has no entries; at least one is needed.")
+        raise DataError(
+            f"The matrix of interactions, {matrix.shape}, has 0 entries, but at least one is needed; check the log."
+        )
     _refuse_bad_ratings(matrix.data, "The matrix")
     named = [
         _names(given, count, what)
@@ -256,12 +259,12 @@ def _values(series: Any) -> np.ndarray:
 
 def _refuse_missing_names(columns: Mapping[Hashable, np.ndarray]) -> None:
     if not all(map(len, columns.values())):
-        raise DataError("The interactions have 0 rows; at least one is needed.")
+        raise DataError("The interactions have 0 rows, but at least one is needed; check the log.")
     for name, values in columns.items():
         missing = _missing(values)
         if missing.any():
             raise DataError(
-                f"The column {name!r} has {int(missing.sum())} missing names, the first at row "
+                f"The column {name!r} has {counted(int(missing.sum()), 'missing name')}, the first at row "
                 f"{int(missing.argmax())}; drop these rows first."
             )
 
