@@ -36,6 +36,6 @@ def seed_from(random_state: RandomState) -> int:
     except (TypeError, ValueError):
         shown = repr(random_state) if isinstance(random_state, int | float | str) else type(random_state).__name__
         raise ValueError(
-            f"random_state={shown} is no seed; give an integer from 0 to 2**32 - 1, a numpy.random.Generator, a "
+            f"random_state={shown} is not a seed; give an integer from 0 to 2**32 - 1, a numpy.random.Generator, a "
             "RandomState, a SeedSequence or None."
         ) from None

@@ -225,7 +225,7 @@ def test_grey_is_that_of_pillow() -> None:
     assert torch.equal(grey[..., 0], grey[..., 2])
     alpha = torch.cat([COLOUR, GREY[..., None]], dim=-1)
     assert torch.equal(Grayscale().corrupt(alpha, None)[..., 3], GREY)
-    text = r"Grayscale: red, green and blue are needed, but images have channels: 1.*fit\(grey, target=colour\)"
+    text = r"Grayscale: images have 1 channel, but red, green and blue are needed; .*fit\(grey, target=colour\)"
     with pytest.raises(ValueError, match=text):
         Grayscale().corrupt(GREY, None)
 
@@ -367,7 +367,7 @@ def test_blocks_that_would_take_too_many_are_refused() -> None:
 
 def test_layers_are_not_pretrained_against_damage_of_images() -> None:
     model = Autoencoder(2, network=(8,), corruption=["masking", Sometimes(Blur())], pretraining="layer-wise")
-    with pytest.raises(ValueError, match="LayerWise: the corruption damages images"):
+    with pytest.raises(ValueError, match="LayerWise: the corruption needs images, but outputs of layers"):
         model.fit(COLOUR.numpy())
 
 

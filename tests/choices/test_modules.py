@@ -233,7 +233,7 @@ def test_flat_rows_for_a_module_that_wants_images_are_explained() -> None:
         ((nn.Linear(6, 5), nn.Linear(2, 6)), "The encoder maps rows of shape (n, 6) to (n, 5)"),
         (
             (nn.Linear(6, 2), nn.Linear(2, 7)),
-            "The decoder maps rows of shape (n, 2) to (n, 7), but must return (n, 6).",
+            "The decoder maps rows of shape (n, 2) to (n, 7), but must return (n, 6); change its layers",
         ),
         (
             (nn.Linear(6, 2), nn.LSTM(2, 3)),

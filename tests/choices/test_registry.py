@@ -13,6 +13,7 @@ from isthmus import choices
 from isthmus.choices import CORRUPTIONS, PENALTIES, Dense, GaussianNoise, Masking, Plain, Registry
 from isthmus.choices.corruptions import Chain
 from isthmus.choices.penalties import L1, L2, Encoding, Sum
+from isthmus.choices.spelling import edit_distance, folded
 
 REGISTRIES: list[Registry[Any]] = [
     choices.NETWORKS,
@@ -45,6 +46,32 @@ def test_a_wrong_name_lists_the_right_ones_and_the_nearest() -> None:
     text = f"Unknown corruption 'maskin'; did you mean 'masking'? Known: {names}"
     with pytest.raises(ValueError, match=re.escape(text)):
         CORRUPTIONS.resolve("maskin")
+
+
+@pytest.mark.parametrize("registry", REGISTRIES)
+def test_a_name_with_one_letter_missing_suggests_that_name_itself(registry: Registry[Any]) -> None:
+    accepted = [*registry.names(), *registry.abbreviations()]
+    for name in accepted:
+        wrong = name[:-1]
+        if len(wrong) < 3 or folded(wrong) in map(folded, accepted):
+            continue
+        with pytest.raises(ValueError, match=rf"did you mean '{name}'"):
+            registry.resolve(wrong)
+
+
+def test_abbreviations_and_class_names_are_suggested_too() -> None:
+    with pytest.raises(ValueError, match="Unknown loss 'msee'; did you mean 'mse'"):
+        choices.LOSSES.resolve("msee")
+    with pytest.raises(ValueError, match="Unknown corruption 'GausianNoise'; did you mean 'gaussian-noise'"):
+        CORRUPTIONS.resolve("GausianNoise")
+
+
+@pytest.mark.parametrize(
+    ("typed", "known", "cost"),
+    [("kitten", "sitting", 5), ("sitting", "kitten", 6), ("", "ab", 2), ("ab", "", 4), ("abc", "abc", 0)],
+)
+def test_missing_characters_cost_half_of_wrong_ones(typed: str, known: str, cost: int) -> None:
+    assert edit_distance(typed, known) == cost
 
 
 def test_a_value_that_stands_for_nothing_is_refused() -> None:

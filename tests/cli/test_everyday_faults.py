@@ -217,7 +217,7 @@ def test_what_a_detector_of_numbers_cannot_score_is_named(folder: Path, capsys: 
     assert (code, err) == (1, "error: Column 'a' holds numbers, but also text such as 'word' (row 0).\n")
     code, _, err = run(capsys, "detect", "score", folder / "array.safetensors", folder / "holes.csv")
     assert code == 1
-    assert err.startswith("error: X has 1 NaN values, the first at row 3, column 1; fill")
+    assert err.startswith("error: X has 1 NaN value, at row 3, column 1; fill")
     out = folder / "out.csv"
     assert run(capsys, "detect", "score", folder / "frame.safetensors", folder / "holes.csv", "--out", out)[0] == 0
     scores = pd.read_csv(out)["anomaly_score"]

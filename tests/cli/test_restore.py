@@ -90,7 +90,7 @@ def test_pairs_are_found_by_their_names(run: Run, tmp_path: Path) -> None:
     (clean / "2.png").rename(clean / "x.png")
     missing = run("fit", "--pairs", "damaged", "clean", "--force", *FAST)
     assert missing.code == 1
-    assert "1 of 3 images in 'damaged' have no partner in 'clean': 2; 1 of 3 images in 'clean'" in missing.err
+    assert "1 of 3 images in 'damaged' without a partner in 'clean': 2; 1 of 3 images in 'clean'" in missing.err
     Image.fromarray(pixels(0, 9, 9)).save(clean / "2.png")
     (clean / "x.png").unlink()
     sizes = run("fit", "--pairs", "damaged", "clean", "--force", *FAST)

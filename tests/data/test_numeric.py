@@ -61,7 +61,7 @@ def test_masked_entries_are_missing_and_never_data() -> None:
     masked = np.ma.masked_array(X.copy(), mask=mask)
     masked.data[3, 1] = 1e6
     assert np.isnan(as_numeric(masked)[3, 1])
-    with pytest.raises(DataError, match="X has 1 NaN values, the first at row 3, column 1"):
+    with pytest.raises(DataError, match="X has 1 NaN value, at row 3, column 1"):
         small().fit(masked)
     filled = Imputer(n_members=1, hidden_sizes=(4,), code_size=2, max_epochs=1, random_state=0).fit_transform(masked)
     assert np.abs(np.asarray(filled)).max() < 10
@@ -243,7 +243,7 @@ def test_an_imputer_gives_back_the_types_it_was_given() -> None:
 def test_a_few_words_among_numbers_are_located() -> None:
     units = pd.DataFrame({"time": ["s", *map(str, range(9))], "flow": ["m3/h", *map(str, range(8)), "total"]})
     with pytest.raises(
-        DataError, match=r"'time' \(.*, 1 of 10 cells are no numbers, the first in row 0\), 'flow'.*, 2 of 10"
+        DataError, match=r"'time' \(.*, 1 of 10 cells are not numbers, the first in row 0\), 'flow'.*, 2 of 10"
     ):
         as_numeric(units)
     with pytest.raises(DataError, match=r"'word' \([a-z]+\);"):
@@ -253,7 +253,7 @@ def test_a_few_words_among_numbers_are_located() -> None:
 def test_a_seed_sequence_is_a_seed_and_what_is_none_is_named_by_its_type() -> None:
     assert seed_from(np.random.SeedSequence(3)) == seed_from(np.random.SeedSequence(3))
     assert seed_from(np.random.SeedSequence(3)) != seed_from(np.random.SeedSequence(4))
-    with pytest.raises(ValueError, match="random_state=dict is no seed; give an integer from 0"):
+    with pytest.raises(ValueError, match="random_state=dict is not a seed; give an integer from 0"):
         seed_from({})  # type: ignore[arg-type]  # is refused
-    with pytest.raises(ValueError, match="random_state=-1 is no seed"):
+    with pytest.raises(ValueError, match="random_state=-1 is not a seed"):
         seed_from(-1)

@@ -285,7 +285,8 @@ def test_dates_written_as_text_come_back_as_text() -> None:
 def test_few_words_among_codes_are_categories_and_among_numbers_mistakes() -> None:
     assert learn_schema({"x": ["0", "1", "2", "3+"] * 50})["x"].kind == "categorical"
     with pytest.raises(
-        DataError, match=r"Column 'x' contains numbers, but also text such as 'abc'; correct these .* \(row 99\)"
+        DataError,
+        match=r"Column 'x' contains numbers, but also text such as 'abc' \(row 99\); correct or empty these",
     ):
         learn_schema({"x": [f"{place}.5" for place in range(99)] + ["abc"]})
     with pytest.raises(DataError, match=r"Column 'd' contains dates, but also text such as '2024-13-01'.* \(row 60\)"):
@@ -304,16 +305,16 @@ def test_all_mistakes_of_a_table_are_told_at_once_with_column_and_row() -> None:
         learn_schema(frame)
     text = str(caught.value)
     assert text.startswith("The table has 3 errors:\n")
-    assert "Column 'age' has infinite values (2 cells, the first at row 5)." in text
-    assert "Column 'mixed' mixes numbers and text: most cells are numbers, but one is 'three'" in text
-    assert "kinds={'mixed': 'ignore'} (row 2)." in text
-    assert "Column 'until' has dates outside the years 1678 to 2261; set them missing (200 cells, the first" in text
+    assert "Column 'age' has infinite values (2 cells, the first at row 5); correct or empty these cells." in text
+    assert "Column 'mixed' mixes numbers and text: most cells are numbers, but one is 'three' (row 2);" in text
+    assert "kinds={'mixed': 'ignore'}." in text
+    assert "Column 'until' has dates outside the years 1678 to 2261 (200 cells, the first at row 1); empty" in text
 
 
 def test_a_type_that_changes_between_pieces_is_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching_module, "BATCH_ROWS", 10)
     with pytest.raises(
-        DataError, match=r"Column 'x' mixes numbers and text; convert its cells .* \(5 cells, the first at row 10"
+        DataError, match=r"Column 'x' mixes numbers and text \(5 cells, the first at row 10\); convert its cells"
     ):
         learn_schema({"x": [1.5] * 10 + ["a"] * 5})
 
@@ -336,7 +337,7 @@ def test_cells_that_no_kind_can_take_are_named() -> None:
         ),
         (["a", "b", "c"], "datetime", r"needs dates such as 2024-12-31 23:59:59, but contains text such as 'a'"),
         ([1.5, 2.5, 4.5], "datetime", "needs dates such as 2024-12-31 23:59:59, but contains numbers"),
-        (["a", "b", "c"], "binary", "was requested as binary, but has 3 different values"),
+        (["a", "b", "c"], "binary", "was requested as binary, which needs 2 values, but has 3 different ones; request"),
         (["a", "b", "c"], "ordinal", r"contains text; pass its values in order: kinds=\{'x': \['low', 'high'\]\}"),
         (["a", "b", "c"], ["a", "b"], "has values that are not among its levels, such as 'c'"),
         ([dt.date(2024, 1, 1), dt.date(2024, 1, 2)], "categorical", "contains dates, which cannot be categories"),
@@ -357,9 +358,9 @@ def test_kinds_that_cannot_be_meant_are_refused_together() -> None:
 
 
 def test_tables_without_rows_or_columns_are_refused() -> None:
-    with pytest.raises(DataError, match="has 0 rows and 1 columns; at least 1 is needed"):
+    with pytest.raises(DataError, match="has 0 rows and 1 column, but at least 1 of each"):
         learn_schema({"x": []})
-    with pytest.raises(DataError, match="has 0 rows and 0 columns; at least 1 is needed"):
+    with pytest.raises(DataError, match="has 0 rows and 0 columns, but at least"):
         learn_schema({})
 
 
@@ -420,16 +421,16 @@ def test_cells_that_turn_out_wrong_at_use_are_named_with_their_row() -> None:
     with pytest.raises(DataError) as caught:
         schema.encode(spoilt)
     text = str(caught.value)
-    assert "Column 'age' has infinite values (row 2)." in text
-    assert "Column 'amount' holds numbers, but also text such as 'much' (row 399)." in text
-    assert "Column 'country' holds numbers instead of text (400 cells, the first at row 0)." in text
+    assert "Column 'age' has infinite values (row 2); correct or empty these cells." in text
+    assert "Column 'amount' holds numbers, but also text such as 'much' (row 399); correct" in text
+    assert "Column 'country' holds numbers instead of text (400 cells, the first at row 0); convert it." in text
     assert "Column 'since' holds numbers instead of dates" in text
 
 
 def test_text_where_dates_were_is_read_or_named() -> None:
     schema = learn_schema({"d": pd.date_range("2020-01-01", periods=5)})
     np.testing.assert_allclose(schema.encode({"d": ["2020-01-03"]})[0, 0], 0, atol=1e-6)
-    with pytest.raises(DataError, match=r"holds dates, but also text such as 'soon' \(write dates as .* \(row 1\)"):
+    with pytest.raises(DataError, match=r"holds dates, but also text such as 'soon' \(row 1\); write dates as 2024"):
         schema.encode({"d": ["2020-01-03", "soon"]})
 
 

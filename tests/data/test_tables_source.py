@@ -141,7 +141,7 @@ def test_columns_of_different_length_are_refused() -> None:
         ("a.parquet", b"nonsense", r"a\.parquet' cannot be read as parquet \("),
         ("a.csv", b"a,b\n1,2\n3\n", r"a\.csv' cannot be read as csv \(.*Expected 2 columns, got 1"),
         ("a.csv", b"", "has 0 rows and 0 columns|has 0 rows and 1 columns"),
-        ("a.csv", b"a,b\n", "has 0 rows and 2 columns; at least 1 is needed"),
+        ("a.csv", b"a,b\n", "has 0 rows and 2 columns, but at least 1 of each"),
     ],
 )
 def test_files_that_cannot_be_read_are_one_clear_error(

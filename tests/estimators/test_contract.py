@@ -100,7 +100,7 @@ def test_one_feature_and_a_constant_feature_are_learned(kind: str) -> None:
 def test_nan_and_infinity_are_counted_and_located(kind: str, digits: np.ndarray) -> None:
     bad = digits.copy()
     bad[7, 3], bad[9, 1], bad[9, 2] = np.nan, np.inf, np.nan
-    with pytest.raises(DataError, match=r"2 NaN and 1 infinite \(inf\) values, the first at row 7, column 3"):
+    with pytest.raises(DataError, match=r"2 NaN and 1 infinite \(inf\) value, the first at row 7, column 3"):
         make(kind).fit(bad)
     with pytest.raises(DataError, match="the first at row 7, column 3"):
         make(kind).fit(digits).transform(bad)

@@ -251,7 +251,7 @@ def test_pairs_of_sources_are_streamed_together(random_access: bool) -> None:
     assert linear().fit(given, target=TARGET).score(X, target=TARGET) > 0.999
     bad = TARGET.copy()
     bad[11, 2] = np.nan
-    with pytest.raises(DataError, match="target has 1 NaN values, the first at row 11, column 2"):
+    with pytest.raises(DataError, match="target has 1 NaN value, at row 11, column 2"):
         linear().fit(given, target=Slow(bad))
 
 

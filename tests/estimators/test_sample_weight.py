@@ -199,13 +199,13 @@ def test_a_resumed_run_ends_like_one_that_was_not_stopped_and_other_weights_are_
         (np.ones(N - 1), ValueError, rf"shape \({N - 1},\), but X has {N} rows; give one number"),
         (np.ones((N, 1)), ValueError, rf"shape \({N}, 1\), but X has {N} rows"),
         (1.0, ValueError, r"shape \(\), but X has"),
-        (np.r_[np.ones(N - 1), -1.0], ValueError, rf"1 values that are negative, NaN .* row {N - 1} \(-1\)"),
+        (np.r_[np.ones(N - 1), -1.0], ValueError, rf"1 value that is negative, NaN .* row {N - 1} \(-1\)"),
         (np.r_[np.nan, np.ones(N - 1)], ValueError, r"first at row 0 \(nan\)"),
         (np.r_[np.inf, np.ones(N - 1)], ValueError, r"first at row 0 \(inf\)"),
         (np.ma.masked_equal(np.r_[0.0, np.ones(N - 1)], 0.0), ValueError, "first at row 0"),
         (np.zeros(N), ValueError, "sample_weight is zero for all rows"),
-        (np.eye(1, N)[0], ValueError, "> 0 for 1 rows, but Autoencoder needs at least 2 samples"),
-        (["heavy"] * N, TypeError, "is a list that holds no plain numbers"),
+        (np.eye(1, N)[0], ValueError, "> 0 for 1 row, but Autoencoder needs at least 2 samples"),
+        (["heavy"] * N, TypeError, "is a list that does not hold plain numbers"),
     ],
 )
 def test_weights_that_cannot_be_used_are_refused(weights: Any, error: type[Exception], text: str) -> None:

@@ -219,7 +219,7 @@ def test_rows_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
     for ending in ("npy", "csv", "parquet"):
         with pytest.raises(RuntimeError, match="no more"):
             write_rows(tmp_path / f"a.{ending}", breaks())
-    with pytest.raises(OutputError, match="There are no rows to write"):
+    with pytest.raises(OutputError, match="There are 0 rows to write"):
         write_rows(tmp_path / "a.npy", [])
     with pytest.raises(OutputError, match=r"has the suffix '\.txt'; use one of \.npy, \.csv, \.parquet"):
         write_rows(tmp_path / "a.txt", [np.zeros((2, 2))])

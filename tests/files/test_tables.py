@@ -26,7 +26,7 @@ def test_pieces_become_one_table(ending: str, tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"the suffix '.txt'; use one of .csv, .parquet"):
         write_tables(tmp_path / "t.txt", PIECES)
-    with pytest.raises(OutputError, match="There are no rows to write"):
+    with pytest.raises(OutputError, match="There are 0 rows to write"):
         write_tables(tmp_path / "t.csv", [])
     with pytest.raises(OutputError, match=r"needs one type a column, but a later row does not fit.*no number"):
         write_tables(tmp_path / "t.csv", [PIECES[0], pa.table({"a": ["no number"], "w": ["x"]})])

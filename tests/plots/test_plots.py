@@ -323,13 +323,13 @@ def test_densities_of_constant_codes_have_one_peak(Z: np.ndarray) -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused_in_words() -> None:
-    with pytest.raises(ValueError, match="errors has 1 values that are not finite, the first in row 1"):
+    with pytest.raises(ValueError, match="errors has 1 value that is not finite, the first in row 1; drop this row"):
         plot_error_histogram([0.0, np.nan])
     with pytest.raises(ValueError, match=r"errors has shape \(2, 2\), but \(n,\)"):
         plot_error_histogram(np.ones((2, 2)))
-    with pytest.raises(ValueError, match="The codes have 1 values that are not finite"):
+    with pytest.raises(ValueError, match="The codes have 1 value that is not finite"):
         densities_of({"a": np.array([[np.nan, 1.0]])})
-    with pytest.raises(ValueError, match="finite codes of shape"):
+    with pytest.raises(ValueError, match="Z has 1 row with NaN or infinite values; drop this row"):
         code_map(np.array([[np.nan, 1.0]]))
     rendered(plot_error_histogram(np.full(4, 2.0)))
 

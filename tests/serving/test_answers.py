@@ -251,7 +251,7 @@ def test_a_model_that_cannot_be_served_is_refused() -> None:
         isthmus.serving.app(isthmus.Restorer())
     conditional = isthmus.VariationalAutoencoder(2, conditional=True, max_epochs=1, random_state=0)
     conditional.fit(NUMBERS, np.arange(len(NUMBERS)) % 2)
-    with pytest.raises(TypeError, match="A conditional model needs a label for each row, and cannot be served"):
+    with pytest.raises(TypeError, match="A conditional model needs a label for each row and cannot be served"):
         isthmus.serving.app(conditional)
 
 

@@ -204,7 +204,7 @@ def test_infinite_values_are_located() -> None:
     bad = TRAIN.copy()
     bad[3, 2] = np.inf
     for use in (make().fit, FITTED.predict):
-        with pytest.raises(DataError, match=r"1 infinite \(inf\) values, the first at row 3, column 2"):
+        with pytest.raises(DataError, match=r"1 infinite \(inf\) value, at row 3, column 2"):
             use(bad)
 
 

@@ -246,3 +246,13 @@ def test_a_value_whose_square_overflows_is_an_anomaly(value: float, *, own: bool
     assert detector.predict(row).tolist() == [-1]
     assert np.argmax(contributions) == 1
     np.testing.assert_allclose(contributions.sum(), -score[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [1e39, -3.5e38, 1e200, 1.7e308])
+def test_a_finite_value_of_a_table_beyond_single_precision_is_an_anomaly(value: float) -> None:
+    table = pd.DataFrame({"x": np.random.default_rng(0).normal(size=300), "word": ["u", "v", "v"] * 100})
+    detector = make(0.1).fit(table)
+    rows = pd.DataFrame({"x": [0.0, np.sign(value) * 1e6, value], "word": ["v"] * 3})
+    normal, milder, far = detector.score_samples(rows)
+    assert far <= milder < normal
+    assert detector.predict(rows).tolist() == [1, -1, -1]

@@ -75,7 +75,7 @@ def test_every_class_is_among_few_labels() -> None:
         ({"models": {}}, "models is empty"),
         ({"y": [1, 2]}, r"y has shape \(2,\)"),
         ({"y_test": [np.nan] * 120}, "y_test has 120 missing labels"),
-        ({"n_labels": [2]}, "n_labels=2 is below the number of classes, 3"),
+        ({"n_labels": [2]}, "n_labels=2 is below the number of classes; give at least 3"),
         ({"n_labels": [0]}, "must be integers >= 1 or None"),
         ({"y": ["a"] * 120}, "y has 1 class"),
     ],

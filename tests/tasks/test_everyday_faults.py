@@ -61,7 +61,7 @@ def test_a_missing_cell_of_an_array_is_refused_with_its_place() -> None:
     detector, holes = AnomalyDetector(0.05, **DETECTING).fit(X), X[:5].copy()
     holes[2, 1] = np.nan
     for verb in (detector.score_samples, detector.predict, detector.explain):
-        with pytest.raises(DataError, match=r"1 NaN values, the first at row 2, column 1"):
+        with pytest.raises(DataError, match=r"1 NaN value, at row 2, column 1"):
             verb(holes)
     admitting = AnomalyDetector(0.05, loss="observed", **DETECTING).fit(X)
     assert np.isfinite(admitting.score_samples(holes)).all()

@@ -244,14 +244,19 @@ def test_columns_go_by_several_names() -> None:
         (pd.DataFrame({"user": [1], "film": [2]}), "no column for item, only 'user', 'film'; rename"),
         (pd.DataFrame({"a": [1]}), "no column for user and item"),
         (pd.DataFrame({"user": [1], "item": [2], "rating": ["good"]}), "'rating' holds text such as 'good'"),
-        (pd.DataFrame({"user": [1, 2], "item": [2, 2], "rating": [1, np.nan]}), "1 ratings that are NaN or infinite"),
-        (pd.DataFrame({"user": ["a", None], "item": [2, 2]}), "'user' has 1 missing names, the first at row 1"),
+        (pd.DataFrame({"user": [1, 2], "item": [2, 2], "rating": [1, np.nan]}), "1 rating that is NaN or infinite"),
+        (
+            pd.DataFrame({"user": [1, 2], "item": [2, 2], "rating": [1, 1e39]}),
+            r"1 rating that is beyond ±3\.4e\+38, .* 1;",
+        ),
+        (scipy.sparse.csr_array([[1e39, 2e39]]), "2 ratings that are beyond"),
+        (pd.DataFrame({"user": ["a", None], "item": [2, 2]}), "'user' has 1 missing name, the first at row 1"),
         (pd.DataFrame({"user": [], "item": []}), "The interactions have 0 rows"),
         (pd.DataFrame({"user": [1], "item": [2], "time": ["x"]}), "'time' is neither numbers nor dates"),
-        (scipy.sparse.csr_array((3, 3)), "has no entries; at least one is needed"),
+        (scipy.sparse.csr_array((3, 3)), "has 0 entries, but at least one is needed"),
         (
             pd.DataFrame({"user": [1, 1], "item": [2, 3]}),
-            "1 users have a positive interaction, but at least 2",
+            "1 user with a positive interaction, but at least 2",
         ),
     ],
 )
@@ -300,7 +305,7 @@ def test_what_was_never_seen_and_wrong_calls_are_told(model: Recommender) -> Non
         model.recommend("nobody")
     with pytest.raises(isthmus.DataError, match=r"The item 'crime 9' did not occur at fit.*did you mean 'crime"):
         model.recommend(history=["crime 9"])
-    with pytest.raises(ValueError, match="either a user or a history"):
+    with pytest.raises(ValueError, match="Exactly one of user and history is needed"):
         model.recommend()
     with pytest.raises(ValueError, match="n=0 must be an integer >= 1"):
         model.recommend("u0", 0)

@@ -351,10 +351,10 @@ def test_zones_are_compared_as_moments() -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ([1.0, np.nan, 2, 3], "'time' has 1 times that are missing or infinite, the first at row 1"),
-        ([DAYS[0], pd.NaT, DAYS[1], DAYS[2]], "'time' has 1 times that are missing or infinite, the first at row 1"),
-        (["2020-01-01", None, "2020-01-02", "2020-01-02"], "1 times that are missing"),
-        (np.array([1577836800, None, 3, 4], object), "1 times that are missing or infinite, the first at row 1"),
+        ([1.0, np.nan, 2, 3], "'time' has 1 time that is missing or infinite, the first at row 1"),
+        ([DAYS[0], pd.NaT, DAYS[1], DAYS[2]], "'time' has 1 time that is missing or infinite, the first at row 1"),
+        (["2020-01-01", None, "2020-01-02", "2020-01-02"], "1 time that is missing"),
+        (np.array([1577836800, None, 3, 4], object), "1 time that is missing or infinite, the first at row 1"),
         (["01/02/2020"] * 4, "neither numbers nor dates: row 0 is '01/02/2020'"),
         ([True] * 4, "neither numbers nor dates"),
         ([1577836800, 1577836800000, 1577836801, 1577836802], "seconds in 3 rows and milliseconds in 1"),

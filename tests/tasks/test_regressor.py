@@ -75,7 +75,7 @@ def test_frozen_layers_stay_and_later_ones_are_trained(kind: Any) -> None:
     [
         (None, "the target y is None"),
         (["a"] * 200, "for classes use EncoderClassifier"),
-        (np.where(np.arange(200) == 3, np.nan, Y), "NaN or infinity in 1 rows, the first at row 3"),
+        (np.where(np.arange(200) == 3, np.nan, Y), "NaN or infinity in 1 row, the first at row 3"),
         (Y[:10], "y has 10 rows, but X has 200 rows"),
         (np.zeros((200, 2, 2)), r"y has shape \(200, 2, 2\)"),
     ],

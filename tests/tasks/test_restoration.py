@@ -13,6 +13,7 @@ from PIL import Image
 
 import isthmus
 from isthmus import Restorer, UNet
+from isthmus.choices import CORRUPTIONS
 from isthmus.exceptions import DataError, FitWarning, InterruptedWarning
 from isthmus.tasks.restoration import restorer_fit
 from isthmus.tasks.restoration.crops import two_of_four
@@ -199,10 +200,54 @@ def test_independent_noise_measures_no_correlation_and_blurred_noise_does() -> N
         ("gaussian-noise : 2e-2", "GaussianNoise(scale=0.02)"),
         ("Noise", "GaussianNoise()"),
         ("masking:0.3+noise:0.1", "Chain(members=(Masking(), GaussianNoise(scale=0.1)))"),
+        ("block-mask:0.15", "BlockMask(fraction=0.15)"),
+        ("holes", "BlockMask()"),
+        ("sometimes:0.2", "Sometimes(probability=0.2)"),
+        ("stains:0.1-0.3", "Stains(strength=(0.1, 0.3))"),
+        ("grey", "Grayscale()"),
     ],
 )
 def test_a_damage_is_a_text_with_its_strength(text: str, member: str) -> None:
     assert repr(damage_of(text)) == member
+
+
+STRENGTHS = {
+    "block-mask": ("fraction", 0.5),
+    "blur": ("sigma", 0.5),
+    "downsample": ("factor", 3),
+    "drop-entries": ("fraction", 0.25),
+    "gaussian-noise": ("scale", 0.25),
+    "grayscale": (None, None),
+    "jpeg": ("quality", 40),
+    "masking": ("fraction", 0.25),
+    "poisson-noise": ("peak", 12),
+    "salt-and-pepper": ("fraction", 0.25),
+    "scratches": ("n_lines", 3),
+    "sometimes": ("probability", 0.25),
+    "stains": ("strength", 0.25),
+    "uneven-light": ("strength", 0.25),
+}
+"""The parameter that the number after the name of a corruption sets, with a value."""
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS.names())
+def test_the_number_after_the_name_is_the_strength_of_every_corruption(name: str) -> None:
+    parameter, value = STRENGTHS[name]
+    if parameter is None:
+        with pytest.raises(ValueError, match=f"'{name}:0.5' has a strength, but {name} takes none; write '{name}'"):
+            damage_of(f"{name}:0.5")
+        return
+    made = damage_of(f"{name}:{value}")
+    changed = {key for key, given in made.get_params(deep=False).items() if given != type(made)().get_params()[key]}
+    assert changed == {parameter}
+    assert getattr(made, parameter) == value
+    assert made.mistakes() == []
+
+
+def test_a_wrong_damage_suggests_the_nearest_of_all_accepted_names() -> None:
+    for wrong, right in {"nois": "noise", "hole": "holes", "gausian": "gaussian-noise", "jpg": "jpeg"}.items():
+        with pytest.raises(ValueError, match=f"Unknown corruption '{wrong}'; did you mean '{right}'"):
+            Restorer(f"{wrong}:0.1", **SMALL).fit(CLEAN)
 
 
 def test_a_blind_restorer_undoes_every_strength_of_a_range() -> None:
@@ -217,9 +262,9 @@ WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
     (None, CLEAN, None, ValueError, r"neither a damage nor a target.*fit\(damaged, target=clean\)"),
     ("masking", CLEAN, CLEAN, ValueError, "damage='masking' and a target exclude each other"),
     ("maskings", CLEAN, None, ValueError, "Unknown corruption 'maskings'.*masking"),
-    ("noise:0.5-0.1", CLEAN, None, ValueError, "range upside down; write noise:0.1-0.5"),
-    ("noise:strong", CLEAN, None, ValueError, "needs a number or a range behind the colon"),
-    ("noise:1.2.3", CLEAN, None, ValueError, "strength that is no number: '1.2.3'"),
+    ("noise:0.5-0.1", CLEAN, None, ValueError, "range in reverse order; write noise:0.1-0.5"),
+    ("noise:strong", CLEAN, None, ValueError, "needs a number or a range after the colon"),
+    ("noise:1.2.3", CLEAN, None, ValueError, "is '1.2.3', which is not a number"),
     ("masking:0.1-0.3", CLEAN, None, ValueError, r"fraction=\(0\.1, 0\.3\) must be a number in \[0, 1\]"),
     (None, CLEAN, CLEAN[:5], DataError, "There are 40 images, but 5 targets"),
     (None, CLEAN, CLEAN[:, :20], DataError, r"X\[0\] is 24×28, but target\[0\] is 20×28; a target must"),
@@ -264,7 +309,7 @@ def test_targets_are_no_labels(restorer: Restorer) -> None:
 def test_parameters_are_checked_together() -> None:
     with pytest.raises(ValueError, match=r"(?s)crop_size=4 .*max_steps=0 .*network='dense' must be a UNet"):
         Restorer("masking", crop_size=4, max_steps=0, network="dense").fit(CLEAN)
-    with pytest.raises(ValueError, match="is no distance of pixels"):
+    with pytest.raises(ValueError, match="is not a distance between pixels"):
         Restorer("masking", loss="multinomial", **SMALL).fit(CLEAN)
 
 
@@ -320,7 +365,7 @@ def test_a_fit_that_fails_leaves_the_restorer_as_it_was(restorer: Restorer) -> N
 
 
 def test_a_damage_that_does_not_fit_the_images_is_refused() -> None:
-    with pytest.raises(ValueError, match="Grayscale: red, green and blue are needed"):
+    with pytest.raises(ValueError, match="Grayscale: images have 1 channel, but red, green"):
         Restorer("grey", **SMALL).fit(CLEAN)
     with pytest.raises(ValueError, match=r"BlockMask: size=30 is larger than the images of 24×24"):
         Restorer(isthmus.BlockMask(0.25, 30), **SMALL).fit(CLEAN)

@@ -338,7 +338,7 @@ def test_the_reason_may_lie_outside_the_choices(monkeypatch: pytest.MonkeyPatch)
     assert said(optimizer=SGD()) == "the optimizer is SGD, and Adam and AdamW are compiled"
     assert said(n_steps=10) == "a run of 10 steps gains less than compiling takes"
     assert said(precision="bf16") == "precision='bf16', and compiled steps compute in float32"
-    assert said(objective=Another(objective())) == "Another is an objective of its own"
+    assert said(objective=Another(objective())) == "Another is a custom objective"
     frozen = objective()
     frozen.encoder.requires_grad_(requires_grad=False)
     assert said(objective=frozen) == "some weights are frozen"
@@ -360,7 +360,7 @@ def test_forward_hooks_see_every_layer_in_training() -> None:
     made, seen = objective(), []
     made.encoder[0].register_forward_hook(lambda *given: seen.append(given))  # type: ignore[index]
     taken, reason = taken_by(job(made, n_rows=8))
-    assert reason == "a layer has a hook, which wants to see it at work"
+    assert reason == "a layer has a hook, which needs the layer's own call"
     one_step(taken, rows(8), 0.1)
     assert len(seen) == 1
 

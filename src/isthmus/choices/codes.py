@@ -261,7 +261,8 @@ class Gaussian(Code):
         if not found and self.n_samples > 1 and (self.beta != 1 or self.free_bits > 0 or self.warm_up > 0):
             found.append(
                 f"Gaussian: n_samples={self.n_samples} gives the importance-weighted bound, which needs beta=1, "
-                f"free_bits=0 and warm_up=0, not {self.beta:g}, {self.free_bits:g} and {self.warm_up:g}."
+                f"free_bits=0 and warm_up=0, not {self.beta:g}, {self.free_bits:g} and {self.warm_up:g}; set these, or "
+                "n_samples=1."
             )
         return found
 

@@ -181,7 +181,12 @@ class ByColumn(_Composed):
             return found
         total = sum(width for _, width in self.parts)
         if total != context.n_features:
-            return [f"ByColumn: the parts take {total} features, but there are {context.n_features}."]
+            return [
+                (
+                    f"ByColumn: the parts take {total} features, but there are {context.n_features}; make "
+                    "their numbers add up to that."
+                )
+            ]
         parts = zip(self.resolved_parts(), self._columns(), strict=True)
         return [text for part, columns in parts for text in part.mistakes(context.part(columns))]
 
@@ -189,7 +194,11 @@ class ByColumn(_Composed):
         wrong = [pair for pair in self.parts if not (isinstance(pair, tuple | list) and len(pair) == 2)]
         wrong = wrong or [pair for pair in self.parts if not Whole(1).admits(pair[1])]
         if wrong:
-            return [f"ByColumn: {pair!r} is not a pair of a loss and a number of features >= 1." for pair in wrong]
+            return [
+                f"ByColumn: {pair!r} is not a pair of a loss and a number of features >= 1; "
+                "write it as ('mean-squared-error', 3)."
+                for pair in wrong
+            ]
         return [text for part, _ in self.parts for text in _inner_mistakes("ByColumn", part)]
 
     def resolve(self, context: Context) -> ByColumn:

@@ -237,7 +237,13 @@ class Convolutional(Network):
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:
         if output_width % context.output.n_features == 0:
             return []
-        return ["Convolutional: needs a loss with the same number of outputs for each feature; use network='dense'."]
+        return [
+            (
+                "Convolutional: the loss has more outputs for some features than for others, but a convolution has the "
+                "same "
+                "number for each; use network='dense'."
+            )
+        ]
 
     def resolve(self, context: Context) -> Convolutional:
         if self.channels != "auto":

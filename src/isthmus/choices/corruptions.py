@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -40,6 +41,20 @@ class Corruption(Choice):
     draws: ClassVar[str | None] = None
     """The argument `draw` of the formula, independent for every value: ``"normal"`` from N(0, 1), ``"uniform"`` from
     [0, 1), or None."""
+    strength_parameter: ClassVar[str | None] = None
+    """The parameter that a text such as ``"masking:0.3"`` sets; None: the first positional one."""
+
+    @classmethod
+    def strength_name(cls) -> str | None:
+        """The parameter that a text such as ``"masking:0.3"`` sets; None if the corruption has no strength.
+
+        >>> Masking.strength_name(), Sometimes.strength_name()
+        ('fraction', 'probability')
+        """
+        if cls.strength_parameter is not None:
+            return cls.strength_parameter
+        named = inspect.signature(cls).parameters.values()
+        return next((each.name for each in named if each.kind is each.POSITIONAL_OR_KEYWORD), None)
 
     def corrupt(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """A damaged copy of a batch, (n, d); `x` is not changed. Random draws come from the generator."""
@@ -52,12 +67,12 @@ class Corruption(Choice):
 
     @property
     def reads_images(self) -> bool:
-        """Whether it takes rows for images, so that it cannot damage other rows, such as the output of a layer."""
+        """Whether it needs images, so that it cannot corrupt other rows, such as the outputs of a layer."""
         return False
 
     @property
     def works_on_host(self) -> bool:
-        """Whether it computes on the CPU whatever the device of the rows, so that steps on a device wait for it."""
+        """Whether it computes on the CPU for rows on any device, so that steps on a device wait for it."""
         return False
 
     def needs(self, context: Context | None, holds: Callable[[Context], bool], words: str) -> list[str]:
@@ -118,7 +133,7 @@ def suited(corruption: Corruption, context: Context) -> Corruption:
     Raises
     ------
     ValueError
-        It does not go with the data.
+        It cannot be applied to the data.
     """
     made = corruption.resolve(context)
     mistakes = made.mistakes(context)
@@ -128,7 +143,7 @@ def suited(corruption: Corruption, context: Context) -> Corruption:
 
 
 def per_row(span: Any, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A strength for each row, of a shape that goes with a batch, (n, 1, …): the number, or a draw from the range.
+    """A strength for each row, (n, 1, …), which broadcasts to a batch: the number, or a draw from the range.
 
     >>> per_row(0.5, torch.zeros(2, 3), None)
     tensor([[0.5000],
@@ -144,16 +159,16 @@ def per_row(span: Any, x: Tensor, generator: torch.Generator | None) -> Tensor:
 @CORRUPTIONS.register("sometimes")
 @dataclass(eq=False, repr=False)
 class Sometimes(Corruption):
-    """Damages each row with a probability, and leaves the others as they are.
+    """Corrupts each row with a probability, and does not change the others.
 
-    In a list, such as ``[Sometimes("masking", 0.5), Sometimes("gaussian-noise", 0.3)]``, each decides for itself.
+    In a list, such as ``[Sometimes("masking", 0.5), Sometimes("gaussian-noise", 0.3)]``, draws are independent.
 
     Parameters
     ----------
     corruption
         Any corruption: an object, a name, or a list of these.
     probability
-        With which a row is damaged, in [0, 1].
+        The probability that a row is corrupted, in [0, 1].
 
     Examples
     --------
@@ -164,6 +179,7 @@ class Sometimes(Corruption):
     corruption: Any = "gaussian-noise"
     probability: float = 0.5
 
+    strength_parameter: ClassVar[str] = "probability"
     rules: ClassVar[Mapping[str, Rule]] = {"probability": FRACTION}
     choice_registries: ClassVar[Mapping[str, Registry[Any]]] = {"corruption": CORRUPTIONS}
 
@@ -196,7 +212,7 @@ class Sometimes(Corruption):
         return torch.where(draw < self.probability, damaged, x)
 
 
-@CORRUPTIONS.register("gaussian-noise")
+@CORRUPTIONS.register("gaussian-noise", "noise")
 @dataclass(eq=False, repr=False)
 class GaussianNoise(Corruption):
     """Adds Gaussian noise, N(0, scale²), to each value.
@@ -205,7 +221,7 @@ class GaussianNoise(Corruption):
     ----------
     scale
         Standard deviation, in units of the scaled data (pixels in [0, 1], standardised columns). A range (low, high):
-        each row has a strength of its own, drawn uniformly, so that one model learns all of them (blind denoising).
+        the strength of each row is drawn uniformly, so that one model learns all of them (blind denoising).
     clip
         Whether noisy values are clipped to [0, 1]. ``"auto"``: if the data lie in [0, 1].
 
@@ -241,7 +257,7 @@ class GaussianNoise(Corruption):
         return noisy
 
     def damages(self) -> tuple[Damage, ...] | None:
-        """A range of strengths has no formula of single values: a row's values share one draw."""
+        """A range of strengths has no elementwise formula, because the values of a row share one draw."""
         if isinstance(self.scale, list | tuple) or not inherits(self, GaussianNoise, "corrupt"):
             return None
         return (Damage(Formula.of(self, self.formula), self.draws),)
@@ -256,7 +272,7 @@ class PoissonNoise(Corruption):
     ----------
     peak
         Mean count at the value 1 of the scaled data, which is white for pixels in [0, 1], > 0; small counts are noisy.
-        A range (low, high): each row has a peak of its own, drawn uniformly.
+        A range (low, high): the peak of each row is drawn uniformly.
     clip
         Whether noisy values are clipped to at most 1, as a camera does; this lowers the mean of bright values.
         ``"auto"``: if the data lie in [0, 1].

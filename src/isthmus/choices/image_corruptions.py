@@ -17,6 +17,7 @@ from torch.nn import functional
 from isthmus.choices.corruptions import CORRUPTIONS, Corruption, per_row
 from isthmus.choices.registry import Context
 from isthmus.choices.rules import Number, OneOf, Rule, Sizes, Span, Whole, either
+from isthmus.wording import counted
 
 MOST_CHANNELS = 4
 """Most channels of ordinary images; rows with a longer last axis are images only if `image_shape` says so."""
@@ -37,7 +38,7 @@ class Size(NamedTuple):
 class ImageCorruption(Corruption):
     """Base class of corruptions of images, (n, h, w) or (n, h, w, c), or of flat rows that hold them.
 
-    A subclass says what happens to images channels first, (n, c, h, w); what comes out has the shape of the rows.
+    A subclass implements `damage` for images with channels first, (n, c, h, w); the result has the shape of the rows.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ class ImageCorruption(Corruption):
         return [f"{type(self).__name__}: {problem}"] if problem else self._misfits(self._size(context.feature_shape))
 
     def _misfits(self, size: Size) -> list[str]:
-        """Hook for subclasses: why images of this size cannot be damaged so, one sentence each."""
+        """Hook for subclasses: reasons why images of this size cannot be corrupted, one sentence each."""
         return []
 
     def damage(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -100,7 +101,11 @@ class ImageCorruption(Corruption):
         if len(shape) == 2 or (len(shape) == 3 and shape[-1] <= MOST_CHANNELS):
             return ""
         if len(shape) != 3:
-            return f"damages images (h, w) or (h, w, c), but rows have the shape {shape}."
+            return (
+                f"damages images (h, w) or (h, w, c), but rows have the shape {shape}; use a corruption of single "
+                "values, "
+                "such as Masking."
+            )
         return (
             f"rows of shape {shape} would be read as images of {shape[0]}×{shape[1]} with {shape[2]} channels; if "
             f"channels go first, give X.transpose(0, 2, 3, 1), and if the reading is right, image_shape={shape}."
@@ -127,15 +132,14 @@ def highest(span: Any) -> float:
     return float(max(span)) if isinstance(span, list | tuple) else float(span)
 
 
-@CORRUPTIONS.register("block-mask")
+@CORRUPTIONS.register("block-mask", "holes")
 @dataclass(eq=False, repr=False)
 class BlockMask(ImageCorruption):
     """Hides rectangles of an image, all channels of a pixel together, until a share of its area is hidden.
 
-    Blocks lie anywhere and may be cut by the border, so that the border is hidden as often as the middle (by blocks as
-    large as half an image more often). Of the two numbers of blocks that hide just less and just more than the share,
-    one is drawn so that the share is met exactly on average: a block that is larger than the share hides a part of some
-    images and spares others.
+    Blocks may exceed the border, so that pixels at the border are hidden as often as others (more often by blocks as
+    large as half an image). The number of blocks is drawn from the two numbers that hide just less and just more than
+    the share, so that its mean is exact. A block that is larger than the share is therefore placed in some images only.
 
     Parameters
     ----------
@@ -145,7 +149,7 @@ class BlockMask(ImageCorruption):
         Height and width of a block in pixels, each drawn from a range (low, high), or one number for both.
         ``"auto"``: from an eighth to a third of the shorter side.
     value
-        What hidden pixels become, in units of the scaled data: 0 is black for pixels in [0, 1], and the mean for
+        The value of hidden pixels, in units of the scaled data: 0 is black for pixels in [0, 1], and the mean for
         standardised data.
     image_shape
         Shape of the image in a row, (h, w) or (h, w, c); None: that of the row. Flat rows need it.
@@ -188,9 +192,9 @@ class BlockMask(ImageCorruption):
         return max(1, shorter // 8), max(1, shorter // 3)
 
     def _count(self, size: Size) -> int:
-        """Number of blocks that are placed: enough to reach the share, with a margin for overlaps."""
+        """The number of placed blocks: enough to reach the share, with a margin for overlaps."""
         side = sum(self._sides(size)) / 2
-        share = side * side / ((size.height + side - 1) * (size.width + side - 1))  # of the area that one hides
+        share = side * side / ((size.height + side - 1) * (size.width + side - 1))  # area of one block
         return math.ceil(2.0 * math.log1p(-self.fraction) / math.log1p(-share)) + 6 if share < 1.0 else 1
 
     def damage(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -208,7 +212,7 @@ class BlockMask(ImageCorruption):
         return torch.where((first < number[:, None, None])[:, None], self.value, images)
 
     def _number(self, first: Tensor, n_blocks: int, draw: Tensor) -> Tensor:
-        """How many of its blocks an image gets: (n, pixels), (n,) → (n,)."""
+        """The number of blocks of each image: (n, pixels), (n,) → (n,)."""
         counts = torch.zeros(len(first), n_blocks + 1, dtype=torch.long, device=first.device)
         counts.scatter_add_(1, first, torch.ones_like(first))
         shares = functional.pad(counts[:, :-1].cumsum(1).to(draw) / first.shape[1], (1, 0))  # (n, blocks + 1)
@@ -231,14 +235,13 @@ def _intervals(length: int, sides: Tensor, places: Tensor) -> Tensor:
 class Blur(ImageCorruption):
     """Blurs each channel with a Gaussian kernel, as `scipy.ndimage.gaussian_filter` with ``mode="nearest"``.
 
-    Beyond the border the outermost pixels are repeated, so that a constant image stays as it is. Values stay within
-    those of the image.
+    Beyond the border the outermost pixels are repeated, so that a constant image does not change. Values stay within
+    the range of the image.
 
     Parameters
     ----------
     sigma
-        Standard deviation of the kernel in pixels, >= 0. A range (low, high): each row has one of its own, drawn
-        uniformly.
+        Standard deviation of the kernel in pixels, >= 0. A range (low, high): the value of each row is drawn uniformly.
     image_shape
         Shape of the image in a row, (h, w) or (h, w, c); None: that of the row. Flat rows need it.
 
@@ -271,18 +274,18 @@ class Blur(ImageCorruption):
 @CORRUPTIONS.register("downsample")
 @dataclass(eq=False, repr=False)
 class Downsample(ImageCorruption):
-    """Replaces blocks of pixels by their mean: an image of low resolution at its old size.
+    """Replaces blocks of pixels by their mean: lower resolution at the same size.
 
-    Blocks begin at the upper left; those at the right and at the bottom may be smaller, and are means of the pixels
-    that they have.
+    Blocks start at the upper left corner; those at the right and bottom border may be smaller, and are means of their
+    pixels.
 
     Parameters
     ----------
     factor
         Height and width of a block in pixels, >= 1. A range (low, high): each row has one of its own.
     upsampling
-        How the small image gets its old size: ``"nearest"``, blocks of one value, or ``"bicubic"``, clipped to the
-        range of the small image.
+        How the small image is enlarged to its former size: ``"nearest"``, blocks of one value, or ``"bicubic"``,
+        clipped to the range of the small image.
     image_shape
         Shape of the image in a row, (h, w) or (h, w, c); None: that of the row. Flat rows need it.
 
@@ -334,14 +337,14 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601), those of Pillow's grey images."""
 
 
-@CORRUPTIONS.register("grayscale", "greyscale")
+@CORRUPTIONS.register("grayscale", "greyscale", "grey", "gray")
 @dataclass(eq=False, repr=False)
 class Grayscale(ImageCorruption):
-    """Takes the colour away: red, green and blue all become ``0.299 R + 0.587 G + 0.114 B`` (ITU-R BT.601).
+    """Removes colour: red, green and blue all become ``0.299 R + 0.587 G + 0.114 B`` (ITU-R BT.601).
 
-    Rows keep their shape, so images need three channels, or four: the fourth (transparency) stays as it is. To give the
-    network one channel instead, train on pairs: ``fit(grey, target=colour)``. All pixels must have a common scaling, so
-    that the data must not be standardised.
+    Rows keep their shape, so images need three channels, or four: the fourth (transparency) is not changed. To pass one
+    channel to the network instead, train on pairs: ``fit(grey, target=colour)``. All pixels must have the same scaling,
+    so the data must not be standardised.
 
     Parameters
     ----------
@@ -361,8 +364,8 @@ class Grayscale(ImageCorruption):
     def _misfits(self, size: Size) -> list[str]:
         if size.channels in (3, 4):
             return []
-        remedy = "leave it out, or for a network that is given grey images use fit(grey, target=colour)"
-        return [f"Grayscale: red, green and blue are needed, but images have channels: {size.channels}; {remedy}."]
+        got = f"images have {counted(size.channels, 'channel')}, but red, green and blue are needed"
+        return [f"Grayscale: {got}; leave it out, or train on grey images with fit(grey, target=colour)."]
 
     def damage(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         grey = (images[:, :3] * images.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
@@ -374,7 +377,7 @@ class Grayscale(ImageCorruption):
 class JPEG(ImageCorruption):
     """Compresses each image as JPEG and decodes it again, by Pillow.
 
-    Pillow works on bytes on the CPU, one image after the other, whatever the device: values are clipped to [0, 1] and
+    Pillow processes bytes on the CPU, one image after the other, for any device: values are clipped to [0, 1] and
     rounded to 255 steps.
 
     Parameters

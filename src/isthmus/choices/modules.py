@@ -271,12 +271,12 @@ def _encoder_mistake(tried: list[tuple[Layout, Tried]], width: int, n_parts: int
             f"takes {width} values. Use code='gaussian' (VariationalAutoencoder), or return one tensor from the "
             "encoder."
         )
-    return f"The encoder {_told(tried)}, but must return (n, {width})."
+    return f"The encoder {_told(tried)}, but must return (n, {width}); change its layers, or set code_size."
 
 
 def _decoder_mistake(tried: list[tuple[Layout, Tried]], context: Context, width: int) -> str:
     shape = "" if width != context.n_features or len(context.feature_shape) == 1 else f", or (n, {_csv(context)})"
-    return f"The decoder {_told(tried)}, but must return (n, {width}){shape}."
+    return f"The decoder {_told(tried)}, but must return (n, {width}){shape}; change its layers."
 
 
 def _csv(context: Context) -> str:

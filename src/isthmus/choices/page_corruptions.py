@@ -17,7 +17,7 @@ from isthmus.choices.registry import Context
 from isthmus.choices.rules import Number, OneOf, Rule, Span, Whole, either
 
 COUNT = Span(Whole(0, 100))
-"""How many marks an image gets; each takes time, so there is a limit."""
+"""The number of marks in an image; it is limited because each takes time."""
 SHARE = Span(Number(0.0, 1.0))
 
 
@@ -67,7 +67,7 @@ class Scratches(ImageCorruption):
     Parameters
     ----------
     n_lines
-        Number of lines in an image, 0 to 100; a range (low, high): each row has a number of its own.
+        Number of lines in an image, 0 to 100; a range (low, high): the number of each row is drawn.
     width
         Width of each line in pixels, > 0, or a range.
     length
@@ -126,7 +126,7 @@ class Scratches(ImageCorruption):
 @CORRUPTIONS.register("stains")
 @dataclass(eq=False, repr=False)
 class Stains(ImageCorruption):
-    """Darkens an image by stains as a wet cup leaves them: ellipses with a dark rim.
+    """Darkens an image with stains like those of a wet cup: ellipses with a dark rim.
 
     Pixels are multiplied by 1 where there is no stain, and by ``1 - strength`` on a rim, so values stay between 0 and
     what they were. Black must be 0: the data must not be standardised.
@@ -154,6 +154,7 @@ class Stains(ImageCorruption):
     strength: float | tuple[float, float] = (0.2, 0.6)
     size: float | tuple[float, float] = (0.15, 0.5)
 
+    strength_parameter: ClassVar[str] = "strength"
     rules: ClassVar[Mapping[str, Rule]] = {**IMAGE_RULES, "n_stains": COUNT, "strength": SHARE, "size": SHARE}
     rim: ClassVar[float] = 0.08
     """Width of a rim, and of the edge of the middle, as a share of the radius."""
@@ -186,16 +187,15 @@ class Stains(ImageCorruption):
 @CORRUPTIONS.register("uneven-light")
 @dataclass(eq=False, repr=False)
 class UnevenLight(ImageCorruption):
-    """Lights an image unevenly, as a page under a lamp: pixels are multiplied by a smooth field.
+    """Changes the illumination of an image, as of a page under a lamp: pixels are multiplied by a smooth field.
 
-    The field is 1 at its brightest pixel and ``1 - strength`` at its darkest, and runs smoothly through random values
-    on a coarse grid (bicubic). Values stay between 0 and what they were. Black must be 0: the data must not be
-    standardised.
+    The field is 1 at its brightest pixel and ``1 - strength`` at its darkest, and interpolates random values on a
+    coarse grid (bicubic). Values are never increased. Black must be 0, so the data must not be standardised.
 
     Parameters
     ----------
     strength
-        Share of the light that the darkest pixel loses, in [0, 1]; a range (low, high): each row has one of its own.
+        Share of the light that the darkest pixel loses, in [0, 1]; a range (low, high): the share of each row is drawn.
     n_waves
         Values of the coarse grid along each side, 2 to 16: 2 is a gradient, larger numbers give more shadows.
     image_shape

@@ -277,7 +277,10 @@ class Contractive(Penalty):
         if code.differentiable:
             return []
         return [
-            f"Contractive: the code {code} is not differentiable with respect to the input; use 'plain' or 'gaussian'."
+            (
+                f"Contractive: the code {code} is not differentiable with respect to the input; use code='plain' or "
+                "code='gaussian'."
+            )
         ]
 
     def penalize(self, encoding: Encoding) -> Tensor:

@@ -144,7 +144,9 @@ class Registry(Generic[T]):
 
         def add(member: type[T]) -> type[T]:
             if name in self.members:
-                raise ValueError(f"The {self.noun} name {name!r} is taken by {self.members[name].__name__}.")
+                raise ValueError(
+                    f"The {self.noun} name {name!r} is taken by {self.members[name].__name__}; use another name."
+                )
             self.members[name] = member
             self._also |= dict.fromkeys(also, name)
             return member
@@ -154,6 +156,10 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """All short names, sorted."""
         return sorted(self.members)
+
+    def abbreviations(self) -> list[str]:
+        """Names that are accepted beside the short names and the class names, sorted."""
+        return sorted(self._also)
 
     def resolve(self, value: object) -> T:
         """Convert a value to a member: a member is returned as is, a name is looked up, a list is combined."""
@@ -178,7 +184,8 @@ class Registry(Generic[T]):
         known |= {folded(short): self.members[long] for short, long in self._also.items() if long in self.members}
         known |= {folded(short): member for short, member in self.members.items()}
         if folded(name) not in known:
-            raise ValueError(unknown(self.noun, name, self.names()))
+            classes = [member.__name__ for member in self.members.values()]
+            raise ValueError(unknown(self.noun, name, self.names(), [*classes, *self.abbreviations()]))
         return known[folded(name)]
 
     def gives(self, value: object, kind: type) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
 
-from isthmus.choices.spelling import folded
+from isthmus.choices.spelling import nearest
 
 
 class Rule(Protocol):
@@ -86,9 +85,9 @@ class OneOf:
 
     def hint(self, value: object) -> str:
         """``"; did you mean 'relu'?"`` if the value resembles an option, else ""."""
-        spelled = {folded(option): option for option in self.options if isinstance(option, str)}
-        near = difflib.get_close_matches(folded(value), spelled, n=1, cutoff=0.75) if isinstance(value, str) else []
-        return f"; did you mean {spelled[near[0]]!r}?" if near else ""
+        words = [option for option in self.options if isinstance(option, str)]
+        near = nearest(value, words, cutoff=0.75) if isinstance(value, str) else None
+        return "" if near is None else f"; did you mean {near!r}?"
 
 
 @dataclass(frozen=True)

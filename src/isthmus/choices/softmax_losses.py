@@ -48,7 +48,8 @@ class CategoricalCrossEntropy(Loss):
         if not found and context is not None and sum(self._sizes(context.n_features)) != context.n_features:
             found.append(
                 f"CategoricalCrossEntropy: group_sizes={self.group_sizes} add up to "
-                f"{sum(self._sizes(context.n_features))}, but there are {context.n_features} features."
+                f"{sum(self._sizes(context.n_features))}, but there are {context.n_features} features; make them add "
+                "up to that."
             )
         return found
 

@@ -1,4 +1,4 @@
-"""A convolutional encoder–decoder for restoring images, in which tiles of an image agree with the whole."""
+"""A convolutional encoder–decoder for restoring images, whose results for tiles equal those for the whole image."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from isthmus.choices.rules import OneOf, Rule, Sizes, Whole, either
 @NETWORKS.register("unet")
 @dataclass(eq=False, repr=False)
 class UNet(Network):
-    """Residual blocks at several sizes of an image, with skips between encoder and decoder (Ronneberger et al. 2015).
+    """Residual blocks at several resolutions, with skip connections from encoder to decoder (Ronneberger et al. 2015).
 
     ::
 
         x ─▶ shuffle ─▶ blocks ─────────────── skip ───────────────▶ + ─▶ blocks ─▶ shuffle back ─▶ x^
                           └─ half size ─▶ blocks ─▶ h ─▶ z ─▶ blocks ─▶ twice the size ─┘
 
-    With ``shuffle=2`` each cell of 2×2 pixels first becomes one pixel of four times the channels, without a loss
-    (`torch.nn.PixelUnshuffle`). A convolution then costs a quarter and sees twice as far. No layer normalises over an
-    image or a batch. The output for a pixel depends on the pixels within `receptive_radius` and on nothing else.
+    With ``shuffle=2`` each cell of 2×2 pixels first becomes one pixel with four times the channels
+    (`torch.nn.PixelUnshuffle`). A convolution then costs a quarter and has twice the receptive radius. No layer
+    normalises over an image or a batch, so an output pixel depends only on the pixels within `receptive_radius`.
 
-    Skips by-pass the code. A model with skips restores images well, and its code says little about them. In an
-    autoencoder, whose code has to hold the image, there are none; in a `Restorer`, whose aim is the image, there are.
+    Skip connections bypass the code: a model with them restores images well, but its code contains little information.
+    An autoencoder, whose code represents the image, has none; a `Restorer` has them.
 
     Parameters
     ----------
     channels
-        Channels of each level, from the largest size to the smallest; every level has half the size of the one before.
+        Channels of each level, from the largest size to the smallest; each level has half the size of the previous one.
     n_blocks
         Residual blocks of two convolutions (He et al. 2016, eq. 1) at each level, before and after the code, >= 0.
     shuffle
-        Side of the cells of pixels that become channels: 1, which leaves the image as it is, 2 or 4. 1 restores best
-        for the same work where the damage is fine, as on scanned text.
+        Side of the cells of pixels that become channels: 1 (no change), 2 or 4. For fine damage, as on scanned text, 1
+        restores best for the same computing time.
     kernel_size
         Width of the convolutions, odd.
     activation
         Within the blocks; None for a linear network.
     skips
-        Whether the features of each level are added to those of its mirror image. ``"auto"``: in a `Restorer`.
+        Whether the encoder's features of each level are added to those of the decoder. ``"auto"``: in a `Restorer`.
     image_shape
         The shape of the image in a flat row, such as ``(28, 28)`` or ``(32, 32, 3)``.
     initialization
@@ -112,18 +112,19 @@ class UNet(Network):
 
     @property
     def _reader(self) -> Convolutional:
-        """The network that knows how rows are read as images of these levels."""
+        """The network with the image layout of the data."""
         n_levels = int(math.log2(self.stride))
         return Convolutional((1,) * max(1, n_levels), dimensions=2, image_shape=self.image_shape)
 
     @property
     def stride(self) -> int:
-        """Side, in pixels, of what one position of the smallest level stands for."""
+        """Side in pixels of the area that one position of the smallest level represents."""
         return int(int(self.shuffle) * 2 ** (len(self.channels) - 1))
 
     @property
     def receptive_radius(self) -> int:
-        """Greatest distance, in pixels along one axis, from which a pixel of the input may change one of the output.
+        """The largest distance, in pixels along one axis, between an input pixel and an output pixel that depends on
+        it.
 
         Each convolution adds half its kernel times the scale of its level: four for each block, before and after the
         code, and one at each end. Gathering pixels into cells adds up to `stride` - 1 more.
@@ -189,7 +190,7 @@ class Contracting(nn.Module):
 
 
 class Expanding(nn.Module):
-    """The mirror image of `Contracting`: from the features of the smallest level to an image."""
+    """The inverse path of `Contracting`: from the features of the smallest level to an image."""
 
     def __init__(self, network: UNet, n_wanted: int, layers: Layers) -> None:
         super().__init__()
@@ -211,10 +212,10 @@ class Expanding(nn.Module):
 
 
 def _blocks(layers: Layers, width: int, n_blocks: int) -> nn.Sequential:
-    """Residual blocks with the activation before each convolution (He et al. 2016b), which do nothing at first.
+    """Residual blocks with the activation before each convolution (He et al. 2016b), initialised as the identity.
 
-    The last convolution of each starts at zero. Without a normalisation each block would double the variance, and
-    training diverged at rates that it bears so (cf. Zhang et al. 2019, Fixup).
+    The last convolution of each block starts at zero. Otherwise each block would double the variance, because there is
+    no normalisation, and training diverged at learning rates that work with it (cf. Zhang et al. 2019, Fixup).
     """
     blocks = []
     for _ in range(n_blocks):
@@ -250,7 +251,7 @@ class PictureNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        padded = reflected(x, self.stride).contiguous(memory_format=torch.channels_last)  # oneDNN's quick path
+        padded = reflected(x, self.stride).contiguous(memory_format=torch.channels_last)  # the fast path of oneDNN
         *skips, smallest = self.contracting.features(padded)
         change: Tensor = self.expanding(smallest, skips if self.skips else ())[:, :, :height, :width]
         return x_like(x, self.n_wanted) + change if self.residual else change
@@ -264,7 +265,7 @@ def x_like(x: Tensor, n_channels: int) -> Tensor:
 def reflected(x: Tensor, multiple: int) -> Tensor:
     """Images padded at the bottom and at the right to multiples of a size, by reflection without the edge.
 
-    Rows and columns are always gathered, also where nothing is missing, so that the same graph holds for all sizes.
+    Rows and columns are always gathered, also without padding, so that one exported graph works for all sizes.
     """
     height, width = ((length + multiple - 1) // multiple * multiple for length in x.shape[2:])
     rows, columns = reflection(x.shape[2], height, multiple), reflection(x.shape[3], width, multiple)

@@ -53,11 +53,13 @@ def _write_grid(model: Any, rows: np.ndarray, out: Path, *, overwrite: bool) -> 
     shape = isthmus.plots.image_shape_of(tuple(model.feature_shape_))
     if shape is None:
         raise WrongUsageError(
-            f"--out '{out}' is a picture, but rows of shape {tuple(model.feature_shape_)} are no images; use .csv, "
+            f"--out '{out}' is a picture, but rows of shape {tuple(model.feature_shape_)} are not images; use .csv, "
             ".parquet or .npy."
         )
     if len(rows) > MOST_PICTURED:
-        raise WrongUsageError(f"--n {len(rows):,} images do not fit in a picture; at most {MOST_PICTURED:,} do.")
+        raise WrongUsageError(
+            f"--n {len(rows):,} images do not fit in a picture; use at most {MOST_PICTURED:,}, or --out with .csv."
+        )
     _save(isthmus.plots.plot_rows(rows, image_shape=shape), out, overwrite=overwrite)
 
 
@@ -217,7 +219,9 @@ def _examples(example: str, shape: tuple[int, ...], *, resize: bool) -> Any:
     X = isthmus.read(example).X
     n_rows = getattr(X, "n_rows", None) or len(X)
     if n_rows > MOST_EXAMPLES:
-        raise WrongUsageError(f"'{example}' has {n_rows:,} rows, but at most {MOST_EXAMPLES} can be examples.")
+        raise WrongUsageError(
+            f"'{example}' has {n_rows:,} rows, but at most {MOST_EXAMPLES} can be examples; give fewer."
+        )
     return X
 
 

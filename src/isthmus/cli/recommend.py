@@ -180,7 +180,7 @@ def evaluate(
     if not split.held.matrix.nnz:
         told = (
             f"Nothing is held out by --protocol {protocol}: none of {len(log.users):,} users has two interactions that "
-            "could be parted; give a log with more of them, or another protocol."
+            "can be split; give a log with more of them, or another protocol."
         )
         if as_json:
             echo(show.to_json({"error": told}))

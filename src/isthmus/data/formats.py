@@ -32,7 +32,8 @@ def read_idx(path: str | Path) -> np.ndarray:
         array = np.frombuffer(raw, kind, offset=4 + 4 * n_dims).reshape(shape)
     except (OSError, EOFError, KeyError, IndexError, ValueError, struct.error, zlib.error) as error:
         raise DataError(
-            f"'{path}' cannot be read as an idx file ({error}); it is truncated or not an idx file."
+            f"'{path}' cannot be read as an idx file ({error}); it is truncated or not an idx file; get it again, or "
+            "check its suffix."
         ) from None
     return array.astype(array.dtype.newbyteorder("="))
 

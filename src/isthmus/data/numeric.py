@@ -17,6 +17,7 @@ import torch
 
 from isthmus.data.containers import NamedMatrix, unwrapped
 from isthmus.exceptions import DataError
+from isthmus.wording import be, counted, these
 
 SHOWN = 5
 """Number of columns that an error message names."""
@@ -103,8 +104,8 @@ def _asarray(X: Any) -> np.ndarray:
         return np.asarray(X)
     except ValueError:
         raise DataError(
-            f"X is a {type(X).__name__} whose rows have different lengths; all rows must have the same number of "
-            "features."
+            f"X is a {type(X).__name__} whose rows have different lengths, but all rows must have the same number of "
+            "features; correct or drop the rows that differ."
         ) from None
 
 
@@ -247,15 +248,15 @@ def _words_among_numbers(column: Any) -> str:
     if not 0 < no_numbers.sum() < len(no_numbers) / 2:
         return ""
     return (
-        f", {int(no_numbers.sum())} of {len(no_numbers)} cells are no numbers, the first in row {no_numbers.argmax()}"
+        f", {int(no_numbers.sum())} of {len(no_numbers)} cells are not numbers, the first in row {no_numbers.argmax()}"
     )
 
 
 def _not_numeric(wrong: Sequence[str]) -> str:
     more = ", …" if len(wrong) > SHOWN else ""
     return (
-        f"X has {len(wrong)} columns that are not numeric: {', '.join(wrong[:SHOWN])}{more}; "
-        "drop them or encode them as numbers (sklearn.preprocessing.OneHotEncoder)."
+        f"X has {counted(len(wrong), 'column')} that {be(len(wrong))} not numeric: {', '.join(wrong[:SHOWN])}{more}; "
+        f"drop {these(len(wrong), 'column')}, or convert to numbers (sklearn.preprocessing.OneHotEncoder)."
     )
 
 

@@ -87,7 +87,9 @@ def _read_file(path: Path, keep: Sequence[str], text: dict[str, Any]) -> Dataset
         return Dataset(path.stem, frame, feature_names=[str(name) for name in frame.columns], kept=kept)
     if suffix not in ARRAY_SUFFIXES:
         known = ", ".join((*SUFFIXES, *ARRAY_SUFFIXES))
-        raise DataError(f"'{path}' has the suffix {path.suffix!r}, but one of {known} is needed.")
+        raise DataError(
+            f"'{path}' has the suffix {path.suffix!r}, but one of {known} is needed; save it in one of these formats."
+        )
     if keep:
         raise DataError(f"'{path}' contains an array without column names; keep={list(keep)!r} needs a table.")
     if suffix == ".npz":

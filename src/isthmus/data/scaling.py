@@ -72,7 +72,7 @@ def summarise(source: Source, weights: np.ndarray | None = None) -> Statistics:
             part = _of_block(block, first, None if weights is None else weights[first : first + len(block)])
             total = part if total is None else _merge(total, part)
     if total is None:
-        raise ValueError("The source has no rows.")
+        raise ValueError("The source has 0 rows, but at least 1 is needed; check where its rows come from.")
     return total
 
 

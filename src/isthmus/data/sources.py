@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import mmap
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import scipy.sparse
 
 from isthmus.exceptions import DataError
+from isthmus.wording import counted
 
 MEMORY_LIMIT = 2**30
 """Size in bytes, as float32, above which a file is read in chunks instead of loaded at once."""
@@ -36,7 +38,8 @@ def floating_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
 class Source(ABC):
     """Base class: rows of one shape, read on demand.
 
-    Subclass it for your own data: set the attributes and implement `read`.
+    Subclass it for your own data: set the attributes and implement `read`. What `read` returns is compared with the
+    attributes at each call.
 
     Attributes
     ----------
@@ -58,9 +61,21 @@ class Source(ABC):
     feature_names: list[str] | None = None
     random_access: bool = True
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check what `read` returns, where a class defines it."""
+        super().__init_subclass__(**kwargs)
+        if "read" in vars(cls):
+            cls.read = _checked(vars(cls)["read"])  # type: ignore[assignment, method-assign]  # as a method
+
     @abstractmethod
     def read(self, rows: Rows) -> np.ndarray:
-        """The requested rows, in that order: (k, *feature_shape)."""
+        """The requested rows, in that order: (k, *feature_shape).
+
+        Raises
+        ------
+        DataError
+            The rows differ in number, shape or dtype from what the source promises.
+        """
 
     @property
     def n_features(self) -> int:
@@ -88,6 +103,75 @@ class Source(ABC):
 
     def __len__(self) -> int:
         return self.n_rows
+
+
+def _checked(read: Callable[[Any, Rows], np.ndarray]) -> Callable[[Any, Rows], np.ndarray]:
+    """`read`, with an error for rows that are not what the source promises.
+
+    Without it such rows fail later, in a product or a copy of torch whose error names neither the source nor the rows.
+    """
+
+    @functools.wraps(read)
+    def checked(self: Any, rows: Rows) -> np.ndarray:
+        block = read(self, rows)
+        n_rows = len(range(*rows.indices(self.n_rows))) if isinstance(rows, slice) else len(rows)
+        wanted = (n_rows, *self.feature_shape)
+        if isinstance(block, np.ndarray) and block.shape == wanted and block.dtype == self.dtype:
+            return block
+        raise DataError(_broken_promise(type(self).__name__, block, wanted, np.dtype(self.dtype)))
+
+    return checked
+
+
+def _broken_promise(name: str, block: Any, wanted: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    promised = f"an array of shape {wanted} and dtype {dtype} was promised (n_rows, feature_shape and dtype)"
+    if not isinstance(block, np.ndarray):
+        return (
+            f"{name}.read returned a {type(block).__name__}, but {promised}; return np.asarray(rows, dtype=self.dtype)."
+        )
+    got = f"{name}.read returned an array of shape {block.shape} and dtype {block.dtype}"
+    if block.shape == wanted:
+        return f"{got}, but {promised}; return rows.astype(self.dtype), or set dtype to the dtype of the rows."
+    if len(block) != wanted[0] and block.shape[1:] == wanted[1:]:
+        return f"{got}, but {promised}; return exactly the requested rows, in their order."
+    return f"{got}, but {promised}; reshape the rows, or set feature_shape to the shape of one row."
+
+
+def check_attributes(source: Source) -> None:
+    """Raise a `DataError` that lists the attributes of a source that are missing or cannot be used.
+
+    >>> source = ArraySource(np.zeros((3, 2)))
+    >>> source.n_rows, source.feature_shape = 2.5, 2
+    >>> check_attributes(source)
+    Traceback (most recent call last):
+    isthmus.exceptions.DataError: ArraySource.n_rows is 2.5, but must be an integer >= 0; ArraySource.feature_shape is \
+2, but must be a tuple of 1 to 4 integers >= 1. Set these attributes before the source is used.
+    """
+    tests: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+        ("n_rows", lambda n: isinstance(n, int | np.integer) and bool(n >= 0), "an integer >= 0"),
+        ("feature_shape", _is_shape, "a tuple of 1 to 4 integers >= 1"),
+        ("dtype", lambda dtype: isinstance(dtype, np.dtype) and dtype.kind in "buif", "a numpy.dtype of numbers"),
+    )
+    found = []
+    for name, holds, needed in tests:
+        if not hasattr(source, name):
+            found.append(f"{type(source).__name__}.{name} is not set, but must be {needed}")
+        elif not holds(getattr(source, name)):
+            found.append(f"{type(source).__name__}.{name} is {getattr(source, name)!r}, but must be {needed}")
+    names = source.feature_names
+    if not found and names is not None and len(names) != source.n_features:
+        found.append(
+            f"{type(source).__name__}.feature_names has {counted(len(names), 'name')}, but must have "
+            f"{source.n_features}, or be None"
+        )
+    if found:
+        raise DataError(f"{'; '.join(found)}. Set these attributes before the source is used.")
+
+
+def _is_shape(shape: Any) -> bool:
+    """Whether it is the shape of a row."""
+    sizes = isinstance(shape, tuple) and all(isinstance(size, int | np.integer) and size >= 1 for size in shape)
+    return sizes and 1 <= len(shape) <= 4
 
 
 class ArraySource(Source):

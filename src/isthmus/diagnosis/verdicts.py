@@ -18,6 +18,7 @@ from isthmus.estimators import Autoencoder
 from isthmus.estimators.defaults import learning_rate_for
 from isthmus.estimators.kinds import require_autoencoder
 from isthmus.estimators.units import share_far_outside
+from isthmus.wording import counted
 
 SMALLEST_VARIANCE = 1e-9
 """If the variance of scaled rows is below this, all rows are equal and fractions of the variance are undefined."""
@@ -145,7 +146,9 @@ def diagnose(model: Autoencoder, X: Any, *, y: Any = None, X_train: Any = None, 
     require_autoencoder(model, "diagnose")._take(X, y)  # noqa: SLF001  # the common input check
     n_rows = len(spread(X))
     if n_rows < FEWEST_ROWS:
-        raise ValueError(f"X has {n_rows} rows, but a diagnosis needs at least {FEWEST_ROWS}; pass more rows.")
+        raise ValueError(
+            f"X has {counted(n_rows, 'row')}, but a diagnosis needs at least {FEWEST_ROWS}; pass more rows."
+        )
     evidence = Evidence(model, X, y, X_train, random_state)
     findings = tuple(finding for check in CHECKS for finding in [check(evidence)] if finding is not None)
     unlike = evidence.index[evidence.unlike_mask] if len(model.training_errors_) else np.empty(0, int)

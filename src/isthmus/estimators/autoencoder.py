@@ -427,6 +427,8 @@ def _as_codes(Z: Any, code_size: int, name: str) -> tuple[np.ndarray, bool]:
     tensor = isinstance(Z, torch.Tensor)
     codes = Z.detach().cpu().numpy() if tensor else check_array(Z, ensure_min_samples=0)
     if codes.ndim != 2 or codes.shape[1] != code_size:
-        raise ValueError(f"Z has shape {codes.shape}, but {name} has codes of shape (n, {code_size}).")
+        raise ValueError(
+            f"Z has shape {codes.shape}, but {name} has codes of shape (n, {code_size}); pass codes of its transform."
+        )
     single = codes if codes.dtype in (np.float32, np.float64) else codes.astype(np.float32)
     return single if single.flags.writeable else single.copy(), tensor  # torch warns about read-only memory

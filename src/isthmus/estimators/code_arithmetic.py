@@ -130,7 +130,9 @@ def _one_row(model: Any, row: Any, name: str) -> Any:
     if shape in (tuple(model.feature_shape_), (model.n_features_in_,)):
         return row[None] if hasattr(row, "reshape") else np.asarray(row)[None]
     if len(shape) < 2 or shape[0] != 1:
-        raise ValueError(f"{name} has shape {shape}, but one row of shape {tuple(model.feature_shape_)} is needed.")
+        raise ValueError(
+            f"{name} has shape {shape}, but one row of shape {tuple(model.feature_shape_)} is needed; pass X[0]."
+        )
     return row
 
 

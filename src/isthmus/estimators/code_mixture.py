@@ -106,7 +106,7 @@ def fit_mixture(codes: np.ndarray, labels: np.ndarray | None = None, *, seed: in
         There are no codes.
     """
     if not len(codes):
-        raise DataError("There are 0 codes to fit a mixture to; at least 1 is needed.")
+        raise DataError("There are 0 codes to fit a mixture to, but at least 1 is needed; pass more rows.")
     if len(codes) > MOST_CODES:
         some = np.sort(np.random.default_rng(seed).permutation(len(codes))[:MOST_CODES])
         codes, labels = codes[some], None if labels is None else labels[some]

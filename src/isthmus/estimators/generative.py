@@ -22,6 +22,7 @@ from isthmus.estimators.inference import Verb
 from isthmus.estimators.sample_weights import row_weights
 from isthmus.estimators.targets import output_names, output_scaling, output_shape
 from isthmus.seeds import seed_from
+from isthmus.wording import counted, these
 
 SAMPLES_AT_ONCE = 250
 SCORE_SAMPLES = 16
@@ -167,7 +168,8 @@ class Generative:
             missing = pd.isna(labels)
             if missing.any():
                 raise ValueError(
-                    f"y has {missing.sum()} missing labels, the first at row {missing.argmax()}; drop these rows."
+                    f"y has {counted(int(missing.sum()), 'missing label')}, the first at row {missing.argmax()}; drop "
+                    f"{these(int(missing.sum()), 'row')}."
                 )
             labels = labels.astype(str) if labels.dtype.kind == "O" else labels
         sampling.learn_from(self, given, labels)
@@ -296,7 +298,9 @@ def _owners(model: Any, mixture: CodeMixture, labels: Any, n: int) -> np.ndarray
     strange = sorted(set(asked.tolist()) - set(mixture.classes.tolist()), key=str)
     if strange:
         known = ", ".join(map(str, mixture.classes[:10]))
-        raise ValueError(f"y contains {strange[0]!r}, which is not among the labels of fit_sampler: {known}.")
+        raise ValueError(
+            f"y contains {strange[0]!r}, which is not among the labels of fit_sampler: {known}; use one of them."
+        )
     return np.searchsorted(mixture.classes, asked)
 
 

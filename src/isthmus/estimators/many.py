@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from sklearn.base import clone
-from sklearn.model_selection import ParameterGrid
 
 from isthmus.estimators.autoencoder import Autoencoder
 from isthmus.estimators.fitting import prepare
@@ -63,6 +62,8 @@ def fit_many(
     >>> [model.random_state for model in models]
     [0, 1, 0, 1]
     """
+    from sklearn.model_selection import ParameterGrid  # noqa: PLC0415  # 40 ms, which `import` of an estimator would pay
+
     models: list[Model] = [clone(estimator).set_params(**point) for point in ParameterGrid(grid)]
     prepared = []
     for model in models:

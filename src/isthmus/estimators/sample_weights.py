@@ -10,6 +10,7 @@ import torch
 
 from isthmus.data import RowsSource
 from isthmus.estimators.validation import Given
+from isthmus.wording import be, counted
 
 
 def weigh(estimator: Any, given: Given, sample_weight: Any, *, fitting: bool = True) -> Given:
@@ -20,7 +21,7 @@ def weigh(estimator: Any, given: Given, sample_weight: Any, *, fitting: bool = T
     Raises
     ------
     TypeError, ValueError
-        The weights are no numbers, not one a row, negative or not finite, or fewer than two are > 0.
+        The weights are not numbers, not one per row, negative or not finite, or fewer than two are > 0.
     """
     if sample_weight is None:
         return given
@@ -28,8 +29,9 @@ def weigh(estimator: Any, given: Given, sample_weight: Any, *, fitting: bool = T
     used = np.flatnonzero(weights > 0.0)
     if len(used) < 2:
         raise ValueError(
-            f"sample_weight is > 0 for {len(used)} rows, but {type(estimator).__name__} needs at least 2 samples to "
-            "learn from; a row of weight 0 is not used at all."
+            f"sample_weight is > 0 for {counted(len(used), 'row')}, but {type(estimator).__name__} needs at least 2 "
+            "samples to "
+            "learn from; give more rows a weight > 0, since a row of weight 0 is not used."
         )
     if len(used) < len(weights):
         given = _only(estimator, given, used, fitting=fitting)
@@ -65,19 +67,21 @@ def row_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         given = np.ma.filled(np.ma.asarray(sample_weight, dtype=np.float64), np.nan)
     except (TypeError, ValueError):
         raise TypeError(
-            f"sample_weight is a {type(sample_weight).__name__} that holds no plain numbers; give one number >= 0 for "
+            f"sample_weight is a {type(sample_weight).__name__} that does not hold plain numbers; give one number >= "
+            "0 for "
             "each row."
         ) from None
     if given.shape != (n_rows,):
         raise ValueError(
-            f"sample_weight has shape {given.shape}, but X has {n_rows} rows; give one number >= 0 for each: "
+            f"sample_weight has shape {given.shape}, but X has {counted(n_rows, 'row')}; give one number >= 0 for "
+            "each: "
             f"shape ({n_rows},)."
         )
     bad = ~(given >= 0.0) | np.isinf(given)
     if bad.any():
-        row = int(bad.argmax())
+        row, n = int(bad.argmax()), int(bad.sum())
         raise ValueError(
-            f"sample_weight holds {int(bad.sum())} values that are negative, NaN or infinite, the first at row {row} "
+            f"sample_weight holds {counted(n, 'value')} that {be(n)} negative, NaN or infinite, the first at row {row} "
             f"({given[row]:g}); weights are finite numbers >= 0, and 0 leaves a row out."
         )
     if not given.any():

@@ -158,7 +158,10 @@ def as_tensors(arrays: Arrays, prefix: str) -> dict[str, Tensor]:
 def _checked(model: Saved, blob: bytes, origin: str) -> State:
     state = state_of_bytes(blob, origin)
     if state.kind != type(model).__name__:
-        raise ModelFileError(f"it contains the file of {state.kind}; the pickle was changed since it was written.")
+        raise ModelFileError(
+            f"it contains the file of {state.kind}; the pickle was changed since it was written; pickle the model "
+            "again."
+        )
     return state
 
 

@@ -16,8 +16,9 @@ from isthmus.choices import LOSSES, Observed
 from isthmus.data import LabelledSource, MissingSource, PairedSource, Source, all_finite, as_source
 from isthmus.data.containers import NamedMatrix, unwrapped
 from isthmus.data.numeric import arranged, as_frame, as_numeric, frame_package
-from isthmus.data.sources import floating_of
+from isthmus.data.sources import check_attributes, floating_of
 from isthmus.exceptions import DataError
+from isthmus.wording import these
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def take(estimator: Any, X: Any, y: Any = None, *, fitting: bool = False, min_ro
         The data are empty, not numeric, not finite, of the wrong shape, or have other features than at `fit`.
     """
     observed, X = observed_loss(estimator), unwrapped(X)
+    if isinstance(X, Source):
+        check_attributes(X)
     rows = X if isinstance(X, Source) else as_frame(X)
     if not fitting and not isinstance(X, Source):
         rows = arranged(rows, getattr(estimator, "feature_names_in_", None), type(estimator).__name__)
@@ -277,13 +280,14 @@ def non_finite_text(n_nan: int, n_infinite: int, first: tuple[int, int], names: 
     """The error text for NaN and infinite values.
 
     >>> non_finite_text(2, 1, (4, 0), ["age"])
-    "X has 2 NaN and 1 infinite (inf) values, the first at row 4, column 0 ('age'); fill or drop these cells first."
+    "X has 2 NaN and 1 infinite (inf) value, the first at row 4, column 0 ('age'); fill or drop these cells first."
     """
     counts = [text for n, text in ((n_nan, f"{n_nan} NaN"), (n_infinite, f"{n_infinite} infinite (inf)")) if n]
     column = f"column {first[1]}" + (f" ({str(names[first[1]])!r})" if names is not None else "")
-    kinds = " and ".join(counts)
-    remedy = "fill or drop these cells first" + (", or use loss='observed'" if n_nan and not n_infinite else "")
-    return f"X has {kinds} values, the first at row {first[0]}, {column}; {remedy}."
+    kinds = f"{' and '.join(counts)} {'value' if (n_infinite or n_nan) == 1 else 'values'}"
+    observed = ", or use loss='observed'" if n_nan and not n_infinite else ""
+    where = f"{'the first ' if n_nan + n_infinite > 1 else ''}at row {first[0]}, {column}"
+    return f"X has {kinds}, {where}; fill or drop {these(n_nan + n_infinite, 'cell')} first{observed}."
 
 
 def _too_few(n_rows: int, min_rows: int, estimator: Any) -> str:

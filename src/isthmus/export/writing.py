@@ -154,7 +154,10 @@ def _detector_job(detector: Any, what: str) -> Job:
         return Job(module, (example_rows(detector.feature_shape_),), ("X",), DETECTED, {})
     schema = detector.schema_
     if not schema.used:
-        raise DataError("All columns of the detector's table are constant; there is nothing to export.")
+        raise DataError(
+            "All columns of the detector's table are constant, so there is nothing to export; fit it on a table whose "
+            "columns vary."
+        )
     taken = [name for name in schema.used if name in DETECTED or name.startswith(CORE)]
     if taken:
         raise DataError(f"Column {taken[0]!r} has the name of an output; rename it before fitting.")

@@ -246,7 +246,8 @@ def reading(path: str | Path) -> Iterator[None]:
     except ModelFileError as error:
         if str(path) in str(error):
             raise
-        raise ModelFileError(f"'{path}' cannot be loaded: {error}") from None
+        damaged = " Copy the file again, or train and save the model again." if str(error).startswith("its ") else ""
+        raise ModelFileError(f"'{path}' cannot be loaded: {error}{damaged}") from None
     except Exception as error:
         raise ModelFileError(
             f"'{path}' is damaged or does not fit this version of isthmus ({type(error).__name__}: {error}); "

@@ -115,7 +115,7 @@ def _column_names(first: np.ndarray, columns: Sequence[str] | None) -> list[str]
     width = int(np.prod(first.shape[1:]))
     names = [f"x{index}" for index in range(width)] if columns is None else [str(name) for name in columns]
     if len(names) != width:
-        raise OutputError(f"The rows have {width} columns, but {len(names)} names were given.")
+        raise OutputError(f"The rows have {width} columns, but {len(names)} names were given; give one per column.")
     return names
 
 

@@ -55,7 +55,7 @@ def first_chunk(chunks: Iterator[T], path: Path) -> T:
     """The first of some chunks; without one there is nothing to write."""
     for first in chunks:
         return first
-    raise OutputError(f"There are no rows to write to '{path}'.")
+    raise OutputError(f"There are 0 rows to write to '{path}', but at least 1 is needed; check the table.")
 
 
 def _like(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:

@@ -52,12 +52,14 @@ def plot_rows(
         )
     flat = given.reshape(-1, size)
     if len(flat) > MOST_DRAWN:
-        raise ValueError(f"There are {len(flat):,} rows to draw, but at most {MOST_DRAWN:,} fit in a picture.")
+        raise ValueError(
+            f"There are {len(flat):,} rows to draw, but at most {MOST_DRAWN:,} fit in a picture; pass fewer."
+        )
     is_grid = given.ndim > 2 and image_shape is not None and given.ndim == 2 + len(image_shape)
     width = columns or (given.shape[1] if is_grid else int(np.ceil(np.sqrt(len(flat)))))
     height = -(-len(flat) // width)
     if names and len(names) != height:
-        raise ValueError(f"names has {len(names)} names, but the grid has {height} lines.")
+        raise ValueError(f"names has {len(names)} names, but the grid has {height} lines; give one name per line.")
     figure = Figure(figsize=(0.62 * width + (1.0 if names else 0.1), 0.62 * height + 0.1), layout="constrained")
     grid = figure.subplots(height, width, squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
     seen = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat

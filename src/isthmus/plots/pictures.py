@@ -35,6 +35,7 @@ from isthmus.plots.style import (
     show_row,
 )
 from isthmus.training import History
+from isthmus.wording import be, counted, these
 
 MOST_CLASSES = 20
 """Maximum number of classes with distinct colours."""
@@ -108,7 +109,9 @@ def _check_bands(
     if len(names) != len(bands):
         raise ValueError(f"names has {len(names)} names, but {len(bands)} are needed, one for each band.")
     if image_shape is not None and int(np.prod(image_shape)) != int(np.prod(X.shape[1:])):
-        raise ValueError(f"image_shape={image_shape} does not fit rows of shape {X.shape[1:]}.")
+        raise ValueError(
+            f"image_shape={image_shape} does not fit rows of shape {X.shape[1:]}; give a shape with as many values."
+        )
 
 
 def _limits(X: np.ndarray, shape: tuple[int, ...] | None) -> tuple[float, float]:
@@ -281,8 +284,9 @@ def _as_plane(plane: Any) -> np.ndarray:
             "isthmus.diagnosis.code_map(Z), or select two columns."
         )
     bad = ~np.isfinite(plane).all(axis=1)
-    if bad.any():
-        raise ValueError(f"plane has {bad.sum()} rows that are not finite, the first at row {bad.argmax()}; drop them.")
+    if n := int(bad.sum()):
+        where = f"the first at row {bad.argmax()}"
+        raise ValueError(f"plane has {counted(n, 'row')} that {be(n)} not finite, {where}; drop {these(n, 'row')}.")
     return np.asarray(plane)
 
 
@@ -392,10 +396,11 @@ def plot_error_histogram(errors: Any, *, ax: Axes | None = None) -> Axes:
     """
     errors = as_array(errors, "errors")
     if errors.ndim != 1:
-        raise ValueError(f"errors has shape {errors.shape}, but (n,) is needed: one value per row.")
+        raise ValueError(f"errors has shape {errors.shape}, but (n,) is needed: pass one error per row.")
     bad = ~np.isfinite(errors)
-    if bad.any():
-        raise ValueError(f"errors has {bad.sum()} values that are not finite, the first in row {bad.argmax()}.")
+    if n := int(bad.sum()):
+        where = f"the first in row {bad.argmax()}"
+        raise ValueError(f"errors has {counted(n, 'value')} that {be(n)} not finite, {where}; drop {these(n, 'row')}.")
     ax = axes_or_new(ax)
     middle = float(np.median(errors))
     ax.hist(errors.astype(float), bins=60, color=ACCENT, alpha=0.8)

@@ -48,6 +48,7 @@ from isthmus.plots import (
     plot_worst,
 )
 from isthmus.plots.style import figure_of, image_shape_of, save
+from isthmus.wording import counted
 
 MAP_ROWS = 1_000
 DOTS_PER_INCH = 144
@@ -161,7 +162,9 @@ def _checked_labels(labels: Any, X: Any) -> np.ndarray:
     given = np.asarray(labels)
     n_rows = X.n_rows if isinstance(X, Source) else X.shape[0] if hasattr(X, "shape") else len(X)
     if given.shape != (n_rows,):
-        raise ValueError(f"labels has shape {given.shape}, but X has {n_rows} rows; pass one label for each row.")
+        raise ValueError(
+            f"labels has shape {given.shape}, but X has {counted(n_rows, 'row')}; pass one label for each row."
+        )
     return given
 
 

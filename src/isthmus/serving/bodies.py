@@ -21,6 +21,7 @@ import pyarrow as pa
 from isthmus.data.numeric import as_numeric
 from isthmus.serving.limits import Limits
 from isthmus.serving.replies import ARROW, JSON, RefusedError
+from isthmus.wording import counted
 
 Cell = bool | int | float | str | None
 T = TypeVar("T")
@@ -135,7 +136,8 @@ def read_table(body: bytes, media_type: str, limits: Limits) -> Sent:
 def too_many(n_rows: int, limits: Limits) -> NoReturn:
     """Refuse a request with too many rows."""
     raise RefusedError(
-        413, f"The request has {n_rows:,} rows, but at most {limits.max_rows:,} are accepted; send it in parts."
+        413,
+        f"The request has {counted(n_rows, 'row')}, but at most {limits.max_rows:,} are accepted; send it in parts.",
     )
 
 
@@ -237,7 +239,9 @@ def _refuse_types(schema: pa.Schema) -> None:
     if wrong:
         raise RefusedError(
             422,
-            f"{len(wrong)} columns have types that are not accepted: {', '.join(wrong[:SHOWN])}; send numbers, "
+            f"{counted(len(wrong), 'column')} {'has a type' if len(wrong) == 1 else 'have types'} that is not "
+            "accepted: "
+            f"{', '.join(wrong[:SHOWN])}; send numbers, "
             "booleans, strings, dates, or dictionaries of them.",
         )
 

@@ -58,7 +58,7 @@ ERROR: dict[str, Any] = {
     "properties": {"error": {"type": "string", "description": "What is wrong, what is needed, what to do."}},
 }
 REFUSALS = {
-    400: "The body is no JSON or no Arrow stream, or an option is wrong.",
+    400: "The body is not JSON or not an Arrow stream, or an option is wrong.",
     406: "The format of the header Accept is unknown.",
     408: "The body came too slowly.",
     413: "The body or its number of rows is too large.",

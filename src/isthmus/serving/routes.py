@@ -118,7 +118,10 @@ def _numeric(owner: Any, name: str, summary: str, alone: Callable[[Any], Columns
 
 def _of_autoencoder(model: Autoencoder) -> list[Route]:
     if model.conditional:
-        raise TypeError("A conditional model needs a label for each row, and cannot be served.")
+        raise TypeError(
+            "A conditional model needs a label for each row and cannot be served; serve a model that is not "
+            "conditional."
+        )
 
     def score(table: Any) -> Columns:
         return {
@@ -172,7 +175,7 @@ def _of_detector(model: AnomalyDetector) -> list[Route]:
         score = replace(score, stacking=replace(score.stacking, unsure=lambda found: _on_the_edge(model, found)))
     if len(model.feature_shape_) > 1:
         return [score]
-    reasons = "Why rows are odd: the columns that count most, with the value seen and the value expected."
+    reasons = "Why rows are anomalous: the columns that count most, with the value seen and the value expected."
     return [score, Route("explain", reasons, _explainer(model), options={"n_columns": "columns to name for a row"})]
 
 

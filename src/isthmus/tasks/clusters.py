@@ -150,7 +150,7 @@ def matched_accuracy(labels: Any, clusters: Any) -> float:
     found = np.asarray(clusters)
     names, known = label_names(labels, len(found))
     if not known.any():
-        raise ValueError("No row has a label; at least one is needed.")
+        raise ValueError("No row has a label, but at least one is needed; pass labels of some rows.")
     _, one = np.unique(names[known], return_inverse=True)
     _, other = np.unique(found[known], return_inverse=True)
     counts = confusion_matrix(one, other)

@@ -26,6 +26,7 @@ from isthmus.estimators import Autoencoder
 from isthmus.estimators.kinds import require_autoencoder
 from isthmus.exceptions import DataError
 from isthmus.seeds import seed_from
+from isthmus.wording import counted
 
 
 def usual_classifiers(seed: int = 0) -> dict[str, ClassifierMixin]:
@@ -138,7 +139,9 @@ def _labels(y: Any, X: Any, name: str) -> np.ndarray:
     missing = pd.isna(labels)
     if missing.any():
         raise ValueError(
-            f"{name} has {missing.sum()} missing labels, the first at row {missing.argmax()}; drop these rows."
+            f"{name} has {counted(int(missing.sum()), 'missing label')}, the first at row {missing.argmax()}; drop "
+            "these "
+            "rows."
         )
     return labels
 
@@ -149,9 +152,11 @@ def _sizes(n_labels: Sequence[int | None], n_rows: int, n_classes: int) -> list[
         raise ValueError(f"n_labels={list(n_labels)!r} must be integers >= 1 or None.")
     few = [number for number in n_labels if number is not None and number < n_classes]
     if few or n_rows < n_classes:
-        raise ValueError(f"n_labels={few[0] if few else n_rows} is below the number of classes, {n_classes}.")
+        raise ValueError(
+            f"n_labels={few[0] if few else n_rows} is below the number of classes; give at least {n_classes}."
+        )
     if n_classes < 2:
-        raise DataError(f"y has {n_classes} class, but classifiers need at least 2.")
+        raise DataError(f"y has {n_classes} class, but classifiers need at least 2; pass rows of more classes.")
     return list(dict.fromkeys(n_rows if number is None else number for number in n_labels if (number or 0) <= n_rows))
 
 

@@ -111,7 +111,7 @@ def map_codes(model: Autoencoder, X: Any, method: str = "auto", *, y: Any = None
         )
     codes = _codes(model, X, y)
     if len(codes) < 3:
-        raise DataError(f"X has {len(codes)} rows, but a map needs at least 3.")
+        raise DataError(f"X has {len(codes)} rows, but a map needs at least 3; pass more.")
     if method == "auto":
         method = _automatic(size, len(codes))
     explained: float | None = None
@@ -271,7 +271,7 @@ def map_figures(points: Any, X: Any, labels: Any = None) -> MapFigures:
         raise ValueError(f"points has shape {points.shape}, but finite numbers of shape (n, 2) are needed.")
     n_neighbours = min(NEIGHBOURS, (len(some) - 1) // 2 - 1)
     if n_neighbours < 1:
-        raise DataError(f"{len(some)} rows are too few for figures of a map; at least 5 are needed.")
+        raise DataError(f"There are {len(some)} rows, but figures of a map need at least 5; pass more.")
     rows = np.nan_to_num(rows)
     trusted, continuous = (
         float(trustworthiness(one, other, n_neighbors=n_neighbours))

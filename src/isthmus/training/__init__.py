@@ -1,4 +1,4 @@
-"""The engine: the objective, its steps, the loop around them, and what is kept of a run."""
+"""Training: the objective, the engines, the training loop, schedules, callbacks and checkpoints."""
 
 from isthmus.training.callbacks import Callback, MaxSteps
 from isthmus.training.checkpoint import Checkpoint

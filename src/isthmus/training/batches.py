@@ -12,9 +12,9 @@ from torch import Tensor
 from isthmus.data import Scaling, Source
 
 WINDOW_BYTES = 32 * 2**20
-"""How much of a source that does not fit in memory is shuffled at a time."""
+"""The size of the window in which rows of a source that does not fit in memory are shuffled."""
 BLOCK_ROWS = 64
-"""Neighbouring rows that are read together where reading single rows is slow."""
+"""The number of adjacent rows that are read together from sources without random access."""
 
 
 Share = Callable[[Tensor], Tensor]
@@ -28,19 +28,19 @@ class Feed:
     batch_size: int
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """All rows once, in an order drawn from a CPU generator; a batch is valid until the next one is asked for."""
+        """All rows once, in an order drawn from a CPU generator; a batch is valid until the next one is requested."""
         raise NotImplementedError
 
     def windows(self, generator: torch.Generator, share: Share | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same rows in the same order, some batches at a time: rows, (k, d), and the order to take them in.
+        """The same rows in the same order, several batches at a time: rows, (k, d), and their order.
 
-        With a share, rows of no share may be missing; their index in the order is -1.
+        With a share, rows outside of it may be missing; their index in the order is -1.
         """
         for x in self.shuffled(generator):
             yield x.contiguous(), torch.arange(len(x))
 
     def weighed(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row exactly once, some at a time, with the weight of each: (k, d) and (k,), on average 1."""
+        """Every row exactly once, in blocks, with its weight: (k, d) and (k,); the mean weight is 1."""
         for x in self.shuffled(torch.Generator().manual_seed(0)):
             yield x, torch.ones(len(x), dtype=torch.double, device=x.device)
 
@@ -54,7 +54,7 @@ FIRST_BYTES = 2**25
 
 
 def first_rows(feed: Feed, most: int) -> Tensor:
-    """The first rows of a feed in an order of its own, (n, d): a batch more than `most` at the most, or about 32 MB."""
+    """Some rows of a feed in a random order, (n, d): about `most` rows, rounded up to a batch, or about 32 MB."""
     batches, n_rows = [], 0
     for batch in feed.shuffled(torch.Generator().manual_seed(0)):
         batches.append(batch.clone())
@@ -65,11 +65,11 @@ def first_rows(feed: Feed, most: int) -> Tensor:
 
 
 def resampled(weights: Tensor, start: float) -> Tensor:
-    """How often an epoch takes each row of these weights, (n,) → (n,), n times in all: systematic resampling.
+    """The number of times that an epoch takes each row, (n,) → (n,), n in total: systematic resampling.
 
-    Each row is taken its share of n times, rounded up or down, and over all starts in [0, 1) exactly its share on the
-    mean. Weights in the loss would be exact within each epoch too, but no compiled step, penalty over a batch or batch
-    normalisation knows of them; drawing rows at random instead would leave out a third of those of weight 1.
+    A row with the share w of all weights is taken n·w times, rounded up or down; the mean over all starts in [0, 1) is
+    exact. Rejected: weights in the loss, because compiled steps, batch penalties and batch normalisation do not support
+    them; random draws, which leave out a third of the rows of weight 1.
 
     >>> resampled(torch.tensor([2.0, 1.0, 1.0]), 0.4).tolist()
     [1, 1, 1]
@@ -82,7 +82,7 @@ def resampled(weights: Tensor, start: float) -> Tensor:
 
 
 class ResidentFeed(Feed):
-    """Rows that lie on the device and are gathered there by index.
+    """Rows on the device, where batches are gathered by index.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class ResidentFeed(Feed):
     batch_size
         Rows a batch.
     weights
-        How often rows are taken in proportion to others, (n,) > 0 on the CPU; None: all once.
+        Relative frequency of each row in an epoch, (n,) > 0 on the CPU; None: each row once.
     """
 
     def __init__(self, rows: Tensor, batch_size: int, weights: Tensor | None = None) -> None:
@@ -124,9 +124,9 @@ class ResidentFeed(Feed):
 
 
 class StreamedFeed(Feed):
-    """Rows read from a source while training goes on, a window of some megabytes ahead.
+    """Rows that a thread reads from a source during training, a window of some megabytes ahead.
 
-    Where single rows are slow to read, blocks of neighbours are read in random order and shuffled within the window.
+    Without random access, blocks of adjacent rows are read in random order and shuffled within the window.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class StreamedFeed(Feed):
     rows
         The indices of the rows to use, ascending.
     load
-        Turns rows as read into scaled rows on the device, and refuses bad ones.
+        Converts rows to scaled rows on the device, and raises an error for invalid ones.
     batch_size
         Rows a batch.
     weights
@@ -196,7 +196,7 @@ class StreamedFeed(Feed):
     def _read(self, rows: np.ndarray) -> np.ndarray:
         if self.weights is None:
             return self.source.read(rows)
-        once, places = np.unique(rows, return_inverse=True)  # a source of a user's own may not repeat rows
+        once, places = np.unique(rows, return_inverse=True)  # a user's source need not support repeated indices
         return self.source.read(once)[places]
 
     def weighed(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -218,18 +218,18 @@ class StreamedFeed(Feed):
 
 
 class Loader:
-    """Turns rows as a source gives them into scaled rows on a device.
+    """Converts rows of a source to scaled rows on a device.
 
     Parameters
     ----------
     scaling
-        What `fit` learned of the data's range.
+        The scaling that `fit` learned.
     device
         Where the rows are wanted.
     dtype
-        The floating type they are wanted in.
+        The floating dtype of the scaled rows.
     check
-        Called with every block of raw rows, flat; raises when they cannot be used.
+        Called with every block of raw flat rows; raises an error if they are invalid.
     """
 
     def __init__(
@@ -242,12 +242,12 @@ class Loader:
         self.scaling, self.device, self.dtype, self._check = scaling, device, dtype, check
 
     def check(self, flat: np.ndarray) -> None:
-        """Raise where raw rows, (k, d), cannot be used."""
+        """Raise an error if raw rows, (k, d), are invalid."""
         if self._check is not None:
             self._check(flat)
 
     def leaves(self, array: np.ndarray) -> bool:
-        """Whether an array's numbers come out as they are, and may so be used where they lie."""
+        """Whether scaling leaves an array unchanged, so that it can be used without a copy."""
         same = self.scaling.name == "none" and array.dtype == torch.empty(0, dtype=self.dtype).numpy().dtype
         return same and self.device.type == "cpu" and array.flags.writeable
 
@@ -258,6 +258,6 @@ class Loader:
         if not flat.flags.writeable or (flat.dtype.kind in "bu" and flat.dtype != np.uint8):
             flat = flat.astype(np.float32) if flat.dtype.kind in "bu" else flat.copy()
         rows = torch.from_numpy(flat)
-        if self.scaling.shifts:  # centred in double precision first, which not every device has
+        if self.scaling.shifts:  # rows are centred in double precision first, which some devices lack
             return self.scaling.apply(rows, self.dtype).to(self.device)
         return self.scaling.apply(rows.to(self.device), self.dtype)

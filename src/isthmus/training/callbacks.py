@@ -1,4 +1,4 @@
-"""Callbacks: what happens beside training. A callback overrides the events it cares about."""
+"""Callbacks: code that runs at events of training. A callback overrides the events that it needs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """The base: every event does nothing.
+    """Base class: all events do nothing.
 
-    A run is handed to each event: ``run.epoch`` and ``run.step`` count what is done, ``run.history`` is the data,
+    Each event receives the run: ``run.epoch`` and ``run.step`` are counts, ``run.history`` holds the losses,
     ``run.stop(reason)`` ends the run after the current step, ``run.log(name, value)`` writes a column of the history,
     and ``run.learning_rate = 0.001`` sets the rate of the next step; later rates keep that proportion to the schedule.
     """
 
     every_step: ClassVar[bool] = True
-    """Whether `on_step_end` must be called after each single step; False: after some of them is enough, which lets a
-    run take many at once."""
+    """Whether `on_step_end` must be called after every step. False: it may be called once for several steps, which are
+    faster together."""
 
     def on_fit_start(self, run: Run) -> None:
         """Before the first epoch."""
@@ -27,17 +27,17 @@ class Callback:
         """Before the first step of an epoch."""
 
     def on_step_end(self, run: Run) -> None:
-        """After every step, or some; called only where overridden. Asking for a value of the device slows training."""
+        """After every step, or after several; called only if overridden. Reading device values slows training."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """After an epoch was measured and added to the history."""
+        """After an epoch was evaluated and added to the history."""
 
     def on_fit_end(self, run: Run) -> None:
-        """After the last epoch, whatever ended it."""
+        """After the last epoch, also of an interrupted run."""
 
 
 class MaxSteps(Callback):
-    """Stops after so many steps, in the middle of an epoch if need be.
+    """Stops after a number of steps, also within an epoch.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class MaxSteps(Callback):
 
 
 def overrides(callback: Callback, event: str) -> bool:
-    """Whether a callback does anything at an event.
+    """Whether a callback overrides an event.
 
     >>> overrides(MaxSteps(3), "on_step_end"), overrides(MaxSteps(3), "on_epoch_end")
     (True, False)

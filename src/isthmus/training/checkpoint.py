@@ -1,4 +1,4 @@
-"""Checkpoints: a run on disk, from which it goes on as if it had never stopped, and which loads as a model."""
+"""Checkpoints: files from which a run continues as if it had not stopped, and which load as models."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ _EPOCH = re.compile(r"\{epoch(?::(0?\d+)d?)?\}")
 
 
 class Checkpoint(Callback):
-    """Writes the run to a file after every so many epochs, and once more at its end.
+    """Writes the run to a file every few epochs and at its end.
 
-    ``model.fit(X, resume=path)`` with the same data and parameters goes on from there and ends bit for bit like a run
-    that was never stopped. With a larger `max_epochs` the run is extended: the schedule is then that of the whole
-    longer run, entered at the epoch that was reached. Under ``schedule="constant"`` this ends like a run that was that
-    long from the start; under one-cycle the rate goes up again, because a longer cycle has a higher rate there.
+    ``model.fit(X, resume=path)`` with the same data and parameters continues the run, and the result equals that of an
+    uninterrupted run bit for bit. With a larger `max_epochs` the run is extended, with the schedule of the longer run
+    from this epoch on. With ``schedule="constant"`` the result equals that of one long run. With one-cycle the rate
+    rises again, because the longer cycle has a higher rate at this epoch.
 
     ``isthmus.load(path)`` gives the model as it was after that epoch.
 
     Parameters
     ----------
     path
-        The file; replaced each time, whole or not at all. ``{epoch}`` in it, or ``{epoch:03d}``, is replaced by the
-        number of epochs done, so that every file stays.
+        The file, which is replaced atomically each time. ``{epoch}`` or ``{epoch:03d}`` in the name becomes the number
+        of finished epochs, so that all files are kept.
     every
-        Epochs between two writings, >= 1.
+        Epochs between two files, >= 1.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class Checkpoint(Callback):
         self.path, self.every = path, every
 
     def path_at(self, epoch: int) -> Path:
-        """The file that is written after so many epochs."""
+        """The path of the file after a number of epochs."""
         return Path(_EPOCH.sub(lambda found: format(epoch, f"{found[1] or ''}d"), str(self.path)))
 
     def on_fit_start(self, run: Run) -> None:
@@ -99,7 +99,7 @@ class Checkpoint(Callback):
 
 
 class Progress(Record, frozen=True):
-    """How far a run is, and its best epoch."""
+    """The progress of a run, and its best epoch."""
 
     epoch: Count
     step: Count
@@ -164,7 +164,7 @@ def save_checkpoint(run: Run, path: str | Path) -> None:
 
 
 def identity(run: Run) -> Json:
-    """What a run must share with another to go on from its checkpoint: everything but its number of epochs."""
+    """The properties that a resumed run must share with its checkpoint: all but the number of epochs."""
     known: Json = {name: text for name, text in settings_text(run.settings).items() if name != "max_epochs"}
     known |= {"n_parameters": run.engine.flat.values.numel(), "n_rows": run.train.n_rows}
     return known if run.origin is None else known | run.origin.identity()
@@ -181,7 +181,7 @@ def model_state(state: State) -> State:
     Raises
     ------
     ModelFileError
-        It has none: it was written by isthmus 0.1.
+        It has none, because isthmus 0.1 wrote it.
     """
     inner = None if "identity" not in state.values else unpack(state, RunValues, DECLARED).model
     if inner is None:
@@ -194,13 +194,13 @@ def model_state(state: State) -> State:
 
 
 def resume(run: Run, path: str | Path) -> None:
-    """Put a fresh run where the file left off.
+    """Set a new run to the state in the file.
 
     Raises
     ------
     ModelFileError
-        The file is no checkpoint, or one of a run with other settings, choices, scaling or data; all differences are
-        named at once.
+        The file is not a checkpoint, or belongs to a run with other settings, choices, scaling or data; the error lists
+        all differences.
     """
     state = read_state(path)
     if state.kind != KIND:
@@ -252,7 +252,7 @@ def _shown(value: Any) -> str:
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
-    """Everything in a run that is a tensor."""
+    """All tensors of a run."""
     tensors = {
         "weights": run.engine.flat.portable(run.engine.flat.values),
         "order": run.order.get_state(),
@@ -283,7 +283,7 @@ def _put_back(run: Run, arrays: Mapping[str, np.ndarray], values: RunValues | Ol
 
 
 def _check_tensors(run: Run, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse tensors that do not fit those of the run."""
+    """Raise an error for tensors that differ in shape or dtype from those of the run."""
     buffers = {name: Numbers("fiub", tuple(b.shape), finite=False) for name, b in run.objective.named_buffers()}
     means = {name: Numbers("fiub", tuple(value.shape)) for name, value in optimizer_state(run).items()}
     best = group(arrays, "best.buffer.")
@@ -301,10 +301,10 @@ def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def digest_rows(source: Source, rows: np.ndarray) -> str:
-    """What stands for some rows of a source when two runs are compared: SHA-256 of shape, dtype and values.
+    """A digest of some rows of a source, to compare two runs: SHA-256 of shape, dtype and values.
 
-    All rows count where they have at most 256 MB; of more, 256 evenly spaced blocks of 1 MB, so that it takes a second
-    whatever the size.
+    It covers all rows up to 256 MB. Of larger data it covers 256 evenly spaced blocks of 1 MB, so that it takes about a
+    second for any size.
     """
     hashed = hashlib.sha256(json.dumps([len(rows), list(source.feature_shape), np.dtype(source.dtype).str]).encode())
     bytes_per_row = max(1, int(np.prod(source.feature_shape)) * np.dtype(source.dtype).itemsize)
@@ -316,7 +316,7 @@ def digest_rows(source: Source, rows: np.ndarray) -> str:
     for start in starts.tolist():
         block = rows[start : start + at_once]
         together = block[-1] - block[0] == len(block) - 1
-        whole = together or not source.random_access  # single rows of a file are slow to read, so their block is
+        whole = together or not source.random_access  # single rows of a file are slow to read
         hashed.update(_bytes(source.read(slice(int(block[0]), int(block[-1]) + 1) if whole else block)))
     return hashed.hexdigest()
 
@@ -326,7 +326,7 @@ def _bytes(values: np.ndarray) -> memoryview:
 
 
 def continue_from(run: Run, history: History, optimizer: Mapping[str, Tensor]) -> None:
-    """Put a run of one more pass behind the epochs already in the history, with the optimiser as it was left."""
+    """Append a run of one pass to the history, with the previous state of the optimiser."""
     run.history = History(history.rows)
     run.epoch, run.step = len(history), len(history) * run.train.n_batches
     put_optimizer_state(run, optimizer)

@@ -1,4 +1,4 @@
-"""Devices: which one to use, and an error that says what there is when the one asked for is not there."""
+"""Devices: the choice of one, and an error that lists the available ones."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 
 WORK_PER_THREAD = 2e7
-"""Floating-point operations in a step that are worth a thread of their own."""
+"""Floating-point operations per step and thread."""
 
 
 @contextmanager
 def threads_for(work: float) -> Iterator[None]:
-    """Run a block with no more threads than its steps have work for, and put the number of threads back.
+    """Context manager: limit the number of threads to the work per step, and restore it afterwards.
 
-    Too many gain nothing on an idle machine, and lose much when another process wants a core: threads that wait for
-    each other dozens of times a step then wait in vain. The number depends on nothing else, for results do on it.
+    More threads gain nothing on an idle machine. On a busy machine they are slow, because threads wait for each other
+    many times per step. The number depends on the work and the machine only, because rounding depends on it.
     """
     before = torch.get_num_threads()
     try:
@@ -36,24 +36,24 @@ def threads_for(work: float) -> Iterator[None]:
 
 
 def use_threads(n_threads: int) -> None:
-    """Let what this thread computes next be shared by so many threads; no other thread of the program notices.
+    """Set the number of threads for the computations of the calling thread only.
 
-    ``torch.set_num_threads`` also changes the number for all threads that start later: two fits at once then took each
-    other's number for their own, and sums in another order are other models. OpenMP and MKL keep one number for each
-    thread. Where their functions cannot be reached, the number stays as it is.
+    ``torch.set_num_threads`` also changes the number for all threads that start later: two fits at once used each
+    other's number, and the order of sums changed the models. OpenMP and MKL keep one number per thread. If their
+    functions cannot be found, the number does not change.
     """
-    if torch.get_num_threads() != n_threads:  # asking also makes torch set up a new thread, before it is changed here
+    if torch.get_num_threads() != n_threads:  # this call also makes torch initialise a new thread
         for set_number in _thread_setters():
             set_number(n_threads)
 
 
 @cache
 def _thread_setters() -> tuple[Callable[[int], object], ...]:
-    """The functions of the libraries that torch computes with that set the calling thread's number of threads."""
+    """The functions of torch's libraries that set the number of threads of the calling thread."""
     folder = Path(torch.__file__).parent / "lib"
     names = {"win32": ("torch_cpu.dll", "libiomp5md.dll"), "darwin": ("libtorch_cpu.dylib", "libomp.dylib")}
     found = []
-    for name in names.get(sys.platform, ("libtorch_cpu.so",)):  # on Linux it also finds what it depends on
+    for name in names.get(sys.platform, ("libtorch_cpu.so",)):  # on Linux with its dependencies
         with suppress(OSError):
             library = ctypes.CDLL(str(folder / name))
             found += [
@@ -67,15 +67,16 @@ def _thread_setters() -> tuple[Callable[[int], object], ...]:
 _precision_changed = threading.Condition()
 _precisions: list[str] = []
 _before: list[str] = []
-"""The precision of each block that runs now; torch has one for the whole process."""
+"""The precision of each active block; torch has one for the whole process."""
 
 
 @contextmanager
 def precision_for(name: str, device: torch.device) -> Iterator[None]:
-    """Run a block with that precision of matrix products and convolutions on CUDA, and put the old one back.
+    """Context manager: set the precision of matrix products and convolutions on CUDA, and restore it afterwards.
 
-    ``"float32"`` means it: torch by itself lets convolutions drop to TF32. The setting is the process's, so threads
-    that want the same share it, and one that wants another waits until they are done. On other devices nothing is set.
+    ``"float32"`` is exact, while torch's default for convolutions is TF32. The setting applies to the whole process:
+    threads with the same precision share it, and a thread with another one waits until they have finished. On other
+    devices nothing is set.
     """
     if device.type != "cuda":
         yield
@@ -113,12 +114,12 @@ def available_devices() -> list[str]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; ``"auto"`` is CUDA, then Apple's MPS, then the CPU.
+    """The device with this name; ``"auto"``: CUDA if available, else Apple's MPS, else the CPU.
 
     Raises
     ------
     ValueError
-        The name is no device, or the device is not on this machine.
+        The name is not a device, or the device is not on this machine.
     """
     there = available_devices()
     if name == "auto":
@@ -126,7 +127,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device={name!r} is no device; use 'auto' or one of {', '.join(there)}.") from None
+        raise ValueError(f"device={name!r} is not a device; use 'auto' or one of {', '.join(there)}.") from None
     if device.type == "cpu":
         return torch.device("cpu")  # torch counts CPUs too, but there is only "cpu:0"
     if device.type == "cuda" and device.index is None and there[0].startswith("cuda"):

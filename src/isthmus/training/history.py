@@ -1,4 +1,4 @@
-"""What happened in training, as data."""
+"""The history of training: losses and learning rates of each epoch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 
 class History:
-    """One row an epoch, columns by name; ``pandas.DataFrame(history)`` is its table.
+    """One row per epoch, columns by name; ``pandas.DataFrame(history)`` makes a table.
 
     Parameters
     ----------
     rows
-        One mapping an epoch, from column to number.
+        One mapping per epoch, from column to number.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class History:
 
     @property
     def rows(self) -> tuple[dict[str, float], ...]:
-        """All rows; what is written into one stays there."""
+        """All rows; changes to them are kept."""
         return tuple(self._rows)
 
     @property
@@ -51,7 +51,7 @@ class History:
     @overload
     def __getitem__(self, key: slice) -> History: ...
     def __getitem__(self, key: str | int | slice) -> np.ndarray | dict[str, float] | History:
-        """A column by name, (n_epochs,), NaN where an epoch lacks it; an epoch by number, from 0; or some epochs."""
+        """A column by its name, (n_epochs,), NaN for epochs without it; an epoch by number, from 0; or a slice."""
         if isinstance(key, slice):
             return History(self._rows[key])
         if isinstance(key, str):

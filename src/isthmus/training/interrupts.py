@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a model is trained: the run ends after the step it is in, and keeps its best weights."""
+"""Ctrl-C and SIGTERM during training: the run ends after the current step and keeps its best weights."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _DEFAULTS: dict[signal.Signals, tuple[Any, ...]] = {
     signal.SIGINT: (signal.default_int_handler,),
     signal.SIGTERM: (signal.SIG_DFL, signal.default_int_handler),
 }
-"""Handlers that are replaced during training; the command line has SIGTERM raise `KeyboardInterrupt`, like SIGINT."""
+"""Handlers that are replaced during training; in the command line SIGTERM raises `KeyboardInterrupt`, like SIGINT."""
 
 
 @contextmanager
 def stopping_at_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """A block in which the first SIGINT or SIGTERM calls `stop`, and a second one raises `KeyboardInterrupt`.
+    """Context manager: the first SIGINT or SIGTERM calls `stop`, a second one raises `KeyboardInterrupt`.
 
-    An exception at any line could come between the steps of an update; a flag that the loop looks at cannot. Handlers
-    are set in the main thread only, and only where the program has not set its own; they are restored afterwards. The
-    second signal still raises, so that a callback that never returns can be left.
+    An exception could be raised in the middle of an update; a flag that the loop checks cannot. Handlers are set in the
+    main thread only, and only if the program has not set its own. They are restored afterwards. The second signal
+    raises, so that a callback that never returns can be interrupted.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

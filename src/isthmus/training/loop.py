@@ -1,4 +1,4 @@
-"""The training chain: `train` → `_run_epoch` → a step, and what is kept of each."""
+"""The training loop: `train` → `_run_epoch` → a step, and the state of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from isthmus.training.processes import Processes, current_processes, failing_tog
 from isthmus.training.schedule import Optimizer, Schedule
 
 CHECK_EVERY = 1000
-"""Steps after which a long epoch is looked at for a loss that is not finite, at the latest."""
+"""The most steps between two checks for a loss that is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class Settings:
     Attributes
     ----------
     patience
-        Epochs without a better validation loss after which to stop; None never stops early.
+        Stop after so many epochs without a lower validation loss; None: never stop early.
     min_delta
-        By how much a loss must be lower to be better, for patience.
+        A loss counts as lower if it has fallen by more than this.
     seed
-        Of the order of rows and of all noise.
+        Seed of the order of rows and of all noise.
     """
 
     max_epochs: int
@@ -59,7 +59,7 @@ class Settings:
 
 @dataclass
 class Best:
-    """The best weights so far and how good they were."""
+    """The best weights so far and their loss."""
 
     epoch: int = 0
     monitored: float = float("inf")
@@ -74,7 +74,7 @@ class Origin:
     Attributes
     ----------
     model
-        The file of the model as the run has it now.
+        Makes the file of the model in its current state.
     identity
         Properties that a resuming run must share: choices, context, scaling and a digest of the data, by name.
     """
@@ -84,24 +84,24 @@ class Origin:
 
 
 class Run:
-    """One run of training: its state, which callbacks see and a checkpoint keeps.
+    """The state of one training run. Callbacks read it, and checkpoints store it.
 
     Parameters
     ----------
     objective
-        What is trained, on its device.
+        The model to train, on its device.
     settings
-        How.
+        Training settings.
     train
-        Batches to learn from.
+        Training batches.
     validation
-        Batches to measure on after every epoch, or None.
+        Validation batches, which are evaluated after every epoch; or None.
     callbacks
         Called at every event, in this order.
     origin
-        What its checkpoints say of the model and the data.
+        The model and the data, as its checkpoints describe them.
     n_runs
-        Runs of the same shape that follow each other, this one included; see `Job`.
+        The number of consecutive runs of the same shape, including this one; see `Job`.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Run:
         self.epoch, self.step, self.stop_reason = 0, 0, ""
         self._interrupted = False
         self.first_loss = float("nan")
-        """The reconstruction loss of the first batch, before any weight moved."""
+        """The reconstruction loss of the first batch, before the first update."""
         self._rate_scale: float | None = None
         self.order = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
@@ -149,7 +149,7 @@ class Run:
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
-        """Let the next step have that rate; later ones follow the schedule in proportion."""
+        """Set the rate of the next step; the later rates of the schedule change by the same factor."""
         if not (math.isfinite(rate) and rate > 0.0):
             raise ValueError(f"learning_rate={rate!r} must be a number > 0.")
         planned = self.rates(1)[0] / self.rate_scale
@@ -159,13 +159,13 @@ class Run:
 
     @property
     def rate_scale(self) -> float:
-        """What callbacks have multiplied the rates of the schedule by; the history keeps it for a run that goes on."""
+        """The factor by which callbacks have multiplied the schedule; the history keeps it for resumed runs."""
         if self._rate_scale is None:
             return self.history[-1].get("rate_scale", 1.0) if self.history else 1.0
         return self._rate_scale
 
     def log(self, name: str, value: float) -> None:
-        """Write a number into a column of the history, in the row of the last finished epoch."""
+        """Write a number to a column of the history, in the row of the last finished epoch."""
         if not self.history:
             raise ValueError(f"log({name!r}) needs a finished epoch to write to; call it in on_epoch_end.")
         self.history[-1][name] = float(value)
@@ -183,12 +183,12 @@ class Run:
 
     @property
     def monitored(self) -> list[float]:
-        """The loss after each epoch that decides which was best."""
+        """The loss after each epoch that determines the best epoch: the validation loss if there is one."""
         return [row.get("val_loss", row["loss"]) for row in self.history]
 
     @property
     def cooling(self) -> CoolDown | None:
-        """The cool-down that ends the run, once patience has run out and where the schedule has one."""
+        """The cool-down that ends the run after early stopping; None before, or if the schedule has none."""
         settings = self.settings
         if settings.patience is None:
             return None
@@ -198,19 +198,19 @@ class Run:
         return found if found is None or cools else found._replace(n_epochs=0)
 
     def step_chunk(self, rows: Tensor, order: Tensor) -> StepChunk:
-        """The next steps as an engine takes them, on those rows in that order."""
+        """The next steps for an engine, on these rows in this order."""
         n_steps = -(-len(order) // self.train.batch_size)
         progress = [step / self.n_steps for step in range(self.step, self.step + n_steps)]
         return StepChunk(rows, order, self.train.batch_size, self.rates(n_steps), progress, self.noise)
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is to follow."""
+        """Whether the run has ended."""
         return bool(self.stop_reason) or self.epoch >= self.settings.max_epochs
 
     @property
     def calls_every_step(self) -> bool:
-        """Whether a callback wants to be called after every step."""
+        """Whether a callback must be called after every step."""
         return any(callback.every_step for callback in self._on_step)
 
     def stop(self, reason: str) -> None:
@@ -218,50 +218,50 @@ class Run:
         self.stop_reason = self.stop_reason or reason
 
     def interrupt(self) -> None:
-        """End the run after the current step, as Ctrl-C does; with several processes, where all of them notice it."""
+        """End the run after the current step, as Ctrl-C does; with several processes, after the step that all reach."""
         self._interrupted = True
         if self.processes.alone:
             self.stop("interrupted")
 
     def agree_to_stop(self) -> None:
-        """Let a reason to stop of one process be that of all."""
+        """Stop all processes if one of them has a reason to stop."""
         if not self.processes.alone:
             wanted = self.stop_reason or ("interrupted" if self._interrupted else "")
             self.stop_reason = self.processes.first_of(wanted)
 
     def emit(self, event: str) -> None:
-        """Tell all callbacks."""
+        """Call an event of all callbacks."""
         for callback in self.callbacks:
             getattr(callback, event)(self)
 
     def mean_loss(self) -> float:
-        """Mean total loss of the steps of this epoch so far; asks the device, so not for every step."""
+        """Mean total loss of this epoch so far. It waits for the device, so do not call it at every step."""
         taken = self.step - self.epoch * self.train.n_batches
         return float(self.means(taken)[0]) if 0 < taken <= len(self._log) else float("nan")
 
     def means(self, n_steps: int) -> Tensor:
-        """Means of the parts over the rows of the first steps of this epoch, (4,)."""
+        """Means of the loss parts over the rows of the first steps of this epoch, (4,)."""
         return _means(self.epoch_log(n_steps), self._rows[:n_steps])
 
     def log_steps(self, index: int, parts: Tensor) -> None:
-        """Keep the parts of the loss of several steps, (n_steps, 4), on the device."""
+        """Record the loss parts of several steps, (n_steps, 4), on the device."""
         self._log[index : index + len(parts)] = parts
         self.step += len(parts)
         for callback in self._on_step:
             callback.on_step_end(self)
 
     def epoch_log(self, n_steps: int) -> Tensor:
-        """The parts of each step taken in this epoch, (n_steps, 4)."""
+        """The loss parts of the first steps of this epoch, (n_steps, 4)."""
         return self._log[:n_steps]
 
     def keep_if_best(self, monitored: float) -> None:
-        """Keep a copy of the weights if the monitored loss has fallen."""
+        """Copy the weights if the monitored loss is the lowest so far."""
         if monitored < self.best.monitored:
             buffers = {name: buffer.clone() for name, buffer in self.objective.named_buffers()}
             self.best = Best(self.epoch, monitored, self.engine.flat.values.detach().clone(), buffers)
 
     def restore_best(self) -> None:
-        """Go back to the best weights, if an epoch was finished."""
+        """Restore the best weights, if an epoch was finished."""
         if self.best.weights is not None:
             self.engine.flat.values.data.copy_(self.best.weights)
             for name, buffer in self.objective.named_buffers():
@@ -269,10 +269,10 @@ class Run:
 
 
 def train(run: Run, *, started: bool = False) -> Run:
-    """Train until something stops the run; afterwards `run.stop_reason` says what did.
+    """Train until the run stops; `run.stop_reason` then gives the reason.
 
-    Ctrl-C and SIGTERM stop it too, after the step it is in, and keep the best weights so far. A run that has `started`
-    goes on.
+    Ctrl-C and SIGTERM stop the run after the current step, with the best weights so far. With `started`, the run is
+    continued without its start event.
     """
     run.objective.train()
     run.processes.compare(lambda: _agreed(run))
@@ -297,7 +297,7 @@ def train(run: Run, *, started: bool = False) -> Run:
 
 
 def _agreed(run: Run) -> dict[str, object]:
-    """What all processes that train together must have in common."""
+    """Values that must be equal in all processes that train together."""
     known: dict[str, object] = dict(vars(run.settings))
     known |= {"rows": run.train.n_rows, "epochs done": run.epoch, "device type": run.device.type}
     known |= {"isthmus": version("isthmus"), "torch": torch.__version__}
@@ -312,12 +312,12 @@ def _run_epoch(run: Run) -> None:
     began = time.perf_counter()
     run.emit("on_epoch_start")
     taken = _take_steps(run)
-    if run.stop_reason != "interrupted":  # an epoch that was broken off is not measured
+    if run.stop_reason != "interrupted":  # an interrupted epoch is not evaluated
         close_epoch(run, taken, began)
 
 
 def close_epoch(run: Run, taken: int, began: float) -> None:
-    """After the steps of an epoch: measure, keep the row of the history, and stop the run where it is time."""
+    """End an epoch: evaluate it, append its row to the history, and apply early stopping."""
     log = run.epoch_log(taken)
     if not bool(torch.isfinite(log).all()):
         run.stop_reason = "diverged"
@@ -327,7 +327,7 @@ def close_epoch(run: Run, taken: int, began: float) -> None:
     row = _measure(run, taken, time.perf_counter() - began)
     run.epoch += 1
     run.history.append({"epoch": run.epoch, **row})
-    run.history[-1]["learning_rate"] = run.learning_rate  # which may depend on the loss of this epoch
+    run.history[-1]["learning_rate"] = run.learning_rate  # the schedule may depend on the loss of this epoch
     run.keep_if_best(run.monitored[-1])
     cooling = run.cooling
     if cooling is not None and cooling.end <= run.epoch < run.settings.max_epochs:
@@ -337,7 +337,7 @@ def close_epoch(run: Run, taken: int, began: float) -> None:
 
 
 def _take_steps(run: Run) -> int:
-    """Train on every batch once; returns how many steps were taken."""
+    """Train on every batch once; returns the number of steps taken."""
     for done, steps in step_chunks(run):
         run.log_steps(done, run.engine.take(steps))
         taken = done + len(steps.rates)
@@ -348,10 +348,10 @@ def _take_steps(run: Run) -> int:
 
 
 def step_chunks(run: Run, at_once: int | None = None) -> Iterator[tuple[int, StepChunk]]:
-    """The steps of an epoch, as many at once as the engine takes, each with the number of steps of the epoch before it.
+    """The steps of an epoch in chunks, each with the number of steps before it in the epoch.
 
-    One by one where a callback wants each; otherwise a long epoch is looked at for a loss that is not finite after
-    every chunk.
+    A chunk has as many steps as the engine takes at once, or one if a callback must be called after every step. The
+    caller checks the loss after each chunk.
     """
     done, size = 0, run.train.batch_size
     at_once = 1 if run.calls_every_step else min(at_once or run.engine.steps_at_once, CHECK_EVERY)
@@ -364,7 +364,7 @@ def step_chunks(run: Run, at_once: int | None = None) -> Iterator[tuple[int, Ste
 
 
 def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:
-    """The row of the history of one epoch; the one place where numbers come back from the device."""
+    """The history row of one epoch. Only here are numbers copied from the device."""
     _share_buffers(run)
     row = dict(zip(("loss", *LossParts._fields[1:]), run.means(n_steps).tolist(), strict=True))
     if run.validation is not None:
@@ -377,7 +377,7 @@ def _measure(run: Run, n_steps: int, seconds: float) -> dict[str, float]:
 
 @torch.no_grad()
 def _share_buffers(run: Run) -> None:
-    """Give all processes the mean of what each has measured of its own rows, such as running means of activations."""
+    """Average the buffers of all processes, such as running means of activations over their own rows."""
     if run.processes.alone:
         return
     for _, buffer in run.objective.named_buffers():
@@ -386,15 +386,15 @@ def _share_buffers(run: Run) -> None:
 
 
 def _means(log: Tensor, rows: Tensor) -> Tensor:
-    """Means of the parts over rows: (steps, 4) and (steps, 1) → (4,)."""
+    """Means of the loss parts over rows: (steps, 4) and (steps, 1) → (4,)."""
     return (log.double() * rows).sum(0) / rows.sum()
 
 
 @torch.no_grad()
 def evaluate(objective: Objective, feed: Feed, seed: int, processes: Processes | None = None) -> list[float]:
-    """The parts of the objective over all rows of a feed, with the same noise each time.
+    """The mean loss parts over all rows of a feed, with the same noise at every call.
 
-    Several processes each take their share of the rows of every batch.
+    With several processes, each evaluates its share of the rows of every batch.
     """
     device = next(iter(objective.parameters())).device
     noise, order = torch.Generator(device).manual_seed(seed + 2), torch.Generator().manual_seed(seed + 2)
@@ -414,7 +414,7 @@ def evaluate(objective: Objective, feed: Feed, seed: int, processes: Processes |
 
 
 def finish(run: Run) -> None:
-    """Put the best weights back where that is wanted, and tell everybody that the run is over."""
+    """Restore the best weights after early stopping, an interrupt or divergence, and call the callbacks' end event."""
     early = run.settings.patience is not None
     if run.stop_reason in ("interrupted", "diverged") or early:
         run.restore_best()
@@ -425,7 +425,7 @@ def finish(run: Run) -> None:
 
 
 def first_bad_step(run: Run) -> int:
-    """After a divergence: the step, counted from 1 over the whole run, whose loss was the first not to be finite."""
+    """The first step whose loss is not finite, counted from 1 over the whole run; for runs that diverged."""
     begin = run.epoch * run.train.n_batches
     bad = ~torch.isfinite(run.epoch_log(run.step - begin)).all(dim=1)
     return begin + int(bad.int().argmax()) + 1
@@ -437,7 +437,7 @@ def optimizer_state(run: Run) -> dict[str, Tensor]:
     return {
         name: flat.portable(value) if value.shape == flat.values.shape else copy.deepcopy(value)
         for name, value in run.engine.state.items()
-        if isinstance(value, Tensor)  # SGD without momentum keeps None in the place of its buffer
+        if isinstance(value, Tensor)  # without momentum SGD has None instead of a buffer
     }
 
 

@@ -1,4 +1,4 @@
-"""The objective: the one place where the five choices meet."""
+"""The objective combines the five choices: it turns a batch into a loss."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from isthmus.training.onednn import through
 
 
 class LossParts(NamedTuple):
-    """What a batch costs, and why: four scalars, ``total = reconstruction + penalty + prior``."""
+    """The loss of a batch and its parts, four scalars: ``total = reconstruction + penalty + prior``."""
 
     total: Tensor
     reconstruction: Tensor
     """The loss, mean over rows and features."""
     penalty: Tensor
-    """The penalty, weight included."""
+    """The penalty times its weight."""
     prior: Tensor
-    """The code's prior, nats a row divided by the number of features, so that the total is in one unit."""
+    """The divergence of the code from its prior, in nats per row, divided by the number of features as the loss is."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Choices:
     penalty: Penalty | None = None
 
     def members(self) -> tuple[Choice, ...]:
-        """The choices that were made."""
+        """The choices that are not None."""
         made = (self.network, self.code, self.corruption, self.penalty, self.loss)
         return tuple(choice for choice in made if choice is not None)
 
     def mistakes(self, context: Context) -> list[str]:
-        """All that is wrong with them, alone and together, for these data; resolved choices are asked."""
+        """All faults of the resolved choices for these data, of each alone and of their combination."""
         conflicts = self.penalty.conflicts(self.code) if self.penalty is not None else []
         widths = self.code.width(context.code_size), self.loss.output_width(context.output.n_features)
         conflicts += self.network.conflicts(context, code_width=widths[0], output_width=widths[1])
@@ -61,7 +61,7 @@ class Choices:
         return [*own, *of_loss, *conflicts]
 
     def resolve(self, context: Context) -> Choices:
-        """The same choices with every ``"auto"`` replaced by what it means for these data."""
+        """The same choices with every ``"auto"`` replaced by its value for these data."""
         return Choices(
             network=self.network.resolve(context),
             code=self.code.resolve(context),
@@ -72,62 +72,62 @@ class Choices:
 
 
 class Trainable(Protocol):
-    """What the training loop needs of what it trains; `Objective` is one, and tasks derive theirs from it.
+    """The interface between the training loop and the model; `Objective` implements it, and tasks derive from that.
 
-    The loop calls it on batches, moves its parameters, keeps and restores its buffers, and switches it between training
-    and use. A row of a batch may hold more than the network is given, such as a target or a label: `row_width` counts
-    all of it, and `given_and_target` takes it apart.
+    The loop calls it on batches, updates its parameters, saves and restores its buffers, and switches it between
+    training and inference mode. A row of a batch may contain more than the input of the network, such as a target or a
+    label: `row_width` counts all of it, and `given_and_target` splits it.
 
-    The compiled engine asks for more, and only where `follows_choices` is true: ``choices``, ``context``, ``encoder``,
-    ``code`` and ``decoder`` must then be all that the loss depends on.
+    The compiled engine also needs ``choices``, ``context``, ``encoder``, ``code`` and ``decoder``. It is used only if
+    `follows_choices` is true, which states that the loss depends on nothing else.
     """
 
     training: bool
     code: CodeModule
-    """Knows whether training changes along the run (`anneals`), and is given how far it is (`progress`)."""
+    """It states whether training changes during the run (`anneals`), and receives the run's `progress`."""
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
-        """The loss of a batch of rows, (n, row_width), with a graph behind it; random numbers come from `generator`."""
+        """The loss of a batch of rows, (n, row_width), differentiable; random numbers come from `generator`."""
 
     @property
     def row_width(self) -> int:
-        """Numbers in one row of a batch."""
+        """The number of values in one row of a batch."""
 
     @property
     def follows_choices(self) -> bool:
-        """Whether the loss is what the five choices say and nothing else, so that an engine may compute it itself."""
+        """Whether the five choices define the loss completely, so that an engine may compute it itself."""
 
     def given_and_target(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network is given for a batch, before corruption, and what its output is compared with."""
+        """The input of the network before corruption, and the target of its output."""
 
     def draws_unseen(self) -> bool:
-        """Whether a call may draw random numbers that do not come from the generator it is given."""
+        """Whether a call may draw random numbers from another generator than its argument."""
 
     def waits_for_host(self) -> bool:
-        """Whether a call computes on the CPU whatever the device, so that it cannot be captured as a graph."""
+        """Whether a call computes on the CPU on every device, so that it cannot be captured as a CUDA graph."""
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        """All that is learned."""
+        """The parameters that are trained."""
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """What is not learned and belongs to the best weights all the same, such as running means."""
+        """Tensors that are not trained but are saved with the best weights, such as running means."""
 
     def modules(self) -> Iterator[nn.Module]:
         """All layers."""
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or use."""
+        """Switch to training or inference mode."""
 
     def eval(self) -> Self:
-        """Switch to use."""
+        """Switch to inference mode."""
 
 
 class Objective(nn.Module):
-    """Encoder, code and decoder with what they are trained for.
+    """Encoder, code and decoder with their loss.
 
-    A context with a target trains on pairs: a row of a batch is then ``[x | conditions | target]``. A task whose target
-    is made of the input (hidden cells, labels) derives from it, overrides `given_and_target` and `row_width`, and gives
-    the networks. It then trains on every engine that takes its choices.
+    If the context has a target, the model is trained on pairs: a row of a batch is ``[x | conditions | target]``. A
+    task that makes its target from the input (hidden cells, labels) derives from this class, overrides
+    `given_and_target` and `row_width`, and passes the networks. Every engine that supports its choices can train it.
 
     ::
 
@@ -141,9 +141,9 @@ class Objective(nn.Module):
     context
         Shapes and range of the data.
     networks, code
-        Modules that exist already, to be trained as they are; None: new ones, as the choices say.
+        Existing modules to train; None: new ones according to the choices.
     generator
-        Where the weights of new networks come from.
+        The random generator for the weights of new networks.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.choices, self.context = choices, context
-        # a list, so that torch does not take it for a part of the network
+        # in a list, so that torch does not register it as a submodule
         self._double: list[tuple[list[object], Objective]] = []
         self.encoder, self.decoder = networks or choices.network.suit(
             choices.network.build(
@@ -172,7 +172,7 @@ class Objective(nn.Module):
         self.code = code or choices.code.build(context)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
-        """What a batch of scaled rows, (n, row_width), costs."""
+        """The loss of a batch of scaled rows, (n, row_width)."""
         given, target = self.given_and_target(x)
         _, conditions = self.split(given)
         given = self.corrupt(self.filled(given), generator)
@@ -189,14 +189,14 @@ class Objective(nn.Module):
         return LossParts(reconstruction + penalty + prior, reconstruction, penalty, prior)
 
     def filled(self, x: Tensor) -> Tensor:
-        """What the network is given for rows with missing entries: zeros there."""
+        """The rows with zeros instead of missing entries, if the loss admits missing entries."""
         return x.nan_to_num() if self.choices.loss.admits_missing else x
 
     def given_and_target(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network is given for a batch, before corruption, and what its output is compared with.
+        """The input of the network before corruption, and the target of its output.
 
-        (n, row_width) → (n, d + conditions), (n, t), where t is d without a target. Holes are filled later, by
-        `filled`.
+        (n, row_width) → (n, d + conditions), (n, t), where t is d without a target. `filled` fills missing entries
+        later.
         """
         if self.context.target is None:
             return x, self.split(x)[0]
@@ -204,33 +204,33 @@ class Objective(nn.Module):
 
     @property
     def follows_choices(self) -> bool:
-        """Whether the loss is what the choices say and nothing else, so that an engine may compute it itself."""
+        """Whether the choices define the loss completely, so that an engine may compute it itself."""
         return inherits(self, Objective, "forward", "filled", "corrupt", "encode", "decode", "split")
 
     def draws_unseen(self) -> bool:
-        """Whether a forward pass may draw random numbers without taking them from the generator it is given."""
+        """Whether a forward pass may draw random numbers from another generator than its argument."""
         foreign = (choice for choice in _flattened(self.choices.members()) if not _is_ours(choice))
         return next(foreign, None) is not None or may_draw(self.modules())
 
     def waits_for_host(self) -> bool:
-        """Whether a corruption computes on the CPU whatever the device, so that steps are not captured as graphs."""
+        """Whether a corruption computes on the CPU on every device, so that steps cannot be captured as CUDA graphs."""
         return self.choices.corruption is not None and self.choices.corruption.works_on_host
 
     @property
     def row_width(self) -> int:
-        """Numbers in one row of a batch: its features, what it is conditioned on, and its target if it has one."""
+        """The number of values in one row of a batch: features, conditions, and the target if there is one."""
         target = self.context.target
         return self.context.encoder_width + (0 if target is None else target.n_features)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows and what they are conditioned on: (n, d + conditions) → (n, d), (n, conditions) or None."""
+        """Rows and their conditions: (n, d + conditions) → (n, d), (n, conditions) or None."""
         if not self.context.n_conditions:
             return x, None
         return x[:, : self.context.n_features], x[:, self.context.n_features :]
 
     @property
     def _differentiates_input(self) -> bool:
-        """Whether the penalty can use the codes of the batch for derivatives by the input."""
+        """Whether the penalty can differentiate the codes of the batch with respect to the input."""
         penalty, code = self.choices.penalty, self.choices.code
         alone = not self.context.n_conditions and isinstance(code, Plain)
         return (
@@ -250,14 +250,14 @@ class Objective(nn.Module):
         return self.choices.penalty.penalize(Encoding(x, z, encode, self.encoder, activation, generator, known))
 
     def _importance_weighted(self, output: Tensor, coded: Coded, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruction, and what the importance-weighted bound adds to it (Burda et al. 2016, eq. 8)."""
+        """The reconstruction loss, and the rest of the importance-weighted bound (Burda et al. 2016, eq. 8)."""
         rows, log_weights = self._weigh(output, coded, x)
         bound = (torch.logsumexp(log_weights, 0) - math.log(len(log_weights))).mean() / self.n_terms
         reconstruction = rows.mean() / self.n_terms
         return reconstruction, -bound - reconstruction
 
     def _weigh(self, output: Tensor, coded: Coded, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The summed loss of every sample of every row, and the logarithm of its importance, (samples, n)."""
+        """The loss of every sample of every row, summed over features, and its log importance weight, (samples, n)."""
         n_samples = len(output) // len(x)
         rows = self.choices.loss.per_feature(output, x.repeat(n_samples, 1)).sum(dim=1)
         assert coded.prior is not None  # a code that draws several samples has one
@@ -265,7 +265,7 @@ class Objective(nn.Module):
 
     @property
     def n_terms(self) -> int:
-        """By how many the nats of a row are divided, as the loss of its features is."""
+        """The number by which the nats of a row are divided; the loss of its features is divided by the same."""
         return self.choices.loss.n_terms(self.context.output.n_features)
 
     @staticmethod
@@ -280,7 +280,7 @@ class Objective(nn.Module):
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator | None) -> Tensor:
         """``log p(t, z) / q(z | x)`` for codes drawn from a Gaussian code's posterior: (n, row_width) → (n_samples, n).
 
-        The target t is x itself, or that of a pair.
+        The target t is x itself, or the target of a pair.
         """
         given, target = self.given_and_target(x)
         _, conditions = self.split(given)
@@ -289,7 +289,7 @@ class Objective(nn.Module):
         return self._weigh(self.decoder(_joined(coded.z, conditions)), coded, target)[1]
 
     def corrupt(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What the encoder is given in training: (n, d) → (n, d); what rows are conditioned on stays as it is."""
+        """The encoder's input in training: (n, d) → (n, d); conditions are not corrupted."""
         if self.choices.corruption is None:
             return x
         target, conditions = self.split(x)
@@ -297,7 +297,7 @@ class Objective(nn.Module):
         return _joined(self.choices.corruption.corrupt(shaped, generator).reshape(len(x), -1), conditions)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Codes without randomness: (n, d) → (n, code)."""
+        """Deterministic codes: (n, d) → (n, code)."""
         return self.code.deterministic(through(self.encoder, self.filled(x)))
 
     def decode(self, z: Tensor) -> Tensor:
@@ -305,15 +305,15 @@ class Objective(nn.Module):
         return self.choices.loss.link(through(self.decoder, z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Rows as they are restored without randomness or corruption: (n, d + conditions) → (n, t)."""
+        """Deterministic reconstructions of uncorrupted rows: (n, d + conditions) → (n, t)."""
         return self.decode(_joined(self.encode(x), self.split(x)[1]))
 
     def as_dtype(self, dtype: torch.dtype) -> Objective:
-        """The same objective for single or double arithmetic, with the weights as they are now.
+        """The objective in single or double precision, with the current weights.
 
-        The double one is kept; its numbers are copied again at every call (a tenth of a millisecond for 200,000 of
-        them), since a weight that was changed in place through ``.data`` leaves no trace that could be looked at. It is
-        made again where a layer or a hook was exchanged.
+        The copy in double precision is cached. Its numbers are copied again at every call (0.1 ms for 200,000 numbers),
+        because changes of weights through ``.data`` cannot be detected. A new copy is made if a layer or a hook was
+        replaced.
         """
         if dtype != torch.float64:
             return self
@@ -329,7 +329,7 @@ class Objective(nn.Module):
         return made
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or use; the copy in double precision is dropped, for it would grow old."""
+        """Switch to training or inference mode; the cached copy in double precision becomes outdated and is dropped."""
         self._double = []
         return super().train(mode)
 
@@ -337,9 +337,9 @@ class Objective(nn.Module):
         return {**self.__dict__, "_double": []}
 
     def row_losses(self, x: Tensor) -> Tensor:
-        """The loss of each row as it is reconstructed without corruption, mean over features: (n, row_width) → (n,).
+        """The loss of each row without corruption, mean over features: (n, row_width) → (n,).
 
-        Infinite for a row outside the support of the loss, where the formula may give less than for any good row.
+        It is infinite for rows outside the support of the loss, where the formula may give lower values than inside.
         """
         given, target = self.given_and_target(x)
         _, conditions = self.split(given)
@@ -352,7 +352,7 @@ class Objective(nn.Module):
 
 
 def _flattened(choices: Iterable[Any]) -> Iterator[Choice]:
-    """Choices, and those inside them (sums, chains)."""
+    """Choices and their nested choices (sums, chains)."""
     for choice in choices:
         if isinstance(choice, Choice):
             yield choice
@@ -366,14 +366,14 @@ def _is_ours(choice: Choice) -> bool:
 
 
 def _joined(rows: Tensor, conditions: Tensor | None) -> Tensor:
-    """Rows or codes with what they are conditioned on behind them; several samples a row repeat it."""
+    """Rows or codes followed by their conditions, which are repeated if a row has several samples."""
     if conditions is None:
         return rows
     return torch.cat([rows, conditions.repeat(rows.shape[0] // conditions.shape[0], 1)], dim=1)
 
 
 def _structure(module: nn.Module) -> list[object]:
-    """The layers of a network and what watches them."""
+    """The layers of a network and their hooks."""
     return [
         each
         for part in module.modules()
@@ -386,13 +386,13 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers a module learns; shared ones count once."""
+    """The number of parameters of a module; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @torch.no_grad()
 def count_multiplications(objective: Objective) -> int:
-    """How many multiplications one row takes on its way to the loss, in layers that have a matrix of weights."""
+    """The number of multiplications per row in the layers that have a weight matrix."""
     counts: list[int] = []
 
     def note(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN where it is faster than MKL."""
+"""Linear layers by oneDNN if it is faster than MKL."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 SHARED_PRODUCT = 4e6
-"""Floating-point operations of a product from which oneDNN is faster on one thread: its calls cost 12 µs, MKL's 2."""
+"""The number of operations from which oneDNN is faster on one thread; its calls cost 12 µs, MKL's 2 µs."""
 LARGE_PRODUCT = 2e7
-"""The same for several threads, among which it distributes products of medium size at every call."""
+"""The same for several threads, because oneDNN distributes also products of medium size."""
 LEARNED_PRODUCT = 1e8
-"""The same for a product that is learned, where Python's part of the gradient costs another 60 µs."""
+"""The same for a product with a gradient, whose Python part costs another 60 µs."""
 
 
 @cache
 def onednn_linear() -> Callable[..., Tensor] | None:
-    """The linear layer of oneDNN where it is faster than MKL: on AMD processors with AVX-512, which MKL does not use.
+    """The linear layer of oneDNN on AMD processors with AVX-512, which MKL does not use there; else None.
 
-    (256, 784) × (784, 128) takes 240 µs by oneDNN and 520 µs by MKL on one core. None elsewhere, and where this torch
-    does not have it: its name is private to torch.
+    (256, 784) × (784, 128) takes 240 µs by oneDNN and 520 µs by MKL on one core. The function is private to torch, so
+    it is None also for versions of torch without it.
     """
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     is_amd = "AMD" in str(known.get("cpu_name")) and bool(known.get("avx512_f")) and torch.backends.mkl.is_available()
@@ -32,7 +32,7 @@ def onednn_linear() -> Callable[..., Tensor] | None:
 
 
 def prefers_onednn(weight: Tensor, n_rows: int) -> bool:
-    """Whether products of a weight, (out, in), with so many rows are faster by oneDNN, where that is taken at all."""
+    """Whether products of a weight, (out, in), with a number of rows are faster by oneDNN, if it is used at all."""
     if torch.is_grad_enabled():
         least = LEARNED_PRODUCT
     else:
@@ -41,7 +41,7 @@ def prefers_onednn(weight: Tensor, n_rows: int) -> bool:
 
 
 class LearnedLinear(torch.autograd.Function):
-    """A linear layer by oneDNN forward and by the usual library back, where both are equally fast.
+    """A linear layer: forward by oneDNN, backward by MKL, because both are equally fast there.
 
     A recommender's last layer, (256, 600) × (600, 3533), takes 10.8 ms forward by oneDNN and 21.4 by MKL; each of its
     two gradients takes 11 to 14 ms by either.
@@ -67,10 +67,10 @@ class LearnedLinear(torch.autograd.Function):
 
 
 def through(network: nn.Module, x: Tensor) -> Tensor:
-    """The output of a network for rows, (n, in) → (n, out), by the faster matrix library.
+    """The output of a network, (n, in) → (n, out), by the faster matrix library.
 
-    A network with hooks is called as it is, because these need to see its layers at work; so is any other network than
-    a chain of layers. So is every network while a graph is traced, where a choice by the number of rows would fix it.
+    A network with hooks is called directly, because hooks are called by layers. So is a network that is not a sequence
+    of layers, and every network during tracing, which would fix the choice for one number of rows.
     """
     linear = None if torch.compiler.is_compiling() else onednn_linear()
     is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
@@ -88,11 +88,11 @@ def through(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def is_watched(network: nn.Module) -> bool:
-    """Whether a hook wants to see a layer at work."""
+    """Whether a layer has a hook."""
     hooks = (
         "_forward_hooks",
         "_forward_pre_hooks",
         "_backward_hooks",
         "_backward_pre_hooks",
-    )  # torch has no public name
+    )  # torch has no public attribute
     return any(getattr(layer, name) for layer in network.modules() for name in hooks)

@@ -1,4 +1,4 @@
-"""Several runs side by side: models whose engine allows it train at the same time, each on its own thread."""
+"""Parallel runs: models whose engine allows it are trained at the same time, each on its own thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isthmus.training.objective import count_multiplications
 
 
 def train_many(runs: Sequence[Run]) -> None:
-    """Train all runs, side by side those that can be; each ends bit for bit as `train` alone would end it."""
+    """Train all runs, in parallel where possible. The results equal those of `train` bit for bit."""
     teams: dict[Hashable, list[Run]] = {}
     for index, run in enumerate(runs):
         teams.setdefault(_key(run, index), []).append(run)
@@ -31,7 +31,7 @@ def train_many(runs: Sequence[Run]) -> None:
 
 
 def _key(run: Run, index: int) -> Hashable:
-    """Equal for runs that can go side by side; a run that must go alone has a unique key."""
+    """A key that is equal for runs that can be trained in parallel; other runs have unique keys."""
     if run.engine.can_run_beside and not run.calls_every_step and isinstance(run.train, ResidentFeed):
         return (run.settings.batch_size, run.train.n_rows)
     return index
@@ -70,19 +70,19 @@ def _stop_all(runs: Sequence[Run]) -> None:
 
 
 class Team:
-    """Runs of any shapes that take their steps at the same time.
+    """Runs of any shapes that are trained in parallel.
 
     Parameters
     ----------
     runs
-        On batches of one size, and as many of them; `Engine.can_run_beside` holds for each.
+        Runs with equal batch sizes and numbers of batches; `Engine.can_run_beside` is true for each.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs, self.n_steps = runs, runs[0].train.n_batches
 
     def run_epoch(self) -> None:
-        """One pass of every run over its rows."""
+        """One epoch of every run."""
         began = time.perf_counter()
         for run in self.runs:
             run.emit("on_epoch_start")
@@ -92,7 +92,7 @@ class Team:
                 close_epoch(run, self.n_steps, began)
 
     def _take_steps(self) -> None:
-        """The steps of an epoch, of every run: chunk by chunk, so that all notice a signal."""
+        """The steps of an epoch of every run, in chunks, so that all runs check for signals."""
         at_once = min(run.engine.steps_at_once for run in self.runs)
         n_threads = torch.get_num_threads()
         each = max(1, n_threads // len(self.runs))
@@ -112,7 +112,7 @@ class Team:
 
 
 def share_rows(runs: Sequence[Run]) -> None:
-    """Let runs on equal rows hold them once."""
+    """Let runs with equal rows share one copy of them."""
     held: list[Tensor] = []
     for run in runs:
         if isinstance(run.train, ResidentFeed):

@@ -1,4 +1,4 @@
-"""Pretraining: layer by layer, before the whole network is trained."""
+"""Layer-wise pretraining, before the whole network is trained."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from isthmus.training.objective import Choices, Objective
 
 
 class Pretraining(Choice):
-    """What is done to a network before it is trained as a whole."""
+    """Base class of pretraining: it trains parts of a network before the whole."""
 
     def conflicts(self, choices: Choices) -> list[str]:
-        """Why this cannot go with other choices, one sentence each."""
+        """Conflicts with other choices, one sentence each."""
         return []
 
     def pretrain(
         self, objective: Objective, settings: Settings, feed: Feed, callbacks: Sequence[Callback]
     ) -> list[History]:
-        """Train parts of the objective in place; gives the history of each."""
+        """Train parts of the objective in place; returns the history of each."""
         raise NotImplementedError
 
 
@@ -40,16 +40,17 @@ PRETRAININGS: Registry[Pretraining] = Registry("pretraining", Pretraining)
 @PRETRAININGS.register("layer-wise")
 @dataclass(eq=False, repr=False)
 class LayerWise(Pretraining):
-    """Every layer first learns to restore its own input, from the outside in (Bengio et al. 2007; Vincent et al. 2010).
+    """Trains each layer to reconstruct its own input, from the outer to the inner layers (Bengio et al. 2007; Vincent
+    et al. 2010).
 
-    Layer i of the encoder and its mirror image in the decoder are trained as a shallow autoencoder on what the layers
-    before it give for clean rows, with the model's corruption and penalty; then the whole is trained as usual. The
-    network must be `Dense` with a mirrored decoder.
+    Layer i of the encoder and the corresponding layer of the decoder are trained as a shallow autoencoder on the
+    outputs of the previous layers for clean rows, with the model's corruption and penalty. Then the whole network is
+    trained as usual. The network must be `Dense` with a mirrored decoder.
 
     Parameters
     ----------
     max_epochs
-        Epochs for each layer; None: those of the whole, divided by the number of layers.
+        Epochs for each layer; None: those of the whole training, divided by the number of layers.
 
     Examples
     --------
@@ -73,7 +74,9 @@ class LayerWise(Pretraining):
         if network.decoder_sizes is not None and tuple(network.decoder_sizes) != sizes[::-1]:
             return ["LayerWise: needs a decoder that mirrors the encoder; leave decoder_sizes out."]
         if choices.corruption is not None and choices.corruption.reads_images:
-            return ["LayerWise: the corruption damages images, which layers do not give; set pretraining=None."]
+            return [
+                "LayerWise: the corruption needs images, but outputs of layers are not images; set pretraining=None."
+            ]
         return []
 
     def pretrain(
@@ -93,7 +96,7 @@ class LayerWise(Pretraining):
 
 
 class EncodedFeed(Feed):
-    """Another feed's batches as some layers give them, computed batch by batch."""
+    """The outputs of some layers for the batches of another feed, computed batch by batch."""
 
     def __init__(self, feed: Feed, layers: nn.Module) -> None:
         self.feed, self.layers = feed, layers
@@ -111,7 +114,7 @@ def _linears(chain: nn.Module) -> list[nn.Module]:
 
 
 def _between(chain: nn.Module, first: int, last: int) -> nn.Sequential:
-    """Linear layers `first` to `last` of a chain, each with the activation behind it."""
+    """The linear layers `first` to `last` of a sequence, each with its activation."""
     kept, seen = [], 0
     for layer in chain.children():
         seen += isinstance(layer, nn.Linear | TiedLinear)
@@ -121,7 +124,7 @@ def _between(chain: nn.Module, first: int, last: int) -> nn.Sequential:
 
 
 def _layer(objective: Objective, index: int, feed: Feed) -> Objective:
-    """The shallow autoencoder of one layer: it shares its weights with the whole."""
+    """The shallow autoencoder of one layer, which shares its weights with the whole network."""
     choices, n_layers = objective.choices, len(_linears(objective.encoder))
     outermost, innermost = index == 0, index == n_layers - 1
     encoder = _between(objective.encoder, index, index + 1)
@@ -135,6 +138,6 @@ def _layer(objective: Objective, index: int, feed: Feed) -> Objective:
 
 
 def _context_of(feed: Feed, whole: Context) -> Context:
-    """What is known of the numbers between two layers; their range is that of one batch."""
+    """The context of the values between two layers, with the range of one batch."""
     batch = next(iter(feed.shuffled(torch.Generator().manual_seed(0))))
     return Context((batch.shape[1],), whole.code_size, float(batch.min()), float(batch.max()))

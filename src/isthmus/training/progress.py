@@ -1,4 +1,4 @@
-"""Progress of a run: a bar in a terminal or a notebook, a line now and then in a log file."""
+"""Progress of a run: a bar in a terminal or a notebook, a line every ten seconds in a log file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressBar(Callback):
-    """Shows epochs, loss, rows a second and time left, on stderr.
+    """Shows epochs, loss, rows per second and remaining time on stderr.
 
-    Where there is no terminal, it writes a plain line every ten seconds and one at the end.
+    Without a terminal, it writes a plain line every ten seconds and one at the end.
 
     Parameters
     ----------
     console
-        Where to; None is stderr.
+        The output; None: stderr.
     """
 
     every_step = False
@@ -31,7 +31,7 @@ class ProgressBar(Callback):
         self._console = console
 
     def on_fit_start(self, run: Run) -> None:
-        shown = run.processes.rank == 0  # of several processes one draws
+        shown = run.processes.rank == 0  # of several processes only one shows its progress
         self._out = (self._console or Console(stderr=True)) if shown else Console(quiet=True)
         self._began = self._looked = self._wrote = time.perf_counter()
         self._first_step = run.step

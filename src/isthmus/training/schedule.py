@@ -14,23 +14,23 @@ from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, either
 
 
 class Schedule(Choice):
-    """How the learning rate moves over a run."""
+    """Base class of learning-rate schedules."""
 
     @property
     def restless(self) -> float:
-        """The share of a run, in [0, 1), whose rates are too high for a loss that stands still to mean anything."""
+        """The share of a run, in [0, 1), whose rates are so high that early stopping ignores its losses."""
         return 0.0
 
     def factor(self, progress: float) -> float:
-        """What to multiply the learning rate by, given the share of all steps already taken, in [0, 1)."""
+        """The factor of the learning rate after a share of all steps, in [0, 1)."""
         raise NotImplementedError
 
     def cooled(self, begin: float, share: float) -> float | None:
-        """The factor in a cool-down that began at a factor, given the share of it that is over; None: it has none."""
+        """The factor in a cool-down that began at `begin`, after a share of it; None: the schedule has no cool-down."""
         return None
 
     def reduction(self, monitored: Sequence[float]) -> float:
-        """What else to multiply the learning rate by, given the loss that was monitored after each epoch so far."""
+        """A further factor of the learning rate, from the monitored loss of each epoch so far."""
         return 1.0
 
 
@@ -40,7 +40,7 @@ SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule)
 @SCHEDULES.register("constant")
 @dataclass(eq=False, repr=False)
 class Constant(Schedule):
-    """The learning rate as given, at every step.
+    """A constant learning rate.
 
     >>> Constant().factor(0.7)
     1.0
@@ -53,14 +53,14 @@ class Constant(Schedule):
 @SCHEDULES.register("one-cycle")
 @dataclass(eq=False, repr=False)
 class OneCycle(Schedule):
-    """Up along a cosine to the learning rate given, then down along a cosine to nearly nothing (Smith & Topin 2018).
+    """Rises along a cosine to the given learning rate, then falls along a cosine to nearly zero (Smith & Topin 2018).
 
     Parameters
     ----------
     warm_up
-        Share of the steps spent rising, in [0, 1).
+        Share of the steps with a rising rate, in [0, 1).
     start, end
-        Where the factor begins and ends, as a share of the peak.
+        The first and the last factor, as shares of the peak.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class OneCycle(Schedule):
 
     @property
     def restless(self) -> float:
-        return (1.0 + self.warm_up) / 2  # until the rate is half its peak
+        return (1.0 + self.warm_up) / 2  # until the rate has fallen to half of its peak
 
     def factor(self, progress: float) -> float:
         if progress < self.warm_up:
@@ -95,12 +95,12 @@ class OneCycle(Schedule):
 @SCHEDULES.register("cosine")
 @dataclass(eq=False, repr=False)
 class Cosine(Schedule):
-    """From the learning rate given down to `end` of it, along a cosine (Loshchilov & Hutter 2017, eq. 5, one period).
+    """Falls along a cosine from the given learning rate to a share of it (Loshchilov & Hutter 2017, eq. 5, one period).
 
     Parameters
     ----------
     end
-        Where the factor ends, as a share of the learning rate.
+        The last factor, as a share of the learning rate.
 
     Examples
     --------
@@ -127,20 +127,20 @@ class Cosine(Schedule):
 @SCHEDULES.register("reduce-on-plateau")
 @dataclass(eq=False, repr=False)
 class ReduceOnPlateau(Schedule):
-    """The learning rate as given, multiplied by `by` each time the monitored loss has not fallen for some epochs.
+    """Multiplies the learning rate by `by` each time that the monitored loss has not fallen for some epochs.
 
-    The loss that is monitored is the validation loss where rows are held out, else the training loss.
+    The monitored loss is the validation loss if there are validation rows, else the training loss.
 
     Parameters
     ----------
     by
-        What the rate is multiplied by, in (0, 1).
+        The factor of each reduction, in (0, 1).
     patience
-        Epochs without a better loss before that happens, >= 1.
+        Epochs without a lower loss before a reduction, >= 1.
     min_delta
-        By how much the loss must fall to be better, >= 0.
+        A loss counts as lower if it has fallen by more than this, >= 0.
     smallest
-        The least that all reductions together come to, in [0, 1].
+        The smallest product of all reductions, in [0, 1].
 
     Examples
     --------
@@ -180,31 +180,33 @@ def _cosine(begin: float, end: float, share: float) -> float:
 
 
 class Optimizer(Choice):
-    """How parameters follow their gradients."""
+    """Base class of optimisers."""
 
     clip_norm: float | None
     suits_auto: ClassVar[bool] = False
-    """Whether ``learning_rate="auto"``, which is chosen for Adam, suits it: its steps are about as long as the rate."""
+    """Whether ``learning_rate="auto"``, which is tuned for Adam, can be used: its steps are about as long as the
+    rate."""
     kernel: ClassVar[str | None] = None
-    """A fused kernel of torch that is the whole step, with the arguments of Adam's; None, or one that this torch has
-    not: `build` is asked instead."""
+    """The name of a fused kernel of torch for the whole step, with the arguments of Adam's. If it is None or this torch
+    lacks it, `build` is used."""
 
     def kernel_settings(self) -> dict[str, float]:
-        """What the kernel takes besides tensors and the learning rate."""
+        """The arguments of the kernel besides tensors and the learning rate."""
         return {}
 
     def build(self, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
-        """The torch optimiser over one flat parameter; its learning rate is set before every step."""
+        """The torch optimiser of one flat parameter; its learning rate is set before every step."""
         raise NotImplementedError
 
 
 def _as_optimizer(value: Any) -> Optimizer | None:
-    """A class of ``torch.optim``, or its name, as a member: the one of that name here, else `TorchOptimizer`."""
+    """A class of ``torch.optim``, or its name, as a member: the registered one of that name, else `TorchOptimizer`."""
     if isinstance(value, torch.optim.Optimizer):
         kind = type(value).__name__
         raise TypeError(
-            f"An {kind} that holds parameters already is no optimizer of a model, whose parameters are made at fit; "
-            f"give the class, optimizer=torch.optim.{kind}, and its learning_rate."
+            f"optimizer is a torch.optim.{kind} that already holds parameters, but a model makes its parameters at "
+            "fit; "
+            f"pass the class, optimizer=torch.optim.{kind}, and learning_rate."
         )
     is_class = isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
     name = value.__name__ if is_class else value
@@ -215,9 +217,10 @@ def _as_optimizer(value: Any) -> Optimizer | None:
 
 
 def _torch_optimizers() -> list[str]:
-    """The optimisers of this torch that take a plain step along a dense gradient."""
+    """The optimisers of this torch that need only a dense gradient."""
     found = {name for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
-    # LBFGS calls the loss itself, SparseAdam wants sparse gradients, Muon matrices: all weights are one vector here.
+    # LBFGS calls the loss itself, SparseAdam needs sparse gradients, Muon needs matrices; here all weights are
+    # one vector
     return sorted(found - {"Optimizer", "LBFGS", "SparseAdam", "Muon"})
 
 
@@ -242,9 +245,9 @@ class Adam(Optimizer):
     beta1, beta2
         Decay of the running means of the gradient and of its square, in [0, 1).
     epsilon
-        Added to the root of the second moment; > 0.
+        Added to the square root of the second moment, > 0.
     clip_norm
-        Gradients with a larger Euclidean norm (over all parameters) are scaled down to it; None never clips.
+        Gradients with a larger Euclidean norm (over all parameters) are scaled down to it; None: no clipping.
     """
 
     _: KW_ONLY
@@ -272,7 +275,7 @@ class AdamW(Optimizer):
     Parameters
     ----------
     weight_decay
-        Share of each parameter taken away per step, times the learning rate; >= 0.
+        Share of each parameter that is subtracted per step, times the learning rate, >= 0.
     beta1, beta2, epsilon, clip_norm
         As for `Adam`.
     """
@@ -319,7 +322,7 @@ class SGD(Optimizer):
     momentum
         Fraction of the last step that is added to the next, in [0, 1).
     nesterov
-        Whether the gradient is taken after the momentum step; needs momentum > 0.
+        Whether the gradient is computed after the momentum step; needs momentum > 0.
     weight_decay
         Factor of each parameter that is added to its gradient; >= 0.
     clip_norm
@@ -349,7 +352,7 @@ class SGD(Optimizer):
 @OPTIMIZERS.register("rmsprop")
 @dataclass(eq=False, repr=False)
 class RMSprop(Optimizer):
-    """Gradients divided by the root of a running mean of their squares (Tieleman & Hinton 2012; torch's form).
+    """Divides gradients by the square root of a running mean of their squares (Tieleman & Hinton 2012; torch's form).
 
     Parameters
     ----------
@@ -358,7 +361,7 @@ class RMSprop(Optimizer):
     momentum
         Fraction of the last step that is added to the next, in [0, 1).
     epsilon
-        Added to the root; > 0.
+        Added to the square root, > 0.
     weight_decay
         Factor of each parameter that is added to its gradient; >= 0.
     clip_norm
@@ -393,16 +396,17 @@ class RMSprop(Optimizer):
 @OPTIMIZERS.register("torch")
 @dataclass(eq=False, repr=False)
 class TorchOptimizer(Optimizer):
-    """Any optimiser of ``torch.optim`` by the name of its class; ``optimizer="Adagrad"`` or the class mean it too.
+    """Any optimiser of ``torch.optim`` by the name of its class; ``optimizer="Adagrad"`` and the class are converted to
+    it.
 
-    All weights are one vector to it, so that what looks at the norm of each layer looks at that of all.
+    It receives all weights as one vector, so optimisers that use the norm of each layer use the norm of all weights.
 
     Parameters
     ----------
     kind
         Such as ``"NAdam"``.
     parameters
-        What its class takes besides parameters and the learning rate, by name.
+        Arguments of its class by name, except the learning rate.
     clip_norm
         As for `Adam`.
 
@@ -432,7 +436,12 @@ class TorchOptimizer(Optimizer):
         if found:
             return found
         if "lr" in (self.parameters or {}):
-            return ["TorchOptimizer: the learning rate is the estimator's: give learning_rate, not parameters['lr']."]
+            return [
+                (
+                    "TorchOptimizer: parameters has 'lr', but the estimator sets the learning rate; pass learning_rate "
+                    "instead."
+                )
+            ]
         try:
             self.build(torch.nn.Parameter(torch.zeros(1)))
         except (TypeError, ValueError) as error:

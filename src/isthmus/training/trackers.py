@@ -13,14 +13,14 @@ from isthmus.training.loop import Run
 
 
 def run_parameters(run: Run) -> dict[str, str | int | float]:
-    """What a run trains with, every ``"auto"`` resolved: the five choices, the settings, sizes of data and model."""
+    """The resolved parameters of a run: the five choices, the settings, the sizes of data and model."""
     found = {**vars(run.objective.choices), "code_size": run.objective.context.code_size, **vars(run.settings)}
     found |= {"n_rows": run.train.n_rows, "n_parameters": run.engine.flat.values.numel(), "device": str(run.device)}
     return {name: value if isinstance(value, int | float | str) else _words(value) for name, value in found.items()}
 
 
 def _words(value: object) -> str:
-    """A choice in one line, as it is written in code."""
+    """A choice as one line of code."""
     return " ".join(repr(value).split()) if isinstance(value, Choice) else str(value)
 
 
@@ -40,8 +40,8 @@ def _imported(module: str, package: str, callback: Callback) -> Any:
 class LogToMLflow(Callback):
     """Logs parameters and the losses of every epoch to an MLflow run.
 
-    The active run is used; where there is none, each `fit` has a run of its own in the current experiment.
-    ``mlflow.sklearn.autolog()`` logs estimators of scikit-learn only, so that it does not see models of isthmus.
+    It uses the active run. Without one, each `fit` starts a run in the current experiment.
+    ``mlflow.sklearn.autolog()`` logs only estimators of scikit-learn, not models of isthmus.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class LogToMLflow(Callback):
         mlflow = _imported("mlflow", "mlflow", self)
         active = mlflow.active_run()
         self._ends = active is None
-        if active is None and (self.run_id is None or not run.epoch):  # `partial_fit` goes on in its run
+        if active is None and (self.run_id is None or not run.epoch):  # `partial_fit` continues its run
             active = mlflow.start_run()
-            mlflow.end_run("RUNNING")  # no longer the active one, so that an error in training leaves none behind
+            mlflow.end_run("RUNNING")  # deactivated here, so that an error in training leaves no active run
         if active is not None:
             self.run_id = active.info.run_id
             params = [mlflow.entities.Param(name, str(value)) for name, value in run_parameters(run).items()]
@@ -114,7 +114,7 @@ class LogToTensorBoard(Callback):
         self.folder = folder
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}  # an open file is not copied
+        return {"folder": self.folder}  # open files are not copied
 
     def on_fit_start(self, run: Run) -> None:
         self._writer = _imported("torch.utils.tensorboard", "tensorboard", self).SummaryWriter(str(self.folder))
@@ -133,12 +133,12 @@ class LogToTensorBoard(Callback):
 class LogToWandb(Callback):
     """Logs parameters and the losses of every epoch to Weights & Biases.
 
-    The active run is used; where there is none, each `fit` has a run of its own.
+    It uses the active run. Without one, each `fit` starts a run.
 
     Parameters
     ----------
     project
-        Of the runs that this callback starts; None: that of the settings of wandb.
+        Project of the runs that this callback starts; None: the one in the settings of wandb.
 
     Raises
     ------

@@ -319,3 +319,14 @@ def test_without_the_extra_the_remedy_is_named(photo: np.ndarray, monkeypatch: p
     monkeypatch.setitem(sys.modules, "constriction", None)
     with pytest.raises(ImportError, match=r"pip install 'isthmus\[compress\]'"):
         ImageCodec().fit([photo[:8, :8]])
+
+
+@pytest.mark.parametrize("n", [1, 20])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 2), (4, 4), (4, 4, 3)])
+def test_images_of_a_few_pixels_are_compressed_exactly_as_reconstructed(n: int, shape: tuple[int, ...]) -> None:
+    X = np.random.default_rng(n).integers(0, 256, (n, *shape), dtype=np.uint8)
+    codec = ImageCodec("20 dB", n_steps=3, random_state=0).fit(X)
+    restored = codec.decompress(codec.compress(X))
+    assert restored.shape == X.shape
+    np.testing.assert_array_equal(restored, codec.reconstruct(X))
+    assert codec.psnr_ >= 20.0

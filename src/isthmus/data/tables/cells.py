@@ -18,6 +18,7 @@ DATE = r"^\d{4}-\d{2}-\d{2}"
 ZONE = r":.*(Z|[+-]\d{2}(:?\d{2})?)$"
 EARLIEST, LATEST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("1678-01-01", "2262-01-01"))
 MISSING = -1
+CORRECT = "correct or empty these cells"
 
 
 def family(kind: pa.DataType) -> str:
@@ -65,15 +66,15 @@ class Cells:
         """The family of the cells."""
         return family(self.array.type)
 
-    def blame(self, bad: np.ndarray, what: str) -> None:
+    def blame(self, bad: np.ndarray, what: str, remedy: str) -> None:
         """Record an error in the cells where `bad`, (n,), is true."""
         if bad.any():
-            self.mistakes.add(self.name, what, int(self.rows[int(bad.argmax())]), n=int(bad.sum()))
+            self.mistakes.add(self.name, what, int(self.rows[int(bad.argmax())]), n=int(bad.sum()), remedy=remedy)
 
     def mismatch(self, needed: str) -> np.ndarray:
         """Record that the column has the wrong type; all its cells count as missing."""
         seen = ~_mask(self.array)
-        self.blame(seen, f"holds {plural(self.family)} instead of {needed}")
+        self.blame(seen, f"holds {plural(self.family)} instead of {needed}", "convert it")
         return np.full(len(self.array), np.nan)
 
     def plain(self) -> Cells:
@@ -121,7 +122,10 @@ def numbers(cells: Cells, numerals: Numerals = PLAIN) -> np.ndarray:
     else:
         return cells.mismatch("numbers")
     infinite = np.isinf(values)
-    cells.blame(infinite, "has infinite values")
+    if infinite.any():
+        floats = pa.types.is_floating(cells.array.type)
+        kind = "infinite values" if floats else f"numbers beyond ±1.8e308, such as {_first(cells.array, infinite)!s}"
+        cells.blame(infinite, f"has {kind}", CORRECT)
     return np.where(infinite, np.nan, values) if infinite.any() else values
 
 
@@ -143,7 +147,7 @@ def _parsed(cells: Cells, numerals: Numerals) -> np.ndarray:
     how = (
         f"{' with decimal commas' if numerals.decimal == ',' else ''}{f' in {numerals.unit}' if numerals.unit else ''}"
     )
-    cells.blame(bad, f"holds numbers{how}, but also text such as {_first(text, bad)!r}")
+    cells.blame(bad, f"holds numbers{how}, but also text such as {_first(text, bad)!r}", CORRECT)
     return values
 
 
@@ -171,7 +175,7 @@ def moments(cells: Cells, form: str = "") -> np.ndarray:
     else:
         return cells.mismatch("dates")
     outside = (values < EARLIEST) | (values >= LATEST)
-    cells.blame(outside, "has dates outside the years 1678 to 2261; set them missing")
+    cells.blame(outside, "has dates outside the years 1678 to 2261", "empty these cells")
     return np.where(outside, np.nan, values)
 
 
@@ -188,7 +192,8 @@ def _parsed_dates(cells: Cells) -> np.ndarray:
         return _as_microseconds(parsed)
     kept = is_date(text)
     bad = ~kept & ~_mask(text)
-    cells.blame(bad, f"holds dates, but also text such as {_first(text, bad)!r} (write dates as 2024-12-31 23:59:59)")
+    text_told = f"holds dates, but also text such as {_first(text, bad)!r}"
+    cells.blame(bad, text_told, "write dates as 2024-12-31 23:59:59, or empty these cells")
     zoned = matches(text, ZONE)  # Arrow reads times with a zone, or without, but not both in one array
     return np.where(zoned, _whole_dates(text, kept & zoned), _whole_dates(text, kept & ~zoned))
 
@@ -205,7 +210,7 @@ def _formed_dates(cells: Cells, form: str) -> np.ndarray:
     bad = np.isnan(values) & ~_mask(text)
     if bad.any() and (iso := _try_dates(text)) is not None:
         return _as_microseconds(iso)
-    cells.blame(bad, f"holds dates such as {form}, but also text such as {_first(text, bad)!r}")
+    cells.blame(bad, f"holds dates such as {form}, but also text such as {_first(text, bad)!r}", CORRECT)
     return values
 
 

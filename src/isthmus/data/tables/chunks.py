@@ -109,7 +109,7 @@ def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
     """
     opened = open_table(table)
     if not opened.names:
-        raise DataError("The table has 0 rows and 0 columns; at least a header line is needed.")
+        raise DataError("The table has 0 rows and 0 columns, but at least a line of column names is needed; add it.")
     with told_at_once() as mistakes:
         for piece in opened.pieces(opened.names, mistakes, size):
             mistakes.refuse()

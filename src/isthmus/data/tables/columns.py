@@ -145,6 +145,19 @@ def _restored(values: np.ndarray, arrow: str) -> pa.Array:
     return plain.cast(pa.float32()) if arrow == "float" else plain
 
 
+LARGEST_ENCODED = float(np.finfo(np.float32).max)
+
+
+def _in_single(scaled: np.ndarray) -> np.ndarray:
+    """Scaled numbers within the range of single precision; NaN stays NaN.
+
+    Finite numbers far outside the training rows would become infinite. Detectors would then refuse the row, although
+    it is an anomaly.
+    """
+    clipped: np.ndarray = np.clip(scaled, -LARGEST_ENCODED, LARGEST_ENCODED)
+    return clipped
+
+
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +183,7 @@ class Numeric(Column):
         return [self.name]
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        out[:, 0] = self._scaled(self.numbers(cells))
+        out[:, 0] = _in_single(self._scaled(self.numbers(cells)))
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         away = (values - self.centre) / self.spread
@@ -219,7 +232,7 @@ class Ordinal(Column):
         return np.asarray(self.levels, dtype=np.float64)
 
     def encode(self, cells: Cells, out: np.ndarray) -> None:
-        out[:, 0] = (self.steps_of(cells) - self.mean) / self.deviation
+        out[:, 0] = _in_single((self.steps_of(cells) - self.mean) / self.deviation)
 
     def steps_of(self, cells: Cells) -> np.ndarray:
         """Positions of the cells in the order, (n,); NaN for missing cells."""

@@ -16,25 +16,27 @@ class Mistakes:
     """The errors found in a table so far; rows count from 0.
 
     >>> found = Mistakes()
-    >>> found.add("age", "has infinite values", 3, n=2)
+    >>> found.add("age", "has infinite values", 3, n=2, remedy="correct or empty these cells")
     >>> found.refuse()
     Traceback (most recent call last):
         ...
-    isthmus.exceptions.DataError: Column 'age' has infinite values (2 cells, the first at row 3).
+    isthmus.exceptions.DataError: Column 'age' has infinite values (2 cells, the first at row 3); correct or empty \
+these cells.
     """
 
-    found: dict[tuple[str, str], tuple[int | None, int]] = field(default_factory=dict)
+    found: dict[tuple[str, str, str], tuple[int | None, int]] = field(default_factory=dict)
 
-    def add(self, column: str, what: str, row: int | None = None, *, n: int = 1) -> None:
+    def add(self, column: str, what: str, row: int | None = None, *, n: int = 1, remedy: str = "") -> None:
         """Record an error of a column with its first row and number of cells; repeated errors add to the count."""
-        first, before = self.found.get((column, what), (row, 0))
-        self.found[column, what] = (first, before + n)
+        first, before = self.found.get((column, what, remedy), (row, 0))
+        self.found[column, what, remedy] = (first, before + n)
 
     def sentences(self) -> Iterator[str]:
         """One sentence per error."""
-        for (column, what), (row, n) in self.found.items():
-            cells = f"{n} cells, the first at row {row}" if n > 1 else f"row {row}"
-            yield f"Column {column!r} {what}{'' if row is None else f' ({cells})'}."
+        for (column, what, remedy), (row, n) in self.found.items():
+            cells = f"{n:,} cells, the first at row {row}" if n > 1 else f"row {row}"
+            where = "" if row is None else f" ({cells})"
+            yield f"Column {column!r} {what}{where}{remedy and '; ' + remedy}."
 
     def refuse(self) -> None:
         """Raise a `DataError` that lists all errors, if there are any."""

@@ -57,7 +57,7 @@ def read_frame(
     """
     table = open_stored(path, text)
     if table.n_rows == 0:
-        raise DataError(f"'{path}' has 0 samples (rows); at least one is needed.")
+        raise DataError(f"'{path}' has 0 samples (rows), but at least one is needed; check the file.")
     with told_at_once() as mistakes:
         names = [*table.names, *([] if table.index is None else [table.index])]
         found = _whole(table, names, mistakes)

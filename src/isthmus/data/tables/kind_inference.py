@@ -214,11 +214,8 @@ class Decision:
 
     def _mixture(self, what: str, odd: tuple[str, int]) -> None:
         name = self.watch.name
-        text = (
-            f"contains {what}s, but also text such as {odd[0]!r}; correct these cells, empty them, or pass "
-            f"kinds={{{name!r}: 'categorical'}}"
-        )
-        self.mistakes.add(name, text, odd[1])
+        remedy = f"correct or empty these cells, or pass kinds={{{name!r}: 'categorical'}}"
+        self.mistakes.add(name, f"contains {what}s, but also text such as {odd[0]!r}", odd[1], remedy=remedy)
 
     # -- columns -------------------------------------------------------------------------------------------------
 
@@ -252,6 +249,7 @@ class Decision:
             self.watch.name,
             f"was requested as {self.watch.asked}, which needs {needed}, but contains {got}",
             odd and odd[1],
+            remedy="correct these cells, or request another kind",
         )
 
     def _ignored(self, note: str, reason: str, constant: Any = None) -> Ignored:
@@ -294,7 +292,8 @@ class Decision:
         counts = self.values
         strange = [value for value in counts if value not in levels]
         if strange:
-            self.mistakes.add(self.watch.name, f"has values that are not among its levels, such as {strange[0]!r}")
+            what = f"has values that are not among its levels, such as {strange[0]!r}"
+            self.mistakes.add(self.watch.name, what, remedy="add them to the levels, or correct these cells")
         places = np.arange(len(levels)) if words else np.asarray(levels, float)
         weights = np.array([counts.get(level, 0) for level in levels], float) + (0 if counts else 1)
         mean, deviation = _weighted(places, weights)
@@ -319,8 +318,8 @@ class Decision:
     def binary(self) -> Column:
         """Two levels."""
         if len(self.values) > 2 or not self.values:
-            text = f"was requested as binary, but has {len(self.values) or 'many'} different values"
-            self.mistakes.add(self.watch.name, text)
+            text = f"was requested as binary, which needs 2 values, but has {len(self.values) or 'many'} different ones"
+            self.mistakes.add(self.watch.name, text, remedy="request it as categorical or numeric")
         if self.is_truth:
             return Binary(**self._levelled("") | {"family": "boolean", "arrow": "bool"}, levels=(0.0, 1.0))
         return Binary(**self._levelled(""), levels=tuple(sorted(level for level, _ in self._levels_to_count())))

@@ -164,7 +164,9 @@ def _of_mapping(columns: Mapping[Any, Any]) -> Table:
     lengths = {name: len(values) for name, values in zip(names, kept, strict=True)}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise DataError(f"The columns of a table must have equal lengths, but they have: {told}.")
+        raise DataError(
+            f"The columns of a table must have equal lengths, but they have: {told}; make them equally long."
+        )
     n_rows = next(iter(lengths.values()), 0)
     return MemoryTable(names, n_rows, lambda rows, column: _rows_of(kept[column], rows), [None] * len(names))
 
@@ -216,15 +218,16 @@ def _tell_mixture(cells: list[Any], name: str, rows: Sequence[int] | np.ndarray,
     kinds = [_kind_of(cell) for cell in cells]
     counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds) if kind}
     if len(counts) < 2:
-        found.add(name, f"cannot be read ({why}); convert it, or leave it out with kinds={{{name!r}: 'ignore'}}")
+        remedy = f"convert it, or leave it out with kinds={{{name!r}: 'ignore'}}"
+        found.add(name, f"cannot be read ({why})", remedy=remedy)
         return
     usual = max(counts, key=lambda kind: counts[kind])
     place = next(place for place, kind in enumerate(kinds) if kind not in (None, usual))
     found.add(
         name,
-        f"mixes {' and '.join(counts)}: most cells are {usual}, but one is {cells[place]!r}; convert them to one "
-        f"type, or leave the column out with kinds={{{name!r}: 'ignore'}}",
+        f"mixes {' and '.join(counts)}: most cells are {usual}, but one is {cells[place]!r}",
         int(rows[place]),
+        remedy=f"convert them to one type, or leave the column out with kinds={{{name!r}: 'ignore'}}",
     )
 
 

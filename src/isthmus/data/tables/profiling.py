@@ -163,8 +163,8 @@ class Watch:
         elif self.arrow.startswith(("int", "uint")) and _type_name(cells.array.type) == "double":
             self.arrow = "double"
         if now != self.family:
-            text = f"mixes {plural(self.family)} and {plural(now)}; convert its cells to one type"
-            cells.blame(~cells.array.is_null().to_numpy(zero_copy_only=False), text)
+            text = f"mixes {plural(self.family)} and {plural(now)}"
+            cells.blame(~cells.array.is_null().to_numpy(zero_copy_only=False), text, "convert its cells to one type")
 
     # -- numbers -------------------------------------------------------------------------------------------------
 

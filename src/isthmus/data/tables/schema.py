@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.choices import BinaryCrossEntropy, ByColumn, CategoricalCrossEntropy, MeanSquaredError, Observed
-from isthmus.choices.registry import unknown
+from isthmus.choices.spelling import nearest, unknown
 from isthmus.data.tables.cells import Cells, family, plural
 from isthmus.data.tables.columns import KINDS, Column, Datetime, column_from_json
 from isthmus.data.tables.dates import FORMS
@@ -22,6 +21,7 @@ from isthmus.data.tables.numerals import decide_mark
 from isthmus.data.tables.opening import open_table
 from isthmus.data.tables.profiling import watch_table
 from isthmus.exceptions import DataError
+from isthmus.wording import counted
 
 ALIKE = (frozenset({"number", "boolean"}), frozenset({"number", "text"}), frozenset({"date", "text"}))
 """Families that can be converted to each other; text only if its cells allow it."""
@@ -79,7 +79,10 @@ def learn_schema(
     if tame not in (True, False, "auto"):
         raise ValueError(f"tame={tame!r} must be True, False or 'auto'.")
     if opened.n_rows == 0 or not opened.names:
-        raise DataError(f"The table has {opened.n_rows} rows and {len(opened.names)} columns; at least 1 is needed.")
+        raise DataError(
+            f"The table has {counted(opened.n_rows, 'row')} and {counted(len(opened.names), 'column')}, but at least "
+            "1 of each is needed."
+        )
     with told_at_once() as mistakes:
         watches = watch_table(opened, asked, mistakes)
         mistakes.refuse()
@@ -320,7 +323,10 @@ class Schema:
     def _checked(self, matrix: np.ndarray) -> np.ndarray:
         array = np.asarray(matrix)
         if array.ndim != 2 or array.shape[1] != self.width:
-            raise ValueError(f"The matrix has shape {array.shape}, but this schema needs (n, {self.width}).")
+            raise ValueError(
+                f"The matrix has shape {array.shape}, but this schema needs (n, {self.width}); pass rows that it "
+                "encoded."
+            )
         return array
 
     # -- checking ------------------------------------------------------------------------------------------------
@@ -364,9 +370,8 @@ class Schema:
 
 
 def _missing_text(name: str, new: Sequence[str]) -> str:
-    folded = {other.casefold().strip(): other for other in new}
-    near = difflib.get_close_matches(name.casefold().strip(), folded, 1)
-    hint = f"; is it now called {folded[near[0]]!r}? Rename it back" if near else "; add it"
+    near = nearest(name, new, cutoff=0.6)
+    hint = "; add it" if near is None else f"; is it now called {near!r}? Rename it back"
     return f"Column {name!r} is missing{hint}."
 
 

@@ -185,7 +185,9 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
         self._check(pictures)
         kept = list(pictures.names if names is None else names)
         if kept and len(kept) != len(pictures.arrays):
-            raise ValueError(f"names has {len(kept)} entries, but there are {len(pictures.arrays)} images.")
+            raise ValueError(
+                f"names has {len(kept)} entries, but there are {len(pictures.arrays)} images; pass one name per image."
+            )
         batches = batches_of(pictures.arrays)
         if code is None:
             code = self.code_ if target is None else self._code_for(batches, self.code_, target)

@@ -90,7 +90,9 @@ class Container:
     def find(self, image: int) -> tuple[Entry, int]:
         """The record of an image, and its place in it."""
         if not 0 <= image < self.n_images:
-            raise IndexError(f"There is no image {image}: the stream holds {self.n_images}, counted from 0.")
+            raise IndexError(
+                f"There is no image {image}: the stream holds {self.n_images}, numbered from 0 to {self.n_images - 1}."
+            )
         for entry in self.entries:
             if image < entry.n_images:
                 break
@@ -161,7 +163,9 @@ def read(blob: bytes, *, max_pixels: int = MOST_PIXELS) -> Container:
 
 def _head(data: memoryview) -> tuple[str, int, bytes, int]:
     if len(data) < HEAD.size or bytes(data[: len(MAGIC)]) != MAGIC:
-        raise StreamError("This is not a compressed stream of isthmus: it does not begin with the magic bytes.")
+        raise StreamError(
+            "This is not a compressed stream of isthmus: its first bytes are others. Use a file that `compress` wrote."
+        )
     _, version, mode, flags, fingerprint, index_size = HEAD.unpack_from(data)
     if version != VERSION:
         raise StreamError(

@@ -68,6 +68,12 @@ class Samples:
     """The coefficient before it was rounded, in steps."""
     weight: np.ndarray
 
+    @classmethod
+    def silent(cls) -> Samples:
+        """One place of weight 0: a network with these samples does not change."""
+        whole = np.zeros(1, np.int64)
+        return cls(np.zeros((1, N_FEATURES), np.uint8), whole, whole, whole, np.zeros(1), np.zeros(1))
+
 
 @dataclass(frozen=True)
 class Watch(ImageModel):
@@ -77,12 +83,17 @@ class Watch(ImageModel):
     kept: list[tuple[Place, int, np.ndarray, np.ndarray]] = field(default_factory=list)
     blind: bool = False
     """Whether there are no networks yet."""
+    whole: bool = False
+    """Whether all places are kept, not a share of them."""
+
+    def share(self, band: Band) -> float:
+        """The share of a band's places that is kept."""
+        return 1.0 if self.whole else FINEST_SHARE if band.level == 1 else OTHER_SHARE
 
     def scales(self, planes: Planes, place: Place, code: int) -> np.ndarray:
         n_places = math.prod(grid_shape(planes, place))
-        share = FINEST_SHARE if place.band.level == 1 else OTHER_SHARE
         seen = self.compressed(features(planes, place, slice(None))).reshape(-1, N_FEATURES)
-        chosen = np.flatnonzero(self.draw.random(n_places) < share)
+        chosen = np.flatnonzero(self.draw.random(n_places) < self.share(place.band))
         self.kept.append((place, code, chosen, seen[chosen]))
         if self.blind:
             return np.zeros(n_places, np.int64)
@@ -115,7 +126,18 @@ ROUNDING = 0.33
 
 
 def collect(model: ImageModel, batches: Sequence[np.ndarray], seed: int, *, blind: bool) -> list[Samples]:
-    """Samples for each network from every image at several steps."""
+    """Samples for each network from every image at several steps.
+
+    A share of the places is enough, unless the images are so small that a network would get none. All places are taken
+    then. Images of 2×2 pixels have no places at all for some networks, which stay as they were initialised.
+    """
+    found = _collected(model, batches, seed, blind=blind, whole=False)
+    return found if all(len(part.code) for part in found) else _collected(model, batches, seed, blind=blind, whole=True)
+
+
+def _collected(
+    model: ImageModel, batches: Sequence[np.ndarray], seed: int, *, blind: bool, whole: bool
+) -> list[Samples]:
     draw = np.random.default_rng(seed)
     found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(model.n_channels * len(PHASES))]
     for number, batch in enumerate(batches):
@@ -123,17 +145,25 @@ def collect(model: ImageModel, batches: Sequence[np.ndarray], seed: int, *, blin
         # half of the steps for each image: all of them, and half of the time, with many images
         for centre in CODES[number % 2 :: 2] if len(batches) > 1 else CODES:
             code = int(centre + draw.integers(-6, 7))
-            watch = Watch(**{f.name: getattr(model, f.name) for f in fields(ImageModel)}, draw=draw, blind=blind)
+            given = {f.name: getattr(model, f.name) for f in fields(ImageModel)}
+            watch = Watch(**given, draw=draw, blind=blind, whole=whole)
             listening = Listening(None if blind else Encoder(model.tables, TRADE, writes=False))
             run(watch, listening, batch.shape, code, coefficients)
             for (place, _, chosen, seen), (magnitude, size) in zip(watch.kept, listening.kept, strict=True):
-                n = len(chosen)
-                weight = 1 / (FINEST_SHARE if place.band.level == 1 else OTHER_SHARE)
-                band = band_index(*place.band)
+                n, band = len(chosen), band_index(*place.band)
+                weight = np.full(n, 1 / watch.share(place.band))
                 found[place.channel * len(PHASES) + place.phase].append(
-                    (seen, np.full(n, code), np.full(n, band), magnitude[chosen], size[chosen], np.full(n, weight))
+                    (seen, np.full(n, code), np.full(n, band), magnitude[chosen], size[chosen], weight)
                 )
-    return [Samples(*(np.concatenate(part) for part in zip(*parts, strict=True))) for parts in found]
+    return [
+        Samples(*(np.concatenate(part) for part in zip(*(parts or [_no_sample()]), strict=True))) for parts in found
+    ]
+
+
+def _no_sample() -> tuple[np.ndarray, ...]:
+    """The arrays of `Samples`, with no places."""
+    whole = np.zeros(0, np.int64)
+    return np.zeros((0, N_FEATURES), np.uint8), whole, whole, whole, np.zeros(0), np.zeros(0)
 
 
 class SoftNetworks(nn.Module):
@@ -178,6 +208,7 @@ def initial_logits() -> Tensor:
 def train_networks(soft: SoftNetworks, samples: Sequence[Samples], seed: int, n_steps: int, batch: int = 768) -> float:
     """Train for the fewest bits; gives the mean bits of the last hundred steps."""
     draw = np.random.default_rng(seed)
+    samples = [part if len(part.code) else Samples.silent() for part in samples]
     optimizer = torch.optim.Adam(soft.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=n_steps)
     last = []
@@ -189,7 +220,7 @@ def train_networks(soft: SoftNetworks, samples: Sequence[Samples], seed: int, n_
         band = torch.from_numpy(np.stack([p.band[r] for p, r in pairs]))
         token = torch.from_numpy(tokens(np.stack([p.magnitude[r] for p, r in pairs])))
         weight = torch.from_numpy(np.stack([p.weight[r] for p, r in pairs]).astype(np.float32))
-        loss = (soft.bits(soft(inputs, band), token) * weight).sum() / weight.sum()
+        loss = (soft.bits(soft(inputs, band), token) * weight).sum() / weight.sum().clamp(min=1.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -78,7 +78,9 @@ def _checked(image: np.ndarray, name: str) -> np.ndarray:
         )
     shaped = image[..., None] if image.ndim == 2 else image
     if shaped.ndim != 3 or not shaped.size or shaped.shape[2] not in (1, 3):
-        raise DataError(f"{name} has the shape {image.shape}; an image needs (h, w), (h, w, 1) or (h, w, 3).")
+        raise DataError(
+            f"{name} has the shape {image.shape}; an image needs (h, w), (h, w, 1) or (h, w, 3); reshape it."
+        )
     return shaped
 
 

@@ -143,7 +143,9 @@ class TableSampler(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         X = unwrapped(X)
         schema = learn_schema(X, self.kinds)
         if schema.n_rows < 2:
-            raise DataError(f"The table has {schema.n_rows} rows, but {type(self).__name__} needs at least 2.")
+            raise DataError(
+                f"The table has {schema.n_rows} rows, but {type(self).__name__} needs at least 2; pass more."
+            )
         self.schema_, self.made_as_ = schema, _form_of(X)
         self.n_features_in_ = len(schema.names)
         self.__dict__.pop("feature_names_in_", None)
@@ -246,8 +248,8 @@ class TableSampler(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         if n_found < n:
             wanted = ", ".join(f"{name}={value!r}" for name, value in given.items())
             raise ValueError(
-                f"Only {n_found} of {n_drawn:,} drawn rows have {wanted}, but {n} are asked for; ask for fewer rows or "
-                "for less, and check the spelling of values."
+                f"Only {n_found} of {n_drawn:,} drawn rows have {wanted}, but n={n} was requested; request fewer rows, "
+                "give fewer conditions, and check the spelling of their values."
             )
         return pa.concat_tables(found).slice(0, n)
 

@@ -80,7 +80,7 @@ class Answering:
             The user or an item is unknown, a rating is out of range, or an array is ambiguous.
         """
         if (user is None) == (history is None):
-            raise ValueError("Give either a user or a history, not both and not neither.")
+            raise ValueError("Exactly one of user and history is needed, but got both or neither; pass one of them.")
         check_is_fitted(self, "fitted_")
         reader = self.fitted_.reader(unknown)
         seen = (
@@ -255,7 +255,7 @@ class Answering:
             Its ``items`` are users.
         """
         if (user is None) == (history is None):
-            raise ValueError("Give either a user or a history, not both and not neither.")
+            raise ValueError("Exactly one of user and history is needed, but got both or neither; pass one of them.")
         check_is_fitted(self, "fitted_")
         row = np.asarray([-1 if history is not None else self.fitted_.row(user)])
         query = self.user_embeddings(histories=[history]) if history is not None else self.user_embeddings([user])

@@ -138,7 +138,10 @@ class KnownLog:
         listed = users.tolist() if isinstance(users, np.ndarray) else list(users)
         if listed and all(isinstance(user, bool) for user in listed) and bool not in self.log.user_index.kinds:
             if len(listed) != n_users:
-                raise DataError(f"users is a mask of {len(listed)} booleans, but there are {n_users} users.")
+                raise DataError(
+                    f"users is a mask of {len(listed)} booleans, but there are {n_users} users; pass one boolean per "
+                    "user."
+                )
             return np.flatnonzero(listed)
         return np.asarray([self.row(user) for user in listed], np.int64)
 

@@ -200,7 +200,9 @@ class HistoryReader:
     def _of_matrix(self, matrix: Any) -> Histories:
         width = len(self.items.names)
         if matrix.ndim != 2 or matrix.shape[1] != width:
-            raise DataError(f"The histories have {matrix.shape[-1]} columns, but there are {width} items.")
+            raise DataError(
+                f"The histories have {matrix.shape[-1]} columns, but there are {width} items; pass one column per item."
+            )
         given = own_matrix(matrix)
         if not np.isfinite(given.data).all():
             raise DataError("The histories have ratings that are NaN or infinite; leave these entries out.")
@@ -251,7 +253,9 @@ class HistoryReader:
         listed = array.tolist() if isinstance(array, np.ndarray) else list(array)
         if bool not in self.items.kinds and any(isinstance(item, bool | np.bool_) for item in listed):
             if len(listed) != width or not all(isinstance(item, bool | np.bool_) for item in listed):
-                raise DataError(f"{what} is a mask of {len(listed)} booleans, but there are {width} items.")
+                raise DataError(
+                    f"{what} is a mask of {len(listed)} booleans, but there are {width} items; pass one per item."
+                )
             return np.asarray(listed, bool)
         if isinstance(array, np.ndarray) and array.ndim != 1:
             raise DataError(f"{what} has shape {array.shape}, but one dimension is needed: items, or a mask of all.")

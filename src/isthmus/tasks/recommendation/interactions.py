@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation.identifiers import NameIndex, as_names, number, refuse_alike
 from isthmus.tasks.recommendation.times import read_times
+from isthmus.wording import be, counted, these
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "user": ("user", "userid", "user_id", "customer", "customer_id"),
@@ -159,7 +160,8 @@ def own_matrix(data: Any) -> csr_array:
     """A float32 CSR copy of a sparse matrix; duplicates are added, columns are sorted."""
     if data.ndim != 2 or data.dtype.kind not in "biuf":
         raise DataError(
-            f"The matrix has shape {data.shape} and type {data.dtype}; two dimensions of real numbers are needed."
+            f"The matrix has shape {data.shape} and type {data.dtype}; two dimensions of real numbers are needed; "
+            "convert it."
         )
     matrix = scipy.sparse.csr_array(data, dtype=np.float32, copy=True)
     matrix.sum_duplicates()
@@ -167,9 +169,13 @@ def own_matrix(data: Any) -> csr_array:
 
 
 def _from_matrix(data: Any, users: Any, items: Any) -> Interactions:
+    if data.dtype == np.float64:  # before single precision makes large ratings infinite
+        _refuse_bad_ratings(scipy.sparse.csr_array(data).data, "The matrix")
     matrix = own_matrix(data)
     if not matrix.nnz:
-        raise DataError(f"The matrix of interactions, {matrix.shape}, has no entries; at least one is needed.")
+        raise DataError(
+            f"The matrix of interactions, {matrix.shape}, has 0 entries, but at least one is needed; check the log."
+        )
     _refuse_bad_ratings(matrix.data, "The matrix")
     named = [
         _names(given, count, what)
@@ -253,12 +259,12 @@ def _values(series: Any) -> np.ndarray:
 
 def _refuse_missing_names(columns: Mapping[Hashable, np.ndarray]) -> None:
     if not all(map(len, columns.values())):
-        raise DataError("The interactions have 0 rows; at least one is needed.")
+        raise DataError("The interactions have 0 rows, but at least one is needed; check the log.")
     for name, values in columns.items():
         missing = _missing(values)
         if missing.any():
             raise DataError(
-                f"The column {name!r} has {int(missing.sum())} missing names, the first at row "
+                f"The column {name!r} has {counted(int(missing.sum()), 'missing name')}, the first at row "
                 f"{int(missing.argmax())}; drop these rows first."
             )
 
@@ -285,12 +291,13 @@ def _ratings(values: np.ndarray, name: Hashable) -> np.ndarray:
 
 
 def _refuse_bad_ratings(values: np.ndarray, where: str) -> None:
-    bad = ~np.isfinite(values) | (np.abs(values) > np.finfo(np.float32).max)
-    if bad.any():
-        raise DataError(
-            f"{where} has {int(bad.sum())} ratings that are NaN or infinite, the first at entry {int(bad.argmax())}; "
-            "drop these first."
-        )
+    limit = float(np.finfo(np.float32).max)
+    for bad, kind in ((~np.isfinite(values), "NaN or infinite"), (np.abs(values) > limit, f"beyond ±{limit:.2g}")):
+        if n := int(bad.sum()):
+            raise DataError(
+                f"{where} has {counted(n, 'rating')} that {be(n)} {kind}, the first at entry {int(bad.argmax())}; "
+                f"correct or drop {these(n, 'rating')}."
+            )
 
 
 def _latest(keys: np.ndarray, times: np.ndarray | None) -> np.ndarray:

@@ -26,6 +26,7 @@ from isthmus.tasks.recommendation.identifiers import refuse_alike
 from isthmus.tasks.recommendation.interactions import Interactions
 from isthmus.tasks.recommendation.liking import chosen, learn_liking, without_zeros
 from isthmus.tasks.recommendation.merging import joined, overlaid
+from isthmus.wording import counted
 
 STEPS_WANTED = 1_000
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
@@ -87,7 +88,7 @@ def fit_recommender(log: Interactions, titles: Mapping[Hashable, str], plan: Pla
     rows = np.flatnonzero(np.diff(matrix.indptr) > 0)
     if len(rows) < 2:
         raise DataError(
-            f"{len(rows)} users have a positive interaction, but at least 2 are needed; positive means: "
+            f"{counted(len(rows), 'user')} with a positive interaction, but at least 2 are needed; positive means: "
             f"{known.liking}. Set positive_from to include more."
         )
     biases = learn_biases(matrix) if plan.rates else None

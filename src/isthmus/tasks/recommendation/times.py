@@ -11,6 +11,7 @@ import numpy as np
 
 from isthmus.exceptions import DataError
 from isthmus.tasks.recommendation.identifiers import is_missing
+from isthmus.wording import be, counted
 
 SECONDS, MILLISECONDS = (1e8, 1e10), (1e11, 1e13)
 """Ranges of times since 1970 in both units, for 1973 to 2286."""
@@ -49,9 +50,9 @@ def read_times(values: np.ndarray, name: Hashable) -> np.ndarray:
             "pandas.to_datetime."
         )
     missing = np.isnat(values) if values.dtype.kind in "Mm" else ~np.isfinite(values)
-    if missing.any():
+    if n := int(missing.sum()):
         raise DataError(
-            f"The column {name!r} has {int(missing.sum())} times that are missing or infinite, the first at row "
+            f"The column {name!r} has {counted(n, 'time')} that {be(n)} missing or infinite, the first at row "
             f"{int(missing.argmax())}; drop these rows, or the column."
         )
     if values.dtype.kind in "iuf":

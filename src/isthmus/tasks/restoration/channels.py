@@ -1,4 +1,4 @@
-"""How images of other channels than those of fit go through a restorer, and come out as they were."""
+"""Conversion of images with other channels than those at fit, before and after restoration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Passage:
-    """The way of an image of some channels through a restorer.
+    """The conversion of an image for a restorer with other channels.
 
     ===========  ================================  ==========================================
     image        restorer                          way
@@ -37,7 +37,7 @@ class Passage:
     way
         ``"as-is"``, ``"repeated"``, ``"each"`` or ``"grey"``.
     to_grey
-        Whether what was repeated is averaged at the end.
+        Whether the repeated channels are averaged at the end.
     """
 
     n_colour: int
@@ -47,7 +47,7 @@ class Passage:
 
     @classmethod
     def of(cls, n_channels: int, n_given: int, n_wanted: int, *, colours: bool, name: str) -> Passage:
-        """The way for an image of so many channels.
+        """The conversion for an image with a number of channels.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class Passage:
         )
 
     def enter(self, image: np.ndarray) -> list[np.ndarray]:
-        """What the network is given, one or several images: (h, w, c) → (h, w, n_given) each."""
+        """The inputs of the network, one or more images: (h, w, c) → (h, w, n_given) each."""
         colour = image[..., : self.n_colour]
         if self.way == "repeated":
             return [np.repeat(colour, 3, axis=2)]

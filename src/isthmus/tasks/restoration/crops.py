@@ -1,4 +1,4 @@
-"""Random crops of images as batches, drawn anew for every step."""
+"""Batches of random crops of images, which are drawn for every step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from isthmus.training.batches import Feed
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a restorer learns from.
+    """The training images of a restorer.
 
     Attributes
     ----------
     given
-        Images, (h, w, c) each: clean ones that training damages, damaged ones that come with a target, or noisy ones.
+        Images, (h, w, c) each: clean ones, damaged ones with a target, or noisy ones.
     given_range
         The range of their pixels.
     wanted
@@ -28,9 +28,9 @@ class Lesson:
     wanted_range
         The range of their pixels.
     scale
-        How many times as high and wide as the given images the targets are, >= 1.
+        Height and width of targets divided by those of the given images, >= 1.
     alone
-        Whether the given images are noisy and there is nothing else to learn from.
+        Whether there are only noisy images.
     """
 
     given: Sequence[np.ndarray]
@@ -42,31 +42,31 @@ class Lesson:
 
     @property
     def paired(self) -> bool:
-        """Whether a batch holds what the network is given and its target, instead of clean images."""
+        """Whether a batch contains inputs and targets instead of clean images."""
         return self.alone or self.wanted is not None
 
 
 class CropFeed(Feed):
-    """Batches of square crops at random places, flipped and turned at random: rows of pixels, the target's behind.
+    """Batches of square crops at random places, flipped and rotated at random: rows of pixels, followed by those of the
+    target.
 
-    An epoch takes crops from all images, from larger ones more. Images that are smaller than a crop are continued by
+    An epoch takes crops from all images, more from larger ones. Images that are smaller than a crop are padded by
     reflection.
 
-    Noisy images that stand alone give pairs of crops of half the size, with noise that is independent of each other:
-    see `two_of_four`.
+    Noisy images without targets give pairs of crops of half the size with independent noise: see `two_of_four`.
 
     Parameters
     ----------
     lesson
         The images.
     side
-        Height and width of a crop of a given image; that of its target is `Lesson.scale` times as much.
+        Height and width of a crop of a given image; the crop of its target is `Lesson.scale` times as large.
     batch_size, n_batches
         Crops a batch, and batches an epoch.
     device
-        Where the batches are wanted.
+        The device of the batches.
     turned
-        Whether crops are flipped and turned, all of a batch in the same way.
+        Whether crops are flipped and rotated, in the same way for a whole batch.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class CropFeed(Feed):
             yield torch.cat([_turned(part, turn).flatten(1) for part in parts], dim=1).to(self.device)
 
     def _endless(self, generator: torch.Generator) -> Iterator[int]:
-        """Images in random order, again and again; each as often as its size has room for crops."""
+        """Images in random order, repeatedly; each in proportion to the number of crops that fit in it."""
         while True:
             yield from self._owners[torch.randperm(len(self._owners), generator=generator)].tolist()
 
@@ -146,11 +146,11 @@ def two_of_four(crops: Tensor, generator: torch.Generator) -> tuple[Tensor, Tens
 
 
 def _n_crops(image: np.ndarray, side: int) -> int:
-    """How many crops are about as large as the image."""
+    """The area of the image in crops, rounded."""
     return max(1, round(float(image.shape[0] * image.shape[1]) / side**2))
 
 
 def _turned(crops: Tensor, turn: int) -> Tensor:
-    """One of the eight ways to lay a square, (n, side, side, c)."""
+    """One of the eight symmetries of a square, (n, side, side, c)."""
     flipped = crops.flip(1) if turn & 4 else crops
     return torch.rot90(flipped, turn & 3, dims=(1, 2))

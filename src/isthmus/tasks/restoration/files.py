@@ -19,7 +19,7 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class RestoredFile:
-    """What became of one file.
+    """The result of one file.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class RestoredFile:
     n_files
         Number of files in all.
     error
-        Why there is no restored file, or "".
+        The reason if there is no restored file, or "".
     """
 
     name: str
@@ -47,9 +47,9 @@ def restore_folder(
 ) -> Iterator[RestoredFile]:
     """Restore every image of a folder and its sub-folders into another folder, file by file.
 
-    Names, sizes, formats, transparency, depths and pages stay. Images are turned as their EXIF data say, and the
-    restored ones have no EXIF data. Palettes, CMYK and pure black and white come out as grey or RGB; formats that lose
-    detail are written at high quality. A file that cannot be restored is reported, and the next one follows.
+    Names, sizes, formats, transparency, depths and pages are kept. Images are rotated by their EXIF data, and restored
+    ones have no EXIF data. Palettes, CMYK and pure black and white become grey or RGB; lossy formats are written at
+    high quality. A file that cannot be restored is reported, and the others are continued.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def restore_folder(
     folder
         The damaged images.
     out
-        The folder of the restored images, which is made where it is missing.
+        The folder of the restored images, which is created if it is missing.
     overwrite
         Whether files in it are replaced.
 
@@ -106,7 +106,7 @@ def _check_out(folder: Path, out: Path, files: list[Path], *, overwrite: bool) -
 
 
 def pairs_of(X: Any, target: Any) -> tuple[Pictures, Pictures]:
-    """Damaged images and their targets: of two folders by name, otherwise in order."""
+    """Damaged images and their targets: matched by name in two folders, otherwise in order."""
     if isinstance(X, str | Path) and isinstance(target, str | Path):
         return paired_folders(Path(X), Path(target))
     return as_pictures(X), as_pictures(target, "target")
@@ -115,7 +115,7 @@ def pairs_of(X: Any, target: Any) -> tuple[Pictures, Pictures]:
 def paired_folders(damaged: Path, clean: Path) -> tuple[Pictures, Pictures]:
     """Damaged images and their clean versions, which have the same names, from two folders.
 
-    Suffixes may differ, as long as no two images of a folder differ by it alone.
+    Suffixes may differ, but no two images of a folder may differ only by their suffix.
 
     Raises
     ------
@@ -124,12 +124,14 @@ def paired_folders(damaged: Path, clean: Path) -> tuple[Pictures, Pictures]:
     """
     sides = {folder: _by_name(folder) for folder in (damaged, clean)}
     alone = [
-        f"{len(lonely)} of {len(sides[here])} images in '{here}' have no partner in '{there}': {_named(lonely)}"
+        f"{len(lonely)} of {len(sides[here])} images in '{here}' without a partner in '{there}': {_named(lonely)}"
         for here, there in ((damaged, clean), (clean, damaged))
         if (lonely := [name for name in sides[here] if name not in sides[there]])
     ]
     if alone:
-        raise DataError(f"{'; '.join(alone)}. Pairs need the same file names in both folders.")
+        raise DataError(
+            f"{'; '.join(alone)}. Pairs need the same file names in both folders; rename or remove these images."
+        )
     names = list(sides[damaged])
     return (
         as_pictures([sides[damaged][name] for name in names], "damaged images"),
@@ -144,7 +146,8 @@ def _by_name(folder: Path) -> dict[str, Path]:
         name = file.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise DataError(
-                f"'{found[name]}' and '{file}' differ by their suffix alone; keep one, so that pairs are clear."
+                f"'{found[name]}' and '{file}' differ only by their suffix; keep one of them, because pairs are "
+                "matched by name."
             )
         found[name] = file
     return found

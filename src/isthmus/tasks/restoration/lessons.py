@@ -1,4 +1,4 @@
-"""Whether images, targets and a damage fit together."""
+"""Checks that images, targets and a damage are compatible."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from isthmus.tasks.restoration.restorer_fit import Plan
 
 PIXELS_A_STEP = 8 * 64**2
 MOST_MEASURED = 50
-"""Images on which the noise is measured."""
+"""The number of images on which the noise is measured."""
 PIXEL_LOSSES = (MeanSquaredError, MeanAbsoluteError, Huber)
 
 
 def scale_of(given: Pictures, wanted: Pictures) -> int:
-    """How many times as high and wide the targets are as the images: one whole number for all pairs.
+    """Height and width of targets divided by those of images: one integer for all pairs.
 
     Raises
     ------
     DataError
-        There are more of the one than of the other, or sizes do not fit; the message names the first pair.
+        The numbers of images and targets differ, or sizes are incompatible; the message names the first pair.
     """
     if len(given) != len(wanted):
         raise DataError(f"There are {len(given)} images, but {len(wanted)} targets; one target per image is needed.")
@@ -55,13 +55,13 @@ def scale_of(given: Pictures, wanted: Pictures) -> int:
 
 
 def crop_side(lesson: Lesson, most: int) -> int:
-    """Height and width of crops: as asked, but no more than the shorter side of most images, or half of it."""
+    """Height and width of crops: the requested size, limited by the shorter side of most images, or half of it."""
     shorter = float(np.median([min(image.shape[:2]) for image in lesson.given]))
     return min(int(most), max(8, int(shorter / 2 if lesson.alone else shorter)))
 
 
 def batch_size_for(side: int) -> int:
-    """Crops a step, a power of two from 8 to 64: about as many pixels as 8 crops of 64×64, where a step is worth it.
+    """Crops per step, a power of two from 8 to 64: about as many pixels as 8 crops of 64×64.
 
     >>> [batch_size_for(side) for side in (128, 64, 28, 8)]
     [8, 8, 32, 64]
@@ -71,7 +71,7 @@ def batch_size_for(side: int) -> int:
 
 
 def warn_of_correlation(lesson: Lesson) -> None:
-    """Warn where the noise of images that stand alone is correlated between neighbouring pixels."""
+    """Warn if the noise of images without targets is correlated between neighbouring pixels."""
     images = [lesson.given_range.scaled(image).numpy() for image in lesson.given[:MOST_MEASURED]]
     correlation = noise_correlation(images)
     if correlation >= CORRELATED:
@@ -86,7 +86,7 @@ def warn_of_correlation(lesson: Lesson) -> None:
 
 
 def pixel_loss(value: Any) -> Loss:
-    """A loss of pixels, without an output activation: the network's output is a difference, or near the image.
+    """A loss of pixels without an output activation: the network's output is a difference, or close to the image.
 
     Raises
     ------
@@ -96,14 +96,15 @@ def pixel_loss(value: Any) -> Loss:
     loss = LOSSES.resolve(value)
     if not isinstance(loss, PIXEL_LOSSES):
         raise ValueError(  # noqa: TRY004  # a name of another loss is a wrong value
-            f"Restorer: loss={value!r} is no distance of pixels; use 'mean-squared-error', 'mean-absolute-error' or "
+            f"Restorer: loss={value!r} is not a distance between pixels; use 'mean-squared-error', "
+            "'mean-absolute-error' or "
             "'huber'."
         )
     return loss._with(activation=None) if loss.activation == "auto" else loss  # noqa: SLF001  # as in choices
 
 
 def damage_mistakes(plan: Plan, lesson: Lesson) -> list[str]:
-    """Why the damage does not fit the images."""
+    """Reasons why the damage cannot be applied to the images."""
     if plan.corruption is None:
         return []
     context = Context((plan.side, plan.side, plan.n_given), 1, 0.0, 1.0)
@@ -114,7 +115,7 @@ def damage_mistakes(plan: Plan, lesson: Lesson) -> list[str]:
     try:
         damaged = plan.corruption.resolve(context).corrupt(clean, torch.Generator().manual_seed(0))
     except (ValueError, RuntimeError) as error:
-        return [f"Restorer: the damage {plan.corruption!r} cannot be done to these images: {error}"]
+        return [f"Restorer: the damage {plan.corruption!r} cannot be applied to these images: {error}"]
     if damaged.shape != clean.shape:
         text = f"the damage {plan.corruption!r} changes images of {_size(clean)} to {_size(damaged)}; it must keep"
         return [f"Restorer: {text} their size. Pass pairs instead: Restorer().fit(damaged, target=clean)."]
@@ -122,7 +123,7 @@ def damage_mistakes(plan: Plan, lesson: Lesson) -> list[str]:
 
 
 def adds_colour(lesson: Lesson, plan: Plan) -> bool:
-    """Whether the damage takes the colour away, which restored images have."""
+    """Whether the damage removes colour, which restored images have."""
     if plan.corruption is None or plan.n_given != 3:
         return False
     context = Context((plan.side, plan.side, 3), 1, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Whether the noise of images is independent from pixel to pixel, measured on the images alone."""
+"""Correlation of the noise of neighbouring pixels, measured on noisy images without clean ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 BLOCK = 16
-"""Side of the blocks that are looked at."""
+"""Side of the blocks."""
 FLATTEST = 0.05
-"""Share of the blocks, those that vary least, in which noise is taken to be all that varies."""
+"""Share of the blocks with the smallest variance, whose variance is assumed to be noise."""
 FEWEST_BLOCKS = 16
 CORRELATED = 0.15
 """Correlation of neighbours from which noise counts as correlated. Twelve photographs with independent noise of a
@@ -18,11 +18,11 @@ that was blurred by half a pixel."""
 
 
 def noise_correlation(images: Sequence[np.ndarray]) -> float:
-    """The correlation of the noise of neighbouring pixels, about 0 for independent noise; NaN where it cannot be told.
+    """The correlation of the noise of neighbouring pixels, about 0 for independent noise; NaN if it cannot be measured.
 
-    Where an image is flat, what varies is noise. From blocks of 16×16 pixels a plane is subtracted; in those that then
-    vary least (a twentieth of the blocks), the products of horizontal and vertical neighbours are averaged, and divided
-    by the mean square. The median over images is the measure.
+    In flat parts of an image all variance is noise. A plane is subtracted from blocks of 16×16 pixels. Over the 5 % of
+    the blocks with the smallest variance, the products of horizontal and vertical neighbours are averaged and divided
+    by the mean square. The result is the median over images.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def _of_channel(channel: np.ndarray) -> float:
 
 
 def _without_plane(blocks: np.ndarray) -> np.ndarray:
-    """Blocks minus the plane that fits each best, (n, 16, 16)."""
+    """Blocks minus their least-squares planes, (n, 16, 16)."""
     line = np.arange(BLOCK) - (BLOCK - 1) / 2
     line = line / np.sqrt(np.square(line).sum() * BLOCK)
     rest = blocks - blocks.mean((1, 2), keepdims=True)

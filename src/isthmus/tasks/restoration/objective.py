@@ -15,7 +15,7 @@ from isthmus.training import Choices, Objective
 
 
 class Enlarging(nn.Module):
-    """A network for images of any size, (n, c, h, w), whose input is first made larger, by bicubic interpolation.
+    """A network for images of any size, (n, c, h, w), whose input is first enlarged by bicubic interpolation.
 
     The network then works at the size of its output. Since it shuffles its input to half that size, an enlargement by
     two costs as much as convolutions at the size of the input.
@@ -38,7 +38,7 @@ class Enlarging(nn.Module):
             restored = self.network(x)
             return restored
         height, width = (self.scale * length for length in x.shape[2:])
-        padded = reflected(x, self.network.stride)  # before it is made larger, so that tiles agree at the edges too
+        padded = reflected(x, self.network.stride)  # padded before it is enlarged, so that tiles agree at the edges too
         large = functional.interpolate(padded, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
         restored = self.network(large)
         return restored[:, :, :height, :width]
@@ -58,13 +58,13 @@ class _OfRows(nn.Module):
 
 
 class Restoring(Objective):
-    """Restores square crops; what it learns holds for images of any size.
+    """Restores square crops; the trained network restores images of any size.
 
     ::
 
         clean crop ─▶ damage ─▶ UNet with skips ─▶ restored crop ◀── loss ──▶ clean crop
 
-    The restored crop itself is the code, since skips by-pass whatever lies deeper; the decoder does nothing.
+    The restored crop is the code, because skip connections bypass deeper layers; the decoder is the identity.
 
     A row of a batch is a clean crop, which the corruption damages, or with `paired` a damaged crop and its target.
 

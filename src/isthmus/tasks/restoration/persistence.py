@@ -107,5 +107,5 @@ def _member(stored: Json, base: type[T], kind: str) -> T:
 
 def _range(values: list[float]) -> Range:
     if len(values) != 2 or values[0] >= values[1]:
-        raise ModelFileError(f"its header does not fit: {values} is no range of pixels.")
+        raise ModelFileError(f"its header does not fit: {values} is not a range of pixels.")
     return Range(*values)

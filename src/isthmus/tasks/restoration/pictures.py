@@ -1,4 +1,4 @@
-"""Images as users give them: arrays, lists of arrays of different sizes, folders; and their numbers in one unit."""
+"""Reading of images (arrays, lists of arrays of different sizes, folders), and their conversion to one unit."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from isthmus.data.numeric import as_numeric
 from isthmus.exceptions import DataError
 
 FAR = 4.0
-"""How far beyond their range, in widths of it, numbers may lie: noise goes beyond, pixels of another unit much more."""
+"""The largest distance from the range, in widths of it: noise exceeds the range a little, pixels in another unit by
+far."""
 
 
 MOST_CHANNELS = 4
-"""Channels of ordinary images, at most."""
+"""The largest number of channels of ordinary images."""
 NOISY_BEYOND = 3.0
-"""By how much noise may lead beyond [0, 1]: six standard deviations of the strongest noise that leaves an image."""
+"""The largest distance of noisy pixels from [0, 1]: six standard deviations of the strongest usable noise."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images with the channels last, and how they were given.
+    """Images with channels last, and the form in which they were given.
 
     Attributes
     ----------
     arrays
         One array per image, (h, w, c), in the dtype in which it was given.
     names
-        What to call each image in a message.
+        The name of each image in messages.
     flat
         Whether the images were given without an axis of channels, (h, w).
     stacked
@@ -81,7 +82,7 @@ def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Picture
     DataError
         The images have different numbers of channels, are empty, hold numbers that are not finite, or cannot be read.
     TypeError
-        X is nothing of this.
+        X is none of these.
     """
     if isinstance(X, str | Path):
         return _of_files(folder_files(Path(X)), f"'{X}'", keep_alpha=keep_alpha)
@@ -129,7 +130,7 @@ def _array_of(image: Any) -> np.ndarray:
 
 
 def _check_layout(shape: tuple[int, ...], what: str, remedy: str) -> None:
-    """Raise where channels seem to go first; shapes are (h, w, c)."""
+    """Raise an error if channels seem to be the first axis; shapes are (h, w, c)."""
     if len(shape) == 3 and shape[0] <= MOST_CHANNELS < shape[2]:
         raise DataError(
             f"{what} would be read as images of {shape[0]}×{shape[1]} pixels with {shape[2]} channels. Channels go "
@@ -205,8 +206,8 @@ class Range:
     """The range of the images of a fit, which becomes [0, 1].
 
     Bytes and 16-bit images have the range of their dtype, whatever values occur. Floats and other integers have
-    [0, 1] if they lie in it, otherwise their minimum and maximum at fit. Noise leads beyond the range of an image, so
-    noisy images count as lying in [0, 1] where their means do.
+    [0, 1] if they lie in it, otherwise their minimum and maximum at fit. Noise exceeds the range of an image, so noisy
+    images count as [0, 1] if their means lie in it.
     """
 
     low: float
@@ -249,7 +250,7 @@ class Range:
         return np.clip(np.rint(values.astype(np.float64)), info.min, info.max).astype(dtype)
 
     def check(self, array: np.ndarray, name: str) -> None:
-        """Raise where pixels lie so far outside that they must be of another unit."""
+        """Raise an error if pixels lie so far outside that they must have another unit."""
         if full_scale(array.dtype) and self.is_unit:
             return
         low, high = float(array.min()), float(array.max())
@@ -262,11 +263,11 @@ class Range:
 
 
 def full_scale(dtype: np.dtype[Any]) -> int:
-    """The value of white in images of this dtype; 0 where the dtype does not say."""
+    """The value of white in images of this dtype; 0 if the dtype does not define it."""
     return {"bool": 1, "uint8": 255, "uint16": 65_535}.get(dtype.name, 0)
 
 
 def as_unit(array: np.ndarray, own: Range | None) -> np.ndarray:
-    """Single-precision pixels, divided by the value of white if the range does not say otherwise."""
+    """Single-precision pixels, divided by the value of white unless the range defines another unit."""
     limit = full_scale(array.dtype) if own is None else 0
     return array.astype(np.float32) / np.float32(limit) if limit else np.array(array, np.float32)

@@ -1,4 +1,4 @@
-"""How good restored images are, measured by scikit-image."""
+"""Quality of restored images, computed by scikit-image."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Self
 import numpy as np
 
 LARGEST_WINDOW, SMALLEST_WINDOW = 7, 3
-"""Sides of the windows of SSIM: 7 as usual, less for images that are smaller."""
+"""Sides of the windows of SSIM: 7 by default, less for smaller images."""
 
 
 class Quality(float):
-    """The peak signal-to-noise ratio of restored images in decibels, a number, and further measures as attributes.
+    """The peak signal-to-noise ratio of restored images in decibels, as a number with further measures as attributes.
 
     Each is the mean over images. Higher is better, for RMSE lower.
 
@@ -23,7 +23,7 @@ class Quality(float):
     ssim, ssim_before
         Structural similarity (Wang et al. 2004), at most 1; NaN for images with a side below 3 pixels.
     rmse, rmse_before
-        Root of the mean squared error, in shares of the range of the pixels.
+        Root mean squared error, as a share of the range of the pixels.
     """
 
     psnr: float

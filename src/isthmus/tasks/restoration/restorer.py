@@ -1,4 +1,4 @@
-"""The restorer: learns to undo a damage to images, and restores images of any size."""
+"""The restorer: it learns to undo a damage to images, and restores images of any size."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from isthmus.training import OPTIMIZERS, SCHEDULES, Adam, choose_device
 from isthmus.training.devices import PRECISIONS
 
 SMALLEST_CROP = 8
-"""Side of the smallest crops. Images that are smaller are continued by reflection."""
+"""Side of the smallest crops. Smaller images are padded by reflection."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -60,8 +60,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     * pairs of damaged and clean images: ``Restorer().fit(damaged, target=clean)``;
     * noisy images alone: ``Restorer("unknown").fit(noisy)``.
 
-    The network is a `UNet` with skips, trained on random crops. It restores images of any size. Large images are
-    restored tile by tile, with the result of the whole image.
+    The network is a `UNet` with skip connections, trained on random crops. It restores images of any size. Large images
+    are restored in tiles, and the result equals that of the whole image.
 
     Parameters
     ----------
@@ -76,18 +76,18 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     residual
         Whether the network learns the difference between clean and damaged image instead of the clean image.
     crop_size
-        Height and width of the crops, >= 8; smaller where the images are smaller.
+        Height and width of the crops, >= 8; smaller for smaller images.
     batch_size
-        Crops a step. For the same work, small batches and more steps restore better. ``"auto"``: 8 crops of 64×64, and
-        more if they are smaller, up to 64.
+        Crops per step. For the same computing time, small batches and more steps restore better. ``"auto"``: 8 crops of
+        64×64, and up to 64 smaller ones.
     max_steps
-        Steps of training. More steps restore better.
+        Training steps. More steps restore better.
     learning_rate, schedule, precision
         As for `Autoencoder`.
     optimizer
-        As for `Autoencoder`; ``"auto"``: Adam with a second moment that forgets faster, and clipped gradients.
+        As for `Autoencoder`; ``"auto"``: Adam with ``beta2=0.99`` and clipped gradients.
     augment
-        Whether crops are flipped and turned at random.
+        Whether crops are flipped and rotated at random.
     tile_size
         Height and width of the tiles of large images at restoration, in pixels; memory grows with its square.
     device
@@ -108,7 +108,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     n_images_
         Number of images, or pairs, of fit.
     scale_
-        How many times as high and wide as damaged images the restored ones are.
+        Height and width of restored images divided by those of damaged ones.
     device_
         The device in use.
 
@@ -190,7 +190,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         ValueError
             A parameter is wrong, there is no damage and no target, or both.
         DivergenceError
-            The loss became infinite or rose far above its first value.
+            The loss is not finite, or rose far above its first value.
         """
         refuse_targets(self, y, "Pass clean images by name: fit(damaged, target=clean).")
         refuse([*broken_rules(self, self.rules), *self._mistakes(target)])
@@ -209,7 +209,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         return self
 
     def _mistakes(self, target: Any) -> list[str]:
-        """What is wrong with the parameters together."""
+        """The faults of the parameters in combination."""
         found = []
         if self.damage is None and target is None:
             found.append(
@@ -231,7 +231,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
 
     @property
     def _learns_alone(self) -> bool:
-        """Whether there are noisy images and nothing else."""
+        """Whether there are only noisy images."""
         return isinstance(self.damage, str) and self.damage == UNKNOWN
 
     def _lesson(self, X: Any, target: Any) -> Lesson:
@@ -275,10 +275,10 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         Parameters
         ----------
         X
-            Images in any form that `fit` takes, of any sizes. The numbers have the unit of `fit`: bytes and 16-bit
-            images any, floats the range of the images of fit. Grey images go through a restorer of colour images as
-            three equal channels; of a colour image a restorer of grey images restores each channel. A fourth channel
-            (or a second) is transparency and stays.
+            Images in any form that `fit` takes, of any sizes. Floats have the unit of the images at `fit`; bytes and
+            16-bit images are converted. A restorer of colour images takes grey images as three equal channels. A
+            restorer of grey images restores each channel of a colour image. A fourth channel (or a second) is
+            transparency and is not changed.
 
         Returns
         -------
@@ -353,7 +353,11 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         check_is_fitted(self, "objective_")
         corruption = self.objective_.choices.corruption
         if corruption is None:
-            raise ValueError("The damage is not known: this Restorer was fitted to pairs or to noisy images alone.")
+            raise ValueError(
+                "The damage is not known, because this Restorer was fitted to pairs or to noisy images alone; give "
+                "damaged "
+                "images and their targets: score(damaged, target=clean)."
+            )
         pictures = as_pictures(X)
         generator = torch.Generator().manual_seed(seed_from(random_state))
         damaged = []
@@ -364,12 +368,12 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         return pictures.like_given(damaged)
 
     def score(self, X: Any, y: Any = None, *, target: Any = None) -> Quality:
-        """The quality of restored images, beside that of the damaged ones.
+        """The quality of restored images and of the damaged ones.
 
         Parameters
         ----------
         X
-            Damaged images; without a target clean ones, which are damaged first, always in the same way.
+            Damaged images; without a target clean ones, which are damaged first with a fixed seed.
         y
             Ignored.
         target
@@ -389,7 +393,10 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         damaged, clean = (self.damage_images(X), X) if target is None else (X, target)
         given, wanted = pairs_of(damaged, clean)
         if scale_of(given, wanted) != self.scale_:
-            raise DataError(f"target[0] must be {self.scale_} times as high and wide as X[0], as at fit.")
+            got = scale_of(given, wanted)
+            raise DataError(
+                f"target[0] is {got} times as high and wide as X[0], but must be {self.scale_} times, as at fit."
+            )
         restored = [*self._restored(given)]
         truth = [self.wanted_range_.scaled(image).numpy() for image in wanted.arrays]
         after = measures([self.wanted_range_.scaled(image).numpy() for image in restored], truth)

@@ -17,12 +17,13 @@ from isthmus.training import History, ProgressBar, Run, Settings, train
 from isthmus.training.schedule import Optimizer, Schedule
 
 STEPS_AN_EPOCH = 100
-"""Steps after which the history has a row and the best weights are kept; an epoch of crops has no other meaning."""
+"""Steps per epoch: after each, the history gets a row and the best weights are kept. Random crops have no natural
+epoch."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train and how, with nothing left open.
+    """The resolved settings of a fit.
 
     Attributes
     ----------
@@ -52,7 +53,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class FittedRestorer:
-    """What was learned, and how training went."""
+    """The fitted objective, and the history of its training."""
 
     objective: Restoring
     history: History

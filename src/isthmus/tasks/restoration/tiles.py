@@ -1,4 +1,4 @@
-"""Restoring large images tile by tile, with the result of the whole image."""
+"""Restoration of large images in tiles, with the same result as for the whole image."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PIXELS_AT_ONCE = 2**19
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut up.
+    """The division of an image into tiles.
 
     Attributes
     ----------
     tile
-        Height and width of what is kept of a tile, in pixels of the input; rounded up to a multiple of `stride`.
+        Height and width of the kept part of a tile, in pixels of the input; rounded up to a multiple of `stride`.
     margin
-        By how much a tile goes beyond that on each side; at least the receptive radius of the network.
+        The margin of a tile on each side; at least the receptive radius of the network.
     stride
-        Tiles begin at multiples of it, as the cells of the network do.
+        Tiles begin at multiples of it, like the cells of the network.
     scale
         The enlargement of the network.
     """
@@ -79,7 +79,7 @@ Read = Callable[[np.ndarray], Tensor]
 
 
 def _part(image: np.ndarray, rows: Sequence[int], columns: Sequence[int], stride: int) -> np.ndarray:
-    """A part of an image, which may go beyond its end: there it is continued by reflection."""
+    """A part of an image, which may exceed its end; it is padded by reflection there."""
     (top, bottom), (left, right) = rows, columns
     if bottom <= image.shape[0] and right <= image.shape[1]:
         return image[top:bottom, left:right]

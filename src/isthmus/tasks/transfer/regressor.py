@@ -36,6 +36,7 @@ from isthmus.tasks.transfer.labelled_objective import Regressed
 from isthmus.training import OPTIMIZERS, SCHEDULES, History, ProgressBar, Run, Settings, train
 from isthmus.training.batches import Loader
 from isthmus.training.schedule import Optimizer, Schedule
+from isthmus.wording import counted, these
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,9 @@ def _checked_targets(estimator: EncoderRegressor, y: ArrayLike | None) -> np.nda
         raise ValueError(f"{name} requires y to be passed, but the target y is None; pass targets.")
     given = np.asarray(y)
     if given.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: y has dtype {given.dtype}; pass real and imaginary part as two.")
+        raise ValueError(
+            f"Complex data not supported: y has dtype {given.dtype}; pass the real and imaginary parts as two targets."
+        )
     if not given.size:
         raise ValueError(f"y has shape {given.shape}, which is empty; at least 2 targets are needed.")
     try:
@@ -344,11 +347,12 @@ def _checked_targets(estimator: EncoderRegressor, y: ArrayLike | None) -> np.nda
             f"y has dtype {given.dtype}, but numbers are needed; for classes use EncoderClassifier."
         ) from None
     if targets.ndim not in (1, 2):
-        raise ValueError(f"y has shape {targets.shape}, but (n,) or (n, targets) is needed.")
+        raise ValueError(f"y has shape {targets.shape}, but (n,) or (n, targets) is needed; reshape it.")
     bad = ~np.isfinite(targets.reshape(len(targets), -1)).all(axis=1)
-    if bad.any():
+    if n := int(bad.sum()):
         raise ValueError(
-            f"Input y contains NaN or infinity in {bad.sum()} rows, the first at row {bad.argmax()}; drop these rows."
+            f"Input y contains NaN or infinity in {counted(n, 'row')}, the first at row {bad.argmax()}; drop "
+            f"{these(n, 'row')}."
         )
     return targets.reshape(len(targets), -1)
 

@@ -27,7 +27,9 @@ def reason_against(job: Job) -> str | None:
     if job.device.type != "cpu":
         return f"the model is on {job.device}, and only steps on the CPU are compiled"
     if not job.processes.alone:
-        return f"{job.processes.n} processes train together, and compiled steps keep no gradient to add up"
+        return (
+            f"{job.processes.n} processes train together, and compiled steps keep no gradients that could be averaged"
+        )
     if job.precision != "float32":
         return f"precision={job.precision!r}, and compiled steps compute in float32"
     return (
@@ -47,7 +49,7 @@ def _against_optimizer(optimizer: Optimizer) -> str | None:
 
 def _against_network(objective: Objective) -> str | None:
     if not objective.follows_choices:
-        return f"{type(objective).__name__} is an objective of its own"
+        return f"{type(objective).__name__} is a custom objective"
     if objective.context.n_conditions:
         return "the model is conditional"
     if not (is_chain(objective.encoder) and is_chain(objective.decoder)):
@@ -58,7 +60,7 @@ def _against_network(objective: Objective) -> str | None:
         return "layers share weights, or the code has weights of its own"
     if not all(parameter.requires_grad for parameter in parameters):
         return "some weights are frozen"
-    return "a layer has a hook, which wants to see it at work" if is_watched(objective) else None
+    return "a layer has a hook, which needs the layer's own call" if is_watched(objective) else None
 
 
 def _against_members(objective: Objective) -> str | None:
@@ -70,7 +72,7 @@ def _against_members(objective: Objective) -> str | None:
     if formula is None and code.drawn() is None:
         return f"the code {type(code).__name__} has no formula with these parameters"
     if ends[1] is not None or (ends[0] is not None and formula is not IDENTITY):
-        return "an activation of the network stands where the code's or the loss's own belongs"
+        return "the encoder or the decoder ends in an activation of its own"
     return None if choices.penalty is None else _against_penalty(choices.penalty, objective)
 
 

@@ -1,0 +1,1 @@
+"""The time that a first use takes."""

@@ -1,0 +1,11 @@
+from .anomalies import OddRow as OddRow
+from .anomalies import write_anomaly_report as write_anomaly_report
+from .choosing import write_choice_report as write_choice_report
+from .compression import plot_rate_distortion as plot_rate_distortion
+from .compression import write_compression_report as write_compression_report
+from .maps import write_map_report as write_map_report
+from .report import Table as Table
+from .report import layer_table as layer_table
+from .report import write_report as write_report
+from .restorations import write_restoration_report as write_restoration_report
+from .search import write_search_report as write_search_report
