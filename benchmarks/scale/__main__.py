@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.scale import serve
+from benchmarks.scale import parts, serve
 from benchmarks.scale.figures import Sheet, machine
 
-PARTS = {"serve": serve}
+PARTS = {"serve": serve, "parts": parts}
 """Modules with ``run(sheet, quick=…, seed=…)`` and ``PACKAGES``, whose versions belong to the figures."""
 
 

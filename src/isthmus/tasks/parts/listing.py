@@ -19,7 +19,7 @@ SHOWN = 3
 def names_parts(data: str | Path) -> bool:
     """Whether a text names several Parquet files: a folder of them, or a glob pattern such as ``"2024-*.parquet"``.
 
-    A folder without any visible file counts, because its parts may be missing; a folder of images does not.
+    Folders such as ``year=2026/`` count as a sign of parts; a folder of images does not.
 
     >>> names_parts("table/2024-*.parquet"), names_parts("table.parquet")
     (True, False)
@@ -27,8 +27,7 @@ def names_parts(data: str | Path) -> bool:
     path = Path(data)
     if not path.is_dir():
         return glob.has_magic(str(data)) and not path.exists()
-    visible = [each for each in path.iterdir() if not _is_hidden(each)]
-    return not visible or any(each.suffix == SUFFIX for each in visible)
+    return any(each.suffix == SUFFIX or "=" in each.name for each in path.iterdir() if not _is_hidden(each))
 
 
 def list_files(data: str | Path, out: str | Path) -> list[Path]:
@@ -54,9 +53,10 @@ def _in_folder(folder: Path, out: Path) -> Iterator[Path]:
     files = [each for each in folder.iterdir() if each.suffix == SUFFIX and each.is_file() and not _is_hidden(each)]
     nested = next(_nested(folder, out), None)
     if nested is not None:
+        within = Path(*("*" for _ in nested.relative_to(folder).parts[1:]), f"*{SUFFIX}")
         raise DataError(
-            f"'{folder}' has Parquet files in subfolders too, such as '{nested.relative_to(folder)}'; name the files "
-            f"that are meant by a pattern, such as '{folder}/*{SUFFIX}' or '{folder}/*/*{SUFFIX}'."
+            f"'{folder}' has Parquet files in subfolders, such as '{nested.relative_to(folder)}'; name the files that "
+            f"are meant by a pattern, '{folder / f'*{SUFFIX}'}' or '{folder / within}'."
         )
     if not files:
         raise DataError(f"The folder '{folder}' has no {SUFFIX} files; at least one is needed.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def map_parts(
     warn_of_others(files, out)
     todo = [part for part in parts if part not in complete]
     out.mkdir(exist_ok=True)
-    _run(chosen.run(Work(function, making), todo, address) if todo else iter(()), len(complete), len(parts), progress)
+    if todo:
+        _run(chosen.run(Work(function, making), todo, address), len(complete), len(parts), progress)
     return MappedParts(
         tuple(Path(part.target) for part in parts), sum(part.n_rows for part in parts), len(parts) - len(todo)
     )
@@ -199,17 +201,18 @@ def _complete(parts: Sequence[Part], making: Making, *, resume: bool, overwrite:
 # -- the run -----------------------------------------------------------------------------------------------------------
 
 
-def _run(outcomes: Iterator[Outcome], n_done: int, n_all: int, progress: Seen | None) -> None:
+def _run(outcomes: Generator[Outcome], n_done: int, n_all: int, progress: Seen | None) -> None:
     """Take the outcomes until all are there, or until the first error."""
     warned = defaultdict[str, list[tuple[str, str]]](list)
-    for outcome in outcomes:
-        if outcome.error:
-            _raise(outcome, n_done, n_all)
-        n_done += 1
-        for kind, text in outcome.warned:
-            warned[kind].append((Path(outcome.source).name, text))
-        if progress is not None:
-            progress(n_done, n_all)
+    with closing(outcomes):  # an engine ends its work before the error is told
+        for outcome in outcomes:
+            if outcome.error:
+                _raise(outcome, n_done, n_all)
+            n_done += 1
+            for kind, text in outcome.warned:
+                warned[kind].append((Path(outcome.source).name, text))
+            if progress is not None:
+                progress(n_done, n_all)
     for kind, found in warned.items():
         _warn(kind, found)
 
@@ -224,6 +227,6 @@ def _raise(outcome: Outcome, n_done: int, n_all: int) -> None:
 def _warn(kind: str, found: Sequence[tuple[str, str]]) -> None:
     """One warning for all parts that gave one of this kind: a thousand parts may give a thousand texts."""
     names = list(dict.fromkeys(name for name, _ in found))
-    others = f" So do {len(names) - 1} other parts." if len(names) > 1 else ""
+    others = f" (and {len(names) - 1} more parts)" if len(names) > 1 else ""
     category = getattr(exceptions, kind, IsthmusWarning)
-    warnings.warn(f"'{names[0]}': {found[0][1]}{others}", category, stacklevel=4)
+    warnings.warn(f"'{names[0]}'{others}: {found[0][1]}", category, stacklevel=4)

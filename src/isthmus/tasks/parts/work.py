@@ -148,11 +148,21 @@ def batches_of(source: str, keep: Sequence[str] = ()) -> Iterator[pa.Table]:
     An index without a name is dropped, or is called ``"index"`` if that is to be kept.
     """
     with parquet.ParquetFile(source, pre_buffer=False) as file:
-        schema = file.schema_arrow
-        batches = (pa.Table.from_batches([batch]) for batch in file.iter_batches(BATCH_ROWS))
-        first = next(batches, schema.empty_table())
-        for table in itertools.chain([first], batches):
-            yield without_index(table, keep)
+        batches, n_read = file.iter_batches(BATCH_ROWS), 0
+        while (batch := _next(batches, source)) is not None:
+            yield without_index(pa.Table.from_batches([batch]), keep)
+            n_read += 1
+        if not n_read:
+            yield without_index(file.schema_arrow.empty_table(), keep)
+
+
+def _next(batches: Iterator[pa.RecordBatch], source: str) -> pa.RecordBatch | None:
+    """The next batch; `atomic` would take Arrow's errors for those of the output."""
+    try:
+        return next(batches, None)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"'{source}' cannot be read as Parquet ({reason}); check the file.") from None
 
 
 def without_index(table: pa.Table, keep: Sequence[str] = ()) -> pa.Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,12 +20,13 @@ class DaskFutures(PartEngine):
     packages = ("dask", "distributed")
     extra = "dask"
 
-    def run(self, work: ToOutcome, parts: Sequence[Part], address: str | None) -> Iterator[Outcome]:
+    def run(self, work: ToOutcome, parts: Sequence[Part], address: str | None) -> Generator[Outcome]:
         from distributed import KilledWorker, as_completed  # noqa: PLC0415  # optional, and slow to import
 
         try:
             with _client(address) as client:
-                futures = client.map(work, parts, pure=False)  # pure: the work writes files, a cached one would not
+                run = secrets.token_hex(4)  # a key that is known from an earlier run would not be run again
+                futures = client.map(work, parts, key=[f"{part.name} of run {run}" for part in parts], pure=False)
                 try:
                     for _, outcome in as_completed(futures, with_results=True):
                         yield outcome
@@ -51,7 +53,7 @@ def _client(address: str | None) -> Iterator[Any]:
     if own is not None:
         yield own
         return
-    with LocalCluster(threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         yield client
 
 

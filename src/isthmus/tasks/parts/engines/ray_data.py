@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,9 @@ from isthmus.exceptions import ProcessError
 from isthmus.tasks.parts.engines.seam import PART_ENGINES, PartEngine, first_line
 from isthmus.tasks.parts.stamps import Part
 from isthmus.tasks.parts.work import Outcome, ToOutcome
+
+RETRIES = 3
+"""How often Ray starts a task again whose worker died: by default Ray Data never stops, as Dask does after three."""
 
 
 @PART_ENGINES.register("ray")
@@ -21,7 +24,7 @@ class RayData(PartEngine):
     packages = ("ray",)
     extra = "ray"
 
-    def run(self, work: ToOutcome, parts: Sequence[Part], address: str | None) -> Iterator[Outcome]:
+    def run(self, work: ToOutcome, parts: Sequence[Part], address: str | None) -> Generator[Outcome]:
         import ray  # noqa: PLC0415  # optional, and slow to import
 
         def one(row: dict[str, Any]) -> dict[str, str]:
@@ -30,8 +33,11 @@ class RayData(PartEngine):
         try:
             with _connected(address), _quiet():
                 rows = ray.data.from_items([asdict(part) for part in parts], override_num_blocks=len(parts))
-                for row in rows.map(one).iter_rows():
-                    yield Outcome.of_json(row["outcome"])
+                with closing(
+                    iter(rows.map(one, max_retries=RETRIES).iter_rows())
+                ) as answered:  # else its threads outlive an error
+                    for row in answered:
+                        yield Outcome.of_json(row["outcome"])
         except (ray.exceptions.RayError, ConnectionError) as error:
             raise ProcessError(f"Ray gave up ({first_line(error)}).") from error
 

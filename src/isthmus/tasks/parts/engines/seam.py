@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import ClassVar
 
 from isthmus.choices.registry import Registry
@@ -32,7 +32,7 @@ class PartEngine:
                 f"pip install 'isthmus[{self.extra}]'."
             )
 
-    def run(self, work: ToOutcome, parts: Sequence[Part], address: str | None) -> Iterator[Outcome]:
+    def run(self, work: ToOutcome, parts: Sequence[Part], address: str | None) -> Generator[Outcome]:
         """The outcomes, in any order, each once; closing the iterator ends the run.
 
         Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from isthmus.tasks.parts.engines.seam import PART_ENGINES, PartEngine
 from isthmus.tasks.parts.stamps import Part
@@ -19,5 +19,5 @@ class ThisProcess(PartEngine):
                 f"address={address!r} is that of a cluster, but engine='none' is this process; choose 'ray' or 'dask'."
             )
 
-    def run(self, work: ToOutcome, parts: Sequence[Part], address: str | None) -> Iterator[Outcome]:
-        return map(work, parts)
+    def run(self, work: ToOutcome, parts: Sequence[Part], address: str | None) -> Generator[Outcome]:
+        yield from map(work, parts)
