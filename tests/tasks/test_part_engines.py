@@ -6,6 +6,7 @@ Neither belongs to the development environment; an environment with ``isthmus[ra
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +193,23 @@ def test_dask_maps_partitions_with_apply(dask_here: str, model: Path, table: Pat
     score = scoring(model)
     frame = dataframe.read_parquet(table).map_partitions(score, meta=score(TABLE.to_pandas().head(0)))
     found: pd.DataFrame = frame.compute().sort_values("id")
+    assert found["id"].tolist() == TABLE["id"].to_pylist()
+    np.testing.assert_allclose(found["score_samples"], isthmus.load(model).score_samples(FEATURES), rtol=1e-12)
+
+
+def test_spark_maps_batches_with_apply(model: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sql = pytest.importorskip("pyspark.sql")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    score = scoring(model)
+    spark = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        parts = spark.read.parquet(str(table))
+        schema = "id long, score_samples double"
+        found = parts.mapInPandas(lambda batches: map(score, batches), schema=schema).toPandas().sort_values("id")
+    finally:
+        spark.stop()
     assert found["id"].tolist() == TABLE["id"].to_pylist()
     np.testing.assert_allclose(found["score_samples"], isthmus.load(model).score_samples(FEATURES), rtol=1e-12)
 
