@@ -205,6 +205,14 @@ def test_a_fault_is_one_line_and_nothing_is_written(run, words: tuple[str, ...],
     assert sorted(Path().rglob("*")) == before
 
 
+def test_an_engine_that_is_not_installed_is_named_with_its_extra(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(isthmus.tasks.PART_ENGINES.find("dask"), "packages", ("no_such_engine",))
+    answer = run("encode", "m.safetensors", "numbers", "--keep", "id", "--out", "o", "--engine", "dask")
+    wanted = "error: The engine needs no_such_engine, which is not installed; pip install 'isthmus[dask]'.\n"
+    assert answer == (1, "", wanted)
+    assert not Path("o").exists()
+
+
 def test_kept_columns_of_one_file_are_not_given_to_the_detector(run) -> None:  # type: ignore[no-untyped-def]
     words = ("detect", "score", "d.safetensors")
     payments().to_pandas().to_csv("whole.csv", index=False)

@@ -18,6 +18,7 @@ from isthmus import Apply, DataError, IsthmusWarning, ModelFileError, OutputErro
 from isthmus.tasks import PART_ENGINES, PartEngine, names_parts
 from isthmus.tasks.parts import work
 from isthmus.tasks.parts.listing import list_files
+from isthmus.tasks.parts.stamps import Making, Part, digest_of
 
 N_ROWS, N_PARTS = 60, 3
 rng = np.random.default_rng(0)
@@ -99,6 +100,20 @@ def test_an_index_of_pandas_is_a_column_if_it_has_a_name(model: Path, tmp_path: 
         written.to_parquet(folder / "p.parquet")
         done = map_parts(Apply(model, "score_samples", keep=[keep]), folder, tmp_path / f"{name}-out")
         assert read(done)[keep].to_pylist() == frame["id"].tolist()
+
+
+def test_categories_that_differ_between_batches_keep_their_words(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "BATCH_ROWS", 7)
+    words = [f"r{place}" for place in range(N_ROWS)]
+    frame = TABLE.to_pandas().assign(id=pd.Categorical(words), country=lambda t: t["country"].astype("category"))
+    (tmp_path / "table").mkdir()
+    frame.to_parquet(tmp_path / "table" / "p.parquet", row_group_size=10)
+    found = read(map_parts(scoring(model), tmp_path / "table", tmp_path / "out"))
+    assert found["id"].to_pylist() == words
+    wanted = isthmus.load(model).score_samples(FEATURES)
+    np.testing.assert_allclose(found["score_samples"].to_numpy(), wanted, rtol=1e-12)
 
 
 def test_a_pattern_names_files_of_several_folders(model: Path, tmp_path: Path) -> None:
@@ -278,6 +293,8 @@ def test_a_folder_of_parts_is_told_from_other_folders(table: Path, tmp_path: Pat
     assert names_parts(tmp_path / "by-year")
     assert not names_parts(tmp_path / "photos")
     assert not names_parts(table / "part-0.parquet")
+    (table / "photo.png").touch()
+    assert not names_parts(table)
 
 
 # -- functions and models ----------------------------------------------------------------------------------------------
@@ -320,6 +337,16 @@ def test_a_model_or_an_input_that_changes_meanwhile_is_refused(model: Path, tabl
 
     with pytest.raises(ModelFileError, match=r"m\.safetensors' is another file than at the start"):
         map_parts(Replacing(str(path), str(path)), table, tmp_path / "out")
+
+
+def test_a_worker_with_another_version_is_refused(model: Path, table: Path) -> None:
+    there = Making("0.0", digest_of(model), "")
+    part = Part(str(table / "part-0.parquet"), str(table / "out.parquet"), 0, 0, 40)
+    outcome = work.Work(scoring(model), there)(part)
+    assert outcome.kind == "ProcessError"
+    assert f"The worker has isthmus {isthmus.__version__}, but 0.0 is needed" in outcome.error
+    assert " (on the worker " in work.Work(scoring(model), there, host="elsewhere")(part).error
+    assert work.Outcome.of_json(outcome.to_json()) == outcome
 
 
 def test_a_function_without_a_model_is_refused(table: Path, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from isthmus.data.images import IMAGE_SUFFIXES
 from isthmus.exceptions import DataError, IsthmusWarning, OutputError
 
 SUFFIX = ".parquet"
@@ -19,7 +21,7 @@ SHOWN = 3
 def names_parts(data: str | Path) -> bool:
     """Whether a text names several Parquet files: a folder of them, or a glob pattern such as ``"2024-*.parquet"``.
 
-    Folders such as ``year=2026/`` count as a sign of parts; a folder of images does not.
+    Subfolders such as ``year=2026/`` are a sign of parts. A folder of images is none, with a table beside them neither.
 
     >>> names_parts("table/2024-*.parquet"), names_parts("table.parquet")
     (True, False)
@@ -27,7 +29,14 @@ def names_parts(data: str | Path) -> bool:
     path = Path(data)
     if not path.is_dir():
         return glob.has_magic(str(data)) and not path.exists()
-    return any(each.suffix == SUFFIX or "=" in each.name for each in path.iterdir() if not _is_hidden(each))
+    visible = [each for each in path.iterdir() if not _is_hidden(each)]
+    return any(each.suffix == SUFFIX or "=" in each.name for each in visible) and not _has_images(path)
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether a folder or its subfolders hold an image; asked only where there are parts too."""
+    files = itertools.chain(folder.iterdir(), folder.glob("*/*"))
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in files)
 
 
 def list_files(data: str | Path, out: str | Path) -> list[Path]:

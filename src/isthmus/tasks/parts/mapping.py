@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 import isthmus
 from isthmus import exceptions
-from isthmus.exceptions import DataError, IsthmusWarning, ModelFileError, OutputError
+from isthmus.exceptions import DataError, IsthmusWarning, ModelFileError, OutputError, ProcessError
 from isthmus.tasks.parts.engines import PART_ENGINES
 from isthmus.tasks.parts.listing import list_files, named, warn_of_others
 from isthmus.tasks.parts.stamps import Making, Part, digest_of, settings_of, written_stamp
@@ -62,8 +62,8 @@ def map_parts(
     Parameters
     ----------
     function
-        An `Apply`, or another dataclass with the ``path`` of a model file that answers an Arrow table with an Arrow
-        table of the same rows. It is pickled for the workers of an engine.
+        An `Apply`, or another dataclass with the absolute ``path`` of a model file that answers an Arrow table with an
+        Arrow table of the same rows. It is pickled for the workers of an engine.
     data
         A folder, whose .parquet files are the parts (names that start with ``_`` or ``.`` are passed over, as by other
         readers of Parquet folders), or a pattern of `glob` such as ``"table/*/part-*.parquet"``.
@@ -93,7 +93,8 @@ def map_parts(
     OutputError
         An output file exists, or the folder cannot be written or is that of the input.
     ProcessError
-        The engine gave up, for example because workers were lost again and again.
+        The engine gave up, for example because workers were lost again and again, or a worker has another version of
+        isthmus.
     ImportError
         The engine is not installed.
 
@@ -116,7 +117,8 @@ def map_parts(
     """
     chosen = PART_ENGINES.resolve(engine)
     chosen.check(address)
-    making = Making(isthmus.__version__, digest_of(function.path), settings_of(function))
+    settings = settings_of(function)
+    making = Making(isthmus.__version__, digest_of(function.path), settings)
     files, out = list_files(data, out), Path(out)
     parts = _looked_at(files, out, function)
     complete = _complete(parts, making, resume=resume, overwrite=overwrite)
@@ -218,7 +220,7 @@ def _run(outcomes: Generator[Outcome], n_done: int, n_all: int, progress: Seen |
 
 
 def _raise(outcome: Outcome, n_done: int, n_all: int) -> None:
-    kinds = {"ModelFileError": ModelFileError, "OutputError": OutputError}
+    kinds = {kind.__name__: kind for kind in (ModelFileError, OutputError, ProcessError)}
     complete = f" {n_done} of {n_all} parts are complete; resume=True (--resume) skips them." if n_done else ""
     where = "" if outcome.kind in kinds or Path(outcome.source).name in outcome.error else f"'{outcome.source}': "
     raise kinds.get(outcome.kind, DataError)(f"{where}{outcome.error}{complete}")

@@ -14,8 +14,9 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import parquet
 
+import isthmus
 from isthmus.atomic import atomic
-from isthmus.exceptions import DataError, IsthmusError, ModelFileError
+from isthmus.exceptions import DataError, IsthmusError, ModelFileError, ProcessError
 from isthmus.tasks.parts.stamps import Making, Part, as_metadata, digest_of
 
 BATCH_ROWS = 2**14
@@ -96,11 +97,7 @@ class Work:
             return Outcome(part.source, error=f"{text}{where}", kind=type(error).__name__)
 
     def _write(self, part: Part) -> int:
-        if digest_of(self.function.path) != self.making.model:
-            raise ModelFileError(
-                f"'{self.function.path}' is another file than at the start; put the model into a folder that all "
-                "workers share, leave it as it is, and start again."
-            )
+        self._check_worker()
         _check_unchanged(part)
         with atomic(part.target) as temporary:
             n_rows = self._fill(temporary, part)
@@ -110,6 +107,18 @@ class Work:
                     f"The function gave {n_rows:,} answers for {part.n_rows:,} rows; it must keep all rows."
                 )
         return n_rows
+
+    def _check_worker(self) -> None:
+        if isthmus.__version__ != self.making.version:
+            raise ProcessError(
+                f"The worker has isthmus {isthmus.__version__}, but {self.making.version} is needed; install one "
+                "version everywhere."
+            )
+        if digest_of(self.function.path) != self.making.model:
+            raise ModelFileError(
+                f"'{self.function.path}' is another file than at the start; put the model into a folder that all "
+                "workers share, leave it as it is, and start again."
+            )
 
     def _fill(self, path: Path, part: Part) -> int:
         answers, n_rows = self._answers(part.source), 0
