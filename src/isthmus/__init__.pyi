@@ -112,6 +112,7 @@ from .tasks import ImageCodec as ImageCodec
 from .tasks import Imputer as Imputer
 from .tasks import Interactions as Interactions
 from .tasks import MapFigures as MapFigures
+from .tasks import MappedParts as MappedParts
 from .tasks import Matches as Matches
 from .tasks import Quality as Quality
 from .tasks import Quantile as Quantile
@@ -139,6 +140,7 @@ from .tasks import leave_latest as leave_latest
 from .tasks import leave_out as leave_out
 from .tasks import map_codes as map_codes
 from .tasks import map_figures as map_figures
+from .tasks import map_parts as map_parts
 from .tasks import matched_accuracy as matched_accuracy
 from .tasks import nearest as nearest
 from .tasks import read_interactions as read_interactions

@@ -6,7 +6,7 @@
     ├── ModelFileError (ValueError)     a model file is missing, truncated, from another program or too new
     ├── OutputError (OSError)           a result cannot be written to its path
     ├── DivergenceError (RuntimeError)  the loss became NaN or infinite in the first epoch
-    └── ProcessError (RuntimeError)     processes that train together disagree, or one of them has failed
+    └── ProcessError (RuntimeError)     processes that work together disagree, or one of them has failed
     IsthmusWarning (UserWarning)        base class of all warnings of this library
     ├── FitWarning                      the model was trained, but is useless
     ├── UnitsWarning                    most rows lie far outside the range at fit
@@ -45,7 +45,7 @@ class DivergenceError(IsthmusError, RuntimeError):
 
 
 class ProcessError(IsthmusError, RuntimeError):
-    """Processes that train one model together disagree about it, or one of them has failed."""
+    """Processes that train one model or score parts together disagree, or one of them has failed."""
 
 
 class IsthmusWarning(UserWarning):

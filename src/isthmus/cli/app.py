@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from isthmus import __version__
 from isthmus.cli import codes, compress, detect, errors, recommend, restore, serve, show
+from isthmus.cli.parts import Address, Engine, PartsFlags, Resume
 from isthmus.cli.settings import layered, make_estimator, parse_assignments, read_config, to_toml
 from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 from isthmus.cli.terminal import echo
@@ -77,8 +78,19 @@ Data = Annotated[
         "folder of images.",
     ),
 ]
+DataOrParts = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="As for `isthmus fit`, or parts: a folder of .parquet files, or a pattern in quotes ('table/*.parquet').",
+    ),
+]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file written by `isthmus fit`.")]
 Out = Annotated[Path, typer.Option(metavar="FILE", help="Output file: .csv, .parquet or .npy.")]
+OutOrFolder = Annotated[
+    Path,
+    typer.Option(metavar="FILE", help="Output file: .csv, .parquet or .npy; for DATA in parts, a folder."),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", metavar="", help="Replace files that exist.")]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", metavar="", help="Skip images that are unreadable or of another size.")
@@ -241,8 +253,8 @@ def info(model: Model, as_json: Json = False) -> None:
 @app.command()
 def encode(
     model: Model,
-    data: Data,
-    out: Out,
+    data: DataOrParts,
+    out: OutOrFolder,
     force: Force = False,
     skip_bad: SkipBad = False,
     device: Device = "auto",
@@ -251,15 +263,23 @@ def encode(
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     escape_formulas: EscapeFormulas = False,
+    engine: Engine = None,
+    address: Address = None,
+    resume: Resume = False,
 ) -> None:
     """Encode rows and write their codes.
 
-    Example: `isthmus encode digits.safetensors digits --out codes.parquet`
+    A folder of Parquet files is encoded in parts: `--out` is a folder, with an output file for each. For example:
+
+    `isthmus encode digits.safetensors digits --out codes.parquet`
+
+    `isthmus encode model.safetensors table/ --keep id --out codes/ --engine ray --resume`
     """
-    from isthmus.cli.model_commands import Use, write_verb  # noqa: PLC0415
+    from isthmus.cli.model_commands import Use, write_codes  # noqa: PLC0415
 
     text = TextFlags(header, encoding, delimiter)
-    write_verb("transform", Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
+    use = Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas)
+    write_codes(use, PartsFlags(engine, address, resume))
 
 
 @app.command()
@@ -289,10 +309,13 @@ def reconstruct(
 @app.command()
 def score(
     model: Model,
-    data: Data,
+    data: DataOrParts,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Output file: .csv, .parquet or .npy; without it, print a summary."),
+        typer.Option(
+            metavar="FILE",
+            help="Output file: .csv, .parquet or .npy; for DATA in parts, a folder; without it, print a summary.",
+        ),
     ] = None,
     force: Force = False,
     skip_bad: SkipBad = False,
@@ -302,18 +325,27 @@ def score(
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     escape_formulas: EscapeFormulas = False,
+    engine: Engine = None,
+    address: Address = None,
+    resume: Resume = False,
 ) -> None:
     """Score rows by their reconstruction (higher is better), with their squared errors.
 
-    Example: `isthmus score digits.safetensors digits --out scores.csv`
+    A folder of Parquet files is scored in parts: `--out` is a folder, with an output file for each. For example:
+
+    `isthmus score digits.safetensors digits --out scores.csv`
+
+    `isthmus score model.safetensors 'table/2026-*.parquet' --keep id --out scores/`
     """
     from isthmus.cli.model_commands import Reading, Use, print_scores, write_scores  # noqa: PLC0415
 
-    text = TextFlags(header, encoding, delimiter)
+    parts, text = PartsFlags(engine, address, resume), TextFlags(header, encoding, delimiter)
     if out is None:
+        parts.refuse_printing(data)
         print_scores(model, data, device, Reading(skip_bad, tuple(keep or ()), text))
     else:
-        write_scores(Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas))
+        use = Use(model, data, out, force, skip_bad, device, tuple(keep or ()), text, escape_formulas)
+        write_scores(use, parts)
 
 
 @app.command()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, TextFlags
+from isthmus.cli.parts import Address, Engine, PartsFlags, Resume
+from isthmus.cli.table_options import Delimiter, Encoding, EscapeFormulas, Header, Keep, TextFlags
 
 app = typer.Typer(help="Find anomalies in tables, images and signals, and explain them.", no_args_is_help=True)
 
@@ -16,6 +17,14 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A .csv, .parquet or .feather file, which is read in chunks, or any other input of `isthmus fit`.",
+    ),
+]
+DataOrParts = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="As for `isthmus detect fit`, or parts: a folder of .parquet files, or a pattern in quotes "
+        "('table/*.parquet').",
     ),
 ]
 Detector = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A file written by `isthmus detect fit`.")]
@@ -78,11 +87,13 @@ def fit(
 @app.command()
 def score(
     detector: Detector,
-    data: Data,
+    data: DataOrParts,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Output file for all rows: .csv or .parquet; without it, print the anomalies."
+            metavar="FILE",
+            help="Output file for all rows: .csv or .parquet; for DATA in parts, a folder; without it, print the "
+            "anomalies.",
         ),
     ] = None,
     explain: Annotated[int, typer.Option(metavar="N", help="Number of columns per explanation.", min=0)] = 3,
@@ -103,22 +114,29 @@ def score(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one line of JSON per anomaly.")] = False,
     escape_formulas: EscapeFormulas = False,
+    keep: Keep = None,
     header: Header = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     force: Force = False,
     device: Device = "auto",
+    engine: Engine = None,
+    address: Address = None,
+    resume: Resume = False,
 ) -> None:
     """Score rows, and explain the anomalies.
 
-    The output has one row per row of DATA: its original cells, `anomaly_score` (higher is more anomalous), `anomaly`,
-    `p_value` if the detector is calibrated, and for anomalies `reason_1`, … . For example:
+    The output has one row per row of DATA: its original cells (with `--keep` only the kept ones), `anomaly_score`
+    (higher is more anomalous), `anomaly`, `p_value` if the detector is calibrated, and for anomalies `reason_1`, … .
+    A folder of Parquet files is scored in parts: `--out` is a folder, with an output file for each. For example:
 
     `isthmus detect score payments.safetensors new.csv --out scored.parquet --explain 3`
 
     `isthmus detect score payments.safetensors new.csv --exit-code || mail -s alarm me@example.org`
 
     `isthmus detect score payments.safetensors log.csv --follow --json`
+
+    `isthmus detect score payments.safetensors table/ --keep id --out scored/ --engine ray --resume`
     """
     from isthmus.cli.detect_work import Watch, watch  # noqa: PLC0415
 
@@ -137,6 +155,8 @@ def score(
         device=device,
         text=TextFlags(header, encoding, delimiter),
         escape_formulas=escape_formulas,
+        keep=tuple(keep or ()),
+        parts=PartsFlags(engine, address, resume),
     )
     if watch(asked) and exit_code:
         raise typer.Exit(3)

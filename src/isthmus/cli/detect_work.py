@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute, parquet
 
 import isthmus
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError, noting, refuse
+from isthmus.cli.parts import PartsFlags, refuse_for_parts, run_parts, told
 from isthmus.cli.settings import parse_assignments, parse_value
 from isthmus.cli.table_options import TextFlags
 
@@ -136,6 +139,8 @@ class Watch:
     device: str
     text: TextFlags
     escape_formulas: bool
+    keep: tuple[str, ...] = ()
+    parts: PartsFlags = PartsFlags()
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,8 @@ class Scored:
     ----------
     rows
         The input of the detector.
+    kept
+        The columns that are not given to the detector; None: all are given, and all are kept.
     first_row
         Index of the first row, from 0.
     scores, anomalies, p_values
@@ -155,6 +162,7 @@ class Scored:
     """
 
     rows: Any
+    kept: pa.Table | None
     first_row: int
     scores: np.ndarray
     anomalies: np.ndarray
@@ -164,16 +172,11 @@ class Scored:
 
 def watch(asked: Watch) -> int:
     """Score all rows, write or print the results, and return the number of anomalies."""
-    _check(asked)
-    detector = isthmus.load(asked.detector, device=asked.device)
-    if not isinstance(detector, isthmus.AnomalyDetector):
-        raise isthmus.ModelFileError(
-            f"'{asked.detector}' contains a {type(detector).__name__}, but a detector is needed; "
-            "write one with `isthmus detect fit`."
-        )
-    threshold = _threshold(asked.threshold, asked.false_alarm_rate)
-    if threshold is not None:
-        detector.set_threshold(threshold)
+    in_parts = asked.parts.found_in(asked.data)
+    _check(asked, in_parts=in_parts)
+    detector = load_detector(asked.detector, asked.device, asked.threshold, asked.false_alarm_rate)
+    if in_parts and asked.out is not None:
+        return _watch_parts(asked, asked.out)
     counts, oddest = _Counts(), _Oddest()
     scored = counts.counting(_scored(detector, asked))
     scored = scored if asked.report is None else oddest.keeping(scored)
@@ -190,7 +193,21 @@ def watch(asked: Watch) -> int:
     return counts.odd
 
 
-def _check(asked: Watch) -> None:
+def load_detector(path: str | Path, device: str, threshold: str | None, false_alarm_rate: float | None) -> Any:
+    """The detector of a file, with another threshold where one is given."""
+    detector = isthmus.load(path, device=device)
+    if not isinstance(detector, isthmus.AnomalyDetector):
+        raise isthmus.ModelFileError(
+            f"'{path}' contains a {type(detector).__name__}, but a detector is needed; "
+            "write one with `isthmus detect fit`."
+        )
+    chosen = _threshold(threshold, false_alarm_rate)
+    if chosen is not None:
+        detector.set_threshold(chosen)
+    return detector
+
+
+def _check(asked: Watch, *, in_parts: bool) -> None:
     """Check the arguments before any data are read; one error lists all that are invalid."""
     mistakes: list[str] = []
     if asked.follow and asked.out is not None:
@@ -201,12 +218,71 @@ def _check(asked: Watch) -> None:
         mistakes.append("--follow never ends, but --report is written at the end; use one of them.")
     with noting(mistakes):
         _threshold(asked.threshold, asked.false_alarm_rate)
+    if in_parts and asked.out is None:
+        mistakes.append(f"'{asked.data}' is in parts, which need a folder for their outputs; use --out FOLDER.")
     refuse(mistakes)
+    if in_parts:
+        flags = [("--follow", asked.follow), ("--report", asked.report), ("--json", asked.as_json)]
+        refuse_for_parts([*flags, *asked.text.given(), ("--escape-formulas", asked.escape_formulas)])
+        return
     if asked.report is not None:
         isthmus.files.check_writable(asked.report, overwrite=asked.force)
     if asked.out is not None:
         isthmus.files.check_table_format(asked.out)
         isthmus.files.check_writable(asked.out, overwrite=asked.force)
+
+
+def _watch_parts(asked: Watch, out: Path) -> int:
+    """Score all parts, and return the number of anomalies in all output files."""
+    function = Judging(
+        str(asked.detector.absolute()),
+        asked.keep,
+        asked.explain,
+        asked.threshold,
+        asked.false_alarm_rate,
+        asked.device,
+    )
+    done = run_parts(function, asked.data, out, asked.parts, overwrite=asked.force)
+    odd = [parquet.read_table(file, columns=["anomaly"]).column(0) for file in done.files]
+    n_odd = sum(compute.sum(column).as_py() or 0 for column in odd)
+    show.note(f"{done.n_rows:,} rows, {n_odd:,} anomalies in {told(done, out)}")
+    return n_odd
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The results for the rows of a part, as `watch` has them."""
+
+    path: str
+    keep: tuple[str, ...]
+    explain: int
+    threshold: str | None
+    false_alarm_rate: float | None
+    device: str
+
+    def __call__(self, part: pa.Table) -> pa.Table:
+        """The kept or else all columns, and the results."""
+        if not len(part):  # `Apply` checks the columns of a table without rows, which the detector refuses
+            isthmus.Apply(self.path, "score_samples", self.keep, self.device)(part)
+        found = Path(self.path).stat()
+        chosen = self.device, self.threshold, self.false_alarm_rate
+        detector = _detector(self.path, *chosen, found.st_mtime_ns, found.st_size)
+        piece, kept = parted(isthmus.tables.TablePiece(part, 0), self.keep)
+        return with_results(
+            part if kept is None else kept, judged(detector, piece, kept, 0, self.explain), self.explain
+        )
+
+
+@functools.lru_cache(maxsize=2)  # each worker has one
+def _detector(
+    path: str,
+    device: str,
+    threshold: str | None,
+    false_alarm_rate: float | None,
+    changed: int,  # noqa: ARG001  # part of the key
+    size: int,  # noqa: ARG001  # part of the key
+) -> Any:
+    return load_detector(path, device, threshold, false_alarm_rate)
 
 
 @dataclass
@@ -252,15 +328,38 @@ class _Oddest:
 
 def _scored(detector: Any, asked: Watch) -> Iterator[Scored]:
     for first_row, piece in _pieces(asked):
-        rows = _as_learned(detector, piece)
-        scores = -detector.score_samples(rows)
-        verdicts = isthmus.tasks.verdicts(detector, scores)
-        anomalies, p_values = verdicts["anomaly"], verdicts.get("p_value")
-        odd = np.flatnonzero(anomalies)
-        told = asked.explain and len(odd) and len(getattr(detector, "feature_shape_", (1,))) == 1
-        chosen = _as_learned(detector, _chosen(piece, odd)) if told else None
-        found = detector.explain(chosen, n_columns=asked.explain) if told else []
-        yield Scored(piece, first_row, scores, anomalies, p_values, dict(zip(odd.tolist(), found, strict=False)))
+        yield judged(detector, *parted(piece, asked.keep), first_row, asked.explain)
+
+
+def judged(detector: Any, piece: Any, kept: pa.Table | None, first_row: int, n_reasons: int) -> Scored:
+    """Some rows with their scores, and explanations of those that are anomalies."""
+    scores = -detector.score_samples(_as_learned(detector, piece)) if _n_rows(piece) else np.empty(0)
+    verdicts = isthmus.tasks.verdicts(detector, scores)
+    anomalies, p_values = verdicts["anomaly"], verdicts.get("p_value")
+    odd = np.flatnonzero(anomalies)
+    explained = n_reasons and len(odd) and len(getattr(detector, "feature_shape_", (1,))) == 1
+    chosen = _as_learned(detector, _chosen(piece, odd)) if explained else None
+    found = detector.explain(chosen, n_columns=n_reasons) if explained else []
+    reasons = dict(zip(odd.tolist(), found, strict=False))
+    return Scored(piece, kept, first_row, scores, anomalies, p_values, reasons)
+
+
+def _n_rows(piece: Any) -> int:
+    return piece.n_rows if isinstance(piece, isthmus.tables.TablePiece) else len(piece)
+
+
+def parted(piece: Any, keep: tuple[str, ...]) -> tuple[Any, pa.Table | None]:
+    """The rows without the kept columns, and these columns."""
+    if not keep:
+        return piece, None
+    if not isinstance(piece, isthmus.tables.TablePiece):
+        raise WrongUsageError("--keep needs a table with named columns, but DATA are arrays or images; remove it.")
+    missing = [name for name in keep if name not in piece.names]
+    if missing:
+        raise isthmus.DataError(f"The table has no column {missing[0]!r} to keep; it has {piece.names}.")
+    rest = isthmus.tables.TablePiece(piece.arrow.drop_columns([*keep]), piece.first_row, untyped=piece.untyped)
+    rest.n_rows_of_all = piece.n_rows_of_all
+    return rest, piece.arrow.select([*keep])
 
 
 def _as_learned(detector: Any, piece: Any) -> Any:
@@ -306,12 +405,19 @@ def _chosen(rows: Any, places: np.ndarray) -> Any:
 def _table(detector: Any, part: Scored, asked: Watch) -> pa.Table:
     """The rows with their results; in a .csv file all cells keep their original text."""
     piece = part.rows
-    if isinstance(piece, isthmus.tables.TablePiece):
+    if part.kept is not None:
+        table = part.kept
+    elif isinstance(piece, isthmus.tables.TablePiece):
         as_text = asked.out is not None and asked.out.suffix == ".csv"
         table = piece.arrow if as_text or not hasattr(detector, "schema_") else piece.typed(detector.schema_)
     else:
         table = pa.table({"row": np.arange(part.first_row, part.first_row + len(part.scores))})
-    for name, column in _found(part, asked.explain).items():
+    return with_results(table, part, asked.explain)
+
+
+def with_results(table: pa.Table, part: Scored, n_reasons: int) -> pa.Table:
+    """A table with the columns of the results behind its own."""
+    for name, column in _found(part, n_reasons).items():
         if name in table.column_names:
             raise isthmus.DataError(f"The table already has a column {name!r}, which the result needs; rename it.")
         table = table.append_column(name, column)

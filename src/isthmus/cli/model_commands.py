@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 import isthmus
 from isthmus.cli import show
+from isthmus.cli.errors import WrongUsageError
+from isthmus.cli.parts import PartsFlags, refuse_for_parts, run_parts, told
 from isthmus.cli.table_options import TextFlags, beside
 
 
@@ -70,12 +73,28 @@ class Use:
             )
         show.note(f"{n_rows:,} rows: {self.out}")
 
+    def map_parts(self, command: str, function: Any, parts: PartsFlags) -> None:
+        """Write the answers of a function for every part."""
+        flags = [*self.text.given(), ("--skip-bad", self.skip_bad), ("--escape-formulas", self.escape_formulas)]
+        refuse_for_parts(flags)
+        show.load_autoencoder(self.model, command, self.device)
+        done = run_parts(function, self.data, self.out, parts, overwrite=self.force)
+        show.note(f"{done.n_rows:,} rows in {told(done, self.out)}")
+
 
 def write_verb(verb: str, use: Use) -> None:
     """Write codes or reconstructions in chunks."""
     model, rows = use.open("encode" if verb == "transform" else verb)
     columns = model.get_feature_names_out() if verb == "transform" else _feature_names(model)
     use.write(model.stream(rows.X, verb, y=rows.y), columns, rows.kept)
+
+
+def write_codes(use: Use, parts: PartsFlags) -> None:
+    """Write the codes of rows, in parts where the data are."""
+    if parts.found_in(use.data):
+        use.map_parts("encode", isthmus.Apply(use.model, "transform", use.keep, use.device), parts)
+    else:
+        write_verb("transform", use)
 
 
 def _feature_names(model: Any) -> list[str]:
@@ -85,8 +104,32 @@ def _feature_names(model: Any) -> list[str]:
     return [str(name) for name in getattr(model, "feature_names_in_", range(model.n_features_in_))]
 
 
-def write_scores(use: Use) -> None:
-    """Write the score and the squared error of each row."""
+@dataclass(frozen=True)
+class Scoring:
+    """The score and the squared error of each row of a part, as `write_scores` has them."""
+
+    path: str
+    keep: tuple[str, ...]
+    device: str
+
+    def __call__(self, part: pa.Table) -> pa.Table:
+        """The kept columns, ``score`` and ``reconstruction_error``."""
+        scores = isthmus.Apply(self.path, "score_samples", self.keep, self.device)(part)
+        errors = isthmus.Apply(self.path, "reconstruction_error", (), self.device)(part.drop_columns([*self.keep]))
+        clash = sorted({"score", "reconstruction_error"} & {*self.keep})
+        if clash:
+            raise WrongUsageError(
+                f"--keep {clash[0]} has the same name as a column of the result; rename it in the data."
+            )
+        named = scores.rename_columns([*self.keep, "score"])
+        return named.append_column("reconstruction_error", errors.column("reconstruction_error"))
+
+
+def write_scores(use: Use, parts: PartsFlags) -> None:
+    """Write the score and the squared error of each row, in parts where the data are."""
+    if parts.found_in(use.data):
+        use.map_parts("score", Scoring(str(use.model.absolute()), use.keep, use.device), parts)
+        return
     model, rows = use.open("score")
     verbs = ("score_samples", "reconstruction_error")
     both = zip(*(model.stream(rows.X, verb, y=rows.y) for verb in verbs), strict=True)

@@ -53,6 +53,10 @@ class TextFlags:
         """Arguments of `isthmus.read`."""
         return asdict(self) | ({"delimiter": "\t"} if self.delimiter in ("tab", "\\t") else {})
 
+    def given(self) -> list[tuple[str, Any]]:
+        """The flags with their values."""
+        return [("--header", self.header), ("--encoding", self.encoding), ("--delimiter", self.delimiter)]
+
     def format(self) -> isthmus.tables.TextFormat:
         """The format for the table readers."""
         import isthmus  # noqa: PLC0415  # tables are slow to import

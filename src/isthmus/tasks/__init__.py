@@ -21,6 +21,7 @@ from isthmus.tasks.features import compare_features
 from isthmus.tasks.generation import TableSampler, latent_plane, traversals
 from isthmus.tasks.imputation import Imputer
 from isthmus.tasks.maps import CodeMap, MapFigures, map_codes, map_figures, write_map
+from isthmus.tasks.parts import PART_ENGINES, MappedParts, PartEngine, map_parts, names_parts
 from isthmus.tasks.recommendation import (
     Evaluation,
     HeldOut,
@@ -58,6 +59,7 @@ TASKS = {
 """The estimators of tasks by name; tests/tasks/test_contract.py goes through all of them."""
 
 __all__ = [
+    "PART_ENGINES",
     "TASKS",
     "AnomalyDetector",
     "Apply",
@@ -76,7 +78,9 @@ __all__ = [
     "Imputer",
     "Interactions",
     "MapFigures",
+    "MappedParts",
     "Matches",
+    "PartEngine",
     "Quality",
     "Quantile",
     "Recommendations",
@@ -104,7 +108,9 @@ __all__ = [
     "leave_out",
     "map_codes",
     "map_figures",
+    "map_parts",
     "matched_accuracy",
+    "names_parts",
     "nearest",
     "read_interactions",
     "restore_folder",

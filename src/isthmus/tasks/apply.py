@@ -45,6 +45,8 @@ class Apply:
         What is applied: ``"transform"``, ``"score_samples"``, ``"reconstruct"``, ``"predict"``, ``"explain"``, …
     keep
         Columns that are copied to the answer, in front, and not given to the model.
+    device
+        The device of the model on the worker, as for `isthmus.load`.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class Apply:
     path: str | Path
     method: str
     keep: Sequence[str] = field(default=())
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -86,37 +89,37 @@ class Apply:
 
         A pandas frame keeps its index.
         """
-        frame = _as_frame(part)
-        kept, rows = self._split(frame)
-        model = _loaded(self.path, *_stamp(self.path))
+        kept, rows = self._split(part if isinstance(part, pa.Table) else _as_frame(part))
+        model = _loaded(self.path, self.device, *_stamp(self.path))
         if not hasattr(model, self.method):
             having = ", ".join(name for name in METHODS if hasattr(model, name))
             raise TypeError(f"{type(model).__name__} of {self.path} has no {self.method!r}; it has {having}.")
-        answers = _answers(model, self.method, rows)
-        clash = [name for name in kept.columns if name in answers.columns]
+        answers = _answers(model, self.method, rows.to_pandas() if isinstance(rows, pa.Table) else rows)
+        clash = [name for name in self.keep if name in answers.columns]
         if clash:
             raise ValueError(f"keep={list(self.keep)} names columns of the answer: {clash}; rename them in the table.")
-        return _like(pd.concat([kept, answers], axis=1), part)
+        return _beside(kept, answers, part)
 
-    def _split(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The kept columns, and the others."""
-        missing = [name for name in self.keep if name not in frame.columns]
+    def _split(self, table: Any) -> tuple[Any, Any]:
+        """The kept columns, and the others, of a frame or an Arrow table.
+
+        Arrow's identifiers do not become pandas columns: integers with gaps would become doubles there.
+        """
+        names = table.column_names if isinstance(table, pa.Table) else [*table.columns]
+        missing = [name for name in self.keep if name not in names]
         if missing:
-            raise ValueError(
-                f"keep={list(self.keep)}, but the table has no column {missing}; it has {[*frame.columns]}."
-            )
-        repeated = sorted({str(name) for name in frame.columns[frame.columns.duplicated()]})
+            raise ValueError(f"keep={list(self.keep)}, but the table has no column {missing}; it has {names}.")
+        repeated = sorted({str(name) for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"The table has more than one column named {repeated}; rename or drop them.")
-        return frame[list(self.keep)], frame.drop(columns=list(self.keep))
+        if isinstance(table, pa.Table):
+            return table.select(list(self.keep)), table.drop_columns(list(self.keep))
+        return table[list(self.keep)], table.drop(columns=list(self.keep))
 
 
 def _as_frame(part: Any) -> pd.DataFrame:
     if isinstance(part, pd.DataFrame):
         return part
-    if isinstance(part, pa.Table):
-        frame: pd.DataFrame = part.to_pandas()
-        return frame
     if isinstance(part, Mapping):  # what Ray Data gives by default
         return pd.DataFrame({name: list(values) if np.ndim(values) > 1 else values for name, values in part.items()})
     raise TypeError(
@@ -125,13 +128,16 @@ def _as_frame(part: Any) -> pd.DataFrame:
     )
 
 
-def _like(answers: pd.DataFrame, part: Any) -> Any:
-    """The answers in the container of the part."""
+def _beside(kept: Any, answers: pd.DataFrame, part: Any) -> Any:
+    """The kept columns and the answers in the container of the part."""
     if isinstance(part, pa.Table):
-        return pa.Table.from_pandas(answers, preserve_index=False)
+        found = pa.Table.from_pandas(answers, preserve_index=False)
+        columns = [*kept.columns, *found.columns]
+        return pa.table(columns, schema=pa.schema([*kept.schema, *found.schema]))
+    together = pd.concat([kept, answers], axis=1)
     if isinstance(part, Mapping):
-        return {name: answers[name].to_numpy() for name in answers.columns}
-    return answers
+        return {name: together[name].to_numpy() for name in together.columns}
+    return together
 
 
 def _stamp(path: str | Path) -> tuple[int, int]:
@@ -144,8 +150,8 @@ def _stamp(path: str | Path) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=4)  # a worker serves few models, and each may hold gigabytes
-def _loaded(path: str, changed: int, size: int) -> Any:  # noqa: ARG001  # they are part of the key
-    return load(path)
+def _loaded(path: str, device: str, changed: int, size: int) -> Any:  # noqa: ARG001  # they are part of the key
+    return load(path, device=device)
 
 
 def _answers(model: Any, method: str, rows: pd.DataFrame) -> pd.DataFrame:

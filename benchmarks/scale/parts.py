@@ -1,0 +1,209 @@
+"""A folder of Parquet files scored by one process, by Ray and by Dask: ``python -m benchmarks.scale.parts [--quick]``.
+
+200 files with 4 million rows of 30 mixed columns are made from a seed in a temporary folder. Scores and ids of the
+engines are compared with those of one process; one worker of Ray is killed in between. Then the same number of rows is
+scored in 10, 200 and 1,000 files. Each run is a process of its own. Engines that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+import isthmus
+from benchmarks.scale.figures import Sheet, machine
+
+ENGINES = {"none": "torch", "ray": "ray", "dask": "distributed"}
+"""Engines with the package that each needs."""
+PACKAGES = tuple(
+    name for name in ("torch", "numpy", "pandas", "pyarrow", "ray", "distributed") if importlib.util.find_spec(name)
+)
+N_FILES, GROWTH, GROWTH_ROWS = 200, (10, 200, 1_000), 20_000
+MEMORY_GB, CLOSE = 1.5, 1e-12
+LIMIT = 3_600
+"""Seconds until a run is given up."""
+
+
+def rows_of(n: int, *seed: int) -> pd.DataFrame:
+    """Rows of 30 mixed columns that depend on three hidden causes: 18 numeric, 6 categorical, 4 binary, 2 dates."""
+    draw = np.random.default_rng(seed)
+    mixing = np.random.default_rng(0).normal(size=(3, 30))  # the same for every part
+    causes = draw.normal(size=(n, 3))
+    mixed = causes @ mixing + 0.3 * draw.normal(size=(n, 30))
+    columns: dict[str, Any] = {f"number_{place}": mixed[:, place] for place in range(12)}
+    columns |= {f"amount_{place}": np.exp(mixed[:, place]).round(2) for place in range(12, 18)}
+    levels = np.array([f"level {place}" for place in range(8)])
+    columns |= {f"kind_{place}": levels[np.digitize(mixed[:, place], np.linspace(-3, 3, 7))] for place in range(18, 24)}
+    columns |= {f"flag_{place}": mixed[:, place] > 0 for place in range(24, 28)}
+    start = pd.Timestamp("2026-01-01")
+    columns |= {
+        f"when_{place}": start + pd.to_timedelta((1e6 * mixed[:, place]).astype(np.int64), "s") for place in (28, 29)
+    }
+    frame = pd.DataFrame(columns)
+    return frame.mask(pd.DataFrame(draw.random(frame.shape) < 0.01, columns=frame.columns))
+
+
+def make_table(folder: Path, n_files: int, n_rows: int, seed: int) -> None:
+    """Files with `n_rows` together, and ids that count all rows."""
+    folder.mkdir()
+    edges = np.linspace(0, n_rows, n_files + 1).astype(int)
+    for place, (start, stop) in enumerate(itertools.pairwise(edges)):
+        rows = rows_of(stop - start, seed, place).assign(id=np.arange(start, stop) + 2**53)
+        parquet.write_table(pa.Table.from_pandas(rows, preserve_index=False), folder / f"part-{place:04}.parquet")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """`isthmus.Apply` that notes the process, its peak memory and its CPU time beside the outputs."""
+
+    path: str
+    notes: str
+
+    def __call__(self, part: pa.Table) -> pa.Table:
+        answers = isthmus.Apply(self.path, "score_samples", keep=["id"])(part)
+        status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would count the parent before exec
+        found = re.search(r"VmHWM:\s+(\d+)", status)
+        note = {"kB": int(found[1]) if found else 0, "cpu": time.process_time()}
+        with isthmus.files.atomic(Path(self.notes) / str(os.getpid())) as path:
+            path.write_text(json.dumps(note), encoding="utf-8")
+        return answers
+
+
+def work(engine: str, folder: Path, name: str, *, kill: bool) -> None:
+    """Score a table, and print when the first and the last file were complete."""
+    out, notes = folder / f"{name}-{engine}", folder / f"{name}-{engine}-notes"
+    notes.mkdir()
+    began, seen, killed = time.perf_counter(), list[float](), list[int]()
+
+    def progress(n_done: int, n_all: int) -> None:
+        seen.append(time.perf_counter() - began)
+        if kill and not killed and n_done >= n_all // 10:
+            newest = max(notes.glob("[0-9]*"), key=lambda file: file.stat().st_mtime)  # certainly at work
+            killed.append(int(newest.name))
+            os.kill(killed[0], signal.SIGKILL)
+
+    watched = Watched(str(folder / "model.safetensors"), str(notes))
+    isthmus.map_parts(watched, folder / name, out, engine=engine, progress=progress)
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in notes.glob("[0-9]*")]
+    peak, cpu = max(each["kB"] for each in found) * 1024 / 1e9, sum(each["cpu"] for each in found)
+    told = {"first": seen[0], "last": seen[-1], "peak": peak, "cpu": cpu, "killed": len(killed)}
+    print(f"told {json.dumps(told)}", flush=True)
+
+
+def ran(engine: str, folder: Path, name: str, *, kill: bool = False) -> dict[str, float]:
+    """`work` in a process of its own."""
+    words = ["-m", "benchmarks.scale.parts", "--work", engine, str(folder), name, str(int(kill))]
+    quiet = os.environ | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    ended = subprocess.run(
+        [sys.executable, *words], env=quiet, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    found = re.search(r"^told (.*)$", ended.stdout, re.MULTILINE)
+    if ended.returncode or found is None:
+        raise RuntimeError(f"{engine} did not score {name}: {ended.stderr[-2000:]}")
+    told: dict[str, float] = json.loads(found[1])
+    return told
+
+
+def outputs(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Ids and scores of each output file, by name."""
+    for file in sorted(folder.glob("part-*.parquet")):
+        table = parquet.read_table(file)
+        yield table["id"].to_numpy(), table["score_samples"].to_numpy()
+
+
+def installed() -> list[str]:
+    """The engines whose package is there."""
+    return [engine for engine, package in ENGINES.items() if importlib.util.find_spec(package)]
+
+
+def run(sheet: Sheet, *, quick: bool = False, seed: int = 0, n_rows: int = 4_000_000) -> None:
+    """Measure everything."""
+    n_files, growth, few, n_rows = (20, (5, 20), 1_000, 10_000) if quick else (N_FILES, GROWTH, GROWTH_ROWS, n_rows)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        detector = isthmus.AnomalyDetector(random_state=seed)
+        detector.set_params(**({"max_steps": 50} if quick else {}))
+        detector.fit(rows_of(2_000 if quick else 20_000, seed, 10**6)).save(folder / "model.safetensors")
+        make_table(folder / "table", n_files, n_rows, seed)
+        sheet.add("parts", f"rows in {n_files} files", n_rows)
+        for engine in installed():
+            _measure(sheet, engine, folder, n_rows)
+        _check_ids(sheet, folder, n_rows)
+        for count in growth:
+            make_table(folder / f"in-{count}", count, few, seed)
+            for engine in installed():
+                told = ran(engine, folder, f"in-{count}")
+                sheet.add(
+                    "parts", f"{engine}: seconds for {few:,} rows in {count:,} files, start included", told["last"]
+                )
+                sheet.add("parts", f"{engine}: seconds until the first of {count:,} files", told["first"])
+
+
+def _measure(sheet: Sheet, engine: str, folder: Path, n_rows: int) -> None:
+    told = ran(engine, folder, "table", kill=engine == "ray")
+    sheet.add("parts", f"{engine}: rows a second, start included", n_rows / told["last"])
+    sheet.add("parts", f"{engine}: seconds until the first file is complete", told["first"])
+    sheet.add("parts", f"{engine}: CPU seconds of all workers", told["cpu"])
+    peak = told["peak"]
+    sheet.add("parts", f"{engine}: peak memory of a worker, GB", peak, f"< {MEMORY_GB}", peak < MEMORY_GB)
+    if engine == "ray":
+        sheet.add("parts", "ray: workers killed in between", told["killed"], "= 1", told["killed"] == 1)
+    if engine != "none":
+        pairs = zip(outputs(folder / "table-none"), outputs(folder / f"table-{engine}"), strict=True)
+        gap = max(float(np.max(np.abs(mine - one) / np.abs(one))) for (_, one), (_, mine) in pairs)
+        sheet.add("parts", f"{engine}: scores beside one process, max |Δ| / |score|", gap, f"≤ {CLOSE}", gap <= CLOSE)
+
+
+def _check_ids(sheet: Sheet, folder: Path, n_rows: int) -> None:
+    """Whether every id is there once and in order, and the scores are those of the detector on whole files."""
+    for engine in installed():
+        ids = np.concatenate([each for each, _ in outputs(folder / f"table-{engine}")])
+        wrong = n_rows if len(ids) != n_rows else int((ids != np.arange(n_rows) + 2**53).sum())
+        sheet.add("parts", f"{engine}: ids that are missing, repeated or moved", wrong, "= 0", wrong == 0)
+    detector = isthmus.load(folder / "model.safetensors")
+    first = parquet.read_table(folder / "table" / "part-0000.parquet").drop_columns(["id"])
+    wanted, (_, found) = detector.score_samples(first), next(outputs(folder / "table-none"))
+    gap = float(np.max(np.abs(found - wanted) / np.abs(wanted)))
+    sheet.add("parts", "none: scores beside the whole first file, max |Δ| / |score|", gap, f"≤ {CLOSE}", gap <= CLOSE)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="10,000 rows: whether it runs")
+    parser.add_argument("--rows", type=int, default=4_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for parts.json, such as docs")
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.work:
+        engine, folder, name, kill = asked.work
+        work(engine, Path(folder), name, kill=kill == "1")
+        return 0
+    sheet = Sheet()
+    run(sheet, quick=asked.quick, seed=asked.seed, n_rows=asked.rows)
+    print(machine(PACKAGES))
+    if asked.out is not None:
+        sheet.write(asked.out / "parts.json", PACKAGES)
+    return int(any(figure.met is False for figure in sheet.figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
