@@ -239,9 +239,7 @@ def _refuse_types(schema: pa.Schema) -> None:
     if wrong:
         raise RefusedError(
             422,
-            f"{counted(len(wrong), 'column')} {'has a type' if len(wrong) == 1 else 'have types'} that is not "
-            "accepted: "
-            f"{', '.join(wrong[:SHOWN])}; send numbers, "
+            f"The types of {counted(len(wrong), 'column')} are not accepted: {', '.join(wrong[:SHOWN])}; send numbers, "
             "booleans, strings, dates, or dictionaries of them.",
         )
 
