@@ -57,7 +57,7 @@ class TablePiece(MemoryTable):
         Raises
         ------
         DataError
-            Cells that are no numbers, with column and row.
+            Cells that are not numbers, with column and row.
         """
         told = range(self.first_row, self.first_row + self.n_rows)
         with raised_together() as errors:
