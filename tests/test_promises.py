@@ -1,10 +1,14 @@
-"""What the package promises of its requirements is what `make check-lowest` tests."""
+"""Requirements have tested bounds, and former public names still work for one version."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from pathlib import Path
+
+import pytest
+
+import isthmus
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,3 +33,17 @@ def test_every_requirement_is_pinned_for_the_usual_tests() -> None:
     pinned = bounds((ROOT / "constraints.txt").read_text("utf-8").splitlines(), "==")
     names = {name.replace("_", "-") for name in bounds(stated, ">=")}
     assert names <= {name.replace("_", "-") for name in pinned}
+
+
+@pytest.mark.parametrize(("former", "name"), isthmus.RENAMED.items())
+def test_a_former_name_gives_the_new_object_with_a_warning(former: str, name: str) -> None:
+    assert name in dir(isthmus)
+    assert former not in dir(isthmus)
+    with pytest.warns(FutureWarning, match=f"isthmus.{former} is now isthmus.{name}; the former name will be removed"):
+        found = getattr(isthmus, former)
+    assert found is getattr(isthmus, name)
+
+
+def test_a_name_that_never_was_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        getattr(isthmus, "nothing")  # noqa: B009  # type checkers know that it is missing

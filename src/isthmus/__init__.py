@@ -9,9 +9,23 @@ The public names are listed in ``__init__.pyi``. They are loaded on first use, s
 ``isthmus --help`` import neither torch nor scikit-learn.
 """
 
+import warnings
+from typing import Any
+
 import lazy_loader
 
 __version__ = "0.2.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+RENAMED = {"OddRow": "AnomalousRow", "Quality": "ImageQuality"}
+"""Former public names, which warn for one version."""
+
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ += ["__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported on first use; a former name with a warning."""
+    if name in RENAMED:
+        text = f"isthmus.{name} is now isthmus.{RENAMED[name]}; the former name will be removed in the next version."
+        warnings.warn(text, FutureWarning, stacklevel=2)
+    return _load(RENAMED.get(name, name))

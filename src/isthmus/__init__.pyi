@@ -87,7 +87,7 @@ from .exceptions import UnitsWarning as UnitsWarning
 from .export import export_onnx as export_onnx
 from .export import onnx_inputs as onnx_inputs
 from .files import write_rows as write_rows
-from .report import OddRow as OddRow
+from .report import AnomalousRow as AnomalousRow
 from .report import write_anomaly_report as write_anomaly_report
 from .report import write_choice_report as write_choice_report
 from .report import write_compression_report as write_compression_report
@@ -109,12 +109,12 @@ from .tasks import Explanation as Explanation
 from .tasks import FalseAlarmRate as FalseAlarmRate
 from .tasks import HeldOut as HeldOut
 from .tasks import ImageCodec as ImageCodec
+from .tasks import ImageQuality as ImageQuality
 from .tasks import Imputer as Imputer
 from .tasks import Interactions as Interactions
 from .tasks import MapFigures as MapFigures
 from .tasks import MappedParts as MappedParts
 from .tasks import Matches as Matches
-from .tasks import Quality as Quality
 from .tasks import Quantile as Quantile
 from .tasks import Recommendations as Recommendations
 from .tasks import Recommender as Recommender
@@ -169,3 +169,4 @@ from .training import TorchOptimizer as TorchOptimizer
 from .training import is_main_process as is_main_process
 
 __version__: str
+RENAMED: dict[str, str]

@@ -76,7 +76,7 @@ def test_reflection_agrees_with_numpy() -> None:
         (UNet(()), "at least one entry"),
         (UNet((4,), kernel_size=4), "must be odd"),
         (UNet((4,), shuffle=3), "shuffle=3 must be 1, 2 or 4"),
-        (UNet((4,), skips=True), "skips=True by-passes the code"),
+        (UNet((4,), skips=True), "skips=True bypasses the code"),
         (UNet((4,), image_shape=(4, 16)), "UNet: image_shape"),
     ],
 )

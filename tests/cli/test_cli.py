@@ -161,7 +161,7 @@ def test_checkpoint_and_resume(run) -> None:  # type: ignore[no-untyped-def]
         (["fit", "digits", "--code-size", "2.5"], 2, "valid integer"),
         (["fit", "digits", "--epochs", "0"], 2, "max_epochs=0 must be"),
         (["fit", "digits", "--config", "none.toml"], 2, "cannot be read"),
-        (["fit", "digits", "--device", "gpu"], 2, "device='gpu' is no device"),
+        (["fit", "digits", "--device", "gpu"], 2, "device='gpu' is not a device"),
         (["fit", "nothing.csv"], 1, "There is no file, folder or dataset 'nothing.csv'"),
         (["fit", "text.csv"], 1, "1 column that is not numeric: 'city'"),
         (["fit", "hole.csv"], 1, "1 NaN value, at row 1, column 1 ('b')"),

@@ -57,7 +57,7 @@ def test_samples_are_written_as_picture_rows_and_mixed_tables(folder: Path, tmp_
         (("images.safetensors", "-n", 0, "--out", "a.png"), (2, "--n 0 must be at least 1")),
         (("images.safetensors", "--out", "a.txt"), (1, "suffix '.txt'")),
         (("images.safetensors", "--label", "7", "--out", "a.png"), (2, "not among the labels")),
-        (("frame.safetensors", "--out", "a.png"), (2, "are no images")),
+        (("frame.safetensors", "--out", "a.png"), (2, "are not images")),
         (("frame.safetensors", "--label", "7", "--out", "a.csv"), (2, "knows no labels")),
         (("mixed.safetensors", "--out", "a.png"), (1, "suffix '.png'")),
         (("mixed.safetensors", "--label", "7", "--out", "a.csv"), (2, "sample(n, given={…})")),

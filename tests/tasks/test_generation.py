@@ -69,7 +69,7 @@ def test_conditions_hold_in_every_row_and_files_draw_alike(tmp_path: Path) -> No
     ("given", "words"),
     [
         ({"twn": "Ulm"}, "did you mean 'town'"),
-        ({"town": "Rome"}, r"Only 0 of 20,000 drawn rows have town='Rome', but 5 are asked for"),
+        ({"town": "Rome"}, r"Only 0 of 20,000 drawn rows have town='Rome', but n=5 was requested"),
         ({"size": "big"}, r"given\['size'\]='big' cannot be compared"),
     ],
 )

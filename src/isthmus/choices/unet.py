@@ -97,7 +97,9 @@ class UNet(Network):
         if found or context is None:
             return found
         if self.skips is True:
-            return ["UNet: skips=True by-passes the code, which has to hold the image; use skips=False, or a Restorer."]
+            return [
+                "UNet: skips=True bypasses the code, which must represent the image; use skips=False, or a Restorer."
+            ]
         return [text.replace("Convolutional", "UNet") for text in self._reader.mistakes(context)]
 
     def conflicts(self, context: Context, *, code_width: int, output_width: int) -> list[str]:

@@ -157,7 +157,7 @@ def tune(
         Path | None, typer.Option("--report-to", metavar="FILE", help="Also write a page with curve and trials.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keeps finished trials, so that a killed search goes on.")
+        Path | None, typer.Option(metavar="FOLDER", help="Stores finished trials, to continue an interrupted search.")
     ] = None,
     seed: Seed = None,
     force: Force = False,

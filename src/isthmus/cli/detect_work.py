@@ -316,7 +316,7 @@ class _Oddest:
     @staticmethod
     def _row(part: Scored, place: int) -> Any:
         reasons = part.reasons[place].reasons if place in part.reasons else ()
-        return isthmus.OddRow(part.first_row + place, float(part.scores[place]), [*map(str, reasons)])
+        return isthmus.AnomalousRow(part.first_row + place, float(part.scores[place]), [*map(str, reasons)])
 
     def write(self, detector: Any, asked: Watch, page: Path) -> None:
         title = f"Anomalies of {Path(asked.data).name}"

@@ -70,7 +70,7 @@ def write_image_file(path: Path, image: ImageFile, pages: Sequence[np.ndarray], 
     path
         The new file.
     image
-        The file that the pages stand for.
+        The file of the pages.
     pages
         Its pages in their new form, in arrays like those of `ImageFile.pages`.
     overwrite

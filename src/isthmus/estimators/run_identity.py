@@ -48,6 +48,6 @@ def identity_of(
 
 
 def _learned(scaling: Scaling) -> str:
-    """What stands for a learned scaling."""
+    """A digest of a learned scaling."""
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in scaling.to_arrays().values()))
     return f"{scaling.name}, SHA-256 {digest.hexdigest()[:16]}"

@@ -19,7 +19,7 @@ from isthmus.files.model_file import State, reading, state_of_bytes, state_to_by
 from isthmus.files.records import Arrays, Json, group, grouped
 
 MODEL, RUN, OTHERS = "model.safetensors", "run.safetensors", "attributes"
-"""The three parts of a pickle. The first two are no names of attributes, so that older pickles are told apart."""
+"""The three parts of a pickle. The first two are not valid names of attributes, which distinguishes older pickles."""
 
 
 class Saved:

@@ -160,7 +160,7 @@ PAIRS_REMEDY = (
 
 
 def refuse_targets(estimator: Any, y: Any, remedy: str = USUAL_REMEDY) -> None:
-    """Refuse a y that is no list of labels where y is ignored: ``fit(noisy, clean)`` would learn the noise.
+    """Refuse a y that is not a list of labels if y is ignored: ``fit(noisy, clean)`` would learn the noise.
 
     One-dimensional labels are ignored, as everywhere in scikit-learn.
 

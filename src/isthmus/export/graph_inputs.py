@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.data.tables.cells import Cells, moments, numbers
 from isthmus.data.tables.columns import Column, Datetime
-from isthmus.data.tables.errors import told_at_once
+from isthmus.data.tables.errors import raised_together
 from isthmus.data.tables.opening import open_table
 from isthmus.estimators.targets import target_of
 from isthmus.export.table_columns import takes_text
@@ -55,10 +55,10 @@ def onnx_inputs(model: Any, X: Any, *, target: Any = None) -> dict[str, np.ndarr
     opened = open_table(X)
     model.schema_.check(opened)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in model.schema_.used}
-    with told_at_once() as mistakes:
-        for piece in opened.pieces(model.schema_.used, mistakes):
+    with raised_together() as errors:
+        for piece in opened.pieces(model.schema_.used, errors):
             for name, cells in piece.columns.items():
-                parts[name].append(_raw(model.schema_[name], Cells(name, cells, piece.told, mistakes)))
+                parts[name].append(_raw(model.schema_[name], Cells(name, cells, piece.told, errors)))
     return {name: np.concatenate(found) if found else np.empty(0) for name, found in parts.items()}
 
 

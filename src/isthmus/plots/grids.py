@@ -17,7 +17,7 @@ MOST_DRAWN = 2_500
 def plot_rows(
     rows: Any, *, columns: int | None = None, names: Sequence[str] = (), image_shape: tuple[int, ...] | None = None
 ) -> Figure:
-    """Plot rows as a grid of images, or of lines if they are no images.
+    """Plot rows as a grid of images, or of lines if they are not images.
 
     Parameters
     ----------

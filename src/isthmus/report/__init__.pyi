@@ -1,4 +1,4 @@
-from .anomalies import OddRow as OddRow
+from .anomalies import AnomalousRow as AnomalousRow
 from .anomalies import write_anomaly_report as write_anomaly_report
 from .choosing import write_choice_report as write_choice_report
 from .compression import plot_rate_distortion as plot_rate_distortion

@@ -21,7 +21,7 @@ HISTOGRAM_BINS = 60
 
 
 @dataclass(frozen=True)
-class OddRow:
+class AnomalousRow:
     """An anomaly to show.
 
     Attributes
@@ -42,7 +42,7 @@ class OddRow:
 def write_anomaly_report(
     detector: AnomalyDetector,
     scores: np.ndarray,
-    worst: Sequence[OddRow],
+    worst: Sequence[AnomalousRow],
     path: str | Path,
     *,
     title: str = "Anomalies",
@@ -90,7 +90,7 @@ def _tiles(detector: AnomalyDetector, scores: np.ndarray) -> list[Tile]:
     ]
 
 
-def _sections(detector: AnomalyDetector, scores: np.ndarray, worst: Sequence[OddRow]) -> list[Section]:
+def _sections(detector: AnomalyDetector, scores: np.ndarray, worst: Sequence[AnomalousRow]) -> list[Section]:
     ground = "Distribution of the scores of these rows and of the training rows; beyond the line rows are anomalies."
     found = [picture_section("Scores", _histogram(detector, scores), ground)]
     rows = [[f"{row.row:,}", f"{row.score:.4g}", "; ".join(row.reasons)] for row in worst]

@@ -98,7 +98,7 @@ class Sent:
         return dict(zip(self.arrow.column_names, (column.to_pylist() for column in self.arrow.columns), strict=True))
 
     def numbers(self, names: Sequence[str]) -> np.ndarray | None:
-        """The rows as doubles, with these columns; None if there are others, or cells that are no numbers."""
+        """The rows as doubles, with these columns; None if there are others, or cells that are not numbers."""
         cells = self.cells
         if cells is None or len(cells) != len(names) or not all(name in cells for name in names):
             return None
@@ -118,7 +118,7 @@ def read_table(body: bytes, media_type: str, limits: Limits) -> Sent:
     Raises
     ------
     RefusedError
-        The body is no table, or too large.
+        The body is not a table, or too large.
     DataError
         It is one, but its rows have different lengths.
     """
@@ -239,9 +239,7 @@ def _refuse_types(schema: pa.Schema) -> None:
     if wrong:
         raise RefusedError(
             422,
-            f"{counted(len(wrong), 'column')} {'has a type' if len(wrong) == 1 else 'have types'} that is not "
-            "accepted: "
-            f"{', '.join(wrong[:SHOWN])}; send numbers, "
+            f"The types of {counted(len(wrong), 'column')} are not accepted: {', '.join(wrong[:SHOWN])}; send numbers, "
             "booleans, strings, dates, or dictionaries of them.",
         )
 
@@ -256,7 +254,7 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _refuse_compressed(body: bytes) -> None:
-    """Refuse compressed buffers by the metadata of each message: a few bytes may stand for gigabytes."""
+    """Refuse compressed buffers by the metadata of each message: a few bytes may expand to gigabytes."""
     reader = pa.ipc.MessageReader.open_stream(body)
     while True:
         try:

@@ -27,7 +27,7 @@ class Limits:
     max_bytes
         Bytes of all bodies that are held at once, >= 1; a body that exceeds them gets 503 with ``Retry-After``.
     batch_rows
-        Rows that are stacked into one call of the model, >= 1. A request with more rows is worked on by itself.
+        Rows that are stacked into one call of the model, >= 1. A request with more rows is answered alone.
     linger
         Seconds that requests wait for others to be stacked with, >= 0. A request that comes alone does not wait.
 

@@ -9,7 +9,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 class Metrics:
-    """Counters of one application: each has a registry of its own, so that two in a process do not mix."""
+    """Counters of one application: each application has its own registry, so that two in a process do not mix."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

@@ -37,7 +37,7 @@ from isthmus.tasks.recommendation import (
     read_interactions,
     strong_generalization,
 )
-from isthmus.tasks.restoration import Quality, RestoredFile, Restorer, restore_folder
+from isthmus.tasks.restoration import ImageQuality, RestoredFile, Restorer, restore_folder
 from isthmus.tasks.search import Matches, SearchIndex
 from isthmus.tasks.similarity import SimilarityIndex, nearest
 from isthmus.tasks.transfer import EncoderClassifier, EncoderRegressor
@@ -75,13 +75,13 @@ __all__ = [
     "FalseAlarmRate",
     "HeldOut",
     "ImageCodec",
+    "ImageQuality",
     "Imputer",
     "Interactions",
     "MapFigures",
     "MappedParts",
     "Matches",
     "PartEngine",
-    "Quality",
     "Quantile",
     "Recommendations",
     "Recommender",

@@ -355,7 +355,7 @@ def _names_for(X: Any, n_rows: int, known: np.ndarray) -> list[Any]:
 
 
 def _thumbnails(X: Any, model: Autoencoder) -> np.ndarray | None:
-    """Small copies of images, (n, h, w) or (n, h, w, c) uint8; None if rows are no images."""
+    """Small copies of images, (n, h, w) or (n, h, w, c) uint8; None if rows are not images."""
     shape = tuple(model.feature_shape_)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
         return None

@@ -39,7 +39,7 @@ class Settings:
     Attributes
     ----------
     patience
-        Stop after so many epochs without a lower validation loss; None: never stop early.
+        Stop after this number of epochs without a lower validation loss; None: never stop early.
     min_delta
         A loss counts as lower if it has fallen by more than this.
     seed

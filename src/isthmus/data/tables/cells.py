@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from isthmus.data.tables.dates import parse_dates
-from isthmus.data.tables.errors import Mistakes
+from isthmus.data.tables.errors import TableErrors
 from isthmus.data.tables.numerals import MISSING_WORDS, PLAIN, Numerals, matches, parse_numbers, trimmed
 
 DATE = r"^\d{4}-\d{2}-\d{2}"
@@ -54,7 +54,7 @@ class Cells:
     name: str
     array: pa.Array
     rows: Sequence[int] | np.ndarray
-    mistakes: Mistakes
+    errors: TableErrors
 
     def __post_init__(self) -> None:
         """Treat empty strings as missing, as in CSV files and in ONNX graphs, which have no other null string."""
@@ -69,7 +69,7 @@ class Cells:
     def blame(self, bad: np.ndarray, what: str, remedy: str) -> None:
         """Record an error in the cells where `bad`, (n,), is true."""
         if bad.any():
-            self.mistakes.add(self.name, what, int(self.rows[int(bad.argmax())]), n=int(bad.sum()), remedy=remedy)
+            self.errors.add(self.name, what, int(self.rows[int(bad.argmax())]), n=int(bad.sum()), remedy=remedy)
 
     def mismatch(self, needed: str) -> np.ndarray:
         """Record that the column has the wrong type; all its cells count as missing."""
@@ -81,7 +81,7 @@ class Cells:
         """The same cells without dictionary encoding."""
         if not pa.types.is_dictionary(self.array.type):
             return self
-        return Cells(self.name, self.array.dictionary_decode(), self.rows, self.mistakes)
+        return Cells(self.name, self.array.dictionary_decode(), self.rows, self.errors)
 
 
 def _without_empty(array: pa.Array) -> pa.Array:
@@ -165,7 +165,7 @@ def moments(cells: Cells, form: str = "") -> np.ndarray:
     """
     cells = cells.plain()
     if form == "%Y%m%d" and pa.types.is_integer(cells.array.type):
-        cells = Cells(cells.name, cells.array.cast(pa.string()), cells.rows, cells.mistakes)
+        cells = Cells(cells.name, cells.array.cast(pa.string()), cells.rows, cells.errors)
     if cells.family == "text":
         values = _formed_dates(cells, form) if form else _parsed_dates(cells)
     elif cells.family == "date":
@@ -275,7 +275,7 @@ def is_missing_word(array: pa.Array) -> np.ndarray:
 
 def _of_number_levels(cells: Cells, levels: pa.Array, numerals: Numerals) -> np.ndarray:
     if cells.family == "text" and (truths := _truths(cells.plain().array)) is not None:
-        cells = Cells(cells.name, truths, cells.rows, cells.mistakes)
+        cells = Cells(cells.name, truths, cells.rows, cells.errors)
     values = numbers(cells, numerals)
     found = _looked_up(pa.array(values), levels)
     return np.where(np.isnan(values), MISSING, found)

@@ -15,7 +15,7 @@ from isthmus.data.tables.cells import Cells
 from isthmus.data.tables.cells import numbers as as_numbers
 from isthmus.data.tables.columns import Column
 from isthmus.data.tables.dialect import FOUND_OUT, Dialect, TextFormat
-from isthmus.data.tables.errors import Mistakes, told_at_once
+from isthmus.data.tables.errors import TableErrors, raised_together
 from isthmus.data.tables.numerals import PLAIN, trimmed
 from isthmus.data.tables.opening import MemoryTable, of_arrow, open_table
 from isthmus.data.tables.schema import Schema
@@ -57,12 +57,12 @@ class TablePiece(MemoryTable):
         Raises
         ------
         DataError
-            Cells that are no numbers, with column and row.
+            Cells that are not numbers, with column and row.
         """
         told = range(self.first_row, self.first_row + self.n_rows)
-        with told_at_once() as mistakes:
+        with raised_together() as errors:
             columns = [
-                as_numbers(Cells(name, self.arrow.column(place).combine_chunks(), told, mistakes))
+                as_numbers(Cells(name, self.arrow.column(place).combine_chunks(), told, errors))
                 for place, name in enumerate(self.names)
             ]
         return np.stack(columns, axis=1)
@@ -76,7 +76,7 @@ class TablePiece(MemoryTable):
         for place, name in enumerate(self.names):
             column = schema.get(name)
             if self.untyped and column is not None and column.family == "number":
-                cells = Cells(name, table.column(name).combine_chunks(), range(len(table)), Mistakes())
+                cells = Cells(name, table.column(name).combine_chunks(), range(len(table)), TableErrors())
                 table = table.set_column(place, name, _typed(column, cells))
         return table
 
@@ -110,9 +110,9 @@ def read_pieces(table: Any, size: int = PIECE_ROWS) -> Iterator[TablePiece]:
     opened = open_table(table)
     if not opened.names:
         raise DataError("The table has 0 rows and 0 columns, but at least a line of column names is needed; add it.")
-    with told_at_once() as mistakes:
-        for piece in opened.pieces(opened.names, mistakes, size):
-            mistakes.refuse()
+    with raised_together() as errors:
+        for piece in opened.pieces(opened.names, errors, size):
+            errors.refuse()
             columns = pa.table(list(piece.columns.values()), names=list(piece.columns))
             made = TablePiece(columns, piece.rows.start, untyped=opened.untyped)
             made.n_rows_of_all = opened.n_rows

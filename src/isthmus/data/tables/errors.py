@@ -12,10 +12,10 @@ SHOWN = 20
 
 
 @dataclass
-class Mistakes:
+class TableErrors:
     """The errors found in a table so far; rows count from 0.
 
-    >>> found = Mistakes()
+    >>> found = TableErrors()
     >>> found.add("age", "has infinite values", 3, n=2, remedy="correct or empty these cells")
     >>> found.refuse()
     Traceback (most recent call last):
@@ -54,8 +54,8 @@ def refuse_all(sentences: Sequence[str]) -> None:
 
 
 @contextmanager
-def told_at_once() -> Iterator[Mistakes]:
+def raised_together() -> Iterator[TableErrors]:
     """Context manager: collect errors in a block and raise them together at its end."""
-    found = Mistakes()
+    found = TableErrors()
     yield found
     found.refuse()

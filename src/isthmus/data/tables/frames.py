@@ -12,7 +12,7 @@ from pyarrow import compute
 
 from isthmus.data.tables.cells import Cells, is_missing_word, level_numbers, moments, numbers
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat
-from isthmus.data.tables.errors import Mistakes, told_at_once
+from isthmus.data.tables.errors import TableErrors, raised_together
 from isthmus.data.tables.kind_inference import Decision
 from isthmus.data.tables.numerals import (
     EXPONENT_CODE,
@@ -58,9 +58,9 @@ def read_frame(
     table = open_stored(path, text)
     if table.n_rows == 0:
         raise DataError(f"'{path}' has 0 samples (rows), but at least one is needed; check the file.")
-    with told_at_once() as mistakes:
+    with raised_together() as errors:
         names = [*table.names, *([] if table.index is None else [table.index])]
-        found = _whole(table, names, mistakes)
+        found = _whole(table, names, errors)
         columns = _typed(found, table.delimiter) if table.untyped else found
     frame = pa.table([columns[name] for name in table.names], names=table.names).to_pandas()
     if table.index is not None:
@@ -81,9 +81,9 @@ def _parted(frame: pd.DataFrame, keep: Sequence[str], path: Path) -> tuple[pd.Da
     return frame.drop(columns=names), kept
 
 
-def _whole(table: FileTable, names: Sequence[str], mistakes: Mistakes) -> dict[str, pa.Array]:
+def _whole(table: FileTable, names: Sequence[str], errors: TableErrors) -> dict[str, pa.Array]:
     parts: dict[str, list[pa.Array]] = {name: [] for name in names}
-    for piece in table.pieces(names, mistakes):
+    for piece in table.pieces(names, errors):
         for name, array in piece.columns.items():
             parts[name].append(array.dictionary_decode() if pa.types.is_dictionary(array.type) else array)
     return {name: pa.chunked_array(found).combine_chunks() for name, found in parts.items()}
@@ -96,7 +96,7 @@ def _typed(columns: dict[str, pa.Array], delimiter: str | None) -> dict[str, pa.
     for name, cells in columns.items():
         if plain[name] is None:
             watches[name] = Watch(name)
-            watches[name].look(Cells(name, cells, range(len(cells)), Mistakes()))
+            watches[name].look(Cells(name, cells, range(len(cells)), TableErrors()))
     # Columns of plain fractions were not profiled, but are evidence for a decimal point too.
     fractions = any(typed is not None and _has_fractions(typed) for typed in plain.values())
     pointed = [(Writing("."), Writing(",", odd=("", 0)))] if fractions else []
@@ -135,8 +135,8 @@ def _with_holes(integers: pa.Array) -> pa.Array | None:
 
 
 def _decided(cells: pa.Array, watch: Watch, mark: str) -> pa.Array:
-    decision = Decision(watch, True, 50, "auto", Mistakes(), mark)
-    named = Cells(watch.name, cells, range(len(cells)), Mistakes())
+    decision = Decision(watch, True, 50, "auto", TableErrors(), mark)
+    named = Cells(watch.name, cells, range(len(cells)), TableErrors())
     if decision.is_truth:
         found = level_numbers(named, pa.array([0.0, 1.0]))
         return pa.array(found == 1, mask=(found != 0) & (found != 1))

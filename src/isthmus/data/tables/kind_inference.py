@@ -27,7 +27,7 @@ from isthmus.data.tables.columns import (
     Ordinal,
 )
 from isthmus.data.tables.dates import FORMS
-from isthmus.data.tables.errors import Mistakes
+from isthmus.data.tables.errors import TableErrors
 from isthmus.data.tables.numerals import PLAIN, Numerals, parse_numbers, trimmed
 from isthmus.data.tables.profiling import Watch
 
@@ -57,7 +57,7 @@ class Decision:
         Maximum number of levels of a categorical column.
     tame
         Whether numbers are transformed by asinh; ``"auto"``: if their tails are heavy.
-    mistakes
+    errors
         Collection for errors.
     mark
         The decimal mark of ambiguous numbers such as 1,234: see `decide_mark`.
@@ -67,7 +67,7 @@ class Decision:
     untyped: bool
     max_levels: int
     tame: bool | str
-    mistakes: Mistakes
+    errors: TableErrors
     mark: str = "."
 
     def column(self) -> Column:
@@ -172,7 +172,7 @@ class Decision:
         """Whether all counted or sampled numbers are integers."""
         if self.watch.arrow.startswith(("int", "uint", "bool")) or not self.is_number:
             return self.is_number
-        values = self.values or self.watch.sampled(self._as_numbers, self.mistakes)
+        values = self.values or self.watch.sampled(self._as_numbers, self.errors)
         return all(float(value).is_integer() for value in values)
 
     # -- the kind ------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class Decision:
     def _mixture(self, what: str, odd: tuple[str, int]) -> None:
         name = self.watch.name
         remedy = f"correct or empty these cells, or pass kinds={{{name!r}: 'categorical'}}"
-        self.mistakes.add(name, f"contains {what}s, but also text such as {odd[0]!r}", odd[1], remedy=remedy)
+        self.errors.add(name, f"contains {what}s, but also text such as {odd[0]!r}", odd[1], remedy=remedy)
 
     # -- columns -------------------------------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class Decision:
         if self.watch.asked is None:
             return  # a mixture, which is already recorded
         got = plural(self.watch.family) if odd is None else f"text such as {odd[0]!r}"
-        self.mistakes.add(
+        self.errors.add(
             self.watch.name,
             f"was requested as {self.watch.asked}, which needs {needed}, but contains {got}",
             odd and odd[1],
@@ -266,7 +266,7 @@ class Decision:
     def numeric(self) -> Column:
         """Numbers, transformed by asinh if they have heavy tails."""
         given = self._as_number()
-        values = self.watch.sampled(self._as_numbers, self.mistakes) if self.is_number else np.zeros(1)
+        values = self.watch.sampled(self._as_numbers, self.errors) if self.is_number else np.zeros(1)
         return learn_numeric(values, tame=self.tame, decimals=_decimals(values), **given)
 
     def ordinal(self) -> Column:
@@ -283,7 +283,7 @@ class Decision:
                 "was requested as ordinal, but contains text; pass its values in order: "
                 f"kinds={{{watch.name!r}: ['low', 'high']}}"
             )
-            self.mistakes.add(watch.name, text)
+            self.errors.add(watch.name, text)
             levels = ("",)
         return self._ordinal(levels)
 
@@ -293,7 +293,7 @@ class Decision:
         strange = [value for value in counts if value not in levels]
         if strange:
             what = f"has values that are not among its levels, such as {strange[0]!r}"
-            self.mistakes.add(self.watch.name, what, remedy="add them to the levels, or correct these cells")
+            self.errors.add(self.watch.name, what, remedy="add them to the levels, or correct these cells")
         places = np.arange(len(levels)) if words else np.asarray(levels, float)
         weights = np.array([counts.get(level, 0) for level in levels], float) + (0 if counts else 1)
         mean, deviation = _weighted(places, weights)
@@ -319,7 +319,7 @@ class Decision:
         """Two levels."""
         if len(self.values) > 2 or not self.values:
             text = f"was requested as binary, which needs 2 values, but has {len(self.values) or 'many'} different ones"
-            self.mistakes.add(self.watch.name, text, remedy="request it as categorical or numeric")
+            self.errors.add(self.watch.name, text, remedy="request it as categorical or numeric")
         if self.is_truth:
             return Binary(**self._levelled("") | {"family": "boolean", "arrow": "bool"}, levels=(0.0, 1.0))
         return Binary(**self._levelled(""), levels=tuple(sorted(level for level, _ in self._levels_to_count())))
@@ -327,7 +327,7 @@ class Decision:
     def _levels_to_count(self) -> list[tuple[Any, int]]:
         """Levels with their counts, the most frequent first; ties are sorted by value."""
         if self.watch.family == "date":
-            self.mistakes.add(self.watch.name, "contains dates, which cannot be categories; convert them to text")
+            self.errors.add(self.watch.name, "contains dates, which cannot be categories; convert them to text")
             return []
         text = self.watch.words if self.watch.family == "text" else self.watch.counts
         counts = self.values if self._number_levels else (text or Counter[Any]())
@@ -349,7 +349,7 @@ class Decision:
         if not self.is_date:
             self._refuse("dates such as 2024-12-31 23:59:59", self.watch.odd_date)
             return Datetime(**self._common())
-        values = self.watch.sampled(self._as_moments, self.mistakes)
+        values = self.watch.sampled(self._as_moments, self.errors)
         return learn_datetime(values, self.watch, form=self.date_form or "", **self._common())
 
     def identifier(self) -> Column:
@@ -367,7 +367,7 @@ class Decision:
         units = " and ".join(unit or "plain numbers" for unit in sorted(way.units))
         name = self.watch.name
         text = f"has numbers in different units ({units}); convert them to one, or pass kinds={{{name!r}: 'ignore'}}"
-        self.mistakes.add(name, text)
+        self.errors.add(name, text)
         return Ignored(**self._common())
 
     def row_number(self) -> Column:
@@ -378,7 +378,7 @@ class Decision:
     def unreadable(self) -> Column:
         """A type that no kind supports."""
         text = f"is of type {self.watch.arrow}, which is not supported; convert it, or pass "
-        self.mistakes.add(self.watch.name, text + f"kinds={{{self.watch.name!r}: 'ignore'}}")
+        self.errors.add(self.watch.name, text + f"kinds={{{self.watch.name!r}: 'ignore'}}")
         return Ignored(**self._common())
 
 

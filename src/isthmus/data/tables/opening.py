@@ -15,7 +15,7 @@ from isthmus.data.containers import names_columns, unwrapped
 from isthmus.data.numeric import as_numeric
 from isthmus.data.sources import Rows
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat
-from isthmus.data.tables.errors import Mistakes
+from isthmus.data.tables.errors import TableErrors
 from isthmus.data.tables.stored import SUFFIXES, DatasetTable, open_stored
 from isthmus.data.tables.table import BATCH_ROWS, Piece, Table, check_names_differ
 from isthmus.exceptions import DataError
@@ -121,17 +121,17 @@ class MemoryTable(Table):
     def types(self) -> dict[str, pa.DataType | None]:
         return dict(zip(self.names, self._types, strict=True))
 
-    def pieces(self, columns: Sequence[str], mistakes: Mistakes, size: int = BATCH_ROWS) -> Iterator[Piece]:
+    def pieces(self, columns: Sequence[str], errors: TableErrors, size: int = BATCH_ROWS) -> Iterator[Piece]:
         for start in range(0, self.n_rows, size):
             end = min(start + size, self.n_rows)
             rows = slice(start, end)
-            yield Piece(range(start, end), self.take(rows, columns, mistakes), self.rows_of(rows))
+            yield Piece(range(start, end), self.take(rows, columns, errors), self.rows_of(rows))
 
-    def take(self, rows: Rows, columns: Sequence[str], mistakes: Mistakes) -> dict[str, pa.Array]:
+    def take(self, rows: Rows, columns: Sequence[str], errors: TableErrors) -> dict[str, pa.Array]:
         """Some columns of the requested rows, in that order."""
         places = {name: place for place, name in enumerate(self.names)}
         told = self.rows_of(rows)
-        return {name: _to_arrow(self._cut(rows, places[name]), name, told, mistakes) for name in columns}
+        return {name: _to_arrow(self._cut(rows, places[name]), name, told, errors) for name in columns}
 
 
 def _of_pandas(frame: Any) -> Cut:
@@ -185,7 +185,7 @@ def _rows_of(values: Any, rows: Rows) -> Any:
     return values.iloc[rows] if hasattr(values, "iloc") else np.asarray(values)[rows]
 
 
-def _to_arrow(values: Any, name: str, rows: Sequence[int] | np.ndarray, mistakes: Mistakes) -> pa.Array:
+def _to_arrow(values: Any, name: str, rows: Sequence[int] | np.ndarray, errors: TableErrors) -> pa.Array:
     """A column as one Arrow array; mixed types are recorded as an error, and the cells count as missing."""
     if isinstance(values, pa.ChunkedArray):
         return values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
@@ -194,7 +194,7 @@ def _to_arrow(values: Any, name: str, rows: Sequence[int] | np.ndarray, mistakes
     try:
         made = pa.array(_arrow_readable(values), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        _tell_mixture(list(values), name, rows, mistakes, str(error))
+        _tell_mixture(list(values), name, rows, errors, str(error))
         return pa.nulls(len(values))
     return made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
 
@@ -213,7 +213,7 @@ def _arrow_readable(values: Any) -> Any:
     return values.cat.rename_categories([str(level) for level in levels])
 
 
-def _tell_mixture(cells: list[Any], name: str, rows: Sequence[int] | np.ndarray, found: Mistakes, why: str) -> None:
+def _tell_mixture(cells: list[Any], name: str, rows: Sequence[int] | np.ndarray, found: TableErrors, why: str) -> None:
     """Record the first cell whose type differs from that of most cells."""
     kinds = [_kind_of(cell) for cell in cells]
     counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds) if kind}

@@ -13,7 +13,7 @@ from pyarrow import compute
 
 from isthmus.data.tables.cells import Cells, is_date, moments, numbers, plural
 from isthmus.data.tables.dates import FORMS, forms_of
-from isthmus.data.tables.errors import Mistakes
+from isthmus.data.tables.errors import TableErrors
 from isthmus.data.tables.numerals import (
     EXPONENT_CODE,
     MISSING_WORDS,
@@ -252,9 +252,9 @@ class Watch:
 
     # -- the sample ----------------------------------------------------------------------------------------------
 
-    def sampled(self, read: Callable[[Cells], np.ndarray], mistakes: Mistakes) -> np.ndarray:
+    def sampled(self, read: Callable[[Cells], np.ndarray], errors: TableErrors) -> np.ndarray:
         """The sampled cells that are not missing, as numbers or microseconds, (k,)."""
-        found = [read(Cells(self.name, part, range(len(part)), mistakes)) for part in self.sample]
+        found = [read(Cells(self.name, part, range(len(part)), errors)) for part in self.sample]
         values = np.concatenate(found) if found else np.empty(0)
         return values[~np.isnan(values)]
 
@@ -296,7 +296,7 @@ def _decoded(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def watch_table(table: Table, kinds: Mapping[str, Any], mistakes: Mistakes) -> dict[str, Watch]:
+def watch_table(table: Table, kinds: Mapping[str, Any], errors: TableErrors) -> dict[str, Watch]:
     """Profile all columns in one pass; columns with the kind "ignore" are not read."""
     watches = {
         name: Watch(name, kinds.get(name), every_word=name in kinds and not table.untyped)
@@ -304,8 +304,8 @@ def watch_table(table: Table, kinds: Mapping[str, Any], mistakes: Mistakes) -> d
         if kinds.get(name) != "ignore"
     }
     sampler = Sampler(watches)
-    for piece in table.pieces(list(watches), mistakes, BATCH_ROWS):
+    for piece in table.pieces(list(watches), errors, BATCH_ROWS):
         for name, array in piece.columns.items():
-            watches[name].look(Cells(name, array, piece.told, mistakes))
+            watches[name].look(Cells(name, array, piece.told, errors))
         sampler.look(piece.columns, len(piece.rows))
     return watches

@@ -15,7 +15,7 @@ from isthmus.choices.spelling import nearest, unknown
 from isthmus.data.tables.cells import Cells, family, plural
 from isthmus.data.tables.columns import KINDS, Column, Datetime, column_from_json
 from isthmus.data.tables.dates import FORMS
-from isthmus.data.tables.errors import Mistakes, refuse_all, told_at_once
+from isthmus.data.tables.errors import TableErrors, raised_together, refuse_all
 from isthmus.data.tables.kind_inference import Decision
 from isthmus.data.tables.numerals import decide_mark
 from isthmus.data.tables.opening import open_table
@@ -83,12 +83,12 @@ def learn_schema(
             f"The table has {counted(opened.n_rows, 'row')} and {counted(len(opened.names), 'column')}, but at least "
             "1 of each is needed."
         )
-    with told_at_once() as mistakes:
-        watches = watch_table(opened, asked, mistakes)
-        mistakes.refuse()
+    with raised_together() as errors:
+        watches = watch_table(opened, asked, errors)
+        errors.refuse()
         mark = decide_mark((watch.writings for watch in watches.values() if watch.family == "text"), opened.delimiter)
         columns = tuple(
-            Decision(watches[name], opened.untyped, max_levels, tame, mistakes, mark).column()
+            Decision(watches[name], opened.untyped, max_levels, tame, errors, mark).column()
             if name in watches
             else KINDS["ignore"](name=name, family="missing")
             for name in opened.names
@@ -240,9 +240,9 @@ class Schema:
         opened = open_table(table)
         self.check(opened)
         out = np.zeros((opened.n_rows, self.width), np.float32)
-        with told_at_once() as mistakes:
-            for piece in opened.pieces(self.used, mistakes):
-                self.encode_columns(piece.columns, piece.told, mistakes, out[piece.rows.start : piece.rows.stop])
+        with raised_together() as errors:
+            for piece in opened.pieces(self.used, errors):
+                self.encode_columns(piece.columns, piece.told, errors, out[piece.rows.start : piece.rows.stop])
         return out
 
     @property
@@ -251,11 +251,11 @@ class Schema:
         return list(self._places)
 
     def encode_columns(
-        self, columns: Mapping[str, pa.Array], rows: Sequence[int] | np.ndarray, mistakes: Mistakes, out: np.ndarray
+        self, columns: Mapping[str, pa.Array], rows: Sequence[int] | np.ndarray, errors: TableErrors, out: np.ndarray
     ) -> None:
         """Encode some rows into `out`, zeros (n, width); `rows` are their row numbers for error messages."""
         for name, (block, mark) in self._places.items():
-            self[name].encode(Cells(name, columns[name], rows, mistakes), out[:, block])
+            self[name].encode(Cells(name, columns[name], rows, errors), out[:, block])
             if mark is not None:
                 out[:, mark] = np.isnan(out[:, block.start])
 
@@ -307,11 +307,11 @@ class Schema:
 
     def seen(self, table: Any, name: str) -> list[str]:
         """The cells of a column of a table, as n strings."""
-        with told_at_once() as mistakes:
+        with raised_together() as errors:
             return [
                 word
-                for piece in open_table(table).pieces([name], mistakes)
-                for word in self[name].seen(Cells(name, piece.columns[name], piece.told, mistakes).plain())
+                for piece in open_table(table).pieces([name], errors)
+                for word in self[name].seen(Cells(name, piece.columns[name], piece.told, errors).plain())
             ]
 
     def by_column(self, per_feature: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.data.sources import CHUNK_BYTES, MemoryMappedSource, Rows, Source
-from isthmus.data.tables.errors import told_at_once
+from isthmus.data.tables.errors import raised_together
 from isthmus.data.tables.opening import MemoryTable, open_table
 from isthmus.data.tables.schema import Schema
 from isthmus.data.tables.table import BATCH_ROWS, Table
@@ -70,12 +70,12 @@ class TableSource(Source):
             return out
         if not isinstance(self.table, MemoryTable):
             return self._on_disk().read(rows)
-        with told_at_once() as mistakes:
+        with raised_together() as errors:
             for start in range(0, len(numbers), BATCH_ROWS):
                 part = numbers[start : start + BATCH_ROWS]
                 cut = slice(part.start, part.stop) if isinstance(part, range) else part
-                columns, told = self.table.take(cut, self.schema.used, mistakes), self.table.rows_of(cut)
-                self.schema.encode_columns(columns, told, mistakes, out[start : start + len(part)])
+                columns, told = self.table.take(cut, self.schema.used, errors), self.table.rows_of(cut)
+                self.schema.encode_columns(columns, told, errors, out[start : start + len(part)])
         return out
 
     def pick(self, rows: np.ndarray) -> np.ndarray:
@@ -83,14 +83,14 @@ class TableSource(Source):
         if self.random_access or self._written is not None:
             return self.read(rows)
         out = self._empty(len(rows))
-        with told_at_once() as mistakes:
-            for piece in self.table.pieces(self.schema.used, mistakes):
+        with raised_together() as errors:
+            for piece in self.table.pieces(self.schema.used, errors):
                 start, end = np.searchsorted(rows, [piece.rows.start, piece.rows.stop])
                 places = rows[start:end] - piece.rows.start
                 columns = {name: array.take(pa.array(places)) for name, array in piece.columns.items()}
                 told = np.asarray(piece.told)[places]
-                self.schema.encode_columns(columns, told, mistakes, out[start:end])
-                mistakes.refuse()
+                self.schema.encode_columns(columns, told, errors, out[start:end])
+                errors.refuse()
         return out
 
     def chunks(self, rows_per_chunk: int | None = None) -> Iterator[np.ndarray]:
@@ -103,17 +103,17 @@ class TableSource(Source):
     def _encoded(self, size: int) -> Iterator[np.ndarray]:
         """All rows in order, read from the file and regrouped into chunks of `size` rows."""
         out, filled = self._empty(size), 0
-        with told_at_once() as mistakes:
-            for piece in self.table.pieces(self.schema.used, mistakes):
+        with raised_together() as errors:
+            for piece in self.table.pieces(self.schema.used, errors):
                 for part in piece.cut(size, size - filled):
                     end = filled + len(part.rows)
-                    self.schema.encode_columns(part.columns, part.told, mistakes, out[filled:end])
+                    self.schema.encode_columns(part.columns, part.told, errors, out[filled:end])
                     filled = end
                     if filled == size:
-                        mistakes.refuse()
+                        errors.refuse()
                         yield out
                         out, filled = self._empty(size), 0
-                mistakes.refuse()
+                errors.refuse()
         if filled:
             yield out[:filled]
 

@@ -15,7 +15,7 @@ from pyarrow import csv, dataset, ipc, parquet
 
 from isthmus.data.paths import check_regular_file
 from isthmus.data.tables.dialect import FOUND_OUT, TextFormat, find_dialect
-from isthmus.data.tables.errors import Mistakes
+from isthmus.data.tables.errors import TableErrors
 from isthmus.data.tables.table import BATCH_ROWS, Piece, Table, check_names_differ
 from isthmus.exceptions import DataError, IsthmusWarning
 
@@ -77,7 +77,7 @@ class FileTable(Table):
                     f"'{path}' changed while it was being read; wait for its writer to finish, or read a copy."
                 )
 
-    def pieces(self, columns: Sequence[str], mistakes: Mistakes, size: int = BATCH_ROWS) -> Iterator[Piece]:
+    def pieces(self, columns: Sequence[str], errors: TableErrors, size: int = BATCH_ROWS) -> Iterator[Piece]:
         row = 0
         self._refuse_change()
         batches = self._batches(columns, size)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from isthmus.data.tables.errors import Mistakes
+from isthmus.data.tables.errors import TableErrors
 from isthmus.exceptions import DataError
 
 BATCH_ROWS = 2**15
@@ -60,7 +60,7 @@ class Table(ABC):
     in_memory: bool = True
 
     @abstractmethod
-    def pieces(self, columns: Sequence[str], mistakes: Mistakes, size: int = BATCH_ROWS) -> Iterator[Piece]:
+    def pieces(self, columns: Sequence[str], errors: TableErrors, size: int = BATCH_ROWS) -> Iterator[Piece]:
         """Some columns of all rows, in order, at most `size` rows at a time."""
 
     @abstractmethod

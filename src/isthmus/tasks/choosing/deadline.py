@@ -59,7 +59,7 @@ class Deadline(Callback):
 
 
 class Progress(Callback):
-    """Reports the held-out error at each quarter of a run, and stops the run if it is told to.
+    """Reports the held-out error at each quarter of a run, and stops the run on request.
 
     Parameters
     ----------

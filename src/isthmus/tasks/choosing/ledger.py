@@ -1,4 +1,4 @@
-"""The ledger of a search: what was measured, kept in a folder so that a killed search goes on where it was."""
+"""The ledger of a search: its results in a folder, from which an interrupted search continues."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
 
     A wavelet transform makes coefficients, integer quantisation removes what is not worth its bits, and small integer
     networks, learned from the images of `fit`, predict how large each coefficient is from those already known, so that
-    an entropy coder needs few bits (context modelling). One model serves all rates: the quantisation step stands in the
-    stream. Restoring uses integer arithmetic only.
+    an entropy coder needs few bits (context modelling). One model serves all rates, because the quantisation step is in
+    the stream. Restoring uses integer arithmetic only.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Images as they are compressed: bytes, with one or three channels."""
+"""Images for compression: bytes with one or three channels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isthmus.exceptions import ConversionWarning, DataError
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images and how they were given.
+    """Images and the form in which they were given.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ def as_pictures(X: Any, *, skip_bad: bool = False) -> Pictures:
     DataError
         They are not bytes, not of one or three channels, empty, or cannot be read.
     TypeError
-        X is nothing of this.
+        X is none of these.
     """
     if isinstance(X, str | Path):
         return _of_folder(Path(X), skip_bad=skip_bad)

@@ -1,4 +1,4 @@
-"""Records: which images are coded together, and their bytes."""
+"""Records: groups of images that are coded together."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from isthmus.tasks.compression.image_coding import ImageModel, analysed, run, sy
 from isthmus.tasks.compression.targets import TRADE, Outcome
 
 SMALL = 64 * 64
-"""Images of at most so many pixels share a record with their neighbours of the same size."""
+"""Images with at most this number of pixels share a record with adjacent images of the same size."""
 TOGETHER = 1 << 18
 """Pixels of a shared record."""
 
 
 def uniform_channels(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Images with as many channels as the one with the most: grey ones are repeated."""
+    """Images with equal numbers of channels: grey ones are repeated in three if any image is coloured."""
     most = max(image.shape[2] for image in images)
     return [np.repeat(image, most, axis=2) if image.shape[2] < most else image for image in images]
 
@@ -94,7 +94,7 @@ def silent(done: int, total: int) -> None:
 
 
 def shown(verbose: int | bool, verb: str) -> Callable[[int, int], None]:
-    """What shows progress on stderr, or nothing."""
+    """A function that shows progress on stderr, or does nothing."""
     if not verbose:
         return silent
     bar = Progress(

@@ -1,4 +1,4 @@
-"""Targets: what a user asks of a codec, and the quantisation step that gives it."""
+"""Targets of a codec, and the search for the quantisation step that meets them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from isthmus.tasks.compression.image_coding import MOST_CODE, step_of
 
 UNITS = {"bpp": "bits per pixel", "dB": "decibels of PSNR"}
 TRADE = 0.14
-"""Squared error, in squared steps, that a bit is worth to the encoder; see docs/compression.md for others."""
+"""The squared error, in squared steps, that the encoder trades for one bit; see docs/compression.md for others."""
 OCTAVE = 16.0
 """Codes an octave of the step; the rate falls by about this factor."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step gives on a set of images: bits per pixel, and PSNR in decibels."""
+    """The result of a step on a set of images: bits per pixel, and PSNR in decibels."""
 
     bpp: float
     psnr: float
@@ -45,7 +45,7 @@ class Target:
         return cls(float(found[1]), "bpp" if found[2].casefold() == "bpp" else "dB")
 
     def met(self, outcome: Outcome) -> bool:
-        """Whether an outcome meets it."""
+        """Whether an outcome meets the target."""
         return outcome.bpp <= self.value if self.unit == "bpp" else outcome.psnr >= self.value
 
     def distance(self, outcome: Outcome) -> float:
@@ -76,7 +76,7 @@ def code_for_target(target: Target, measure: Callable[[int], Outcome], start: in
     Raises
     ------
     DataError
-        No code meets it; the message says what can be reached.
+        No code meets it; the message names the range.
     """
     known: dict[int, Outcome] = {}
 
@@ -106,7 +106,7 @@ def code_for_target(target: Target, measure: Callable[[int], Outcome], start: in
 
 
 def _next(code: int, distance: float, good: int | None, bad: int | None, end: int) -> int:
-    """The next code to try: where the target should lie, inside what is known."""
+    """The next code to try: an estimate of the target's code between the codes that were tried."""
     guess = code + (round(distance) or (1 if end > code else -1))
     if good is not None and bad is not None:
         low, high = min(good, bad), max(good, bad)

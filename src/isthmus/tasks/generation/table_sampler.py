@@ -79,7 +79,8 @@ class TableSampler(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     Columns that differ in every row, such as identifiers, are not made, and neither are rare levels that the schema
-    pooled. The rows are no copies, but no privacy is promised: a model that learned a rare row may draw one like it.
+    pooled. The rows are not copies, but privacy is not guaranteed: the model may draw rows similar to rare training
+    rows.
 
     Examples
     --------
@@ -134,7 +135,7 @@ class TableSampler(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         DataError
-            Cells cannot be used; all are told at once, with column and row.
+            Some cells cannot be used; one error lists all of them with column and row.
         ValueError
             A parameter is invalid.
         """

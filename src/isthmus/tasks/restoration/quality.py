@@ -11,7 +11,7 @@ LARGEST_WINDOW, SMALLEST_WINDOW = 7, 3
 """Sides of the windows of SSIM: 7 by default, less for smaller images."""
 
 
-class Quality(float):
+class ImageQuality(float):
     """The peak signal-to-noise ratio of restored images in decibels, as a number with further measures as attributes.
 
     Each is the mean over images. Higher is better, for RMSE lower.
@@ -44,7 +44,7 @@ class Quality(float):
 
     def __repr__(self) -> str:
         return (
-            f"Quality(psnr={self.psnr:.2f} dB, before {self.psnr_before:.2f}; ssim={self.ssim:.4f}, before "
+            f"ImageQuality(psnr={self.psnr:.2f} dB, before {self.psnr_before:.2f}; ssim={self.ssim:.4f}, before "
             f"{self.ssim_before:.4f}; rmse={self.rmse:.4f}, before {self.rmse_before:.4f})"
         )
 

@@ -40,7 +40,7 @@ from isthmus.tasks.restoration.lessons import (
     with_alpha,
 )
 from isthmus.tasks.restoration.pictures import Pictures, Range, as_pictures
-from isthmus.tasks.restoration.quality import Quality, measures
+from isthmus.tasks.restoration.quality import ImageQuality, measures
 from isthmus.tasks.restoration.restorer_fit import Plan, fit_restorer
 from isthmus.tasks.restoration.tiles import PIXELS_AT_ONCE, Tiling, restore_whole, same_shape_runs
 from isthmus.training import OPTIMIZERS, SCHEDULES, Adam, choose_device
@@ -367,7 +367,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
             damaged.append(self.given_range_.unscaled(x, image.dtype))
         return pictures.like_given(damaged)
 
-    def score(self, X: Any, y: Any = None, *, target: Any = None) -> Quality:
+    def score(self, X: Any, y: Any = None, *, target: Any = None) -> ImageQuality:
         """The quality of restored images and of the damaged ones.
 
         Parameters
@@ -404,7 +404,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
             resembling(self.given_range_.scaled(image), part.shape)
             for image, part in zip(given.arrays, truth, strict=True)
         ]
-        return Quality(measures(before, truth), after)
+        return ImageQuality(measures(before, truth), after)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
