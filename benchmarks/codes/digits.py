@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -131,17 +131,25 @@ def features(images: Images, epochs: int, seed: int) -> Iterator[tuple[str, floa
 
 
 def transfer(images: Images, epochs: int, seed: int) -> Iterator[tuple[str, float]]:
-    """Error with few labels: a fine-tuned encoder, and the same network from scratch."""
+    """Error with few labels: a fine-tuned encoder without and with the rows without a label, and one from scratch."""
     encoder = DenoisingAutoencoder(
         64, network=(512, 256), corruption="masking", max_epochs=epochs, random_state=seed
     ).fit(images.X)
     blank = Autoencoder(64, network=(512, 256), max_epochs=1, learning_rate=1e-9, random_state=seed).fit(images.X)
+    noise: dict[str, Any] = {"corruption": "masking", "dropout": 0.2, "random_state": seed}
+    few = {"fine-tuned": (encoder, 1.0), "fine-tuned, layer_decay 0.5": (encoder, 0.5), "from scratch": (blank, 1.0)}
     for number in (100, 1_000):
         rows = _chosen(images.y, number, seed)
-        for name, start in (("fine-tuned", encoder), ("from scratch", blank)):
-            model = EncoderClassifier(start, corruption="masking", dropout=0.2, max_epochs=100, random_state=seed)
+        for name, (start, layer_decay) in few.items():
+            model = EncoderClassifier(start, layer_decay=layer_decay, max_epochs=100, **noise)
             model.fit(images.X[rows], images.y[rows])
             yield f"error with {number:,} labels, {name}", 1.0 - model.score(images.X_test, images.y_test)
+        labels = np.full(len(images.X), -1)
+        labels[rows] = images.y[rows]
+        for name, settings in {"defaults": {"random_state": seed}, "masking and dropout": noise}.items():
+            model = EncoderClassifier(encoder, max_epochs=epochs, **settings).fit(images.X, labels)
+            error = 1.0 - model.score(images.X_test, images.y_test)
+            yield f"error with {number:,} labels and all other rows unlabelled, {name}", error
 
 
 def clusters(images: Images, epochs: int, seed: int) -> Iterator[tuple[str, float]]:

@@ -83,3 +83,33 @@ def test_frozen_layers_stay_and_later_ones_are_trained(kind: Any) -> None:
 def test_bad_targets_are_refused(y: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         EncoderRegressor(ENCODER).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [EncoderRegressor, EncoderClassifier])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_each_layer_has_the_rate_of_the_layer_above_it_times_the_decay(kind: Any, optimizer: str) -> None:
+    """One step: the change of a layer is that of a run without decay times its factor."""
+    y = Y if kind is EncoderRegressor else (Y > 1000).astype(int)
+    settings: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "constant", "batch_size": 100, "max_epochs": 1}
+
+    def changes(layer_decay: float) -> list[float]:
+        # the head starts at zero, so that the first step moves it only: the second one moves the encoder too
+        model = kind(ENCODER, layer_decay=layer_decay, optimizer=optimizer, random_state=0, **settings).fit(X, y)
+        return [
+            float((one - other).detach().norm())
+            for one, other in zip(model.objective_.encoder.parameters(), first.parameters(), strict=True)
+        ]
+
+    first: Any = ENCODER.objective_.encoder
+    even, decayed = changes(1.0), changes(1e-3)
+    for depth, (one, other) in enumerate(zip(even[::2], decayed[::2], strict=True)):
+        assert other == pytest.approx(one * 1e-3 ** (3 - depth), rel=0.05, abs=2e-7)
+    with pytest.raises(ValueError, match="layer_decay=0"):
+        kind(ENCODER, layer_decay=0).fit(X, y)
+
+
+def test_layer_decay_is_saved(tmp_path: Path) -> None:
+    model = EncoderClassifier(ENCODER, layer_decay=0.5, max_epochs=1, random_state=0).fit(X, (Y > 1000).astype(int))
+    loaded: Any = isthmus.load(model.save(tmp_path / "c.safetensors"))
+    assert loaded.layer_decay == 0.5
+    assert loaded.objective_.layer_decay == 0.5

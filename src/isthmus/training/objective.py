@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -106,6 +106,9 @@ class Trainable(Protocol):
     def waits_for_host(self) -> bool:
         """Whether a call computes on the CPU on every device, so that it cannot be captured as a CUDA graph."""
 
+    def rate_factors(self) -> Mapping[nn.Parameter, float]:
+        """What to multiply the learning rate of some parameters by; only where `follows_choices` is false."""
+
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """The parameters that are trained."""
 
@@ -205,7 +208,11 @@ class Objective(nn.Module):
     @property
     def follows_choices(self) -> bool:
         """Whether the choices define the loss completely, so that an engine may compute it itself."""
-        return inherits(self, Objective, "forward", "filled", "corrupt", "encode", "decode", "split")
+        return inherits(self, Objective, "forward", "filled", "corrupt", "encode", "decode", "split", "rate_factors")
+
+    def rate_factors(self) -> Mapping[nn.Parameter, float]:
+        """What to multiply the learning rate of some parameters by; of all others it is the rate of the run."""
+        return {}
 
     def draws_unseen(self) -> bool:
         """Whether a forward pass may draw random numbers from another generator than its argument."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from isthmus.choices import CORRUPTIONS, Corruption
 from isthmus.choices.parameters import Parameters, is_auto
 from isthmus.choices.registry import Registry
-from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
+from isthmus.choices.rules import Instance, Number, OneOf, Rule, Whole, broken_rules, either
 from isthmus.data import Scaling
 from isthmus.estimators import Autoencoder, params_json, persistence
 from isthmus.estimators.fitting import patience_of, refuse
@@ -35,12 +35,26 @@ from isthmus.tasks.transfer.classifier_fit import (
     continued,
     fit_classifier,
     fit_pass,
+    with_guesses,
 )
 from isthmus.tasks.transfer.labelled_objective import Classified
+from isthmus.tasks.transfer.spreading import require_labels, unlabelled_rows
 from isthmus.training import OPTIMIZERS, SCHEDULES, History
 from isthmus.training.schedule import Optimizer, Schedule
 
 AUTO: Rule = OneOf(("auto",))
+SHARED_RULES: Mapping[str, Rule] = {
+    "fine_tune": OneOf((True, False)),
+    "freeze": Whole(0),
+    "layer_decay": Number(0.0, 1.0, open_low=True),
+    "dropout": Number(0.0, 1.0, open_high=True),
+    "max_epochs": either(Whole(1), AUTO),
+    "batch_size": either(Whole(1), AUTO),
+    "learning_rate": either(Number(0.0, open_low=True), AUTO),
+    "early_stopping": either(Whole(1), OneOf((True, False))),
+    "validation_fraction": Number(0.0, 1.0, open_low=True, open_high=True),
+}
+"""Rules of the parameters that the regressor has too."""
 USUAL_RATE = 1e-3
 """The learning rate that ``"auto"`` means."""
 
@@ -49,7 +63,10 @@ USUAL_RATE = 1e-3
 class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier on a pretrained encoder, fine-tuned with labels (Hinton & Salakhutdinov 2006).
 
-    A softmax layer is added on top of the code, and both are trained on the cross-entropy of the labels.
+    A softmax layer is added on top of the code, and both are trained on the cross-entropy of the labels. Rows without a
+    label take part if `fit` is given them, with -1 as their label as in scikit-learn's semi-supervised estimators: the
+    known labels spread over the graph of nearest codes, and each row counts as much as its label is sure (Iscen et al.
+    2019). With few labels this is much better than the labelled rows alone.
 
     Parameters
     ----------
@@ -61,10 +78,20 @@ class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # t
     freeze
         Number of layers of the encoder, from the input on, that stay as they are, >= 0: the first layers of an encoder
         that was trained on other rows are often worth keeping when labels are few.
+    layer_decay
+        Learning rate of each layer of the encoder relative to that of the layer above it, in (0, 1]; the layer on the
+        code has `learning_rate`. With 0.5 the layer before the code learns at half that rate, the one before it at a
+        quarter: first layers, which are the most general, stay close to what they learned without labels (Howard &
+        Ruder 2018, section 3.2).
     corruption
         Damage to the input in training, such as ``"masking"``; reduces over-fitting.
     dropout
         Fraction of hidden activations set to zero in training (Srivastava et al. 2014), in [0, 1).
+    unlabelled
+        The label that marks rows without one. ``"auto"``: -1, if y has at least two other labels, none of them below
+        -1; with the labels -1, 0 and 1 the mark must be given. None: every row has a label.
+    n_neighbors
+        Neighbours of each code in the graph over which labels spread, >= 1.
     max_epochs, batch_size, learning_rate, schedule, optimizer, random_state, verbose
         As for `Autoencoder`, for the training with labels.
     early_stopping
@@ -92,8 +119,11 @@ class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # t
     encoder: Autoencoder | None = field(default=None, kw_only=False)
     fine_tune: bool = True
     freeze: int = 0
+    layer_decay: float = 1.0
     corruption: Corruption | str | None = None
     dropout: float = 0.0
+    unlabelled: int | str | None = "auto"
+    n_neighbors: int = 10
     max_epochs: int | str = "auto"
     batch_size: int | str = "auto"
     learning_rate: float | str = "auto"
@@ -110,14 +140,9 @@ class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # t
         "optimizer": OPTIMIZERS,
     }
     rules: ClassVar[Mapping[str, Rule]] = {
-        "fine_tune": OneOf((True, False)),
-        "freeze": Whole(0),
-        "dropout": Number(0.0, 1.0, open_high=True),
-        "max_epochs": either(Whole(1), AUTO),
-        "batch_size": either(Whole(1), AUTO),
-        "learning_rate": either(Number(0.0, open_low=True), AUTO),
-        "early_stopping": either(Whole(1), OneOf((True, False))),
-        "validation_fraction": Number(0.0, 1.0, open_low=True, open_high=True),
+        **SHARED_RULES,
+        "unlabelled": Instance((int, float, str, type(None)), 'a label, "auto" or None'),
+        "n_neighbors": Whole(1),
     }
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -126,17 +151,27 @@ class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # t
         Parameters
         ----------
         X, y
-            Rows and labels.
+            Rows and labels; -1 for a row without a label, see `unlabelled`. Of more than 100,000 rows, those with a
+            label and a random part of the others are used.
         sample_weight
             Weight of each row in the cross-entropy, (n,), >= 0; only ratios matter. None: equal weights. An unfitted
-            encoder is fitted with equal weights.
+            encoder is fitted with equal weights, to rows without a label too.
+
+        Raises
+        ------
+        ValueError
+            A parameter is invalid; labels are missing (NaN) or not one for each row; no row has a label, or there are
+            rows without a label and all others are of one class.
         """
         refuse(broken_rules(self, self.rules))
         labels = _checked_labels(self, y)
-        encoder, classes = fitted_encoder(self, X), np.unique(labels)
-        self.fitted_ = fit_classifier(
-            encoder, classes, _labelled(encoder, X, labels, sample_weight, classes), self._plan()
-        )
+        missing = unlabelled_rows(labels, self.unlabelled)
+        require_labels(labels, missing, self.unlabelled)
+        encoder, classes, plan = fitted_encoder(self, X), np.unique(labels[~missing]), self._plan()
+        rows = _labelled(encoder, X, np.where(missing, classes[0], labels), sample_weight, classes)
+        if missing.any():
+            rows = with_guesses(encoder, rows, missing, plan)
+        self.fitted_ = fit_classifier(encoder, classes, rows, plan)
         return self
 
     def partial_fit(
@@ -150,7 +185,7 @@ class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # t
             As for `fit`.
         classes
             All labels that will occur, needed on the first call unless y contains all. An unfitted encoder is fitted to
-            the rows of the first call.
+            the rows of the first call. Every row needs a label.
 
         Raises
         ------
@@ -159,6 +194,8 @@ class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # t
         """
         refuse(broken_rules(self, self.rules))
         labels = _checked_labels(self, y)
+        if classes is None and not hasattr(self, "fitted_") and unlabelled_rows(labels, self.unlabelled).any():
+            raise ValueError("y has rows without a label, which only fit takes; drop them, or pass unlabelled=None.")
         if not hasattr(self, "fitted_"):
             encoder, known = fitted_encoder(self, X), np.unique(labels if classes is None else np.asarray(classes))
             self.fitted_ = fit_pass(encoder, known, _labelled(encoder, X, labels, sample_weight, known), self._plan())
@@ -175,7 +212,9 @@ class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # t
         """The training settings, with ``"auto"`` and the names of choices resolved."""
         return Plan(
             fine_tune=self.fine_tune,
+            n_neighbors=self.n_neighbors,
             freeze=self.freeze,
+            layer_decay=float(self.layer_decay),
             corruption=None if self.corruption is None else CORRUPTIONS.resolve(self.corruption),
             dropout=self.dropout,
             max_epochs=None if is_auto(self.max_epochs) else int(self.max_epochs),
@@ -296,10 +335,10 @@ class EncoderClassifier(Saved, Parameters, ClassifierMixin, BaseEstimator):  # t
         encoder = persistence.from_state(inner, network=network, device=device)
         given = group(state.arrays, "given.")
         model.encoder = persistence.kept_estimator(values.given, given, encoder, network, device)
-        classes, dropout = persistence.labels_of(values.classes), model.dropout
+        classes, dropout, decay = persistence.labels_of(values.classes), model.dropout, model.layer_decay
         corruption = None if values.corruption is None else params_json.decode(values.corruption, "corruption")
         objective = persistence.load_module(
-            lambda: Classified(encoder.objective_, len(classes), corruption, dropout),
+            lambda: Classified(encoder.objective_, len(classes), corruption, dropout, decay),
             _placed(group(state.arrays, "tuned.")),
         )
         objective = objective.to(encoder.device_).eval()

@@ -12,11 +12,14 @@ from torch import Tensor
 
 from isthmus.choices import Corruption
 from isthmus.data import LabelledSource, Source
+from isthmus.data.sources import RowsSource
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.defaults import batch_size_for, max_epochs_for
 from isthmus.estimators.feeds import make_feed, split_rows
 from isthmus.estimators.fit_warnings import report_trouble
+from isthmus.exceptions import DataError
 from isthmus.tasks.transfer.labelled_objective import Classified
+from isthmus.tasks.transfer.spreading import graph_rows, spread_labels
 from isthmus.training import SCHEDULES, History, ProgressBar, Run, Settings, train
 from isthmus.training.batches import Loader
 from isthmus.training.checkpoint import continue_from
@@ -55,8 +58,10 @@ class Plan:
         As for `EncoderClassifier`; None: chosen for the number of rows.
     patience
         Epochs without a better validation loss after which training stops; None: never.
-    fine_tune, freeze, corruption, dropout, learning_rate, schedule, optimizer, validation_fraction
+    fine_tune, freeze, layer_decay, corruption, dropout, learning_rate, schedule, optimizer, validation_fraction
         As for `EncoderClassifier`.
+    n_neighbors
+        Neighbours of each code in the graph over which labels spread.
     seed
         Seed of all random draws.
     verbose
@@ -65,6 +70,7 @@ class Plan:
 
     fine_tune: bool
     freeze: int
+    layer_decay: float
     corruption: Corruption | None
     dropout: float
     max_epochs: int | None
@@ -74,6 +80,7 @@ class Plan:
     optimizer: Optimizer
     patience: int | None
     validation_fraction: float
+    n_neighbors: int
     seed: int
     verbose: bool
 
@@ -103,6 +110,22 @@ class FittedClassifier:
     optimizer_state: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+def with_guesses(encoder: Autoencoder, rows: Labelled, missing: np.ndarray, plan: Plan) -> Labelled:
+    """Rows with labels in place of the missing ones, each with the weight that it deserves."""
+    kept = graph_rows(missing, plan.seed)
+    source = rows.source if len(kept) == len(missing) else RowsSource(rows.source, kept)
+    codes = np.asarray(encoder.transform(source))
+    if not np.isfinite(codes).all():
+        raise DataError("The codes contain NaN or infinite values; the weights of the encoder are damaged.")
+    numbers = np.where(missing, -1, rows.numbers)[kept]
+    weights = None if rows.weights is None else rows.weights[kept]
+    if weights is not None and not weights[numbers >= 0].any():
+        raise DataError("Every row with a label has weight 0; give at least one of them a weight above 0.")
+    found = spread_labels(codes, numbers, plan.n_neighbors, weights)
+    counted = found.confidence if weights is None else found.confidence * weights
+    return Labelled(source, found.numbers, counted / counted.mean())
+
+
 def fit_classifier(encoder: Autoencoder, classes: np.ndarray, rows: Labelled, plan: Plan) -> FittedClassifier:
     """Fit to rows with labels."""
     objective = _fresh(encoder, len(classes), plan)
@@ -127,7 +150,7 @@ def continued(fitted: FittedClassifier, rows: Labelled, plan: Plan) -> FittedCla
 
 
 def _fresh(encoder: Autoencoder, n_classes: int, plan: Plan) -> Classified:
-    objective = Classified(encoder.objective_, n_classes, plan.corruption, plan.dropout)
+    objective = Classified(encoder.objective_, n_classes, plan.corruption, plan.dropout, plan.layer_decay)
     objective.freeze(plan.freeze if plan.fine_tune else None)
     return objective.to(encoder.device_)
 

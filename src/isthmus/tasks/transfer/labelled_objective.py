@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,19 @@ class Classified(Objective):
         Damage to rows in training.
     dropout
         Fraction of hidden activations set to zero in training.
+    layer_decay
+        Learning rate of a layer of the encoder relative to that of the layer above it; the topmost is relative to the
+        softmax layer.
     """
 
-    def __init__(self, trained: Objective, n_classes: int, corruption: Corruption | None, dropout: float) -> None:
+    def __init__(
+        self,
+        trained: Objective,
+        n_classes: int,
+        corruption: Corruption | None,
+        dropout: float,
+        layer_decay: float = 1.0,
+    ) -> None:
         context = trained.context
         choices = Choices(
             trained.choices.network,
@@ -46,7 +57,7 @@ class Classified(Objective):
         nn.init.zeros_(head.bias)
         networks = copy.deepcopy(trained.encoder), nn.Sequential(head)
         super().__init__(choices, context, networks=networks, code=copy.deepcopy(trained.code))
-        self.n_classes, self.dropout = n_classes, dropout
+        self.n_classes, self.dropout, self.layer_decay = n_classes, dropout, layer_decay
 
     @staticmethod
     def loss_of(n_outputs: int) -> Loss:
@@ -55,10 +66,25 @@ class Classified(Objective):
 
     def freeze(self, n_layers: int | None) -> None:
         """Keep the first layers of the encoder that have weights as they are; None: all of them."""
-        layers = list(self.encoder.children()) if isinstance(self.encoder, nn.Sequential) else [self.encoder]
-        weighted = [layer for layer in layers if next(layer.parameters(), None) is not None]
+        weighted = self._weighted_layers()
         for layer in weighted if n_layers is None else weighted[:n_layers]:
             layer.requires_grad_(requires_grad=False)
+
+    def _weighted_layers(self) -> list[nn.Module]:
+        """The layers of the encoder that have weights, from the input on."""
+        layers = list(self.encoder.children()) if isinstance(self.encoder, nn.Sequential) else [self.encoder]
+        return [layer for layer in layers if next(layer.parameters(), None) is not None]
+
+    def rate_factors(self) -> Mapping[nn.Parameter, float]:
+        """The layer-wise learning rates of the encoder, relative to that of the softmax layer."""
+        if self.layer_decay == 1.0:
+            return {}
+        layers = reversed(self._weighted_layers())
+        return {
+            parameter: self.layer_decay**depth
+            for depth, layer in enumerate(layers, 1)
+            for parameter in layer.parameters()
+        }
 
     @property
     def row_width(self) -> int:
@@ -66,8 +92,8 @@ class Classified(Objective):
 
     @property
     def follows_choices(self) -> bool:
-        """Dropout is no choice, and a code that draws or learns from batches is used as it was learned."""
-        return not self.dropout and isinstance(self.choices.code, Plain)
+        """Dropout and a rate for each layer are no choices, and a code that draws is used as it was learned."""
+        return not self.dropout and self.layer_decay == 1.0 and isinstance(self.choices.code, Plain)
 
     def given_and_target(self, x: Tensor) -> tuple[Tensor, Tensor]:
         given, labels = x.split([self.context.n_features, self.n_classes], dim=1)

@@ -31,7 +31,7 @@ from isthmus.exceptions import ModelFileError
 from isthmus.files.model_file import State
 from isthmus.files.records import Arrays, Json, Losses, Numbers, Record, Size, group, grouped, pack, unpack
 from isthmus.seeds import seed_from
-from isthmus.tasks.transfer.classifier import USUAL_RATE, EncoderClassifier, EncoderValues, fitted_encoder
+from isthmus.tasks.transfer.classifier import SHARED_RULES, USUAL_RATE, EncoderClassifier, EncoderValues, fitted_encoder
 from isthmus.tasks.transfer.labelled_objective import Regressed
 from isthmus.training import OPTIMIZERS, SCHEDULES, History, ProgressBar, Run, Settings, train
 from isthmus.training.batches import Loader
@@ -77,7 +77,7 @@ class EncoderRegressor(Saved, Parameters, RegressorMixin, BaseEstimator):  # typ
     encoder
         A fitted `Autoencoder`, which is copied and not changed; or an unfitted one, which is first fitted on X. None:
         ``Autoencoder()``.
-    fine_tune, freeze, corruption, dropout
+    fine_tune, freeze, layer_decay, corruption, dropout
         As for `EncoderClassifier`.
     max_epochs, batch_size, learning_rate, schedule, optimizer, random_state, verbose
         As for `Autoencoder`, for the training with targets.
@@ -102,6 +102,7 @@ class EncoderRegressor(Saved, Parameters, RegressorMixin, BaseEstimator):  # typ
     encoder: Autoencoder | None = field(default=None, kw_only=False)
     fine_tune: bool = True
     freeze: int = 0
+    layer_decay: float = 1.0
     corruption: Corruption | str | None = None
     dropout: float = 0.0
     max_epochs: int | str = "auto"
@@ -115,7 +116,7 @@ class EncoderRegressor(Saved, Parameters, RegressorMixin, BaseEstimator):  # typ
     verbose: int | bool = 0
 
     choice_registries: ClassVar[Mapping[str, Registry[Any]]] = EncoderClassifier.choice_registries
-    rules: ClassVar[Mapping[str, Rule]] = EncoderClassifier.rules
+    rules: ClassVar[Mapping[str, Rule]] = SHARED_RULES
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to rows, in any form that `Autoencoder` accepts, and their targets. Earlier results are discarded.
@@ -155,7 +156,7 @@ class EncoderRegressor(Saved, Parameters, RegressorMixin, BaseEstimator):  # typ
         scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
         seed, n_targets = seed_from(self.random_state), targets.shape[1]
         corruption = None if self.corruption is None else CORRUPTIONS.resolve(self.corruption)
-        objective = Regressed(encoder.objective_, n_targets, corruption, self.dropout)
+        objective = Regressed(encoder.objective_, n_targets, corruption, self.dropout, float(self.layer_decay))
         objective.freeze(self.freeze if self.fine_tune else None)
         objective.to(encoder.device_)
         kept = np.arange(source.n_rows) if weights is None else np.flatnonzero(weights > 0)
@@ -278,9 +279,9 @@ class EncoderRegressor(Saved, Parameters, RegressorMixin, BaseEstimator):  # typ
         model.encoder = persistence.kept_estimator(
             values.given, group(state.arrays, "given."), encoder, network, device
         )
-        n_targets, dropout = values.n_targets, model.dropout
+        n_targets, dropout, decay = values.n_targets, model.dropout, model.layer_decay
         objective = persistence.load_module(
-            lambda: Regressed(encoder.objective_, n_targets, None, dropout), group(state.arrays, "tuned.")
+            lambda: Regressed(encoder.objective_, n_targets, None, dropout, decay), group(state.arrays, "tuned.")
         )
         mean, scale = (np.array(state.arrays[f"target_{name}"]) for name in ("mean", "scale"))
         if len(mean) != n_targets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,11 @@ class FlatParameters:
             (parameter, _shaped(value, parameter, transposed), _shaped(gradient, parameter, transposed))
             for parameter, value, gradient, transposed in triples
         ]
+
+    def spread(self, numbers: Mapping[nn.Parameter, float], otherwise: float) -> Tensor:
+        """One number for each parameter, in a buffer like `values`."""
+        pieces = [self.values.new_full((p.numel(),), numbers.get(p, otherwise)) for p in self._parameters]
+        return torch.cat(pieces).detach()
 
     def portable(self, flat: Tensor) -> Tensor:
         """A copy of a buffer like `values` with the longer side of every matrix first, whatever machine and batches."""

@@ -93,6 +93,8 @@ class GeneralEngine:
         values = self.flat.values.detach()
         self._state = {"step": values.new_zeros(())}
         self._state |= {name: torch.zeros_like(values) for name in ("exp_avg", "exp_avg_sq")}
+        factors = job.objective.rate_factors()
+        self._factors = self.flat.spread(factors, 1.0) if factors else None
         self._draws_unseen = job.objective.draws_unseen()
         self._operations = 6.0 * job.n_rows * count_parameters(job.objective)
         self._batch = values.new_empty(job.n_rows, job.objective.row_width)
@@ -160,7 +162,13 @@ class GeneralEngine:
             self.processes.add_up(self.flat.gradients.mul_(self.processes.weight(n_rows)))
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_([self.flat.values], self.clip_norm)
+        if self._factors is None:
+            self._move(rate)
+            return parts
+        before = self.flat.values.detach().clone()
         self._move(rate)
+        # In every optimiser of the library a step is in proportion to its rate: this is a rate for each parameter.
+        torch.lerp(before, self.flat.values.detach(), self._factors, out=self.flat.values.detach())
         return parts
 
     def _move(self, rate: float | Tensor) -> None:
