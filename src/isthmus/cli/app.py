@@ -86,6 +86,14 @@ DataOrParts = Annotated[
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file written by `isthmus fit`.")]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="What each row is to become, such as clean images for damaged ones: rows in the same order, or a folder "
+        "with the same names.",
+    ),
+]
 Out = Annotated[Path, typer.Option(metavar="FILE", help="Output file: .csv, .parquet or .npy.")]
 OutOrFolder = Annotated[
     Path,
@@ -162,6 +170,7 @@ def fit(
     learning_rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same model.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="`auto`, `cpu`, `cuda` or `mps`.")] = None,
+    target: Target = None,
     validation: Annotated[
         str | None, typer.Option(metavar="SHARE|DATA", help="Fraction of rows to hold out (0.1), or validation data.")
     ] = None,
@@ -232,7 +241,7 @@ def fit(
     page = report_to or (out.with_suffix(".html") if report else None)
     text = TextFlags(header, encoding, delimiter)
     kept = tuple(keep or ())
-    train(Job(data, model, out, validation, page, checkpoint, resume, force, skip_bad, quiet, kept, text))
+    train(Job(data, model, out, validation, page, checkpoint, resume, force, skip_bad, quiet, kept, text, target))
 
 
 @app.command()
@@ -353,6 +362,7 @@ def report(
     model: Model,
     data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the page.")] = Path("report.html"),
+    target: Target = None,
     force: Force = False,
     skip_bad: SkipBad = False,
     keep: Keep = None,
@@ -367,7 +377,7 @@ def report(
     from isthmus.cli.model_commands import Use, write_page  # noqa: PLC0415
 
     text = TextFlags(header, encoding, delimiter)
-    write_page(Use(model, data, out, force, skip_bad, "auto", tuple(keep or ()), text))
+    write_page(Use(model, data, out, force, skip_bad, "auto", tuple(keep or ()), text), target)
 
 
 @app.command()
@@ -400,6 +410,7 @@ def diagnose(
     model: Model,
     data: Data,
     train: Annotated[str | None, typer.Option(metavar="DATA", help="The training rows, for comparison.")] = None,
+    target: Target = None,
     as_json: Json = False,
     skip_bad: SkipBad = False,
     keep: Keep = None,
@@ -414,7 +425,7 @@ def diagnose(
     from isthmus.cli.model_commands import Reading, diagnosis_of  # noqa: PLC0415
 
     reading = Reading(skip_bad, tuple(keep or ()), TextFlags(header, encoding, delimiter))
-    found = diagnosis_of(model, data, train, reading)
+    found = diagnosis_of(model, data, train, reading, target)
     echo(show.to_json(found.to_dict()) if as_json else str(found))
 
 

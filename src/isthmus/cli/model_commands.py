@@ -14,6 +14,7 @@ import pyarrow as pa
 import isthmus
 from isthmus.cli import show
 from isthmus.cli.errors import WrongUsageError
+from isthmus.cli.fit_work import read_target
 from isthmus.cli.parts import PartsFlags, refuse_for_parts, run_parts, told
 from isthmus.cli.table_options import TextFlags, beside
 
@@ -153,19 +154,41 @@ def print_scores(model_path: Path, data: str, device: str, reading: Reading) -> 
     show.print_facts(facts)
 
 
-def write_page(use: Use) -> None:
+def write_page(use: Use, target: str | None = None) -> None:
     """Write the report page, on held-out rows where the set has some."""
     isthmus.files.check_writable(use.out, overwrite=use.force)
-    model = show.load_autoencoder(use.model, "report", use.device)
+    model = show.load_autoencoder(use.model, "report", use.device, restorers=True)
+    if target is not None or isinstance(model, isthmus.Restorer):
+        X, labels, wanted = _with_target(model, use.data, target, use.reading)
+        isthmus.write_report(model, X, use.out, labels=labels, target=wanted, overwrite=use.force)
+        show.note(f"report: {use.out}")
+        return
     rows = use.reading.read(use.data)
     measured, labels, train = (rows.X, rows.y, None) if rows.X_test is None else (rows.X_test, rows.y_test, rows.X)
     isthmus.write_report(model, measured, use.out, labels=labels, X_train=train, overwrite=use.force)
     show.note(f"report: {use.out}")
 
 
-def diagnosis_of(model_path: Path, data: str, train: str | None, reading: Reading) -> Any:
+def _with_target(model: Any, data: str, target: str | None, reading: Reading) -> tuple[Any, Any, Any]:
+    """Rows, their labels and their targets; a restorer reads folders itself, as its images may differ in size."""
+    if isinstance(model, isthmus.Restorer):
+        X, wanted = (
+            part if part is None or Path(part).is_dir() else np.asarray(reading.read(part).X) for part in (data, target)
+        )
+        return X, None, wanted
+    rows = reading.read(data)
+    return rows.X, rows.y, None if target is None else read_target(rows, data, target, reading.read)
+
+
+def diagnosis_of(model_path: Path, data: str, train: str | None, reading: Reading, target: str | None = None) -> Any:
     """Diagnose a model on held-out rows where the set has some, with its training rows where they are known."""
-    model = show.load_autoencoder(model_path, "diagnose")
+    model = show.load_autoencoder(model_path, "diagnose", restorers=True)
+    if target is not None or isinstance(model, isthmus.Restorer):
+        if train is not None:
+            raise WrongUsageError("--train has no effect for pairs and restorers; leave it out.")
+        X, labels, wanted = _with_target(model, data, target, reading)
+        labels = labels if getattr(model, "conditional", False) else None
+        return isthmus.diagnose(model, X, y=labels, target=wanted)
     rows = reading.read(data)
     measured, labels = (rows.X, rows.y) if rows.X_test is None else (rows.X_test, rows.y_test)
     known = rows.X if rows.X_test is not None else None

@@ -111,11 +111,13 @@ def _finite(facts: Any) -> Any:
     return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
-def load_autoencoder(path: Path, command: str, device: str = "auto") -> Any:
-    """Load the autoencoder of a model file; for other kinds of models the error names the right command."""
+def load_autoencoder(path: Path, command: str, device: str = "auto", *, restorers: bool = False) -> Any:
+    """Load the autoencoder (or restorer) of a file; for other kinds of models the error names the right command."""
     import isthmus  # noqa: PLC0415  # the command line starts without it
 
     model = isthmus.load(path, device=device)
+    if restorers and isinstance(model, isthmus.Restorer):
+        return model
     if not isinstance(model, isthmus.Autoencoder):
         kind = type(model).__name__
         remedy = COMMANDS.get(kind, "use it in Python: isthmus.load(path)")

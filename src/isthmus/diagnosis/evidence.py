@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.diagnosis.measures import take_rows
+from isthmus.diagnosis.measures import in_one_unit, take_rows
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.inference import Verb, whole
+from isthmus.estimators.targets import output_scaling, take_pair, target_of
 
 ROWS = 2_000
 BYTES = 2**28
@@ -24,21 +25,31 @@ class Evidence:
     """Quantities for the checks in scaled units, computed on first use.
 
     A model with a corruption is evaluated on its training task: it receives corrupted rows, and its reconstructions are
-    compared with the clean rows.
+    compared with the clean rows. `wanted` has the rows that answers are compared with: X, or the target of pairs.
     """
 
-    def __init__(self, model: Autoencoder, X: Any, y: Any, X_train: Any, seed: int) -> None:
+    def __init__(
+        self, model: Autoencoder, X: Any, y: Any, *, target: Any, training: tuple[Any, Any], seed: int
+    ) -> None:
         self.model, self.objective, self.history = model, model.objective_, model.history_
         self.index = spread(X)
-        self.X, self.x = self._scaled(X, self.index, None if y is None else np.asarray(y)[self.index])
-        self._train = None if X_train is None else self._scaled(X_train, spread(X_train), None)[0]
+        self.paired = target_of(model) is not None
+        some_labels = None if y is None else np.asarray(y)[self.index]
+        self.in_one_unit = target is None or in_one_unit(X, target)
+        self.X, self.x, self.wanted = self._scaled(X, self.index, some_labels, target)
+        X_train, target_train = training
+        self._train = None if X_train is None else self._scaled(X_train, spread(X_train), None, target_train)
         self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
 
-    def _scaled(self, X: Any, index: np.ndarray, y: Any) -> tuple[np.ndarray, Tensor]:
-        """Scaled rows without labels, as doubles, and the network's input, with labels."""
-        given = self.model._take(take_rows(X, index), y)  # noqa: SLF001  # the common input check
-        rows = torch.from_numpy(whole(self.model, given, Verb(lambda _, x: x), check_units=False)).float()
-        return rows[:, : self.objective.context.n_features].nan_to_num().double().numpy(), rows
+    def _scaled(self, X: Any, index: np.ndarray, y: Any, target: Any) -> tuple[np.ndarray, Tensor, np.ndarray]:
+        """Scaled rows without labels, as doubles; the network's input, with labels; and what answers should be."""
+        wanted = None if target is None else take_rows(target, index)
+        given = take_pair(self.model, take_rows(X, index), y, wanted)
+        verb = Verb(lambda _, x: x, compares=self.paired)
+        batch = torch.from_numpy(whole(self.model, given, verb, check_units=False)).float()
+        rows, compared = self.objective.given_and_target(batch)
+        own = _plain(rows[:, : self.objective.context.n_features])
+        return own, rows, _plain(compared) if self.paired else own
 
     def restore(self, x: Tensor) -> np.ndarray:
         """Reconstructions of scaled rows."""
@@ -72,19 +83,19 @@ class Evidence:
         """Mean squared error of each row for clean input, as in `training_errors_`."""
         if self.objective.choices.corruption is None:
             return self.errors
-        errors: np.ndarray = np.square(self.restore(self.x) - self.X).mean(axis=1)
+        errors: np.ndarray = np.square(self.restore(self.x) - self.wanted).mean(axis=1)
         return errors
 
     @cached_property
     def errors(self) -> np.ndarray:
         """Mean squared error of each row, for corrupted input if the model has a corruption."""
-        errors: np.ndarray = np.square(self.restored - self.X).mean(axis=1)
+        errors: np.ndarray = np.square(self.restored - self.wanted).mean(axis=1)
         return errors
 
     @cached_property
     def variance(self) -> float:
-        """Mean variance over features."""
-        return max(float(self.X.var(axis=0).mean()), 1e-12)
+        """Mean variance over features of what answers are compared with."""
+        return max(float(self.wanted.var(axis=0).mean()), 1e-12)
 
     @cached_property
     def unexplained(self) -> float:
@@ -94,7 +105,27 @@ class Evidence:
     @cached_property
     def train(self) -> np.ndarray | None:
         """Scaled training rows, or None if they were not passed."""
-        return self._train
+        return None if self._train is None else self._train[0]
+
+    @cached_property
+    def train_error(self) -> float | None:
+        """Mean squared error of training rows, corrupted as in training; None if they were not passed."""
+        if self._train is None:
+            return None
+        _, given, wanted = self._train
+        return float(np.square(self.restore(self.damage(given)) - wanted).mean())
+
+    @cached_property
+    def untouched(self) -> np.ndarray | None:
+        """The input as an answer, in scaled units of the answers; None where X and target differ in shape or unit."""
+        rows = _plain(self.given[:, : self.X.shape[1]])
+        if not self.paired:
+            return rows
+        if not self.in_one_unit:
+            return None
+        scaling = self.model.scaling_
+        raw = torch.from_numpy(rows / scaling.factor + scaling.shift)
+        return _plain(output_scaling(self.model).apply(raw))
 
     @cached_property
     def codes(self) -> np.ndarray:
@@ -128,6 +159,12 @@ class Evidence:
         errors = self.clean_errors
         unlike: np.ndarray = (errors > 1.5 * quantiles[-1]) | (errors < 0.25 * quantiles[0])
         return unlike
+
+
+def _plain(rows: Tensor) -> np.ndarray:
+    """Rows as doubles, missing entries as zeros."""
+    plain: np.ndarray = rows.nan_to_num().double().numpy()
+    return plain
 
 
 def spread(X: Any) -> np.ndarray:

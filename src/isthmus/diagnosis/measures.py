@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from isthmus.data import Source, as_source
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.kinds import require_autoencoder
+from isthmus.estimators.targets import target_of
 from isthmus.wording import be, counted, these
 
 BLOCK_BYTES = 2**26
@@ -124,12 +125,16 @@ class WorstRows:
     damaged: np.ndarray | None = None
 
 
-def worst_rows(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None) -> WorstRows:
+def worst_rows(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None, target: Any = None) -> WorstRows:
     """The n rows of X with the largest reconstruction error; a conditional model needs their labels y.
 
-    A model with a corruption receives corrupted rows, and the error is measured against the clean rows.
+    A model with a corruption receives corrupted rows, and the error is measured against the clean rows. A model that
+    was fitted with a target needs the targets of X: they are then the rows, and X is the damaged input, if it has their
+    shape and unit.
     """
-    require_autoencoder(model, "worst_rows")
+    require_autoencoder(model, "worst_rows", compares=False)
+    if target is not None or target_of(model) is not None:
+        return _worst_pairs(model, X, n, y, target)
     if model.objective_.choices.corruption is not None:
         return restoration(model, X, n, y=y).worst
     error = model.reconstruction_error(X, y)
@@ -138,9 +143,25 @@ def worst_rows(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None) -> Wor
     return WorstRows(index, np.asarray(rows), np.asarray(model.reconstruct(rows, labels)), error[index])
 
 
+def _worst_pairs(model: Autoencoder, X: Any, n: int, y: Any, target: Any) -> WorstRows:
+    error = model.reconstruction_error(X, y, target=target)
+    index = np.argsort(error)[::-1][:n]
+    given, labels = take_rows(X, index), None if y is None else np.asarray(y)[index]
+    answers, wanted = np.asarray(model.reconstruct(given, labels)), np.asarray(take_rows(target, index))
+    shown = np.asarray(given) if in_one_unit(X, target) else None
+    return WorstRows(index, wanted.reshape(answers.shape), answers, error[index], shown)
+
+
+def in_one_unit(X: Any, target: Any) -> bool:
+    """Whether rows of X and of their target can be compared: of one shape, and both bytes or both not."""
+    given, wanted = _source(X), _source(target)
+    same_shape = tuple(given.feature_shape) == tuple(wanted.feature_shape)
+    return same_shape and (given.dtype == np.uint8) == (wanted.dtype == np.uint8)
+
+
 @dataclass(frozen=True)
 class Restoration:
-    """How well a model restores rows that its corruption damaged.
+    """How well a model restores rows that its corruption damaged, or that came damaged with a target.
 
     Attributes
     ----------
@@ -161,35 +182,49 @@ class Restoration:
     worst: WorstRows
 
 
-def restoration(model: Autoencoder, X: Any, n: int = 10, *, y: Any = None, random_state: int = 0) -> Restoration:
+def restoration(
+    model: Autoencoder, X: Any, n: int = 10, *, y: Any = None, target: Any = None, random_state: int = 0
+) -> Restoration:
     """Corrupt rows as in training, restore them, and compare both with the clean rows.
+
+    Rows that come with their targets are restored as they are, and compared with these.
 
     Parameters
     ----------
     model
-        A fitted model with a corruption.
+        A fitted model with a corruption, or one that was fitted with a target.
     X
-        Clean rows.
+        Clean rows; damaged rows where there is a target.
     n
         Number of worst rows to keep.
     y
         Their labels, for a conditional model.
+    target
+        For a model that was fitted with a target: the clean rows, of the shape and unit of X.
     random_state
         Seed of the corruption.
 
     Raises
     ------
     ValueError
-        The model has no corruption.
+        The model has no corruption and no target; or X and target differ in shape or unit.
     """
-    require_autoencoder(model, "restoration")
-    if model.objective_.choices.corruption is None:
+    require_autoencoder(model, "restoration", compares=False)._take_pair(X, y, target)  # noqa: SLF001  # common check
+    if target is not None and not in_one_unit(X, target):
+        raise ValueError(
+            "restoration compares X with target before and after, but they differ in shape, or one has bytes and the "
+            "other has not; use reconstruction_error(X, target=…)."
+        )
+    if target is None and model.objective_.choices.corruption is None:
         raise ValueError("The model has no corruption, but one is needed; use reconstruction_error(X).")
     before, after, kept, low, high = [], [], [], np.inf, -np.inf
     for index in _blocks(X):
         rows, labels = take_rows(X, index), None if y is None else np.asarray(y)[index]
-        damaged = model.corrupt(rows, labels, random_state=random_state + int(index[0]))
-        clean, given, back = (np.asarray(part) for part in (rows, damaged, model.reconstruct(damaged, labels)))
+        if target is None:
+            damaged, wanted = model.corrupt(rows, labels, random_state=random_state + int(index[0])), rows
+        else:
+            damaged, wanted = rows, take_rows(target, index)
+        clean, given, back = (np.asarray(part) for part in (wanted, damaged, model.reconstruct(damaged, labels)))
         before.append(_row_errors(given, clean))
         after.append(_row_errors(back, clean))
         low, high = min(low, float(np.nanmin(clean))), max(high, float(np.nanmax(clean)))

@@ -14,9 +14,9 @@ from isthmus.choices import Gaussian, Plain, TopK
 from isthmus.choices.codes import standard_divergence
 from isthmus.diagnosis.evidence import CHUNK, FEWEST_ROWS, Evidence, spread
 from isthmus.diagnosis.measures import code_statistics, psnr
-from isthmus.estimators import Autoencoder
 from isthmus.estimators.defaults import learning_rate_for
 from isthmus.estimators.kinds import require_autoencoder
+from isthmus.estimators.targets import take_pair, target_of
 from isthmus.estimators.units import share_far_outside
 from isthmus.wording import counted
 
@@ -113,22 +113,39 @@ class Diagnosis:
         return {"faults": list(self.faults), "findings": found, "unlike_rows": list(self.unlike_rows)}
 
 
-def diagnose(model: Autoencoder, X: Any, *, y: Any = None, X_train: Any = None, random_state: int = 0) -> Diagnosis:
-    """Check a fitted autoencoder for common problems.
+def diagnose(
+    model: Any,
+    X: Any,
+    *,
+    y: Any = None,
+    target: Any = None,
+    X_train: Any = None,
+    target_train: Any = None,
+    random_state: int = 0,
+) -> Diagnosis:
+    """Check a fitted autoencoder or restorer for common problems.
 
     Parameters
     ----------
     model
-        A fitted estimator.
+        A fitted `Autoencoder` of any kind, or a fitted `Restorer`, whose own checks `Restorer.diagnose` describes.
     X
         Rows, preferably held-out rows; at most 2,000 evenly spaced rows are used.
     y
         Their labels, for a conditional model; X_train must then be omitted.
-    X_train
-        Training rows. They make the checks for over-fitting and against PCA more accurate; without them the history and
-        X are used.
+    target
+        For a model that was fitted with a target: the targets of X, one for each row. The checks for copying and
+        against PCA are left out for such a model, because its answers are not to be its input.
+    X_train, target_train
+        Training rows, and their targets for pairs. They make the checks for over-fitting and against PCA more accurate;
+        without them the history and X are used.
     random_state
         Seed of the noise in some checks.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than 20 rows; or a model of pairs has no target, or X_train without target_train.
 
     Returns
     -------
@@ -143,16 +160,33 @@ def diagnose(model: Autoencoder, X: Any, *, y: Any = None, X_train: Any = None, 
     >>> isthmus.diagnose(model, X[1500:], X_train=X[:1500]).faults
     ()
     """
-    require_autoencoder(model, "diagnose")._take(X, y)  # noqa: SLF001  # the common input check
+    if hasattr(model, "diagnose"):
+        _refuse_training_rows(model, y, X_train, target_train)
+        own: Diagnosis = model.diagnose(X, target=target, random_state=random_state)
+        return own
+    take_pair(require_autoencoder(model, "diagnose", compares=False), X, y, target)
+    _refuse_half_pairs(model, X_train, target_train)
     n_rows = len(spread(X))
     if n_rows < FEWEST_ROWS:
         raise ValueError(
             f"X has {counted(n_rows, 'row')}, but a diagnosis needs at least {FEWEST_ROWS}; pass more rows."
         )
-    evidence = Evidence(model, X, y, X_train, random_state)
+    evidence = Evidence(model, X, y, target=target, training=(X_train, target_train), seed=random_state)
     findings = tuple(finding for check in CHECKS for finding in [check(evidence)] if finding is not None)
     unlike = evidence.index[evidence.unlike_mask] if len(model.training_errors_) else np.empty(0, int)
     return Diagnosis(findings, tuple(map(int, unlike)))
+
+
+def _refuse_training_rows(model: Any, y: Any, X_train: Any, target_train: Any) -> None:
+    for name, given in (("y", y), ("X_train", X_train), ("target_train", target_train)):
+        if given is not None:
+            raise ValueError(f"{name} has no effect on the diagnosis of a {type(model).__name__}; leave it out.")
+
+
+def _refuse_half_pairs(model: Any, X_train: Any, target_train: Any) -> None:
+    if (X_train is None) != (target_train is None) and (target_of(model) is not None or target_train is not None):
+        present, missing = ("target_train", "X_train") if X_train is None else ("X_train", "target_train")
+        raise ValueError(f"diagnose got {present} without {missing}, but pairs are compared with pairs; pass both.")
 
 
 def _dead_units(seen: Evidence) -> Finding | None:
@@ -213,7 +247,7 @@ def _collapsed_code(seen: Evidence) -> Finding | None:
 
 
 def _copying(seen: Evidence) -> Finding | None:
-    if seen.variance < SMALLEST_VARIANCE:
+    if seen.paired or seen.variance < SMALLEST_VARIANCE:
         return None
     noise, filled = seen.noise_unexplained, seen.filled_in
     found = noise < 0.45 or (seen.unexplained < 0.05 and filled < 0.05)
@@ -226,10 +260,8 @@ def _copying(seen: Evidence) -> Finding | None:
 
 
 def _over_fitting(seen: Evidence) -> Finding | None:
-    if seen.train is not None:
-        train = torch.from_numpy(seen.train).float()
-        restored = seen.restore(seen.damage(train))
-        ratio = float(seen.errors.mean() / max(np.square(restored - seen.train).mean(), 1e-12))
+    if seen.train_error is not None:
+        ratio = float(seen.errors.mean()) / max(seen.train_error, 1e-12)
         gap = seen.unexplained * (1 - 1 / max(ratio, 1e-12))  # as fractions of the variance
         found, notable = ratio > 3 or (ratio > 1.5 and gap > 0.1), ratio > 1.5
         text = f"The error is {ratio:.2f} times that of training rows; the difference is {gap:.1%} of the variance."
@@ -247,6 +279,8 @@ def _over_fitting(seen: Evidence) -> Finding | None:
 
 
 def _worse_than_pca(seen: Evidence) -> Finding | None:
+    if seen.paired:
+        return None
     learn, test = (seen.X[::2], seen.X[1::2]) if seen.train is None else (seen.train, seen.X)
     code = seen.objective.choices.code
     size = code.k if isinstance(code, TopK) else seen.codes.shape[1]  # the number of nonzero units
@@ -304,7 +338,7 @@ def _saturated_output(seen: Evidence) -> Finding | None:
         return None
     width = ends[1] - ends[0]
     at_end = (seen.restored < ends[0] + SATURATED * width) | (seen.restored > ends[1] - SATURATED * width)
-    stuck = float((at_end & (np.abs(seen.restored - seen.X) > 0.25 * width)).mean())
+    stuck = float((at_end & (np.abs(seen.restored - seen.wanted) > 0.25 * width)).mean())
     text = f"{stuck:.1%} of the outputs are at a limit of their range and wrong."
     remedy = "scale the data to the range of the output (scaling='auto', loss='auto'), or lower the learning rate."
     return Finding("saturated-output", stuck > 0.01, stuck, text, remedy if stuck > 0.01 else "")
@@ -332,14 +366,15 @@ def _unlike_training_data(seen: Evidence) -> Finding | None:
 
 
 def _damage_not_undone(seen: Evidence) -> Finding | None:
-    if seen.objective.choices.corruption is None:
+    given = seen.untouched
+    if given is None or (seen.objective.choices.corruption is None and not seen.paired):
         return None
-    given = seen.given[:, : seen.X.shape[1]].nan_to_num().double().numpy()
-    peak = 1.0 if seen.objective.context.in_unit_interval else float(np.ptp(seen.X))
-    before = psnr(float(np.square(given - seen.X).mean()), peak)
+    peak = 1.0 if seen.objective.context.output.in_unit_interval else float(np.ptp(seen.wanted))
+    before = psnr(float(np.square(given - seen.wanted).mean()), peak)
     after = psnr(float(seen.errors.mean()), peak)
     found = after <= before
-    text = f"Corrupted rows have a PSNR of {before:.1f} dB, restored rows of {after:.1f} dB."
+    kind = "Input" if seen.paired else "Corrupted"
+    text = f"{kind} rows have a PSNR of {before:.1f} dB, restored rows of {after:.1f} dB."
     remedy = "train longer, use a larger code, or use a corruption that matches the damage in your data."
     return Finding("damage-not-undone", found, after - before, text, remedy if found else "")
 

@@ -31,6 +31,7 @@ from isthmus.diagnosis import (
     code_statistics,
     densities_of,
     diagnose,
+    in_one_unit,
     pca_error,
     restoration,
     take_rows,
@@ -38,6 +39,7 @@ from isthmus.diagnosis import (
 )
 from isthmus.estimators import Autoencoder
 from isthmus.estimators.kinds import require_autoencoder
+from isthmus.estimators.targets import output_names, output_shape
 from isthmus.plots import (
     plot_code_density,
     plot_code_map,
@@ -48,6 +50,7 @@ from isthmus.plots import (
     plot_worst,
 )
 from isthmus.plots.style import figure_of, image_shape_of, save
+from isthmus.tasks import Restorer
 from isthmus.wording import counted
 
 MAP_ROWS = 1_000
@@ -97,55 +100,74 @@ class Evidence:
     worst: WorstRows
     diagnosis: Diagnosis | None = None
     restoration: Restoration | None = None
+    target: Any = None
 
     def labels_of(self, index: np.ndarray) -> np.ndarray | None:
         """The labels of some rows."""
         return None if self.labels is None else self.labels[index]
 
+    @property
+    def conditions(self) -> np.ndarray | None:
+        """The labels, if the model reads them."""
+        return self.labels if self.model.conditional else None
+
 
 def write_report(
-    model: Autoencoder,
+    model: Any,
     X: Any,
     path: str | Path,
     *,
     labels: Any = None,
+    target: Any = None,
     title: str | None = None,
     X_train: Any = None,
     overwrite: bool = True,
 ) -> Path:
-    """Write a self-contained HTML report of a fitted model on rows X.
+    """Write a self-contained HTML report of a fitted autoencoder or restorer on rows X.
 
     A model with a corruption is evaluated on corrupted rows: they are restored and compared with the clean rows.
 
     Parameters
     ----------
     model
-        A fitted estimator.
+        A fitted `Autoencoder` of any kind, or a fitted `Restorer`, whose page has the images before, after and clean.
     X
         Rows to show and to evaluate on, preferably held-out rows.
     path
         Output path.
     labels
         A class or number for each row of X, which colours the map of the codes.
+    target
+        For a model that was fitted with a target: the targets of X. For a restorer: the clean images of X; without
+        them X is clean, and is damaged as in training.
     title
         Title of the page.
     X_train
-        Rows on which PCA is fitted for comparison; None: X itself, which favours PCA.
+        Rows on which PCA is fitted for comparison; None: X itself, which favours PCA. Not for pairs and restorers.
     overwrite
         Whether to replace an existing file.
 
     Raises
     ------
     TypeError
-        The model is not an autoencoder.
+        The model is neither an autoencoder nor a restorer.
     ValueError
-        The number of labels differs from the number of rows.
+        The number of labels differs from the number of rows; or a model that needs a target has none.
     OutputError
         The page cannot be written; no partial file is left.
     """
-    require_autoencoder(model, "write_report")
+    if isinstance(model, Restorer):
+        _refuse_without_effect(labels=labels, X_train=X_train)
+        from isthmus.report.restorations import restorer_page  # noqa: PLC0415  # it is made of the parts of this module
+
+        return restorer_page(model, X, Path(path), target=target, title=title, overwrite=overwrite)
+    require_autoencoder(model, "write_report", compares=False)._take_pair(  # noqa: SLF001  # the common input check
+        X, labels if model.conditional else None, target
+    )
+    if target is not None and X_train is not None:
+        raise ValueError("X_train has no effect for pairs, which are not compared with PCA; leave it out.")
     labels = None if labels is None else _checked_labels(labels, X)
-    evidence = _gather(model, X, labels, X_train)
+    evidence = _gather(model, X, labels, target, X_train)
     html = template().render(
         title=title or f"{type(model).__name__} · {model.feature_shape_} → {model.objective_.context.code_size}",
         summary=_summary(model, len(evidence.errors), evidence.restoration),
@@ -158,6 +180,12 @@ def write_report(
     return Path(path)
 
 
+def _refuse_without_effect(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} has no effect on the report of a Restorer; leave it out.")
+
+
 def _checked_labels(labels: Any, X: Any) -> np.ndarray:
     given = np.asarray(labels)
     n_rows = X.n_rows if isinstance(X, Source) else X.shape[0] if hasattr(X, "shape") else len(X)
@@ -168,19 +196,21 @@ def _checked_labels(labels: Any, X: Any) -> np.ndarray:
     return given
 
 
-def _gather(model: Autoencoder, X: Any, labels: np.ndarray | None, X_train: Any) -> Evidence:
-    undone = None
-    if model.objective_.choices.corruption is not None:
-        undone = restoration(model, X, SHOWN, y=labels)
-    errors = model.reconstruction_error(X, labels) if undone is None else undone.error
+def _gather(model: Autoencoder, X: Any, labels: np.ndarray | None, target: Any, X_train: Any) -> Evidence:
+    read, undone = (labels if model.conditional else None), None
+    if in_one_unit(X, target) if target is not None else model.objective_.choices.corruption is not None:
+        undone = restoration(model, X, SHOWN, y=read, target=target)
+    errors = model.reconstruction_error(X, read, target=target) if undone is None else undone.error
     some = _spread(len(errors), 10_000)
-    known = None if labels is None else labels[some]
+    known = None if read is None else read[some]
     codes = model.transform(take_rows(X, some), known)
-    worst = worst_rows(model, X, SHOWN, y=labels) if undone is None else undone.worst
+    worst = worst_rows(model, X, SHOWN, y=read, target=target) if undone is None else undone.worst
     train = None if model.conditional else X_train
-    found = diagnose(model, X, y=labels, X_train=train) if len(errors) >= FEWEST_ROWS else None
-    pca = _pca_error(model, take_rows(X, some), known, X_train)
-    return Evidence(model, X, labels, errors, pca, code_statistics(np.asarray(codes)), worst, found, undone)
+    enough = len(errors) >= FEWEST_ROWS
+    found = diagnose(model, X, y=read, target=target, X_train=train) if enough else None
+    pca = float("nan") if target is not None else _pca_error(model, take_rows(X, some), known, X_train)
+    statistics = code_statistics(np.asarray(codes))
+    return Evidence(model, X, labels, errors, pca, statistics, worst, found, undone, target)
 
 
 def _pca_error(model: Autoencoder, rows: Any, labels: Any, X_train: Any) -> float:
@@ -220,17 +250,19 @@ def _summary(model: Autoencoder, n_rows: int, undone: Restoration | None) -> str
 
 def _tiles(evidence: Evidence) -> list[Tile]:
     model, error, undone = evidence.model, float(evidence.errors.mean()), evidence.restoration
-    loss = -float(model.score_samples(evidence.X, evidence.labels).mean())
+    loss = -float(model.score_samples(evidence.X, evidence.conditions, target=evidence.target).mean())
     clean, damaged = ("", "") if undone is None else ("clean ", ", damaged rows restored")
+    clean = clean if evidence.target is None else ""
     tiles = [
         Tile(f"loss per feature on these {clean}rows", f"{loss:.4f}"),
         Tile(f"mean squared error{damaged}", f"{error:.4g}"),
         Tile(f"root mean squared error{damaged}", f"{error**0.5:.4g}"),
-        Tile(f"mean squared error of PCA with as many components{damaged}", f"{evidence.pca:.4g}"),
         Tile("features : latent dimensions", f"{model.n_features_in_ / model.objective_.context.code_size:.1f} : 1"),
         Tile("constant code units", f"{len(evidence.codes.dead_units)}"),
         Tile("effective dimensions of the code", f"{evidence.codes.effective_dimension:.1f}"),
     ]
+    if evidence.target is None:
+        tiles.insert(3, Tile(f"mean squared error of PCA with as many components{damaged}", f"{evidence.pca:.4g}"))
     if "val_loss" in model.history_.columns:
         tiles.insert(1, Tile("validation loss at the end of training", f"{model.history_['val_loss'][-1]:.4f}"))
     if undone is not None:
@@ -242,16 +274,7 @@ def _tiles(evidence: Evidence) -> list[Tile]:
 def _sections(evidence: Evidence) -> Iterator[Section]:
     model = evidence.model
     index = _spread(len(evidence.errors), SHOWN)
-    taken, labels = take_rows(evidence.X, index), evidence.labels_of(index)
-    damaged = _damaged(model, taken, labels)
-    restored = np.asarray(model.reconstruct(taken if damaged is None else damaged, labels))
-    rows, given = np.asarray(taken), None if damaged is None else np.asarray(damaged)
-    yield picture_section(
-        "Originals above reconstructions",
-        plot_reconstructions(rows, restored, noisy=given, n=len(rows), image_shape=_image_shape(model)),
-        "Evenly spaced rows of the evaluated data."
-        + (" The middle band is the model's input." if given is not None else ""),
-    )
+    yield _examples(evidence, index)
     if len(model.history_):
         yield picture_section("Training curve", plot_training_curves(model), "Total loss after each epoch.", half=True)
     many = _spread(len(evidence.errors), 5_000)
@@ -261,7 +284,7 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
         "Density of the code", plot_code_density(densities), "Values of all code units over all rows.", half=True
     )
     if evidence.diagnosis is not None:
-        yield _verdicts(evidence.diagnosis)
+        yield verdicts_section(evidence.diagnosis)
     yield _map(evidence)
     yield _worst(evidence)
     if _generates_pictures(model):
@@ -278,6 +301,27 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     )
 
 
+def _examples(evidence: Evidence, index: np.ndarray) -> Section:
+    """Originals, or targets, above reconstructions; the input between them where it is comparable."""
+    model = evidence.model
+    taken, labels = take_rows(evidence.X, index), evidence.labels_of(index)
+    title, text = "Originals above reconstructions", "Evenly spaced rows of the evaluated data."
+    given = taken
+    if evidence.target is not None:
+        title, rows = "Targets above answers", np.asarray(take_rows(evidence.target, index))
+        noisy = np.asarray(taken) if evidence.restoration is not None else None
+    else:
+        damaged = _damaged(model, taken, labels)
+        given, noisy = (taken, None) if damaged is None else (damaged, np.asarray(damaged))
+        rows = np.asarray(taken)
+    restored = np.asarray(model.reconstruct(given, labels))
+    text += "" if noisy is None else " The middle band is the model's input."
+    drawn = plot_reconstructions(
+        rows.reshape(restored.shape), restored, noisy=noisy, n=len(rows), image_shape=_image_shape(model)
+    )
+    return picture_section(title, drawn, text)
+
+
 def _generates_pictures(model: Autoencoder) -> bool:
     """Whether a model was made to generate (it has a prior, or a mixture on its codes) and its rows are images."""
     shape = _image_shape(model) or image_shape_of(model.feature_shape_)
@@ -290,7 +334,8 @@ def _damaged(model: Autoencoder, rows: Any, labels: Any) -> Any:
     return None if model.objective_.choices.corruption is None else model.corrupt(rows, labels, random_state=0)
 
 
-def _verdicts(diagnosis: Diagnosis) -> Section:
+def verdicts_section(diagnosis: Diagnosis) -> Section:
+    """The results of all checks."""
     rows = [
         [finding.verdict, finding.name, " ".join(filter(None, (finding.text, finding.remedy)))]
         for finding in diagnosis.by_weight()
@@ -312,12 +357,13 @@ def _map(evidence: Evidence) -> Section:
 def _worst(evidence: Evidence) -> Section:
     worst = evidence.worst
     title, text = "Worst reconstructions", "The rows with the largest squared error."
-    if evidence.restoration is not None:
+    if evidence.restoration is not None and evidence.target is None:
         text += " Each row was corrupted, restored, and compared with the clean row."
-    shape = _image_shape(evidence.model) or image_shape_of(evidence.model.feature_shape_)
-    if shape is not None or evidence.model.n_features_in_ > 40:
+    width = int(np.prod(worst.X.shape[1:]))
+    shape = _image_shape(evidence.model) or image_shape_of(worst.X.shape[1:])
+    if shape is not None or width > 40:
         return picture_section(title, plot_worst(worst, image_shape=shape), text)
-    names = getattr(evidence.model, "feature_names_in_", np.arange(evidence.model.n_features_in_))
+    names = np.asarray(output_names(evidence.model) or np.arange(width))
     rows = [_worst_columns(worst, place, names) for place in range(len(worst.index))]
     return Section(
         title, text, table=Table(("row", "error", "columns with the largest errors: input → restored"), rows)
@@ -327,6 +373,8 @@ def _worst(evidence: Evidence) -> Section:
 def _image_shape(model: Autoencoder) -> tuple[int, ...] | None:
     """The image shape of a flat row, if the network has one."""
     shape = getattr(model.objective_.choices.network, "image_shape", None)
+    if shape is not None and int(np.prod(shape)) != int(np.prod(output_shape(model))):
+        return None  # of the input alone
     return None if shape is None else tuple(shape)
 
 

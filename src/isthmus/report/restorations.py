@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from isthmus import __version__
 from isthmus.atomic import atomic
 from isthmus.data.images import read_image
+from isthmus.diagnosis import psnr
 from isthmus.plots.restorations import plot_restorations
-from isthmus.report.report import Section, Table, Tile, picture_section, template
+from isthmus.report.report import Section, Table, Tile, picture_section, template, verdicts_section
 from isthmus.tasks import RestoredFile, Restorer
+from isthmus.tasks.restoration.diagnosing import Compared, diagnosis_of
 
 SHOWN = 6
 """Images in a report."""
@@ -56,13 +59,49 @@ def write_restoration_report(
     html = template().render(
         title=title,
         summary=f"{len(restored):,} restored images{shown}.",
-        tiles=_tiles(restorer, len(failed)),
+        tiles=[*_tiles(restorer), Tile("files not restored", f"{len(failed):,}")],
         sections=sections,
-        footer=f"isthmus {__version__}, torch {torch.__version__}, Python {platform.python_version()}.",
+        footer=_footer(),
     )
     with atomic(path, overwrite=overwrite) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)
+
+
+def restorer_page(restorer: Restorer, X: Any, path: Path, *, target: Any, title: str | None, overwrite: bool) -> Path:
+    """Write what `write_report` writes of a restorer: figures, pictures before, after and clean, and the checks."""
+    compared = restorer.compare(X, target=target)
+    before, after = (compared.errors(images) for images in (compared.before, compared.after))
+    worst = np.argsort(after)[::-1][:SHOWN]
+    found = diagnosis_of(restorer, compared)
+    html = template().render(
+        title=title or f"Restorer · {restorer.n_channels_in_} → {restorer.n_channels_out_} channels",
+        summary=f"{restorer.stop_reason_}; measured here on {len(after):,} images.",
+        tiles=[
+            Tile("PSNR of damaged images", f"{psnr(float(before.mean()), 1.0):.1f} dB"),
+            Tile("PSNR of restored images", f"{psnr(float(after.mean()), 1.0):.1f} dB"),
+            *_tiles(restorer)[:2],
+        ],
+        sections=[
+            _compared("Before, after and clean", compared, range(min(SHOWN, len(after)))),
+            verdicts_section(found),
+            _compared("Largest errors after restoration", compared, worst.tolist()),
+        ],
+        footer=_footer(),
+    )
+    with atomic(path, overwrite=overwrite) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return path
+
+
+def _compared(title: str, compared: Compared, places: Iterable[int]) -> Section:
+    """Images before, after and clean; two channels are shown as their first."""
+    rows = [[compared.before[place], compared.after[place], compared.clean[place]] for place in places]
+    return picture_section(title, plot_restorations(rows, columns=COLUMNS), "Large images: the detail in their middle.")
+
+
+def _footer() -> str:
+    return f"isthmus {__version__}, torch {torch.__version__}, Python {platform.python_version()}."
 
 
 def _section(file: RestoredFile, clean: str | Path | None) -> Section:
@@ -74,10 +113,9 @@ def _section(file: RestoredFile, clean: str | Path | None) -> Section:
     return picture_section(file.name, figure, f"{size} pixels; large images are shown by the detail in their middle.")
 
 
-def _tiles(restorer: Restorer, n_failures: int) -> list[Tile]:
+def _tiles(restorer: Restorer) -> list[Tile]:
     damage: Any = "of pairs" if restorer.damage is None else restorer.damage
     return [
         Tile("damage", str(damage)),
         Tile("steps of training", f"{restorer.max_steps:,}"),
-        Tile("files not restored", f"{n_failures:,}"),
     ]

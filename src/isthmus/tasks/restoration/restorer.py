@@ -17,6 +17,7 @@ from isthmus.choices.parameters import Parameters, is_auto
 from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Registry
 from isthmus.choices.rules import Number, OneOf, Rule, Whole, broken_rules, either
+from isthmus.diagnosis import Diagnosis
 from isthmus.estimators.fitting import refuse
 from isthmus.estimators.saved import Saved
 from isthmus.estimators.validation import refuse_targets
@@ -27,6 +28,7 @@ from isthmus.tasks.restoration import persistence
 from isthmus.tasks.restoration.channels import Passage
 from isthmus.tasks.restoration.crops import Lesson
 from isthmus.tasks.restoration.damages import UNKNOWN, damage_of
+from isthmus.tasks.restoration.diagnosing import Compared, diagnosis_of
 from isthmus.tasks.restoration.files import pairs_of
 from isthmus.tasks.restoration.lessons import (
     adds_colour,
@@ -390,21 +392,65 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         """
         check_is_fitted(self, "objective_")
         refuse_targets(self, y, "Pass clean images by name: score(damaged, target=clean).")
-        damaged, clean = (self.damage_images(X), X) if target is None else (X, target)
+        compared = self.compare(X, target=target)
+        return ImageQuality(measures(compared.before, compared.clean), measures(compared.after, compared.clean))
+
+    def compare(self, X: Any, *, target: Any = None, random_state: Any = 0) -> Compared:
+        """Damaged, restored and clean images beside each other, in [0, 1].
+
+        Parameters
+        ----------
+        X
+            Damaged images; without a target clean ones, which are damaged first.
+        target
+            The clean images.
+        random_state
+            Seed of the damage.
+
+        Returns
+        -------
+        Lists ``before``, ``after`` and ``clean`` of images, (h, w, c); those before have the size and the channels of
+        the clean ones.
+
+        Raises
+        ------
+        ValueError
+            There is no target, and the damage is not known: the restorer was fitted to pairs or to noisy images alone.
+        """
+        check_is_fitted(self, "objective_")
+        if target is None and self.objective_.choices.corruption is None:
+            raise ValueError(
+                "Restored images are compared with clean ones, and this Restorer cannot damage clean ones, as it "
+                "was fitted to pairs or to noisy images alone; pass damaged images with target=, the clean image of "
+                "each."
+            )
+        damaged, clean = (self.damage_images(X, random_state), X) if target is None else (X, target)
         given, wanted = pairs_of(damaged, clean)
         if scale_of(given, wanted) != self.scale_:
             got = scale_of(given, wanted)
             raise DataError(
                 f"target[0] is {got} times as high and wide as X[0], but must be {self.scale_} times, as at fit."
             )
-        restored = [*self._restored(given)]
+        restored = [self.wanted_range_.scaled(image).numpy() for image in self._restored(given)]
         truth = [self.wanted_range_.scaled(image).numpy() for image in wanted.arrays]
-        after = measures([self.wanted_range_.scaled(image).numpy() for image in restored], truth)
         before = [
             resembling(self.given_range_.scaled(image), part.shape)
             for image, part in zip(given.arrays, truth, strict=True)
         ]
-        return ImageQuality(measures(before, truth), after)
+        return Compared(before, restored, truth)
+
+    def diagnose(self, X: Any, *, target: Any = None, random_state: Any = 0) -> Diagnosis:
+        """Check for common problems: `isthmus.diagnose` calls this.
+
+        Whether the damage is undone; how many images became worse, whose indices are in ``unlike_rows``; whether the
+        error is far above that of training; and whether training was stopped or diverged.
+
+        Parameters
+        ----------
+        X, target, random_state
+            As for `compare`.
+        """
+        return diagnosis_of(self, self.compare(X, target=target, random_state=random_state))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
