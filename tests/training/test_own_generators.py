@@ -30,6 +30,8 @@ from isthmus import (
     VariationalAutoencoder,
     fit_many,
 )
+from isthmus.choices import Code, Context
+from isthmus.choices.codes import CodeModule
 from isthmus.choices.draws import DrawnFrom, may_draw
 from isthmus.training.devices import use_threads
 
@@ -157,6 +159,32 @@ def test_layers_of_a_user_that_draw_obey_the_seed() -> None:
     torch.manual_seed(2)
     np.testing.assert_array_equal(FITS["own modules"](0), first)
     assert np.abs(FITS["own modules"](1) - first).max() > 1e-4
+
+
+class Shifted(Code):
+    """A code with an initial value that torch draws in `build`."""
+
+    def build(self, context: Context) -> CodeModule:
+        return ShiftedModule(context.code_size)
+
+
+class ShiftedModule(CodeModule):
+    def __init__(self, code_size: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(code_size))
+
+    def deterministic(self, h: torch.Tensor) -> torch.Tensor:
+        return h + self.shift
+
+
+def test_initial_values_of_a_code_obey_the_seed_and_leave_the_global_generator() -> None:
+    made = codes(lambda: Autoencoder(3, code=Shifted(), max_epochs=1, batch_size=64))
+    before = torch.get_rng_state()
+    first = made(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
+    np.testing.assert_array_equal(made(0), first)
+    assert not np.array_equal(made(1), first)
 
 
 def test_the_number_of_threads_changes_for_one_thread_only() -> None:

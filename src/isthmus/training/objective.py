@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isthmus.choices.codes import Code, Coded, CodeModule, GaussianModule, Plain
 from isthmus.choices.corruptions import Corruption
-from isthmus.choices.draws import may_draw
+from isthmus.choices.draws import drawn_from, may_draw
 from isthmus.choices.formulas import inherits
 from isthmus.choices.losses import Loss
 from isthmus.choices.modules import copied
@@ -146,7 +146,7 @@ class Objective(nn.Module):
     networks, code
         Existing modules to train; None: new ones according to the choices.
     generator
-        The random generator for the weights of new networks.
+        The random generator for the weights of new networks and of a new code.
     """
 
     def __init__(
@@ -172,7 +172,8 @@ class Objective(nn.Module):
             choices.loss,
             context.output,
         )
-        self.code = code or choices.code.build(context)
+        with drawn_from(generator):  # `Code.build` takes no generator
+            self.code = code or choices.code.build(context)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
         """The loss of a batch of scaled rows, (n, row_width)."""

@@ -16,7 +16,7 @@ MARK = -1
 SPREADING = 0.99
 """Share of its neighbours in what a row holds after each step, the rest is its own label; the usual value."""
 N_STEPS = 100
-"""50 steps are as good with 1,000 labels, and 0.1 to 0.2 % worse with 100 labels among 20,000 images."""
+"""Wrong guesses among 20,000 MNIST images with 50 and 200 steps: 5.9 and 5.7 % (100 labels), 3.7 and 3.6 % (1,000)."""
 MOST_ROWS = 100_000
 """Rows in the graph at most: the exact search for neighbours takes time in proportion to the square."""
 
@@ -120,7 +120,7 @@ def spread_labels(
     given = np.zeros((len(codes), n_classes))
     given[known, numbers[known]] = 1.0 if weights is None else weights[known]
     # A class with more labelled rows floods the others otherwise: with 100 labels among 20,000 MNIST images 13 % of
-    # the guesses are wrong instead of 6 %, and where classes are skewed (100 to 1) 17 % instead of 7 %.
+    # the guesses are wrong instead of 6 %, and where classes are skewed (48 to 1) 17 % instead of 7 %.
     given /= np.where(given.sum(axis=0) > 0, given.sum(axis=0), 1.0)
     graph, held = SPREADING * _graph(codes, n_neighbors), given
     for _ in range(N_STEPS):
