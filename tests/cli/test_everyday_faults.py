@@ -214,7 +214,8 @@ def test_a_table_is_scored_by_a_detector_that_learned_from_numbers(
 
 def test_what_a_detector_of_numbers_cannot_score_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "detect", "score", folder / "array.safetensors", folder / "words.csv")
-    assert (code, err) == (1, "error: Column 'a' holds numbers, but also text such as 'word' (row 0).\n")
+    told = "error: Column 'a' holds numbers, but also text such as 'word' (row 0); correct or empty these cells.\n"
+    assert (code, err) == (1, told)
     code, _, err = run(capsys, "detect", "score", folder / "array.safetensors", folder / "holes.csv")
     assert code == 1
     assert err.startswith("error: X has 1 NaN value, at row 3, column 1; fill")

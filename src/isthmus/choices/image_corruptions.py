@@ -365,7 +365,7 @@ class Grayscale(ImageCorruption):
         if size.channels in (3, 4):
             return []
         got = f"images have {counted(size.channels, 'channel')}, but red, green and blue are needed"
-        return [f"Grayscale: {got}; leave it out, or train on grey images with fit(grey, target=colour)."]
+        return [f"Grayscale: {got}; use another corruption, or train on grey images with fit(grey, target=colour)."]
 
     def damage(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         grey = (images[:, :3] * images.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
