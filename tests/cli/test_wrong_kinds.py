@@ -62,6 +62,9 @@ def test_commands_for_autoencoders_refuse_other_models(
     ):
         code, _, told = run(capsys, *words)
         assert code == 1
+        if kind == "Restorer" and words[0] in ("report", "diagnose"):  # which take restorers, but no rows of a table
+            assert "images need (n, h, w) or (n, h, w, c)" in told
+            continue
         assert f"contains a model of the kind {kind}, but `isthmus {words[0]}` needs an autoencoder" in told
         assert "attribute" not in told
     assert not out.exists()

@@ -420,9 +420,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         check_is_fitted(self, "objective_")
         if target is None and self.objective_.choices.corruption is None:
             raise ValueError(
-                "Restored images are compared with clean ones, and this Restorer cannot damage clean ones, as it "
-                "was fitted to pairs or to noisy images alone; pass damaged images with target=, the clean image of "
-                "each."
+                "Restored images are compared with clean ones, but the damage is not known, as this Restorer was "
+                "fitted to pairs or to noisy images alone; pass damaged images with target=, the clean image of each."
             )
         damaged, clean = (self.damage_images(X, random_state), X) if target is None else (X, target)
         given, wanted = pairs_of(damaged, clean)
