@@ -8,11 +8,12 @@ from pathlib import Path
 
 from benchmarks.compression.damaged import run as run_damaged
 from benchmarks.compression.digits import run as run_digits
-from benchmarks.compression.figures import Sheet, machine
 from benchmarks.compression.kodak import large as run_large
 from benchmarks.compression.kodak import run as run_kodak
 from benchmarks.compression.lossless import run as run_lossless
+from benchmarks.sheet import Sheet, machine
 
+PACKAGES = ("torch", "numpy", "constriction", "pillow")
 PARTS = {
     "kodak": run_kodak,
     "large": run_large,
@@ -34,9 +35,9 @@ def main() -> int:
     sheet = Sheet()
     for part in chosen.parts or list(PARTS):
         PARTS[part](sheet, chosen.work, chosen.out)
-    print(machine())
+    print(machine(PACKAGES))
     if chosen.out is not None:
-        sheet.write(chosen.out)
+        sheet.write(chosen.out / "compression.json", PACKAGES)
     return int(any(figure.met is False for figure in sheet.figures))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compression.figures import Sheet
+from benchmarks.sheet import Sheet
 from isthmus import ImageCodec, StreamError
 from isthmus.tasks.compression import container
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, features
 from sklearn.decomposition import PCA
 
-from benchmarks.compression.figures import Sheet
+from benchmarks.sheet import Sheet
 from isthmus import ImageCodec, datasets, load
 from isthmus.tasks.compression.curves import FORMATS
 from isthmus.tasks.compression.records import peak_signal_to_noise

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.compression.figures import Sheet
+from benchmarks.sheet import Sheet
 from isthmus import ImageCodec, load
 from isthmus.plots import style
 from isthmus.report import plot_rate_distortion

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.compression.figures import Sheet
+from benchmarks.sheet import Sheet
 from benchmarks.systems.harness import BINARISED_MNIST
 from isthmus import VariationalAutoencoder, compress_lossless, datasets, decompress_lossless, load
 

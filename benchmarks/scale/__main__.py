@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.scale import parts, serve, train
-from benchmarks.scale.figures import Sheet, machine
+from benchmarks.sheet import Sheet, machine
 
 PARTS = {"serve": serve, "train": train, "parts": parts}
 """Modules with ``run(sheet, quick=…, seed=…)`` and ``PACKAGES``, whose versions belong to the figures."""

@@ -29,7 +29,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 import isthmus
-from benchmarks.scale.figures import Sheet, machine
+from benchmarks.sheet import Sheet, machine
 
 ENGINES = {"none": "torch", "ray": "ray", "dask": "distributed"}
 """Engines with the package that each needs."""

@@ -24,8 +24,8 @@ import pyarrow as pa
 
 import isthmus
 from benchmarks.scale.bad_bodies import ARROW, arrow_of, bad_asks, text
-from benchmarks.scale.figures import Sheet
 from benchmarks.scale.http_client import Answers, Ask, Got, ask, send_all
+from benchmarks.sheet import Sheet
 
 PACKAGES = ("torch", "numpy", "fastapi", "uvicorn", "msgspec", "pyarrow")
 CONNECTIONS = 32

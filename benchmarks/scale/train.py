@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.scale.figures import Sheet
 from benchmarks.scale.train_work import MODELS
+from benchmarks.sheet import Sheet
 
 PACKAGES = ("torch", "numpy")
 GBITS = (1, 10, 100)

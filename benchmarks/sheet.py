@@ -1,4 +1,4 @@
-"""Figures of this benchmark: what was measured beside what is wanted, on the terminal and as JSON."""
+"""Figures of a benchmark: what was measured beside what is wanted, on the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sheet:
         """Record and print a figure."""
         self.figures.append(Figure(part, quantity, float(value), wanted, met))
         mark = {None: "", True: "met", False: "MISSED"}[met]
-        print(f"{part:12} {quantity:64} {value:12.6g} {wanted:8} {mark}".rstrip(), flush=True)
+        print(f"{part:12} {quantity:70} {value:12.6g} {wanted:14} {mark}".rstrip(), flush=True)
 
     def write(self, path: Path, packages: Sequence[str]) -> None:
         """Write a file of JSON; parts that were not run keep their older figures."""
