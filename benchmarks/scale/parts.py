@@ -36,7 +36,7 @@ ENGINES = {"none": "torch", "ray": "ray", "dask": "distributed"}
 PACKAGES = tuple(
     name for name in ("torch", "numpy", "pandas", "pyarrow", "ray", "distributed") if importlib.util.find_spec(name)
 )
-N_FILES, GROWTH, GROWTH_ROWS = 200, (10, 200, 1_000), 20_000
+N_FILES, GROWTH, GROWTH_ROWS, LARGE_ROWS = 200, (10, 200, 1_000), 20_000, 20_000
 MEMORY_GB, CLOSE = 1.5, 1e-12
 LIMIT = 3_600
 """Seconds until a run is given up."""
@@ -139,9 +139,7 @@ def run(sheet: Sheet, *, quick: bool = False, seed: int = 0, n_rows: int = 4_000
     n_files, growth, few, n_rows = (20, (5, 20), 1_000, 10_000) if quick else (N_FILES, GROWTH, GROWTH_ROWS, n_rows)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        detector = isthmus.AnomalyDetector(random_state=seed)
-        detector.set_params(**({"max_steps": 50} if quick else {}))
-        detector.fit(rows_of(2_000 if quick else 20_000, seed, 10**6)).save(folder / "model.safetensors")
+        learn(folder, seed, quick=quick)
         make_table(folder / "table", n_files, n_rows, seed)
         sheet.add("parts", f"rows in {n_files} files", n_rows)
         for engine in installed():
@@ -151,10 +149,26 @@ def run(sheet: Sheet, *, quick: bool = False, seed: int = 0, n_rows: int = 4_000
             make_table(folder / f"in-{count}", count, few, seed)
             for engine in installed():
                 told = ran(engine, folder, f"in-{count}")
-                sheet.add(
-                    "parts", f"{engine}: seconds for {few:,} rows in {count:,} files, start included", told["last"]
-                )
+                what = f"{engine}: seconds for {few:,} rows in {count:,} files, start included"
+                sheet.add("parts", what, told["last"])
                 sheet.add("parts", f"{engine}: seconds until the first of {count:,} files", told["first"])
+        measure_large(sheet, folder, 1_000 if quick else LARGE_ROWS, seed)
+
+
+def learn(folder: Path, seed: int, *, quick: bool = False) -> None:
+    """The detector that scores, fitted on other rows of the same kind."""
+    detector = isthmus.AnomalyDetector(random_state=seed)
+    detector.set_params(**({"max_steps": 50} if quick else {}))
+    detector.fit(rows_of(2_000 if quick else 20_000, seed, 10**6)).save(folder / "model.safetensors")
+
+
+def measure_large(sheet: Sheet, folder: Path, n_rows: int, seed: int) -> None:
+    """The memory that parts of as many rows take as 4 million have in 200 files."""
+    make_table(folder / "large", 2, 2 * n_rows, seed)
+    for engine in installed():
+        peak = ran(engine, folder, "large")["peak"]
+        what = f"{engine}: peak memory of a worker, parts of {n_rows:,} rows, GB"
+        sheet.add("large parts", what, peak, f"< {MEMORY_GB}", peak < MEMORY_GB)
 
 
 def _measure(sheet: Sheet, engine: str, folder: Path, n_rows: int) -> None:

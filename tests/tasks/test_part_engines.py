@@ -214,13 +214,32 @@ def test_spark_maps_batches_with_apply(model: Path, table: Path, monkeypatch: py
     np.testing.assert_allclose(found["score_samples"], isthmus.load(model).score_samples(FEATURES), rtol=1e-12)
 
 
+def commanded(model: Path, table: Path, out: Path, *words: str) -> str:
+    """What `isthmus detect score` prints in a process of its own."""
+    asked = ["detect", "score", str(model), str(table), "--keep", "id", "--out", str(out), *words]
+    command = [sys.executable, "-c", "from isthmus.cli import main; main()", *asked]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(list(out.iterdir())) == N_PARTS
+    return ended.stdout
+
+
+def test_the_command_line_joins_a_cluster(engine: str, model: Path, table: Path, tmp_path: Path) -> None:
+    if engine == "ray":
+        import ray  # noqa: PLC0415  # optional
+
+        address = ray.get_runtime_context().gcs_address
+    else:
+        import distributed  # noqa: PLC0415  # optional
+
+        address = distributed.get_client().scheduler.address
+    words = ("--engine", engine, "--address", address)
+    assert f" anomalies in {N_PARTS} parts: " in commanded(model, table, tmp_path / "out", *words)
+    # the cluster goes on
+    assert map_parts(scoring(model), table, tmp_path / "again", engine=engine).n_rows == N_ROWS
+
+
 @pytest.mark.parametrize("name", ["ray", "dask"])
 def test_the_command_line_starts_an_engine_and_ends_it(name: str, model: Path, table: Path, tmp_path: Path) -> None:
     pytest.importorskip({"ray": "ray", "dask": "distributed"}[name])
-    words = [str(model), str(table), "--keep", "id", "--out", str(tmp_path / "out"), "--engine", name]
-    command = [sys.executable, "-c", "from isthmus.cli import main; main()", "detect", "score", *words]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.endswith(f" anomalies in {N_PARTS} parts: {tmp_path / 'out'}\n")
-    assert ended.stderr == ""
-    assert len(list((tmp_path / "out").iterdir())) == N_PARTS
+    assert f" anomalies in {N_PARTS} parts: " in commanded(model, table, tmp_path / "out", "--engine", name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -14,7 +16,7 @@ from isthmus.tasks.parts.stamps import Part
 from isthmus.tasks.parts.work import Outcome, ToOutcome
 
 RETRIES = 3
-"""How often Ray starts a task again whose worker died: by default Ray Data never stops, as Dask does after three."""
+"""How often Ray starts a task again whose worker died, as Dask does; by default Ray Data never gives up."""
 
 
 @PART_ENGINES.register("ray")
@@ -33,13 +35,23 @@ class RayData(PartEngine):
         try:
             with _connected(address), _quiet():
                 rows = ray.data.from_items([asdict(part) for part in parts], override_num_blocks=len(parts))
-                with closing(
-                    iter(rows.map(one, max_retries=RETRIES).iter_rows())
-                ) as answered:  # else its threads outlive an error
+                with closing(iter(_mapped(rows, one).iter_rows())) as answered:  # else its threads outlive an error
                     for row in answered:
                         yield Outcome.of_json(row["outcome"])
         except (ray.exceptions.RayError, ConnectionError) as error:
             raise ProcessError(f"Ray gave up ({first_line(error)}).") from error
+
+
+def _mapped(rows: Any, one: Any) -> Any:
+    """Rows with the outcomes; the number of retries is bounded where Ray allows it.
+
+    `Dataset.map` has no named parameter for it. Free ones are deprecated in Ray 2.60 and go in 2.64.
+    """
+    if "ray_remote_args" not in inspect.signature(rows.map).parameters:
+        return rows.map(one)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        return rows.map(one, max_retries=RETRIES)
 
 
 @contextmanager
