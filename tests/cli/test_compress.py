@@ -123,3 +123,25 @@ def test_a_curve_interpolates_over_the_logarithm_of_the_rate() -> None:
     ours = codec_curve(codec, [image], (60, 80))
     blob = codec.compress([image], code=60)
     assert ours.bpp[0] == 8 * len(blob) / image.size
+
+
+def test_alike_images_take_the_dense_transform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digits = (isthmus.datasets.load_digits().X[:40].reshape(-1, 8, 8) * 255).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    for place, digit in enumerate(digits):
+        Image.fromarray(digit).save(tmp_path / "in" / f"{place:02d}.png")
+    model, stream = str(tmp_path / "c.safetensors"), str(tmp_path / "x.isth")
+    page = tmp_path / "page.html"
+    fit = ["compress", "fit", str(tmp_path / "in"), "--transform", "dense", "--target", "9 dB", "--seed", "0"]
+    assert call([*fit, "--report", str(page), "--out", model, "-q"]) == 0
+    assert "AVIF" in page.read_text(encoding="utf-8")
+    assert call(["compress", "run", model, str(tmp_path / "in"), "--out", stream, "-q"]) == 0
+    assert call(["decompress", stream, model, "--out", str(tmp_path / "back"), "-q"]) == 0
+    wanted = isthmus.load(model).reconstruct(digits)
+    found = [np.asarray(Image.open(tmp_path / "back" / f"{place:02d}.png")) for place in range(40)]
+    np.testing.assert_array_equal(np.stack(found), wanted)
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "in" / "other.png")
+    capsys.readouterr()
+    assert call(["compress", "run", model, str(tmp_path / "in"), "--out", str(tmp_path / "y.isth"), "-q"]) == 1
+    assert "'other.png' has 9 × 8 × 1 values, but the codec was fitted to 8 × 8 × 1" in capsys.readouterr().err
+    assert not (tmp_path / "y.isth").exists()

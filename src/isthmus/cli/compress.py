@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,10 @@ def fit(
     folder: Folder,
     target: TargetOption = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the model.")] = Path("codec.safetensors"),
+    transform: Annotated[
+        Literal["wavelet", "dense"],
+        typer.Option(help="'dense' is for thousands of small, alike images of one size; 'wavelet' for all others."),
+    ] = "wavelet",
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with the rate–distortion curve.")
     ] = None,
@@ -50,7 +54,7 @@ def fit(
         raise WrongUsageError(f"--out '{out}' has the suffix {out.suffix!r}; a model file needs .safetensors.")
     for path in filter(None, (out, report)):
         isthmus.files.check_writable(path, overwrite=force)
-    codec = isthmus.ImageCodec(target or "0.4 bpp", random_state=seed, verbose=0 if quiet else 1)
+    codec = isthmus.ImageCodec(target or "0.4 bpp", transform=transform, random_state=seed, verbose=0 if quiet else 1)
     codec.fit(folder).set_params(verbose=0)
     codec.save(out)
     facts = {

@@ -18,6 +18,7 @@ from isthmus.report.report import Section, Table, Tile, picture_section, templat
 from isthmus.tasks import ImageCodec
 from isthmus.tasks.compression.curves import FORMATS, Curve, codec_curve, format_curve
 from isthmus.tasks.compression.pictures import as_pictures
+from isthmus.tasks.compression.transforms import TRANSFORMS
 
 MOST_IMAGES = 4
 MOST_SIDE = 768
@@ -43,7 +44,8 @@ def write_compression_report(
     OutputError
         The page cannot be written; no partial file is left.
     """
-    images = _chosen(as_pictures(X).arrays)
+    most_side = None if TRANSFORMS[codec.transform].for_one_size else MOST_SIDE
+    images = _chosen(as_pictures(X).arrays, most_side)
     others = (format_curve(name, images) for name in FORMATS)
     curves = [codec_curve(codec, images), *(curve for curve in others if curve is not None)]
     html = template().render(
@@ -62,9 +64,9 @@ def write_compression_report(
     return Path(path)
 
 
-def _chosen(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _chosen(arrays: Sequence[np.ndarray], most_side: int | None) -> list[np.ndarray]:
     places = np.unique(np.linspace(0, len(arrays) - 1, MOST_IMAGES).round().astype(int))
-    return [arrays[place][:MOST_SIDE, :MOST_SIDE] for place in places.tolist()]
+    return [arrays[place][:most_side, :most_side] for place in places.tolist()]
 
 
 def _sections(codec: ImageCodec, images: Sequence[np.ndarray], curves: Sequence[Curve]) -> list[Section]:

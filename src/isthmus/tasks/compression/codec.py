@@ -22,38 +22,44 @@ from isthmus.seeds import seed_from
 from isthmus.tasks.compression import container
 from isthmus.tasks.compression.coding import constriction
 from isthmus.tasks.compression.container import FLAT, STACKED, Container
-from isthmus.tasks.compression.image_coding import DECLARED, MOST_CODE, ImageModel
-from isthmus.tasks.compression.learning import learn
-from isthmus.tasks.compression.pictures import Pictures, as_pictures
+from isthmus.tasks.compression.pictures import as_pictures
 from isthmus.tasks.compression.records import batches_of, compressed, decompressed, measured, shown, uniform_channels
-from isthmus.tasks.compression.targets import Target, code_for_lambda, code_for_target
+from isthmus.tasks.compression.steps import MOST_CODE
+from isthmus.tasks.compression.targets import Goal, Target, code_for_target
+from isthmus.tasks.compression.transforms import TRANSFORMS, Transform
 
-FIRST_CODE = 96
-"""Where the search for a target begins: 32 grey levels."""
 MOST_MEASURED = 16
-"""Records of training images on which a target is searched."""
+"""Records of images on which a target is searched."""
+MOST_DENSE = 1 << 16
+"""Most values of an image of the dense transform, whose networks grow with them."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Compresses images to fewer bytes than JPEG at the same quality; every machine restores the same pixels.
 
-    A wavelet transform makes coefficients, integer quantisation removes what is not worth its bits, and small integer
-    networks, learned from the images of `fit`, predict how large each coefficient is from those already known, so that
-    an entropy coder needs few bits (context modelling). One model serves all rates, because the quantisation step is in
-    the stream. Restoring uses integer arithmetic only.
+    By default, a wavelet transform makes coefficients, integer quantisation removes what is not worth its bits, and
+    small integer networks, learned from the images of `fit`, predict how large each coefficient is from those already
+    known, so that an entropy coder needs few bits (context modelling). For thousands of small, alike images, such as
+    digits, ``transform="dense"`` learns an autoencoder of whole images instead. One model serves all rates, because the
+    quantisation step is in the stream. Restoring uses integer arithmetic only.
 
     Parameters
     ----------
     target
         The rate, such as ``"0.4 bpp"`` (bits per pixel of all training images together, not exceeded), or the mean
         PSNR, such as ``"32 dB"`` (reached), that `compress` aims at. `fit` finds the quantisation step that gives it on
-        up to 16 training images; other images may differ.
+        up to 16 records of training images; other images may differ.
     lambda_
         Instead of a target: the squared error (in squared grey levels, summed over all values of all channels) that is
         worth one bit, > 0. Images are then compressed at equal slopes of rate and distortion.
+    transform
+        ``"wavelet"`` for images of any sizes and contents. ``"dense"`` for images of one size, at most 65,536 values
+        each, that have much in common and of which there are thousands to learn from; it is learned for the target, and
+        farther from it other rates get worse. A tenth of the images is then kept from learning (if there are at least
+        20), and the step of the target is found on it.
     max_images
-        Most images to learn from, >= 1; others are sampled.
+        Most images to learn from, >= 1; others are sampled. None: 200 for wavelets, 100,000 for ``"dense"``.
     n_steps
         Training steps of the networks in each of two rounds, >= 1.
     random_state
@@ -64,9 +70,10 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
     Attributes
     ----------
     code_ : int
-        The quantisation step of the target: (code / 16 - 1) octaves above one grey level.
+        The quantisation step of the target: (code / 16 - 1) octaves above one grey level; with ``"dense"``,
+        (code / 16 - 4) octaves above the step of training.
     rate_, psnr_ : float
-        Bits per pixel and mean PSNR (dB) of these images at that step.
+        Bits per pixel and mean PSNR (dB) of the images on which that step was found.
     n_channels_ : int
         1 for grey training images, 3 for colour; a codec of colour images compresses grey ones too.
 
@@ -85,7 +92,8 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
 
     target: str | None = field(default="0.4 bpp", kw_only=False)
     lambda_: float | None = None
-    max_images: int = 200
+    transform: str = "wavelet"
+    max_images: int | None = None
     n_steps: int = 1500
     random_state: Any = None
     verbose: int | bool = 0
@@ -94,7 +102,8 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
     in_file: ClassVar[frozenset[str]] = frozenset(["model_", "n_channels_", "code_", "rate_", "psnr_"])
     rules: ClassVar[Mapping[str, Rule]] = {
         "lambda_": either(Number(0.0, open_low=True), OneOf((None,))),
-        "max_images": Whole(1),
+        "transform": OneOf(tuple(TRANSFORMS)),
+        "max_images": either(Whole(1), OneOf((None,))),
         "n_steps": Whole(1),
         "verbose": either(Whole(0), OneOf((True, False))),
     }
@@ -119,17 +128,24 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
         """
         refuse([*broken_rules(self, self.rules), *self._mistakes()])
         constriction()
-        images = as_pictures(X).arrays
         seed = seed_from(self.random_state)
-        images = uniform_channels(images)
-        if len(images) > self.max_images:
-            chosen = np.random.default_rng(seed).permutation(len(images))[: self.max_images]
+        images = uniform_channels(as_pictures(X).arrays)
+        transform = TRANSFORMS[self.transform]
+        most = self.max_images or transform.max_images
+        if len(images) > most:
+            chosen = np.random.default_rng(seed).permutation(len(images))[:most]
             images = [images[place] for place in np.sort(chosen).tolist()]
-        batches = batches_of(images)
-        self.model_ = learn(batches, seed=seed, n_steps=self.n_steps, tell=shown(self.verbose, "learning"))
+        learned, others = _split(images, seed) if transform.for_one_size else (images, images)
+        goal = Goal(None if self.target is None else Target.parse(self.target), self.lambda_)
+        tell = shown(self.verbose, "learning")
+        self.model_ = transform.learn(batches_of(learned), goal, seed, self.n_steps, tell)
         self.n_channels_ = self.model_.n_channels
+        batches = batches_of(others)
         batches = batches[:: -(-len(batches) // MOST_MEASURED)]  # every step that is tried codes all of these
-        self.code_ = self._code_for(batches, FIRST_CODE)
+        try:
+            self.code_ = self._code_for(batches, transform.first_code)
+        except DataError as error:
+            raise DataError(f"{error} {transform.remedy}".rstrip()) from None
         self.rate_, self.psnr_ = (getattr(measured(self.model_, batches, self.code_), name) for name in ("bpp", "psnr"))
         return self
 
@@ -147,7 +163,7 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
     def _code_for(self, batches: Sequence[np.ndarray], start: int, target: str | None = None) -> int:
         wanted = target or self.target
         if wanted is None:
-            return code_for_lambda(float(self.lambda_ or 0))
+            return TRANSFORMS[self.transform].code_for_lambda(float(self.lambda_ or 0))
         return code_for_target(Target.parse(wanted), lambda code: measured(self.model_, batches, code), start)
 
     def compress(
@@ -182,12 +198,12 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
         """
         check_is_fitted(self, "model_")
         pictures = as_pictures(X, skip_bad=skip_bad)
-        self._check(pictures)
         kept = list(pictures.names if names is None else names)
         if kept and len(kept) != len(pictures.arrays):
             raise ValueError(
                 f"names has {len(kept)} entries, but there are {len(pictures.arrays)} images; pass one name per image."
             )
+        self._check(pictures.arrays, kept)
         batches = batches_of(pictures.arrays)
         if code is None:
             code = self.code_ if target is None else self._code_for(batches, self.code_, target)
@@ -201,13 +217,12 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
         flags = STACKED * pictures.stacked + FLAT * pictures.flat
         return container.write(Container("images", self.model_.fingerprint, entries, kept, flags))
 
-    def _check(self, pictures: Pictures) -> None:
-        colour = [place for place, image in enumerate(pictures.arrays) if image.shape[2] > self.n_channels_]
-        if colour:
-            raise DataError(
-                f"Image {colour[0]} has 3 channels, but the codec was fitted to grey images; fit it to colour images, "
-                "which compresses grey ones too, or make the images grey."
-            )
+    def _check(self, images: Sequence[np.ndarray], names: Sequence[str]) -> None:
+        for place, image in enumerate(images):
+            misfit = self.model_.misfit(*image.shape)
+            if misfit is not None:
+                name = f"'{names[place]}'" if names else f"Image {place}"
+                raise DataError(f"{name} {misfit}")
 
     def decompress(self, blob: bytes, *, image: int | None = None, max_pixels: int = container.MOST_PIXELS) -> Any:
         """Images of a stream, exactly as `reconstruct` gives them.
@@ -255,7 +270,8 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
                 f"codec has {self.model_.fingerprint.hex()}. Use the model file that compressed it."
             )
         for entry in stream.entries:
-            if entry.n_channels not in (1, self.n_channels_) or entry.code > MOST_CODE:
+            sizes = entry.height, entry.width, entry.n_channels
+            if self.model_.misfit(*sizes) is not None or entry.code > MOST_CODE:
                 raise StreamError("The index of the stream does not fit the codec. Copy the file again.")
         return stream
 
@@ -270,16 +286,18 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
             code=self.code_,
             rate=self.rate_,
             psnr=self.psnr_,
+            transform=self.transform,
         )
-        return pack(type(self).__name__, values, self.model_.arrays(), DECLARED)
+        return pack(type(self).__name__, values, self.model_.arrays(), TRANSFORMS[self.transform].declared)
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all
-        values = unpack(state, CodecValues, DECLARED)
+        transform = _transform_of(state)
+        values = unpack(state, CodecValues, transform.declared)
         codec = params_json.make_estimator(cls, values.params)
         if values.code > MOST_CODE:
             raise ModelFileError(f"its header does not fit: code={values.code} is more than {MOST_CODE}.")
-        codec.model_ = ImageModel.of_arrays(state.arrays)
+        codec.model_ = transform.of_arrays(state.arrays)
         codec.n_channels_ = codec.model_.n_channels
         codec.code_, codec.rate_, codec.psnr_ = values.code, values.rate, values.psnr
         return codec
@@ -292,3 +310,31 @@ class CodecValues(Record, frozen=True):
     code: Count
     rate: Real
     psnr: Real
+    transform: str = "wavelet"
+
+
+def _transform_of(state: State) -> Transform:
+    """The transform of a model file; those written before there were several name none."""
+    name = state.values.get("transform", "wavelet")
+    if name not in TRANSFORMS:
+        raise ModelFileError(f"its header does not fit: transform={name!r} must be one of {', '.join(TRANSFORMS)}.")
+    return TRANSFORMS[name]
+
+
+def _split(images: Sequence[np.ndarray], seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images to learn from, and others to measure on: a tenth, or the same images if there are fewer than 20."""
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        one, other = sorted(shapes)[:2]
+        raise DataError(
+            f"The images have several sizes, such as {one} and {other}, but transform='dense' needs images of one "
+            "size; resize them, or use transform='wavelet'."
+        )
+    if images[0].size > MOST_DENSE:
+        raise DataError(
+            f"The images have the shape {images[0].shape}, {images[0].size:,} values, but transform='dense' takes at "
+            f"most {MOST_DENSE:,}; cut them into tiles, or use transform='wavelet'."
+        )
+    order = np.random.default_rng(seed).permutation(len(images)).tolist()
+    n_out = len(images) // 10 if len(images) >= 20 else 0
+    return [images[i] for i in order[n_out:]], [images[i] for i in order[:n_out] or order]

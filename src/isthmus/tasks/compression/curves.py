@@ -12,9 +12,7 @@ from PIL import Image, features
 
 from isthmus.tasks.compression.codec import ImageCodec
 from isthmus.tasks.compression.records import peak_signal_to_noise
-
-CODES = (76, 86, 96, 106, 116)
-"""Steps of a curve: 13 to 76 grey levels."""
+from isthmus.tasks.compression.transforms import TRANSFORMS
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Curve:
         return float(np.interp(np.log(bpp), x, y, left=np.nan, right=np.nan))
 
 
-def codec_curve(codec: ImageCodec, images: Sequence[np.ndarray], codes: Sequence[int] = CODES) -> Curve:
+def codec_curve(codec: ImageCodec, images: Sequence[np.ndarray], codes: Sequence[int] | None = None) -> Curve:
     """Points of a codec at several quantisation steps; each image is a stream of its own.
 
     Examples
@@ -43,13 +41,14 @@ def codec_curve(codec: ImageCodec, images: Sequence[np.ndarray], codes: Sequence
     >>> bool(curve.psnr[0] > curve.psnr[1]), bool(curve.bpp[0] > curve.bpp[1])
     (True, True)
     """
+    chosen = TRANSFORMS[codec.transform].curve_codes if codes is None else codes
 
     def point(code: int) -> Iterator[tuple[float, float]]:
         for image in images:
             blob = codec.compress([image], code=code)
             yield _measured(image, len(blob), codec.decompress(blob)[0])
 
-    return _curve("isthmus", [list(point(code)) for code in codes])
+    return _curve("isthmus", [list(point(code)) for code in chosen])
 
 
 def _webp(quality: int) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from isthmus.exceptions import StreamError
 from isthmus.tasks.compression.coding import Decoder, Encoder
 from isthmus.tasks.compression.container import Entry
-from isthmus.tasks.compression.image_coding import ImageModel, analysed, run, synthesised
+from isthmus.tasks.compression.model import CodecModel
 from isthmus.tasks.compression.targets import TRADE, Outcome
 
 SMALL = 64 * 64
@@ -39,12 +39,12 @@ def batches_of(images: Iterable[np.ndarray]) -> list[np.ndarray]:
     return batches
 
 
-def measured(model: ImageModel, batches: Sequence[np.ndarray], code: int) -> Outcome:
+def measured(model: CodecModel, batches: Sequence[np.ndarray], code: int) -> Outcome:
     """Bits per pixel of all images together, and the mean of their PSNR, at a step."""
     bits, pixels, psnr = 0.0, 0, list[float]()
     for batch in batches:
         encoder = Encoder(model.tables, TRADE, writes=False)
-        restored = synthesised(model, run(model, encoder, batch.shape, code, analysed(model, batch)), batch.shape, code)
+        restored = model.pixels(encoder, batch.shape, code, batch)
         bits += encoder.bits
         pixels += math.prod(batch.shape[:3])
         psnr += [peak_signal_to_noise(one, other) for one, other in zip(batch, restored, strict=True)]
@@ -61,16 +61,15 @@ def peak_signal_to_noise(one: np.ndarray, other: np.ndarray) -> float:
     return 10 * math.log10(255**2 / error) if error else 99.0
 
 
-def compressed(model: ImageModel, batch: np.ndarray, code: int) -> Entry:
+def compressed(model: CodecModel, batch: np.ndarray, code: int) -> Entry:
     """A record of images, (n, h, w, c) uint8."""
     encoder = Encoder(model.tables, TRADE)
-    restored = run(model, encoder, batch.shape, code, analysed(model, batch))
-    pixels = synthesised(model, restored, batch.shape, code)
+    pixels = model.pixels(encoder, batch.shape, code, batch)
     n_images, height, width, n_channels = batch.shape
     return Entry(n_images, height, width, n_channels, code, zlib.crc32(pixels.tobytes()), encoder.payload())
 
 
-def decompressed(model: ImageModel, entry: Entry) -> np.ndarray:
+def decompressed(model: CodecModel, entry: Entry) -> np.ndarray:
     """The images of a record, (n, h, w, c) uint8.
 
     Raises
@@ -80,8 +79,7 @@ def decompressed(model: ImageModel, entry: Entry) -> np.ndarray:
     """
     shape = entry.n_images, entry.height, entry.width, entry.n_channels
     try:
-        restored = run(model, Decoder(model.tables, entry.payload), shape, entry.code)
-        pixels = synthesised(model, restored, shape, entry.code)
+        pixels = model.pixels(Decoder(model.tables, entry.payload), shape, entry.code)
     except (AssertionError, ValueError, OverflowError) as error:  # the coder ran out of data
         raise StreamError(f"A record of the stream cannot be decoded ({error}). Copy the file again.") from None
     if zlib.crc32(pixels.tobytes()) != entry.data_check:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from isthmus.exceptions import DataError
-from isthmus.tasks.compression.image_coding import MOST_CODE, step_of
+from isthmus.tasks.compression.steps import MOST_CODE, step_of
 
 UNITS = {"bpp": "bits per pixel", "dB": "decibels of PSNR"}
 TRADE = 0.14
@@ -53,6 +53,14 @@ class Target:
         if self.unit == "bpp":
             return OCTAVE * math.log2(max(outcome.bpp, 1e-9) / self.value)
         return OCTAVE * (outcome.psnr - self.value) / 5.0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What images are learned for: a target, or the squared grey levels that a bit is worth."""
+
+    target: Target | None
+    lambda_: float | None = None
 
 
 def code_for_lambda(lambda_: float) -> int:

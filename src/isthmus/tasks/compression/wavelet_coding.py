@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,28 +12,18 @@ from isthmus.exceptions import ModelFileError
 from isthmus.files.records import Numbers
 from isthmus.tasks.compression.coding import TOTAL, Coder, Tables
 from isthmus.tasks.compression.contexts import MOST, N_FEATURES, PHASES, Known, Place, Planes, features
+from isthmus.tasks.compression.model import Shape, fingerprint_of
 from isthmus.tasks.compression.scale_network import INPUT_MOST, N_BANDS, N_SCALES, ScaleNetwork, band_index
+from isthmus.tasks.compression.steps import step_of
 from isthmus.tasks.compression.symbols import N_TOKENS
 from isthmus.tasks.compression.wavelet import MOST_LEVELS, Band, analyse, band_shape, bands, synthesise
 
 COLOUR_SHIFT = 14
-STEPS = tuple(round(65536 * 2 ** (i / 16)) for i in range(16))
-"""A sixteenth of an octave each, in 1/65536."""
-MOST_CODE = 16 * 9
 UNIT_SHIFT = 6
 """Coefficients are synthesised in 1/64 of a grey level."""
 PLACES_AT_ONCE = 1 << 16
 ROWS_AT_ONCE = 256
 """Rows of an image whose colours are mixed at once, to save memory."""
-
-
-def step_of(code: int) -> int:
-    """Quantisation step of a code, in 1/64 of a grey level, from 1/2 to 256 grey levels.
-
-    >>> step_of(16) / 64, step_of(56) / 64, step_of(144) / 64
-    (1.0, 5.65625, 256.0)
-    """
-    return (STEPS[code % 16] << (code // 16)) >> 11
 
 
 KINDS = {"compression": np.uint8, "tables.frequencies": np.uint32}
@@ -76,7 +65,7 @@ def _check_ranges(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 @dataclass(frozen=True)
-class ImageModel:
+class WaveletModel:
     """All that a decoder needs; all of it is integers.
 
     Attributes
@@ -102,7 +91,6 @@ class ImageModel:
 
     @property
     def n_channels(self) -> int:
-        """Channels of the images it was learned from."""
         return len(self.mean)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -116,7 +104,7 @@ class ImageModel:
         return {name: array.astype(KINDS.get(name, np.int32)) for name, array in (stacked | tables | plain).items()}
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ImageModel:
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> WaveletModel:
         """The inverse of `arrays`; raises a `ModelFileError` if a number is out of range."""
         _check_ranges(arrays)
         wide = {name: array.astype(np.int64) for name, array in arrays.items() if name != "compression"}
@@ -130,12 +118,7 @@ class ImageModel:
 
     @functools.cached_property
     def fingerprint(self) -> bytes:
-        """Eight bytes that differ between models."""
-        hashed = hashlib.sha256()
-        for name, array in sorted(self.arrays().items()):
-            hashed.update(f"{name} {array.shape}".encode())
-            hashed.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        return hashed.digest()[:8]
+        return fingerprint_of(self.arrays())
 
     def colour_of(self, n_channels: int) -> np.ndarray:
         """Channels to colours for an image of this many channels; a grey image has only the first."""
@@ -143,6 +126,20 @@ class ImageModel:
 
     def mean_of(self, n_channels: int) -> np.ndarray:
         return self.mean if n_channels == self.n_channels else np.full(1, int(self.mean.mean()))
+
+    def misfit(self, height: int, width: int, n_channels: int) -> str | None:  # any size can be coded
+        """Why images of this size cannot be coded, or None."""
+        if n_channels in (1, self.n_channels):
+            return None
+        return (
+            f"has {n_channels} channels, but the codec was fitted to grey images; fit it to colour images, which "
+            "compresses grey ones too, or make the images grey."
+        )
+
+    def pixels(self, coder: Coder, shape: Shape, code: int, images: np.ndarray | None = None) -> np.ndarray:
+        """Put images, (n, h, w, c) uint8, through a coder, or read them from it (None); gives the restored pixels."""
+        coefficients = None if images is None else analysed(self, images)
+        return synthesised(self, run(self, coder, shape, code, coefficients), shape, code)
 
     def unit(self, band: Band, code: int) -> int:
         """What a step of a band is in the units of the synthesis, in 1/256."""
@@ -173,10 +170,6 @@ def grid_shape(planes: Planes, place: Place) -> tuple[int, int, int]:
     return n_images, tall, wide
 
 
-Shape = tuple[int, int, int, int]
-"""Images, height, width, channels."""
-
-
 def levels_of(height: int, width: int) -> int:
     """Levels of the transform for an image: the coarsest band is at least two wide or tall, and one level at least."""
     return max(1, min(MOST_LEVELS, (min(height, width) - 1).bit_length() - 1))
@@ -193,7 +186,7 @@ Coefficients = dict[tuple[int, Band], np.ndarray]
 """Planes by channel and band."""
 
 
-def run(model: ImageModel, coder: Coder, shape: Shape, code: int, wanted: Coefficients | None = None) -> Coefficients:
+def run(model: WaveletModel, coder: Coder, shape: Shape, code: int, wanted: Coefficients | None = None) -> Coefficients:
     """Put coefficients through a coder, or read them from it (None); gives them as restored, in 1/256 step."""
     n_images, height, width, n_channels = shape
     levels = levels_of(height, width)
@@ -268,7 +261,7 @@ def _neighbours(values: np.ndarray, phase: int) -> np.ndarray:
     return mean
 
 
-def analysed(model: ImageModel, images: np.ndarray) -> Coefficients:
+def analysed(model: WaveletModel, images: np.ndarray) -> Coefficients:
     """Coefficients of images, (n, h, w, c) uint8, in grey levels."""
     _, height, width, n_channels = images.shape
     levels = levels_of(height, width)
@@ -283,7 +276,7 @@ def analysed(model: ImageModel, images: np.ndarray) -> Coefficients:
     return found
 
 
-def synthesised(model: ImageModel, restored: Coefficients, shape: Shape, code: int) -> np.ndarray:
+def synthesised(model: WaveletModel, restored: Coefficients, shape: Shape, code: int) -> np.ndarray:
     """Pixels, (n, h, w, c) uint8, of coefficients in 1/256 step; integers throughout."""
     _, height, width, n_channels = shape
     levels = levels_of(height, width)

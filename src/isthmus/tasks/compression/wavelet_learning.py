@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isthmus.tasks.compression.coding import TOTAL, Encoder, Tables
+from isthmus.tasks.compression.coding import Encoder, Tables
 from isthmus.tasks.compression.contexts import N_FEATURES, PHASES, Place, Planes, features
-from isthmus.tasks.compression.image_coding import COLOUR_SHIFT, ImageModel, analysed, grid_shape, run
 from isthmus.tasks.compression.scale_network import (
     EXACT,
     HIDDEN_MOST,
@@ -22,9 +21,11 @@ from isthmus.tasks.compression.scale_network import (
     ScaleNetwork,
     band_index,
 )
-from isthmus.tasks.compression.symbols import N_TOKENS, magnitudes_of, raw_widths, tokens
+from isthmus.tasks.compression.symbols import tokens
+from isthmus.tasks.compression.table_learning import laplacian_tables, tables_of_counts
 from isthmus.tasks.compression.targets import TRADE
 from isthmus.tasks.compression.wavelet import MOST_LEVELS, Band, norm
+from isthmus.tasks.compression.wavelet_coding import COLOUR_SHIFT, WaveletModel, analysed, grid_shape, run
 
 CODES = (58, 74, 86, 96, 105, 114)
 """Steps that contexts are learned at: 6 to 70 grey levels."""
@@ -76,7 +77,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Watch(ImageModel):
+class Watch(WaveletModel):
     """A model that keeps what its networks are given at some places."""
 
     draw: np.random.Generator = field(default_factory=np.random.default_rng)
@@ -125,7 +126,7 @@ ROUNDING = 0.33
 """A magnitude is rounded up from this far below; what the encoder's choice by cost comes to."""
 
 
-def collect(model: ImageModel, batches: Sequence[np.ndarray], seed: int, *, blind: bool) -> list[Samples]:
+def collect(model: WaveletModel, batches: Sequence[np.ndarray], seed: int, *, blind: bool) -> list[Samples]:
     """Samples for each network from every image at several steps.
 
     A share of the places is enough, unless the images are so small that a network would get none. All places are taken
@@ -136,7 +137,7 @@ def collect(model: ImageModel, batches: Sequence[np.ndarray], seed: int, *, blin
 
 
 def _collected(
-    model: ImageModel, batches: Sequence[np.ndarray], seed: int, *, blind: bool, whole: bool
+    model: WaveletModel, batches: Sequence[np.ndarray], seed: int, *, blind: bool, whole: bool
 ) -> list[Samples]:
     draw = np.random.default_rng(seed)
     found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(model.n_channels * len(PHASES))]
@@ -145,7 +146,7 @@ def _collected(
         # half of the steps for each image: all of them, and half of the time, with many images
         for centre in CODES[number % 2 :: 2] if len(batches) > 1 else CODES:
             code = int(centre + draw.integers(-6, 7))
-            given = {f.name: getattr(model, f.name) for f in fields(ImageModel)}
+            given = {f.name: getattr(model, f.name) for f in fields(WaveletModel)}
             watch = Watch(**given, draw=draw, blind=blind, whole=whole)
             listening = Listening(None if blind else Encoder(model.tables, TRADE, writes=False))
             run(watch, listening, batch.shape, code, coefficients)
@@ -179,7 +180,7 @@ class SoftNetworks(nn.Module):
         self.band = normal(n_networks, N_BANDS, n_hidden, scale=0.1)
         self.outer = normal(n_networks, n_hidden, scale=0.3)
         self.outer_bias = nn.Parameter(torch.full((n_networks,), 8.0))
-        self.logits = nn.Parameter(initial_logits())
+        self.logits = nn.Parameter(torch.from_numpy(np.log(laplacian_tables())).float())
 
     def forward(self, inputs: Tensor, band: Tensor) -> Tensor:
         """Scales, (networks, n), of inputs, (networks, n, features + 1), in 1/64."""
@@ -194,15 +195,6 @@ class SoftNetworks(nn.Module):
         share = scale - low
         mass = torch.softmax(self.logits, dim=1)
         return -torch.log2((1 - share) * mass[low, token] + share * mass[low + 1, token])
-
-
-def initial_logits() -> Tensor:
-    """Laplacian tables from mean magnitude 0.002 to 500, (scales, tokens)."""
-    means = np.geomspace(0.002, 500.0, N_SCALES)
-    low = magnitudes_of(np.arange(N_TOKENS), np.zeros(N_TOKENS, np.int64)).astype(np.float64)
-    high = low + (1 << raw_widths(np.arange(N_TOKENS)))
-    ratio = (means / (1 + means))[:, None]
-    return torch.from_numpy(np.log(np.maximum(ratio**low - ratio**high, 1e-7))).float()
 
 
 def train_networks(soft: SoftNetworks, samples: Sequence[Samples], seed: int, n_steps: int, batch: int = 768) -> float:
@@ -265,12 +257,7 @@ def count_tables(networks: Sequence[ScaleNetwork], samples: Sequence[Samples], s
         where = scales[some], np.clip(part.magnitude[some] - 1, 0, 2)
         np.add.at(sums, where, (part.magnitude - part.size)[some] * part.weight[some])
         np.add.at(seen, where, part.weight[some])
-    frequencies = (
-        np.maximum(np.floor(counts / counts.sum(1, keepdims=True) * (TOTAL - N_TOKENS)), 0).astype(np.int64) + 1
-    )
-    frequencies[np.arange(N_SCALES), frequencies.argmax(1)] += TOTAL - frequencies.sum(1)
-    offsets = np.clip(np.rint(sums / seen * 256), -127, 127).astype(np.int64)
-    return Tables.of(frequencies, offsets)
+    return tables_of_counts(counts, sums / seen)
 
 
 def learn(
@@ -279,7 +266,7 @@ def learn(
     seed: int,
     n_steps: int,
     tell: Callable[[int, int], None],
-) -> ImageModel:
+) -> WaveletModel:
     """Learn a model from images, (n, h, w, c) uint8 each, in two rounds.
 
     The first round sees coefficients that are rounded with a dead zone; the second, those that the encoder chooses with
@@ -287,7 +274,7 @@ def learn(
     """
     colour, mean = colour_transform(batches)
     nothing = Tables(np.empty(0), np.zeros((N_SCALES, 3), np.int64))
-    model = ImageModel((), nothing, compression_table(), gains(), colour, mean)
+    model = WaveletModel((), nothing, compression_table(), gains(), colour, mean)
     soft = SoftNetworks(len(PHASES) * model.n_channels, torch.Generator().manual_seed(seed))
     for place in range(2):
         tell(2 * place + 1, 4)

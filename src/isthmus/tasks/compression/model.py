@@ -1,0 +1,48 @@
+"""What every transform of the codec is: images through a coder, with arrays that a file keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from isthmus.tasks.compression.coding import Coder, Tables
+
+Shape = tuple[int, int, int, int]
+"""Images, height, width, channels."""
+
+
+class CodecModel(Protocol):
+    """A learned transform. Nothing that it decodes with depends on a floating-point rounding."""
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the images it was learned from."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Eight bytes that differ between models."""
+
+    @property
+    def tables(self) -> Tables:
+        """Entropy tables."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name, as they are stored."""
+
+    def misfit(self, height: int, width: int, n_channels: int) -> str | None:
+        """Why images of this size cannot be coded, or None."""
+
+    def pixels(self, coder: Coder, shape: Shape, code: int, images: np.ndarray | None = None) -> np.ndarray:
+        """Put images, (n, h, w, c) uint8, through a coder, or read them from it (None); gives the restored pixels."""
+
+
+def fingerprint_of(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The first eight bytes of a SHA-256 of names, shapes and values."""
+    hashed = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        hashed.update(f"{name} {array.shape}".encode())
+        hashed.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return hashed.digest()[:8]
