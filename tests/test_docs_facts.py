@@ -87,16 +87,16 @@ def test_the_compiled_members_are_those_that_have_formulas() -> None:
     assert class_names(bullet("* losses:")) == compiled
     codes = {name for name, code in members(CODES).items() if code().elementwise() or code().drawn()}
     assert class_names(bullet("* codes:")) == codes
-    penalties = {name for name, penalty in members(PENALTIES).items() if _has_charges(penalty)}
+    penalties = {name for name, penalty in members(PENALTIES).items() if _has_terms(penalty)}
     assert class_names(bullet("* penalties:")) == penalties
     others = class_names(bullet("`CategoricalCrossEntropy` and"))
     left = (members(LOSSES).keys() - compiled) | (members(CODES).keys() - codes)
     assert others == left | (members(PENALTIES).keys() - penalties)
 
 
-def _has_charges(penalty: type[Any]) -> bool:
+def _has_terms(penalty: type[Any]) -> bool:
     """Whether a penalty has a formula, or a closed form of its own."""
-    own_form = penalty.charges is not Penalty.charges
+    own_form = penalty.terms is not Penalty.terms
     return own_form or penalty.formula is not None or penalty.rate_formula is not None
 
 

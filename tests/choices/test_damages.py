@@ -128,8 +128,8 @@ def test_blind_noise_has_a_strength_of_its_own_for_each_row() -> None:
 
 
 def test_blind_noise_is_not_compiled_as_noise_of_one_strength() -> None:
-    assert GaussianNoise((0.1, 0.4)).damages() is None
-    assert GaussianNoise(0.1).damages() is not None
+    assert GaussianNoise((0.1, 0.4)).elementwise() is None
+    assert GaussianNoise(0.1).elementwise() is not None
     X = np.random.default_rng(0).random((300, 30))
     model = DenoisingAutoencoder(4, network=(64,), corruption=GaussianNoise((0.0, 0.5)), max_epochs=60, random_state=0)
     assert model.fit(X).engine_.name == "compiled"  # the damage is torch's, the step is compiled

@@ -21,7 +21,7 @@ DRAWS: Mapping[str, Callable[..., Tensor]] = {"normal": torch.randn, "uniform": 
 """The random draws that a formula may use: from N(0, 1), or uniform on [0, 1)."""
 
 
-class Damage(NamedTuple):
+class ElementwiseCorruption(NamedTuple):
     """An elementwise corruption, as a formula."""
 
     formula: Formula
@@ -83,11 +83,11 @@ class Corruption(Choice):
         remedy = "give pixels as bytes, or divided by their largest value with scaling='none'"
         return [f"{type(self).__name__}: the scaled data must {words}, but {reach}; {remedy}."]
 
-    def damages(self) -> tuple[Damage, ...] | None:
+    def elementwise(self) -> tuple[ElementwiseCorruption, ...] | None:
         """Formulas whose composition, in order, is this corruption; None if it is not elementwise."""
         if self.formula is None or not inherits(self, Corruption, "corrupt"):
             return None
-        return (Damage(Formula.of(self, self.formula), self.draws),)
+        return (ElementwiseCorruption(Formula.of(self, self.formula), self.draws),)
 
 
 @dataclass(eq=False, repr=False)
@@ -117,11 +117,11 @@ class Chain(Corruption):
             x = member.corrupt(x, generator)
         return x
 
-    def damages(self) -> tuple[Damage, ...] | None:
-        each = [member.damages() for member in self.members]
+    def elementwise(self) -> tuple[ElementwiseCorruption, ...] | None:
+        each = [member.elementwise() for member in self.members]
         if None in each or not inherits(self, Chain, "corrupt"):
             return None
-        return tuple(damage for damages in each if damages is not None for damage in damages)
+        return tuple(part for parts in each if parts is not None for part in parts)
 
 
 CORRUPTIONS: Registry[Corruption] = Registry("corruption", Corruption, join=lambda parts: Chain(tuple(parts)))
@@ -256,11 +256,11 @@ class GaussianNoise(Corruption):
         noisy: Tensor = self._clipped(x + draw * scale)
         return noisy
 
-    def damages(self) -> tuple[Damage, ...] | None:
+    def elementwise(self) -> tuple[ElementwiseCorruption, ...] | None:
         """A range of strengths has no elementwise formula, because the values of a row share one draw."""
         if isinstance(self.scale, list | tuple) or not inherits(self, GaussianNoise, "corrupt"):
             return None
-        return (Damage(Formula.of(self, self.formula), self.draws),)
+        return (ElementwiseCorruption(Formula.of(self, self.formula), self.draws),)
 
 
 @CORRUPTIONS.register("poisson-noise", "shot-noise")

@@ -35,7 +35,7 @@ class Encoding(NamedTuple):
     """Whether `z` is ``encode(x)`` with its autograd graph, so that `x` need not be encoded again."""
 
 
-class Charge(NamedTuple):
+class PenaltyTerm(NamedTuple):
     """A penalty, or one term of it, in a form that needs no derivative with respect to the input."""
 
     of_numbers: Formula | None = None
@@ -72,12 +72,12 @@ class Penalty(Choice):
             raise NotImplementedError
         return costs[0] if len(costs) == 1 else costs[0] + costs[1]
 
-    def charges(self, encoder: nn.Module, code: Code) -> tuple[Charge, ...] | None:
+    def terms(self, encoder: nn.Module, code: Code) -> tuple[PenaltyTerm, ...] | None:
         """Terms that add up to this penalty if it has a formula, or a closed form for this encoder; else None."""
         if not inherits(self, Penalty, "penalize") or (self.formula is None and self.rate_formula is None):
             return None
         of_numbers, of_rates = (made and Formula.of(self, made) for made in (self.formula, self.rate_formula))
-        return (Charge(of_numbers, of_rates),)
+        return (PenaltyTerm(of_numbers, of_rates),)
 
     def needs_derivative(self, encoder: nn.Module, code: Code) -> bool:
         """Whether the penalty differentiates this encoder; False if the codes and the encoder's weights suffice."""
@@ -119,11 +119,11 @@ class Sum(Penalty):
     def penalize(self, encoding: Encoding) -> Tensor:
         return torch.stack([member.penalize(encoding) for member in self.members]).sum()
 
-    def charges(self, encoder: nn.Module, code: Code) -> tuple[Charge, ...] | None:
-        each = [member.charges(encoder, code) for member in self.members]
+    def terms(self, encoder: nn.Module, code: Code) -> tuple[PenaltyTerm, ...] | None:
+        each = [member.terms(encoder, code) for member in self.members]
         if None in each or not inherits(self, Sum, "penalize"):
             return None
-        return tuple(charge for charges in each if charges is not None for charge in charges)
+        return tuple(term for terms in each if terms is not None for term in terms)
 
 
 PENALTIES: Registry[Penalty] = Registry("penalty", Penalty, join=lambda parts: Sum(tuple(parts)))
@@ -268,10 +268,10 @@ class Contractive(Penalty):
         closed = self.method != "hutchinson" and isinstance(code, Plain)
         return not closed or _only_layer(encoder, code.activation) is None
 
-    def charges(self, encoder: nn.Module, code: Code) -> tuple[Charge, ...] | None:
+    def terms(self, encoder: nn.Module, code: Code) -> tuple[PenaltyTerm, ...] | None:
         if self.needs_derivative(encoder, code) or not inherits(self, Contractive, "penalize"):
             return None
-        return (Charge(contraction=float(self.weight)),)
+        return (PenaltyTerm(contraction=float(self.weight)),)
 
     def conflicts(self, code: Code) -> list[str]:
         if code.differentiable:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from isthmus.choices.formulas import Formula, differentiated
-from isthmus.choices.penalties import Charge
+from isthmus.choices.penalties import PenaltyTerm
 from isthmus.training.engines.compiled.emitter import Count, Emitter, Value
 from isthmus.training.engines.compiled.matrix_products import Matrix
 from isthmus.training.engines.compiled.vectors import Vector
@@ -45,12 +45,12 @@ class Batch(NamedTuple):
     mean: Vector
 
 
-def looks(charges: tuple[Charge, ...]) -> bool:
+def looks(terms: tuple[PenaltyTerm, ...]) -> bool:
     """Whether one of these looks at the batch as a whole."""
-    return any(charge.of_rates is not None or charge.contraction for charge in charges)
+    return any(term.of_rates is not None or term.contraction for term in terms)
 
 
-def look(emitter: Emitter, batch: Batch, charges: tuple[Charge, ...], rooms: Mapping[str, Matrix]) -> None:
+def look(emitter: Emitter, batch: Batch, terms: tuple[PenaltyTerm, ...], rooms: Mapping[str, Matrix]) -> None:
     """Work out, unit by unit, what the penalties of a batch are and how they change."""
 
     def clear(column: Value, _: Count) -> None:
@@ -61,11 +61,11 @@ def look(emitter: Emitter, batch: Batch, charges: tuple[Charge, ...], rooms: Map
 
     def each(column: Value, count: Count, total: Value) -> list[Value]:
         summed = Vector(emitter.builder, total)
-        for charge in charges:
-            if charge.of_rates is not None:
-                summed = summed + _of_rates(emitter, batch, charge.of_rates, rooms, column).first(count)
-            if charge.contraction:
-                summed = summed + _contraction(emitter, batch, charge.contraction, rooms, (column, count)).first(count)
+        for term in terms:
+            if term.of_rates is not None:
+                summed = summed + _of_rates(emitter, batch, term.of_rates, rooms, column).first(count)
+            if term.contraction:
+                summed = summed + _contraction(emitter, batch, term.contraction, rooms, (column, count)).first(count)
         return [summed.value]
 
     (total,) = emitter.vectors_of(batch.codes.size, each, [emitter.zero.value])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from isthmus.exceptions import IsthmusWarning
-from isthmus.training.engines.compiled.plans import PARTS, TABLE, Plan, damages_of, plan_for
+from isthmus.training.engines.compiled.plans import PARTS, TABLE, Plan, corruptions_of, plan_for
 from isthmus.training.engines.compiled.refusals import reason_against
 from isthmus.training.engines.compiled.thread_team import Crew
 from isthmus.training.engines.flat_parameters import FlatParameters
@@ -60,7 +60,7 @@ NOTHING = "define void @nothing() {\n  ret void\n}\n"
 
 def draws_compiled(objective: Objective) -> bool:
     """Whether the program can apply the corruption itself, or there is none."""
-    return damages_of(objective) is not None
+    return corruptions_of(objective) is not None
 
 
 def lying(objective: Objective) -> Callable[[Tensor], bool]:

@@ -60,7 +60,7 @@ class Layout:
         self.slopes = [self._room(layer.outer) if _keeps(layer.activation) else None for layer in plan.layers]
         self.losses = self._room(PARTS)
         code = self.given[plan.n_encoder]
-        self.columns = {name: self._room(code.size) for name in ROOMS} if looks(plan.charges) else {}
+        self.columns = {name: self._room(code.size) for name in ROOMS} if looks(plan.penalties) else {}
         self.coding: dict[str, Room] = {}
         self.constant_slopes: dict[str, float] = {}
         if plan.drawn is not None:

@@ -23,7 +23,7 @@ from isthmus.training.engines.compiled.matrix_products import (
 )
 from isthmus.training.engines.compiled.noise import Draws
 from isthmus.training.engines.compiled.plans import PARTS, RATES, Plan
-from isthmus.training.engines.compiled.stochastic import PENALTY, Drawn, damage, penalized
+from isthmus.training.engines.compiled.stochastic import PENALTY, Drawn, corrupt, penalized
 from isthmus.training.engines.compiled.target import Machine
 from isthmus.training.engines.compiled.vectors import Vector
 
@@ -75,7 +75,7 @@ class Passes:
 
         emitter.loop(begin, end, 1, row)
         for stream, done in enumerate(self.plan.corruptions):
-            damage(emitter, given, Span(begin, end, 1), Draws(emitter, key, stream), done)
+            corrupt(emitter, given, Span(begin, end, 1), Draws(emitter, key, stream), done)
 
     def ahead(self, emitter: Emitter) -> None:
         """Prefetch the rows of the next step, which are scattered in memory."""
@@ -120,9 +120,9 @@ class Passes:
     def draw(self, emitter: Emitter) -> None:
         """Codes from what the encoder gives, and their prior."""
         work, rates, key, begin, end = emitter.arguments
-        draws, charge = Draws(emitter, key, len(self.plan.corruptions)), self._rate(emitter, rates, "charge")
+        draws, kl_weight = Draws(emitter, key, len(self.plan.corruptions)), self._rate(emitter, rates, "kl_weight")
         drawn = self._drawn(emitter, work)
-        emitter.loop(begin, end, 1, lambda row: drawn.forward(row, draws, charge))
+        emitter.loop(begin, end, 1, lambda row: drawn.forward(row, draws, kl_weight))
 
     def _drawn(self, emitter: Emitter, work: Value) -> Drawn:
         rooms = {name: self._matrix(emitter, work, room) for name, room in self.layout.coding.items()}
@@ -140,7 +140,7 @@ class Passes:
         mean = self._rate(emitter, rates, "row")
         codes = self._matrix(emitter, work, self.layout.given[self.plan.n_encoder])
         batch = Batch(codes, self._weight(emitter, values, 0), first.inner, last.activation, n_rows, mean)
-        look(emitter, batch, self.plan.charges, self._columns(emitter, work))
+        look(emitter, batch, self.plan.penalties, self._columns(emitter, work))
 
     def _columns(self, emitter: Emitter, work: Value) -> dict[str, Matrix]:
         return {name: self._matrix(emitter, work, room) for name, room in self.layout.columns.items()}
@@ -218,13 +218,13 @@ class Passes:
         )
         if self.layout.columns:
             emitter.loop(begin, end, 1, lambda row: push(emitter, out, self._columns(emitter, work), row))
-        formulas = [charge.of_numbers for charge in self.plan.charges if charge.of_numbers is not None]
+        formulas = [term.of_numbers for term in self.plan.penalties if term.of_numbers is not None]
         if formulas:
             rooms = (out, codes, losses)
             emitter.loop(begin, end, 1, lambda row: penalized(emitter, rooms, row, formulas, share))
         if self.plan.drawn is not None:
-            charge, drawn = share * self._rate(emitter, rates, "charge"), self._drawn(emitter, work)
-            emitter.loop(begin, end, 1, lambda row: drawn.backward(row, charge))
+            kl_weight, drawn = share * self._rate(emitter, rates, "kl_weight"), self._drawn(emitter, work)
+            emitter.loop(begin, end, 1, lambda row: drawn.backward(row, kl_weight))
 
     # -- some weights --------------------------------------------------------------------------------------------------
 

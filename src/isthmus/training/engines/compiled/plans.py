@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from isthmus.choices.corruptions import Damage
+from isthmus.choices.corruptions import ElementwiseCorruption
 from isthmus.choices.formulas import Formula
 from isthmus.choices.layers import IDENTITY
 from isthmus.choices.losses import Part
-from isthmus.choices.penalties import Charge
+from isthmus.choices.penalties import PenaltyTerm
 from isthmus.training.engines.compiled.dense_layers import followed
 from isthmus.training.objective import Objective
 from isthmus.training.schedule import Optimizer
@@ -57,9 +57,9 @@ class Plan(NamedTuple):
     """Rows of the largest batch."""
     drawn: Formula | None = None
     """How a code is drawn from what the encoder gives, see `choices.Code.drawn`."""
-    corruptions: tuple[Damage, ...] = ()
+    corruptions: tuple[ElementwiseCorruption, ...] = ()
     """Corruptions of the rows, in order."""
-    charges: tuple[Charge, ...] = ()
+    penalties: tuple[PenaltyTerm, ...] = ()
     """Penalties on the code."""
     has_missing: bool = False
     """Whether rows may have NaN for missing entries; the network gets zeros there."""
@@ -75,31 +75,31 @@ TABLE = (
     "n_threads", "n_steps", "n_rows",
 )  # fmt: skip
 """The arguments of a program, in this order: addresses, then integers."""
-RATES = ("length", "root", "kept", "share", "row", "charge")
+RATES = ("length", "root", "kept", "share", "row", "kl_weight")
 """Numbers of a step: step size, factor of the root, factor of weight decay, weight of one term of the loss, weight of
 a row, and weight of the prior per row."""
 PARTS = 3
 """Numbers that a step returns: reconstruction, penalty, prior."""
 
 
-def _charges(objective: Objective) -> tuple[Charge, ...] | None:
+def _penalties(objective: Objective) -> tuple[PenaltyTerm, ...] | None:
     """The penalties on the code; None if one has neither a formula nor a closed form."""
     penalty = objective.choices.penalty
-    return () if penalty is None else penalty.charges(objective.encoder, objective.choices.code)
+    return () if penalty is None else penalty.terms(objective.encoder, objective.choices.code)
 
 
-def damages_of(objective: Objective) -> tuple[Damage, ...] | None:
+def corruptions_of(objective: Objective) -> tuple[ElementwiseCorruption, ...] | None:
     """The corruptions of the rows; None if one has no formula."""
     corruption = objective.choices.corruption
-    return () if corruption is None else corruption.damages()
+    return () if corruption is None else corruption.elementwise()
 
 
 def plan_for(objective: Objective, optimizer: Optimizer, values: Tensor, n_rows: int) -> Plan:
     """The plan of an objective whose parameters lie among `values`, for batches of up to so many rows."""
     choices, betas = objective.choices, optimizer.kernel_settings()
-    loss, charges = choices.loss.formulas(objective.context.output.n_features), _charges(objective)
+    loss, penalties = choices.loss.formulas(objective.context.output.n_features), _penalties(objective)
     assert loss is not None
-    assert charges is not None
+    assert penalties is not None
     encoder: list[tuple[nn.Linear, Formula | None]] = [*followed(objective.encoder)]
     decoder = followed(objective.decoder)
     if (formula := choices.code.elementwise()) not in (None, IDENTITY):
@@ -111,8 +111,8 @@ def plan_for(objective: Objective, optimizer: Optimizer, values: Tensor, n_rows:
         Means(betas["beta1"], betas["beta2"], betas["eps"], decays=betas["weight_decay"] > 0.0),
         n_rows,
         choices.code.drawn(),
-        damages_of(objective) or (),
-        charges,
+        corruptions_of(objective) or (),
+        penalties,
         choices.loss.admits_missing,
     )
 

@@ -6,7 +6,7 @@ Neither changes the order of any sum: results do not depend on the number of thr
 
 ::
 
-    rows      gather ─▶ damage ─▶ encode ─▶ decode ─▶ loss ─▶ backward      every thread some rows
+    rows      gather ─▶ corrupt ─▶ encode ─▶ decode ─▶ loss ─▶ backward      every thread some rows
               ──────────────────────────── wait ───────────────────────
     weights   gradient of a tile ─▶ optimiser                               every thread some rows of every weight
               ──────────────────────────── wait ───────────────────────

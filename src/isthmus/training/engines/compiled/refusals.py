@@ -78,7 +78,7 @@ def _against_members(objective: Objective) -> str | None:
 
 def _against_penalty(penalty: Penalty, objective: Objective) -> str | None:
     encoder, code = objective.encoder, objective.choices.code
-    if penalty.needs_derivative(encoder, code) or penalty.charges(encoder, code) is None:
+    if penalty.needs_derivative(encoder, code) or penalty.terms(encoder, code) is None:
         return f"the penalty {type(penalty).__name__} has no formula for this network and code"
     # whether a weight of one column lies transposed cannot be seen from its strides
     return "a code of one number has a penalty" if objective.context.code_size == 1 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from isthmus.choices.corruptions import Damage
+from isthmus.choices.corruptions import ElementwiseCorruption
 from isthmus.choices.formulas import Formula, differentiated
 from isthmus.training.engines.compiled.emitter import Count, Emitter, Value
 from isthmus.training.engines.compiled.matrix_products import Matrix, Span
@@ -15,7 +15,7 @@ PENALTY, PRIOR = 1, 2
 """Which of the parts of a row's loss they are."""
 
 
-def damage(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, done: Damage) -> None:
+def corrupt(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, done: ElementwiseCorruption) -> None:
     """Do to some rows what a corruption does."""
     drawn = {"normal": draws.normals, "uniform": draws.uniforms}
 
@@ -23,13 +23,13 @@ def damage(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, done: Dama
         place = given.at(emitter, row, column)
         emitter.store(emitter.vector(done.formula.function(emitter.load(place), draw)), place)
 
-    def damaged(row: Value) -> None:
+    def corrupted(row: Value) -> None:
         if done.draws is None:
             emitter.vectors_of(given.size, lambda column, _: each(row, column, None))
         else:
             for_each(emitter, row, given.size, drawn[done.draws], lambda column, _, draw: each(row, column, draw))
 
-    emitter.loop(rows.begin, rows.end, rows.height, damaged)
+    emitter.loop(rows.begin, rows.end, rows.height, corrupted)
 
 
 class Drawn:
@@ -60,7 +60,7 @@ class Drawn:
         self.emitter, self.formula, self.rooms, self.constants = emitter, formula, rooms, constants
         self.size, self.n_inputs = rooms["code"].size, n_inputs
 
-    def forward(self, row: Value, draws: Draws, charge: Vector) -> None:
+    def forward(self, row: Value, draws: Draws, kl_weight: Vector) -> None:
         """The code of a row, its derivatives where they are needed later, and the cost of its prior."""
         emitter, rooms = self.emitter, self.rooms
         total = emitter.memory(1)
@@ -79,10 +79,10 @@ class Drawn:
             emitter.store(emitter.load(total) + emitter.vector(nats.value).first(count), total)
 
         for_each(emitter, row, self.size, draws.normals, each)
-        store_sum(emitter, emitter.load(total) * charge, rooms["losses"].at(emitter, row, PRIOR))
+        store_sum(emitter, emitter.load(total) * kl_weight, rooms["losses"].at(emitter, row, PRIOR))
 
-    def backward(self, row: Value, charge: Vector) -> None:
-        """From the gradient of codes to that of what the encoder gives; `charge` is how much a nat counts."""
+    def backward(self, row: Value, kl_weight: Vector) -> None:
+        """From the gradient of codes to that of what the encoder gives; `kl_weight` is how much a nat counts."""
         emitter, rooms = self.emitter, self.rooms
 
         def slope(name: str, column: Value) -> Vector | float:
@@ -91,7 +91,7 @@ class Drawn:
         def each(column: Value, count: Count) -> None:
             gradient = emitter.load(rooms["code_gradient"].at(emitter, row, column))
             for i in range(self.n_inputs):
-                back = gradient * slope(f"z_{i}", column) + charge * slope(f"nats_{i}", column)
+                back = gradient * slope(f"z_{i}", column) + kl_weight * slope(f"nats_{i}", column)
                 emitter.store(back, rooms["given_gradient"].at(emitter, row, column, i * self.size), count)
 
         emitter.vectors_of(self.size, each)
