@@ -23,6 +23,7 @@ from isthmus import (
     DenoisingAutoencoder,
     Dense,
     EncoderClassifier,
+    Masking,
     SearchIndex,
     VariationalAutoencoder,
     cluster_codes,
@@ -112,7 +113,7 @@ def features(images: Images, epochs: int, seed: int) -> Iterator[tuple[str, floa
     """Codes of 32 numbers beside PCA-32 under three classifiers that learn from 10,000 labels."""
     models = {
         "default": Autoencoder(32, max_epochs=epochs, random_state=seed),
-        "denoising": DenoisingAutoencoder(32, corruption="masking", max_epochs=epochs, random_state=seed),
+        "denoising": DenoisingAutoencoder(32, corruption=Masking(0.5), max_epochs=epochs, random_state=seed),
     }
     pca = PCA(32, random_state=0).fit(images.X)
     few = slice(0, 10_000)

@@ -93,7 +93,7 @@ def _refusing_dropout(func: Any, args: tuple[Any, ...], named: dict[str, Any]) -
 
 
 def _with_generator(func: Any) -> Any:
-    """The operation itself if it takes a generator, else its overload that does; None if there is none."""
+    """The operation itself if it takes a generator, else its overload that does; None if no overload does."""
     names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001  # torch has no public function for this
     if "generator" in names:
         return func

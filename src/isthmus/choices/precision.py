@@ -1,4 +1,4 @@
-"""Single precision whatever torch's default type is: a program may have set that to double for itself."""
+"""Single precision, also where a program has set torch's default type to double."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def paths_of(stream: isthmus.tasks.compression.Container) -> list[PurePosixPath]
 
 
 def check_folder(out: Path, targets: Sequence[PurePosixPath], *, force: bool) -> None:
-    """Raise if the output folder is none, or holds files that would be replaced."""
+    """Raise if the output folder is not a folder, or holds files that would be replaced."""
     if out.exists() and not out.is_dir():
         raise isthmus.OutputError(f"'{out}' is a file; use the name of a folder.")
     if not out.parent.is_dir():

@@ -29,7 +29,7 @@ BLOWN_UP, LEAST_LOSS = 10.0, 0.1
 
 
 def report_trouble(run: Run) -> None:
-    """Warn if training ended early, with the weights that are kept; raise an error if there are none."""
+    """Warn if training ended early and its weights are kept; raise an error if there are no weights."""
     kept = f"the weights of epoch {run.best.epoch} are kept" if run.best.epoch else "the weights are kept as they are"
     if run.stop_reason == "interrupted":
         warnings.warn(f"Training was interrupted in epoch {run.epoch + 1}; {kept}.", InterruptedWarning, stacklevel=4)

@@ -126,7 +126,7 @@ def take_pair(
 
 
 def take_validation(estimator: Any, given: Given, X_val: Any, y_val: Any, target_val: Any) -> Given | None:
-    """The rows of validation, with targets if those of training have them; None if there are none."""
+    """The rows of validation, with targets if training has targets; None without validation rows."""
     if (X_val is None) != (target_val is None) and (given.target is not None or target_val is not None):
         missing, present = ("X_val", "target_val") if X_val is None else ("target_val", "X_val")
         raise ValueError(

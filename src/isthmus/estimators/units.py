@@ -179,7 +179,7 @@ class UnitsCheck:
         if self._largest == 1:
             warnings.warn(
                 f"{self._what} holds only 0 and 1, but this {self._name} was fitted on bytes from 0 to 255, where 1 is "
-                f"black too. If 1 stands for white, pass {self._what} * 255.",
+                f"black too. If 1 means white, pass {self._what} * 255.",
                 UnitsWarning,
                 stacklevel=5,
             )

@@ -77,7 +77,7 @@ def resampled(weights: Tensor, start: float) -> Tensor:
     [2, 0, 1]
     """
     ends = (weights.double().cumsum(0) * (len(weights) / weights.double().sum()) + start).floor().long()
-    ends[-1] = len(weights)  # whatever the rounding of the sum
+    ends[-1] = len(weights)  # in spite of the rounding of the sum
     return ends.diff(prepend=ends.new_zeros(1))
 
 

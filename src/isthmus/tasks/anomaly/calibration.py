@@ -89,7 +89,7 @@ class Drift:
     Attributes
     ----------
     drifted
-        Whether the difference is more than chance gives at the level asked for.
+        Whether the difference is larger than chance explains at the requested level.
     p_value
         Of the two-sample Kolmogorov–Smirnov test: how often chance alone makes so large a difference.
     distance

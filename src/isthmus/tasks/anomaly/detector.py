@@ -219,9 +219,9 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on learning from more rows; the first call is `fit`.
 
-        The weights are trained on, on the new rows and an even sample of all rows seen, with which curves, memory
-        and threshold are learned anew. Calibration rows are scored anew; they are not in a model file, so that a loaded
-        detector needs `calibrate` again before it promises a rate of false alarms.
+        Training continues on the new rows and an even sample of all rows seen, from which curves, memory and threshold
+        are learned again. Calibration rows are scored again. They are not in a model file, so a loaded detector needs
+        `calibrate` again before it promises a rate of false alarms.
 
         Parameters
         ----------
@@ -358,7 +358,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
     def predict_confidence(self, X: Any) -> np.ndarray:
         """How stable each label is, in [0, 1], (n,): the probability that `predict` says the same of the row.
 
-        It is taken over training sets of this size drawn anew, with the share of anomalies that was reported of the
+        It is taken over newly drawn training sets of this size, with the share of anomalies that was reported of the
         training rows (Perini et al. 2020, eq. 3 and 4).
         """
         scores = -self.score_samples(X)

@@ -68,7 +68,7 @@ class DetectorSettings:
 
 
 def choice_mistakes(name: str, choices: Mapping[str, Any]) -> list[str]:
-    """A sentence for each choice that stands for none, and for parameters that do not go together.
+    """A sentence for each choice that does not exist, and for parameters that cannot be combined.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def _sample(n_rows: int, most: int, seed: int) -> np.ndarray:
 
 
 def loss_of(loss: str | Loss, schema: Schema | None) -> Loss:
-    """The loss that a parameter stands for; by default that of the data."""
+    """The loss that a parameter names; by default that of the data."""
     if loss != "auto":
         return LOSSES.resolve(loss)
     return schema.loss() if schema is not None and schema.width else MeanSquaredError(activation=None)

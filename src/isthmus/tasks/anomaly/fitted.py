@@ -84,6 +84,6 @@ class FittedDetector:
         return np.concatenate(found)
 
     def calibrated(self, flat: np.ndarray) -> FittedDetector:
-        """The same with calibration by these rows, (m, d), which are kept to be scored anew after more training."""
+        """The same with calibration by these rows, (m, d), which are kept to be scored again after more training."""
         check_finite(flat, missing_allowed=self.format.missing_allowed)
         return replace(self, calibration_rows=flat, calibration_scores=self.scores_of(flat))

@@ -28,7 +28,7 @@ class LearnedAttributes:
 
     @property
     def calibration_scores_(self) -> np.ndarray:
-        """Anomaly scores of the rows kept for calibration, (m,); no attribute where there are none."""
+        """Anomaly scores of the rows kept for calibration, (m,); absent if there are none."""
         return _there(self.fitted_.calibration_scores, "calibration_scores_")
 
     @property

@@ -33,7 +33,7 @@ PROBABILITIES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"lin
 
 
 def label_confidence(training: np.ndarray, scores: np.ndarray, cut: float) -> np.ndarray:
-    """The probability that a row has the label that it has, over training sets drawn anew (Perini et al. 2020).
+    """The probability that a row has the label that it has, over newly drawn training sets (Perini et al. 2020).
 
     Of n training rows k lie at or below a score; so the probability that a training row does is about
     ``(1 + k) / (2 + n)``. The row is called an anomaly if it lies above all but the share that is reported, whose

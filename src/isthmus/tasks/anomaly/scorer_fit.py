@@ -96,7 +96,7 @@ def learn_scorer(model: Model, X: Tensor, plan: ScorerPlan, generator: torch.Gen
     """Learn curves and memory from scaled rows, (n, d).
 
     At first all rows count as normal, and the parts that clusters of odd rows deceive least judge them. Of the rows
-    that are not among the oddest, `plan.trim`, the curves are learned.
+    that are not among the most anomalous, `plan.trim`, the curves are learned.
     """
     chosen = torch.randperm(len(X), generator=generator)[: plan.memory_size].numpy()
     everything = np.ones(len(X), dtype=bool)

@@ -1,4 +1,4 @@
-"""From errors, codes and columns to one score, of which every column knows its part."""
+"""From errors, codes and columns to one score, and the contribution of each column to it."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class NeighbourIndex:
 
 @dataclass(frozen=True)
 class PartScores:
-    """What the parts say of some rows, before they are made comparable.
+    """The results of the parts for some rows, before they are made comparable.
 
     Attributes
     ----------
@@ -193,12 +193,12 @@ class PartScores:
 
 @dataclass(frozen=True)
 class Scorer:
-    """All that was learned besides the weights: curves, memory, and how parts become a score.
+    """Everything learned besides the weights: curves, memory, and how parts become a score.
 
-    Each part asks one question, and answers in nats: minus the log of the share of training rows that are as odd.
+    Each part answers one question in nats: minus the log of the share of training rows that are as unusual.
 
     * *marginal*: how rare is each cell in its own column? It is the error of an autoencoder whose code is empty.
-    * *relation*: how rare is the distance of its three oddest cells from what the other columns say by a linear rule?
+    * *relation*: how far are its three most unusual cells from a linear prediction by the other columns?
     * *reconstruction*: how rare is so large an error in that column, mean over models?
     * *neighbours*: how far away are the nearest of the most usual training rows?
     * *nearest*: how far away is the nearest training row?
@@ -244,7 +244,7 @@ class Scorer:
     relations: Relations | None = None
 
     def read(self, model: Model, x: Tensor, *, in_full: bool = True) -> PartScores:
-        """What each part says of scaled rows, (n, d); of columns only what totals need, unless `in_full`."""
+        """The result of each part for scaled rows, (n, d); of columns only what totals need, unless `in_full`."""
         codes = model.encode(x) if set(self.parts) & {"reconstruction", "density"} else x[None]
         columns = dict[str, Tensor]()
         totals = dict[str, Tensor]()
@@ -284,7 +284,7 @@ class Scorer:
 
     def _broken(self, x: Tensor) -> Tensor:
         if self.relations is None:
-            raise RuntimeError("The relation was asked for before relations were learned.")
+            raise RuntimeError("The relation part was read before relations were learned.")
         return self.broken(self.relations.squares(x, self.grouping))
 
     def broken(self, squares: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ class Scorer:
     def _density(self, codes: Tensor, *, with_places: bool) -> tuple[Tensor, Tensor | None]:
         """The distance in units of the memory, (n,), and the places of the nearest, (E, n, k), if they are wanted."""
         if self.memory is None:
-            raise RuntimeError("The density was asked for before the memory was filled.")
+            raise RuntimeError("The density part was read before the memory was filled.")
         memory = self.memory
         distances, places = memory.look(codes) if with_places else (memory.distances(codes), None)
         return (distances / self.memory.unit.to(codes)[:, None]).mean(0), places

@@ -210,7 +210,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
 
     @property
     def calibration_scores_(self) -> np.ndarray:
-        """Anomaly scores of time stamps that took no part in training; no attribute where there are none."""
+        """Anomaly scores of time stamps that were not used in training; absent if there are none."""
         if self.fitted_.calibration_scores is None:
             raise AttributeError("This detector has no calibration_scores_.")
         return self.fitted_.calibration_scores
@@ -259,7 +259,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         return found if is_list(X) else found[0]
 
     def explain(self, X: Any) -> list[StretchReason]:
-        """Why each stretch is odd, the oddest first: in which channels its surprise lies, and when."""
+        """Why each stretch is anomalous, the most anomalous first: in which channels, and when."""
         series = self._series(X)
         return [self._reason(found, where, series[found.series]) for found, where in self._found(series)]
 
@@ -294,7 +294,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         return labels if is_list(X) else labels[0]
 
     def stretches(self, X: Any) -> list[Stretch]:
-        """The odd stretches of all series, the oddest first; from earlier to later time stamps, whatever the order."""
+        """The anomalous stretches of all series, the most anomalous first; each begins at its earlier time stamp."""
         return [found for found, _ in self._found(self._series(X))]
 
     def _series(self, X: Any) -> list[Series]:
@@ -302,7 +302,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         return read_series(X, self.n_channels_)
 
     def _found(self, series: Sequence[Series]) -> list[tuple[Stretch, slice]]:
-        """The odd stretches, the oddest first, and their places in their series."""
+        """The anomalous stretches, the most anomalous first, and their places in their series."""
         found = list[tuple[Stretch, slice]]()
         for place, each in enumerate(series):
             scores = self.fitted_.scores(each, place)

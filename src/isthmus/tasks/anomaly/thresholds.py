@@ -92,7 +92,7 @@ class Quantile(Threshold):
 @THRESHOLDS.register("false-alarm-rate")
 @dataclass(eq=False, repr=False)
 class FalseAlarmRate(Threshold):
-    """A normal row sets off an alarm with a probability of at most alpha, whatever the data are.
+    """A normal row sets off an alarm with a probability of at most alpha, for any data.
 
     Split-conformal: rows that took no part in training calibrate the scores. The bound holds for every number of
     them, provided that new normal rows are drawn like them; anomalies among them make alarms rarer, not more frequent.

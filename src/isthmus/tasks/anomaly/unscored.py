@@ -45,7 +45,7 @@ def growing_numbers(raw: np.ndarray, schema: Schema | None, given: Any) -> tuple
     """Which numbers of a row are left out of the score, (d,) bool, and a note for each column by its name or place.
 
     The elapsed time of dates, counters and row numbers of new rows lie beyond those of all training rows, so that next
-    month's rows would all be odd. A column of a kind in `given` counts, whatever it holds.
+    month's rows would all be anomalous. A column of a kind in `given` always counts.
 
     Parameters
     ----------

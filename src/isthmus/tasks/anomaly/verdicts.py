@@ -1,4 +1,4 @@
-"""What a detector says of rows by their scores, as columns of a table."""
+"""The results of a detector for rows, as columns of a table."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CHECK = struct.Struct("<I")
 MODES = {"images": 0, "rows": 1}
 STACKED, FLAT = 1, 2
 MOST_PIXELS = 1 << 28
-"""Most numbers of one record that are decoded without being asked for more: 256 Mi."""
+"""Most numbers of one record that are decoded by default: 256 Mi."""
 FIELDS = 6
 """Numbers of a record in the index: images, height, width, channels, code, bytes of the payload."""
 

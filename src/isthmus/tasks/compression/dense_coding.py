@@ -41,7 +41,7 @@ N_LEVELS = 1024
 """Entries of the table of the logistic function, from -8 to 8."""
 WEIGHT_MOST = (1 << 15) - 1
 EXACT = 1 << 52
-"""Sums below are exact in double precision in whatever order they are added."""
+"""Sums below are exact in double precision in any order of addition."""
 SPREADS = 512
 """Entries of the table from the spread of a latent dimension, in sixteenths of an octave, to an entropy table. The one
 in the middle belongs to a spread of one step."""

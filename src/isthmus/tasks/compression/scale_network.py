@@ -2,7 +2,7 @@
 
 A small network maps the sums of `contexts.features` to one of `N_SCALES` entropy tables. Its weights are integers in
 the model file. All products and sums stay below 2^24, where single precision holds every integer, so that each matrix
-product is exact in whatever order it is summed: no thread number, library or machine changes a context.
+product is exact in any order of summation: threads, libraries and machines cannot change a context.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Transform:
     code_for_lambda
         The step at which a bit is worth so many squared grey levels.
     for_one_size
-        Whether it learns whole images of one size, for its goal, and could learn them by heart: it is then measured on
+        Whether it learns whole images of one size, for its goal, and could memorise them: it is then measured on
         a tenth of the images that it does not learn from.
     remedy
         What to do when a target cannot be reached.

@@ -2,7 +2,7 @@
 
 The filters are the biorthogonal 9/7 pair (Cohen, Daubechies & Feauveau 1992) by lifting (Daubechies & Sweldens 1998,
 section 7.3.2). The scaling of the bands is left out of the lifting and put into the quantisation steps, so that the
-synthesis is four integer steps a level: equal on every machine, whatever the number of threads.
+synthesis is four integer steps a level: equal on every machine and for any number of threads.
 
 ::
 

@@ -21,7 +21,7 @@ SHOWN = 3
 def names_parts(data: str | Path) -> bool:
     """Whether a text names several Parquet files: a folder of them, or a glob pattern such as ``"2024-*.parquet"``.
 
-    Subfolders such as ``year=2026/`` are a sign of parts. A folder of images is none, with a table beside them neither.
+    Subfolders such as ``year=2026/`` are a sign of parts. A folder of images is not one, even with a table beside them.
 
     >>> names_parts("table/2024-*.parquet"), names_parts("table.parquet")
     (True, False)

@@ -206,7 +206,7 @@ def _complete(parts: Sequence[Part], making: Making, *, resume: bool, overwrite:
 def _run(outcomes: Generator[Outcome], n_done: int, n_all: int, progress: Seen | None) -> None:
     """Take the outcomes until all are there, or until the first error."""
     warned = defaultdict[str, list[tuple[str, str]]](list)
-    with closing(outcomes):  # an engine ends its work before the error is told
+    with closing(outcomes):  # an engine ends its work before the error is raised
         for outcome in outcomes:
             if outcome.error:
                 _raise(outcome, n_done, n_all)

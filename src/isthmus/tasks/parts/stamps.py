@@ -1,4 +1,4 @@
-"""What a file of answers says of its making, by which a later run knows that it is complete."""
+"""Stamps in output files, by which a later run knows that a file is complete."""
 
 from __future__ import annotations
 

@@ -24,14 +24,14 @@ class FlatParameters:
     """All learned numbers of a module in one buffer and their gradients in another.
 
     The module's parameters become views, so that the optimiser, the norm of the gradient and a snapshot of the weights
-    are one call each, whatever the number of layers. Matrices lie there transposed where products are faster so.
+    are one call each for any number of layers. Matrices are stored transposed where this makes products faster.
 
     Parameters
     ----------
     module
         Its parameters are moved.
     lies
-        Which weights lie transposed; nothing but speed depends on it.
+        Which weights are stored transposed; only speed depends on it.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class FlatParameters:
         return torch.cat(pieces).detach()
 
     def portable(self, flat: Tensor) -> Tensor:
-        """A copy of a buffer like `values` with the longer side of every matrix first, whatever machine and batches."""
+        """A copy of a buffer like `values` with the longer side of every matrix first, on any machine."""
         return self._turned(flat, self._transposed)
 
     def laid(self, portable: Tensor) -> Tensor:

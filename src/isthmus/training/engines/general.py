@@ -16,7 +16,7 @@ from isthmus.training.objective import LossParts, count_parameters
 from isthmus.training.schedule import Optimizer
 
 STEPS_ON_DEVICE = 32
-"""Most steps to hand over together elsewhere than on the CPU, where the loop waits for the device after each chunk."""
+"""Most steps in one call on other devices than the CPU; the loop waits for the device after each call."""
 NUMBERS_ON_DEVICE = 2**24
 """Most numbers in the rows of such steps, which are copied there together."""
 PIECES = 36
@@ -121,7 +121,7 @@ class GeneralEngine:
 
     @property
     def steps_at_once(self) -> int:
-        """How many steps to hand over together."""
+        """How many steps to run in one call."""
         if self._batch.device.type == "cpu":
             return max(1, int(OPERATIONS_AT_ONCE / self._operations))
         return max(1, min(STEPS_ON_DEVICE, NUMBERS_ON_DEVICE // max(1, self._batch.numel())))

@@ -103,7 +103,7 @@ class Engine(Protocol):
 
     @property
     def steps_at_once(self) -> int:
-        """How many steps to hand over together."""
+        """How many steps to run in one call."""
 
     def take(self, steps: StepChunk) -> Tensor:
         """Take steps; gives the parts of the loss of each, as in `LossParts`, (n_steps, 4), on the device."""

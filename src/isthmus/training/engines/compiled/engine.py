@@ -120,7 +120,7 @@ class CompiledEngine:
 
     @property
     def steps_at_once(self) -> int:
-        """How many steps to hand over together."""
+        """How many steps to run in one call."""
         return max(1, int(OPERATIONS_AT_ONCE / self.operations))
 
     def take(self, steps: StepChunk) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but a key and where they are used: on no thread, and on no order.
+"""Random numbers that depend only on a key and the place where they are used, not on threads or order.
 
 Philox 4×32 with 7 rounds (Salmon et al. 2011, which finds no fault in it): a counter is encrypted with the key of the
 step. The counter is the column, the row and the stream; what comes out are four numbers of 32 bits for each column.

@@ -23,7 +23,7 @@ stays in the cache, are faster: 3000–2000–500 on batches of 256 take 1.2 s b
 
 
 def reason_against(job: Job) -> str | None:
-    """The reason against compiling a job, the cheapest test first; None if there is none."""
+    """Why a job cannot be compiled, the cheapest test first; None if it can."""
     if job.device.type != "cpu":
         return f"the model is on {job.device}, and only steps on the CPU are compiled"
     if not job.processes.alone:

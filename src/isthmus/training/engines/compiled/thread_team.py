@@ -56,7 +56,7 @@ class Crew:
 
 
 def _wait_for(jobs: list[Future[None]]) -> None:
-    """Wait until all jobs are done, whatever is raised meanwhile; that is raised then."""
+    """Wait until all jobs are done, then raise the first error that occurred."""
     held: BaseException | None = None
     while True:
         try:
