@@ -24,13 +24,13 @@ StepFunction = Callable[[Tensor, float | Tensor, torch.Generator | None], LossPa
 
 
 class Recorder(Protocol):
-    """Makes of work on fixed buffers something that does it again."""
+    """Turns work on fixed buffers into a function that repeats it."""
 
     def warm_up(self, work: Callable[[], LossParts]) -> LossParts:
-        """Do the work as it is, in a way that a later recording allows."""
+        """Do the work without recording, in the way that a later recording requires."""
 
     def record(self, work: Callable[[], None], generator: torch.Generator | None) -> Callable[[], object]:
-        """What repeats the work. Recording does not do the work."""
+        """A function that repeats the work; recording itself does not do it."""
 
 
 class CudaRecorder:
@@ -55,7 +55,7 @@ class CudaRecorder:
 
 
 class RecordedSteps:
-    """Takes full batches by recorded graphs, all others, and all that cannot be recorded, by the step itself.
+    """Takes full batches by recorded graphs, and others, or steps that cannot be recorded, one by one.
 
     One graph holds all steps of a full chunk, since a launch and the copies around it take longer than a step of a
     small network does; another holds a single step, for what is left over.
@@ -89,7 +89,7 @@ class RecordedSteps:
         return torch.cat([self._graph(x, [rate], generator) for x, rate in pieces])
 
     def _graph(self, rows: Tensor, rates: Sequence[float], generator: torch.Generator | None) -> Tensor:
-        """Take steps by the graph of as many steps, which is recorded at the first call."""
+        """Take steps by a graph of this many steps, which is recorded at the first call."""
         n_steps, n_rows = len(rates), self._rows.shape[1]
         if self.recorder_is_out or len(rows) != n_steps * n_rows:
             return self._one_by_one(rows, rates, generator)
@@ -108,7 +108,7 @@ class RecordedSteps:
         return _logged([self.step(x, rate, generator) for x, rate in pieces])
 
     def _record(self, n_steps: int, generator: torch.Generator | None) -> bool:
-        """Record steps; where the device refuses (a value was asked of it), say so and go on without."""
+        """Record steps; if the device refuses, because a value was read from it, warn and continue without graphs."""
 
         def work() -> None:
             for rows, rate, out in zip(self._rows[:n_steps], self._rates[:n_steps], self._out[:n_steps], strict=True):

@@ -76,7 +76,7 @@ class FlatParameters:
         return self._turned(portable, [is_wide(parameter) for parameter in self._parameters])
 
     def _turned(self, flat: Tensor, transposed: list[bool]) -> Tensor:
-        """A copy in which matrices that lie `transposed` or not are turned, where `portable` differs from `values`."""
+        """A copy in which the matrices that `portable` and `values` store differently are transposed."""
         sizes = [parameter.numel() for parameter in self._parameters]
         pieces = []
         for parameter, piece, now, here in zip(
@@ -99,7 +99,7 @@ def _shaped(flat: Tensor, like: Tensor, transposed: bool) -> Tensor:
 
 
 def _code_last(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are learned, those of the layers next to the code behind all others, large before small.
+    """The learned parameters: those of the layers next to the code last, large ones before small ones.
 
     The order is that of the checkpoints, so it must stay: another one would load old files with weights exchanged.
     """

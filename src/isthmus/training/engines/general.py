@@ -26,7 +26,7 @@ SWEEP_EVERY = 128
 
 
 class FusedKernel:
-    """A fused kernel of torch that is a whole step of an optimiser.
+    """A fused kernel of torch for a whole optimiser step.
 
     Called itself, it takes a tenth of what torch's ``step()`` takes for small networks, and spares the second that
     torch needs to load what its optimisers want.
@@ -37,22 +37,22 @@ class FusedKernel:
 
     @classmethod
     def of(cls, optimizer: Optimizer) -> FusedKernel | None:
-        """That of an optimiser, if it has one and this torch has that: its name is private to torch."""
+        """The kernel of an optimiser, if this torch has it: its name is private to torch."""
         kernel = getattr(torch, optimizer.kernel or "", None)
         return None if kernel is None else cls(kernel, optimizer.kernel_settings())
 
     def __call__(self, values: Tensor, gradients: Tensor, state: dict[str, Tensor], rate: float | Tensor) -> None:
-        """Move values along gradients and the running means of the state on."""
+        """Update the values and the running means of the state."""
         means, squares, step = (state[name] for name in ("exp_avg", "exp_avg_sq", "step"))
         step += 1
         if step.device.type == "cpu" and int(step) % SWEEP_EVERY == 0:
             _sweep(means, squares)
-        lists = [_pieces(each) for each in (values, gradients, means, squares)]
+        lists = [_chunks(each) for each in (values, gradients, means, squares)]
         self.kernel(*lists, [], [step] * len(lists[0]), lr=rate, amsgrad=False, maximize=False, **self.settings)
 
 
-def _pieces(flat: Tensor) -> list[Tensor]:
-    """A buffer as the fused kernel takes it: in pieces on CUDA, whole elsewhere.
+def _chunks(flat: Tensor) -> list[Tensor]:
+    """A buffer as the fused kernel takes it: in chunks on CUDA, whole elsewhere.
 
     On CUDA a block of threads takes 65,536 numbers of a tensor, so that a small network would keep a few of the many
     processors busy: for S1 the step of Adam took 45 of 168 µs on an H200.
@@ -64,7 +64,7 @@ def _pieces(flat: Tensor) -> list[Tensor]:
 
 
 def _sweep(*means: Tensor) -> None:
-    """Zero what is about to become denormal, with which processors are slow.
+    """Set numbers to zero before they become denormal, because processors are slow with those.
 
     A unit that is silent leaves a running mean that shrinks by a tenth a step, and would stay at the smallest denormal
     for good: after two epochs of S1 Adam took 0.17 ms a step instead of 0.09. No weight moves by such numbers.
@@ -147,7 +147,7 @@ class GeneralEngine:
     def step(
         self, x: Tensor, rate: float | Tensor, generator: torch.Generator | None, n_rows: int | None = None
     ) -> LossParts:
-        """Train on one batch, (n, row width); a rate on the device is read there, at every replay of a graph.
+        """Train on one batch, (n, row width); a learning rate on the device is read at every replay of a graph.
 
         With several processes, x is the share of this one of a batch of `n_rows`.
         """

@@ -55,7 +55,7 @@ class Job(NamedTuple):
 
 
 class StepChunk(NamedTuple):
-    """Some steps to take."""
+    """A number of steps to take together."""
 
     rows: Tensor
     """Scaled rows on the device, (n, row width), contiguous."""

@@ -31,7 +31,7 @@ OPERATIONS_PER_THREAD = 4e6
 
 
 def reason_unavailable() -> str | None:
-    """Why nothing is compiled here; None where there is an LLVM that works."""
+    """Why nothing can be compiled on this machine; None if LLVM works."""
     if os.environ.get("ISTHMUS_COMPILE", "1") == "0":
         return "the environment variable ISTHMUS_COMPILE=0 turns it off"
     if find_spec("llvmlite") is None:
@@ -41,7 +41,7 @@ def reason_unavailable() -> str | None:
 
 @cache
 def _works() -> bool:
-    """Whether LLVM can compile something for this processor; where it cannot, one warning says so."""
+    """Whether LLVM can compile for this processor; if not, a warning is given once."""
     try:
         from isthmus.training.engines.compiled.target import Library  # noqa: PLC0415  # loads LLVM
 
@@ -110,7 +110,7 @@ class CompiledEngine:
 
     @classmethod
     def refuses(cls, job: Job) -> str | None:
-        """Why a job is not compiled."""
+        """The reason why a job is not compiled."""
         return reason_against(job) or reason_unavailable()  # the last loads LLVM
 
     @classmethod
@@ -132,7 +132,7 @@ class CompiledEngine:
         return torch.cat([parts.sum(1, keepdim=True), parts], dim=1)
 
     def _all_at_once(self, steps: StepChunk) -> Tensor:
-        """Steps whose corruption the program draws itself; a last step with fewer rows needs a separate call."""
+        """Take steps whose corruption the program draws; a last step with fewer rows is a separate call."""
         given, targets = self.objective.given_and_target(steps.rows)
         if not (given.is_contiguous() and targets.is_contiguous()):
             # one row holds both, and programs take contiguous rows; only the rows of these steps are copied
@@ -149,7 +149,7 @@ class CompiledEngine:
         return torch.cat(parts)
 
     def _one_by_one(self, steps: StepChunk) -> Tensor:
-        """Steps whose corruption is torch's work: the program takes the corrupted rows and the clean ones."""
+        """Take steps whose corruption torch computes: the program gets the corrupted rows and the clean ones."""
         parts = []
         for place, index in enumerate(steps.orders):
             part = slice(place, place + 1)
@@ -189,7 +189,7 @@ class CompiledEngine:
     def _share_of(
         self, told: tuple[Sequence[int], Sequence[int]], n_threads: int, buffers: Sequence[Tensor]
     ) -> Callable[[int], None]:
-        """The share of work of each of `n_threads` threads, as a function of its number."""
+        """A function that does the share of work of one of `n_threads` threads, by its number."""
         places, numbers = told
         self._waiting[0] = 0
         self._table[:] = [*places, n_threads, *numbers]

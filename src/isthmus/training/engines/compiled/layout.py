@@ -1,4 +1,4 @@
-"""Where in the working memory of a program everything lies."""
+"""The layout of a program's working memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isthmus.training.engines.compiled.target import Machine
 
 
 class Room(NamedTuple):
-    """A matrix with a row for each row of a batch: where it begins, numbers from row to row, and in a row."""
+    """A matrix with a row for each row of a batch: its offset, its stride in numbers, and the numbers of a row."""
 
     place: int
     stride: int
@@ -73,7 +73,7 @@ class Layout:
         return Room(place, stride, size)
 
     def _draw(self, first: int, code_size: int, drawn: Formula) -> None:
-        """The decoder is given codes, not what the encoder gives."""
+        """Replace the encoder's outputs by codes as the decoder's input."""
         self.n_inputs = self.outputs[first - 1].size // code_size
         slopes = slopes_of(drawn, self.n_inputs)
         self.constant_slopes = {name: slope for name, slope in slopes.items() if isinstance(slope, float)}
@@ -85,7 +85,7 @@ class Layout:
 
 
 def slopes_of(drawn: Formula, n_inputs: int) -> dict[str, object]:
-    """The derivatives of a drawn code and of its prior by each of its inputs, tried with zeros."""
+    """The derivatives of a drawn code and of its prior with respect to each input, traced with zeros."""
     zero = torch.zeros(())
     z, nats = differentiated(drawn.function, *[zero] * n_inputs, given=[zero])
     return {f"{name}_{i}": slope for name, dual in (("z", z), ("nats", nats)) for i, slope in enumerate(dual.slopes)}

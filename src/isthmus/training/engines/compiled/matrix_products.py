@@ -1,4 +1,4 @@
-"""The three products of a linear layer, in tiles that stay in registers.
+"""The three matrix products of a linear layer, in tiles that stay in registers.
 
 A tile is some rows by three vectors of columns, or by two dot products: each number that is read is used several times,
 and nothing is packed or copied before. Sizes are known when the code is written.
@@ -21,19 +21,19 @@ PAIR = 2
 
 
 class Matrix(NamedTuple):
-    """Rows in memory: where the first begins, numbers from one to the next, and numbers in a row."""
+    """A matrix in memory: the address of the first row, the stride in numbers, and the numbers of a row."""
 
     place: Value
     stride: int
     size: int
 
     def at(self, emitter: Emitter, row: Value, *columns: Value) -> Value:
-        """Where an entry is."""
+        """The address of an entry."""
         return emitter.at(self.place, emitter.times(row, self.stride), *columns)
 
 
 class Span(NamedTuple):
-    """From a row up to another, some rows at a time."""
+    """A range of rows, in blocks of some rows."""
 
     begin: Value
     end: Value
@@ -41,15 +41,15 @@ class Span(NamedTuple):
 
 
 class Update:
-    """What is done with a product of columns by columns, tile by tile."""
+    """What is done with each tile of a product of columns by columns."""
 
     def ahead(self, place: Value, stride: int, height: int, counts: Sequence[Count]) -> None:
-        """Told the place of the tile that is next, among the numbers of the product."""
+        """Called with the offset of the next tile, for prefetching."""
 
     def __call__(
         self, tile: list[list[Vector]], corner: tuple[Value, Value], stride: int, counts: Sequence[Count]
     ) -> None:
-        """Take a tile, of whose vectors there are so many numbers; its place, and its column."""
+        """Take a tile with its number of columns, its offset and its first column."""
         raise NotImplementedError
 
 
@@ -74,7 +74,7 @@ def rows_by_columns(emitter: Emitter, left: Matrix, right: Matrix, out: Matrix, 
 
 
 def _strips(emitter: Emitter, size: int) -> Iterator[tuple[int, int, Sequence[Count]]]:
-    """Columns dealt out to tiles: from where to where lie tiles of so many vectors, the last of which may be short."""
+    """Columns divided into tiles: ranges with their number of vectors; the last vector may be incomplete."""
     wide = VECTORS * emitter.width
     whole = size // wide * wide
     if whole:
@@ -88,7 +88,7 @@ def _tile(
     emitter: Emitter, shape: tuple[int, Sequence[Count]], inner: Value,
     row_at: Callable[[Value], Value], factor_at: Callable[[Value, int], Value],
 ) -> list[list[Vector]]:  # fmt: skip
-    """Sums over k of factors, one a row of the tile, times a row of vectors: [row][vector]."""
+    """Sums over k of one factor for each row of the tile times a row of vectors: [row][vector]."""
     height, counts = shape
     n = len(counts)
 
@@ -124,7 +124,7 @@ def rows_by_rows(emitter: Emitter, left: Matrix, right: Matrix, out: Matrix, row
 
 
 def _dots(emitter: Emitter, left: Matrix, right: Matrix, shape: tuple[int, int]) -> list[Vector]:
-    """The dot products of some rows of the left with some of the right, row by row, in as few vectors as hold them."""
+    """The dot products of some left rows with some right rows, packed into as few vectors as possible."""
     height, pair = shape
 
     def step(k: Value, count: Count, *sums: Value) -> list[Value]:
@@ -141,7 +141,7 @@ def _dots(emitter: Emitter, left: Matrix, right: Matrix, shape: tuple[int, int])
 
 
 def _store_pairs(emitter: Emitter, sums: list[Vector], out: Matrix, height: int) -> None:
-    """One number or two a row, which lie one after the other in vectors."""
+    """Store one or two numbers for each row, which follow each other in vectors."""
     build, pair = emitter.builder, out.size
     for i in range(height):
         vector, lane = sums[i * pair // emitter.width].value, i * pair % emitter.width

@@ -53,7 +53,7 @@ class Draws:
         return ir.Constant(kind or self.kind, [value] * self.emitter.width)
 
     def bits(self, row: Value, column: Value) -> list[Value]:
-        """Four vectors of 32 random bits for the columns from one on, of a row."""
+        """Four vectors of 32 random bits for a row, from a column on."""
         build = self.emitter.builder
         lanes = ir.Constant(self.kind, list(range(self.emitter.width)))
         first = build.add(self._spread(build.trunc(self.emitter.whole(column), I32)), lanes)
@@ -79,13 +79,13 @@ class Draws:
         return build.trunc(build.lshr(product, self._known(32, self.wide)), self.kind), build.trunc(product, self.kind)
 
     def _uniform(self, bits: Value) -> Vector:
-        """Numbers in [0, 1), of the upper 24 bits."""
+        """Numbers in [0, 1) from the upper 24 bits."""
         build = self.emitter.builder
         whole = build.uitofp(build.lshr(bits, self._known(8)), self.emitter.zero.value.type)
         return Vector(build, whole) * 2.0**-24
 
     def _pair(self, one: Value, other: Value) -> list[Vector]:
-        """Two numbers from N(0, 1) (Box & Muller 1958): an angle in an eighth of a turn, and bits for which eighth."""
+    """Two numbers from N(0, 1) (Box & Muller 1958): an angle in an eighth of a turn, and bits that select the eighth."""
         build = self.emitter.builder
         length = ((self._uniform(one) + 2.0**-24).log_of_normal() * -2.0).at_least(0.0).sqrt()
         angle = (self._uniform(other) - 0.5) * (math.pi / 2.0)
@@ -113,7 +113,7 @@ class Draws:
 def for_each(
     emitter: Emitter, row: Value, size: int, draw: Callable[[Value, Value], Sequence[Vector]], body: Body
 ) -> None:
-    """Do something with every vector of a row, and random numbers for it."""
+    """Call a function with every vector of a row and random numbers for it."""
     width = emitter.width
 
     def block(begin: Value, counts: Sequence[Count]) -> None:

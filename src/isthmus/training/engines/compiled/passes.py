@@ -89,7 +89,7 @@ class Passes:
         emitter.loop(begin, end, 1, row)
 
     def forward(self, emitter: Emitter, index: int) -> None:
-        """A layer with its activation; the bias of the last one is left to the loss."""
+        """A layer with its activation; the loss adds the bias of the last layer."""
         work, values, begin, end = emitter.arguments
         given, out = (self._matrix(emitter, work, rooms[index]) for rooms in (self.layout.given, self.layout.outputs))
         multiply = rows_by_columns if self.plan.layers[index].lies_transposed else rows_by_rows
@@ -118,7 +118,7 @@ class Passes:
         emitter.loop(begin, end, 1, lambda row: emitter.vectors_of(out.size, lambda *at: each(row, *at)))
 
     def draw(self, emitter: Emitter) -> None:
-        """Codes from what the encoder gives, and their prior."""
+        """Draw codes from the encoder's outputs, and compute their prior."""
         work, rates, key, begin, end = emitter.arguments
         draws, kl_weight = Draws(emitter, key, len(self.plan.corruptions)), self._rate(emitter, rates, "kl_weight")
         drawn = self._drawn(emitter, work)
@@ -162,7 +162,7 @@ class Passes:
             for part in self.plan.loss:
 
                 def each(column: Value, count: Count, part: Part = part, begin: int = begin, first: int = first) -> Any:
-                    """The loss of some numbers; their gradients go where the outputs were."""
+                    """The loss of some numbers; their gradients overwrite the outputs."""
                     behind = [emitter.add(column, first + i * part.n_features) for i in range(part.n_outputs)]
                     places = [out.at(emitter, row, where) for where in behind]
                     outputs = [
@@ -182,7 +182,7 @@ class Passes:
         emitter.loop(begin, end, 1, row)
 
     def backward(self, emitter: Emitter, index: int) -> None:
-        """From the gradient before the activation of a layer to that of the layer before."""
+        """From the gradient before a layer's activation to that before the previous layer's."""
         work, values, _, begin, end = emitter.arguments
         given, out = (self._matrix(emitter, work, rooms[index]) for rooms in (self.layout.gradients, self.layout.back))
         multiply = rows_by_rows if self.plan.layers[index].lies_transposed else rows_by_columns
@@ -269,7 +269,7 @@ class Passes:
         emitter.vectors_of(layer.outer, each)
 
     def tell(self, emitter: Emitter) -> None:
-        """The parts of the loss of the step: means over rows, in their order."""
+        """Store the parts of the step's loss: means over rows, summed in row order."""
         losses, work, rates, step, n_rows = emitter.arguments
         rows = self._matrix(emitter, work, self.layout.losses)
 

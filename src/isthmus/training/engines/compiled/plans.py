@@ -17,7 +17,7 @@ from isthmus.training.schedule import Optimizer
 
 
 class Layer(NamedTuple):
-    """A linear layer, (n, inner) → (n, outer), and what follows it."""
+    """A linear layer, (n, inner) → (n, outer), and its activation."""
 
     inner: int
     outer: int

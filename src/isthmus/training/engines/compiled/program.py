@@ -1,4 +1,4 @@
-"""A program: whole steps of training a chain of linear layers, written for its sizes.
+"""A program: whole training steps of a chain of linear layers, compiled for its sizes.
 
 Threads share a step twice. First each takes some of the rows all the way, forward and back; then each takes some of the
 weights, sums up their gradients over all rows and moves them at once, so that a gradient is never written to memory.
@@ -76,23 +76,23 @@ class Writer:
         return emitter.done()
 
     def _call(self, emitter: Emitter, name: str, write: Callable[[Emitter], None], arguments: Sequence[Value]) -> None:
-        """Write a separate function, and a call of it."""
+        """Write a separate function and a call to it."""
         values = [emitter.whole(argument) for argument in arguments]
         emitter.builder.call(self._function(name, [value.type for value in values], write), values)
 
     def _rows(self, emitter: Emitter) -> None:
-        """The rows of one thread, from the data to the gradients of all layers."""
+        """Process the rows of one thread, from the data to the gradients of all layers."""
         self._encode(emitter)
         self._decode(emitter)
 
     def _mine(self, emitter: Emitter) -> list[Value]:
-        """From where to where a thread takes rows."""
+        """The range of rows of a thread."""
         table, thread, _ = emitter.arguments
         n_rows, n_threads = _told(emitter, table, "n_rows", "n_threads")
         return _share(emitter, n_rows, thread, n_threads, self.machine.rows)
 
     def _encode(self, emitter: Emitter) -> None:
-        """From the data to the codes."""
+        """Encode: from the data to the codes."""
         table, _, step = emitter.arguments
         rows, keys, work, values = _told(emitter, table, "rows", "keys", "work", "values")
         passes, mine = self.passes, self._mine(emitter)
@@ -104,7 +104,7 @@ class Writer:
             self._call(emitter, "draw", passes.draw, [work, rates, key, *mine])
 
     def _look(self, emitter: Emitter) -> None:
-        """At the codes of all rows; one thread does."""
+        """Compute batch statistics of all codes, on one thread."""
         table, thread, step = emitter.arguments
         n_rows, work, values = _told(emitter, table, "n_rows", "work", "values")
         _, rates = _of_step(emitter, table, step)
@@ -112,7 +112,7 @@ class Writer:
             self._call(emitter, "look", self.passes.look, [work, values, rates, n_rows])
 
     def _decode(self, emitter: Emitter) -> None:
-        """From the codes to the gradients of all layers."""
+        """Decode, then run backwards: from the codes to the gradients of all layers."""
         table, _, step = emitter.arguments
         targets, work, values = _told(emitter, table, "targets", "work", "values")
         passes, mine, (order, rates) = self.passes, self._mine(emitter), _of_step(emitter, table, step)
@@ -125,7 +125,7 @@ class Writer:
             self._call(emitter, f"backward_{index}", partial(passes.backward, index=index), arguments)
 
     def _weights(self, emitter: Emitter) -> None:
-        """The weights of one thread: their gradients, and the move of the optimiser."""
+        """Update the weights of one thread: their gradients and the optimiser's step."""
         table, thread, step = emitter.arguments
         n_rows, n_threads, losses, *buffers, work = _told(
             emitter, table, "n_rows", "n_threads", "losses", "values", "means", "squares", "work"
@@ -142,7 +142,7 @@ class Writer:
             self._call(emitter, "tell", passes.tell, [losses, work, rates, step, n_rows])
 
     def _next_rows(self, emitter: Emitter) -> None:
-        """Have the rows that this thread takes in the next step brought near, if there is one."""
+        """Prefetch the rows that this thread takes in the next step, if there is one."""
         table, thread, step = emitter.arguments
         n_rows, n_threads, n_steps, rows = _told(emitter, table, "n_rows", "n_threads", "n_steps", "rows")
         following = emitter.builder.add(step, emitter.whole(1))
@@ -153,7 +153,7 @@ class Writer:
 
     @staticmethod
     def _only(emitter: Emitter, thread: Value, wanted: Value) -> ir.IRBuilder:
-        """What is written under it is done by one thread."""
+        """A block that only one thread executes."""
         return emitter.builder.if_then(emitter.builder.icmp_signed("==", thread, emitter.whole(wanted)))
 
 
@@ -163,14 +163,14 @@ def _told(emitter: Emitter, table: Value, *names: str) -> list[Value]:
 
 
 def _of_step(emitter: Emitter, table: Value, step: Value) -> tuple[Value, Value]:
-    """Where the indices of a step's rows begin, and its rates."""
+    """The addresses of a step's row indices and of its rates."""
     n_rows, order, rates = _told(emitter, table, "n_rows", "order", "rates")
     indices = emitter.builder.gep(order, [emitter.times(step, n_rows)], source_etype=I64)
     return indices, emitter.at(rates, emitter.times(step, len(RATES)))
 
 
 def _share(emitter: Emitter, size: Value, thread: Value, n_threads: Value, unit: int) -> list[Value]:
-    """From where to where a thread takes its part of a range, in whole units but for the last."""
+    """The part of a range that a thread takes, in whole units except for the last one."""
     build, whole = emitter.builder, emitter.whole
     units = build.sdiv(whole(emitter.add(size, unit - 1)), whole(unit))
     ends = [build.sdiv(build.mul(units, number), n_threads) for number in (thread, build.add(thread, whole(1)))]
@@ -178,7 +178,7 @@ def _share(emitter: Emitter, size: Value, thread: Value, n_threads: Value, unit:
 
 
 def _wait(emitter: Emitter, place: Value, wanted: Value) -> None:
-    """Say that a thread is here, and wait until so many have said so; give way to others when that takes long."""
+    """A barrier: wait until so many threads have arrived, and yield the core if that takes long."""
     build, nothing = emitter.builder, ir.FunctionType(ir.VoidType(), [])
     build.atomic_rmw("add", place, emitter.whole(1), "acq_rel")
     begin = build.block
@@ -235,7 +235,7 @@ def program_for(plan: Plan) -> Program:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Let Python look for garbage later: a text is many thousand objects, and to look at all there are takes 0.15 s."""
+    """Pause Python's garbage collection: a program's text is thousands of objects, and a collection takes 0.15 s."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

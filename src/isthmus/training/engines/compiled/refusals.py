@@ -1,4 +1,4 @@
-"""Reasons against compiling a job: it is impossible, or not worth it."""
+"""Reasons not to compile a job: it is impossible, or it does not pay."""
 
 from __future__ import annotations
 

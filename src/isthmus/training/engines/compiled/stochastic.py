@@ -1,4 +1,4 @@
-"""Random parts of a compiled step: corruption of the rows, and codes that are drawn."""
+"""Random parts of a compiled step: corruption of rows, and stochastic codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PENALTY, PRIOR = 1, 2
 
 
 def corrupt(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, done: ElementwiseCorruption) -> None:
-    """Do to some rows what a corruption does."""
+    """Apply a corruption to some rows."""
     drawn = {"normal": draws.normals, "uniform": draws.uniforms}
 
     def each(row: Value, column: Value, draw: Vector | None) -> None:
@@ -33,7 +33,7 @@ def corrupt(emitter: Emitter, given: Matrix, rows: Span, draws: Draws, done: Ele
 
 
 class Drawn:
-    """A code that is drawn, number by number.
+    """A stochastic code, drawn element by element.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Drawn:
         self.size, self.n_inputs = rooms["code"].size, n_inputs
 
     def forward(self, row: Value, draws: Draws, kl_weight: Vector) -> None:
-        """The code of a row, its derivatives where they are needed later, and the cost of its prior."""
+        """The code of a row, the derivatives that the backward pass needs, and the cost of its prior."""
         emitter, rooms = self.emitter, self.rooms
         total = emitter.memory(1)
         emitter.store(emitter.zero, total)
@@ -82,7 +82,7 @@ class Drawn:
         store_sum(emitter, emitter.load(total) * kl_weight, rooms["losses"].at(emitter, row, PRIOR))
 
     def backward(self, row: Value, kl_weight: Vector) -> None:
-        """From the gradient of codes to that of what the encoder gives; `kl_weight` is how much a nat counts."""
+        """From the gradient of codes to that of the encoder's outputs; `kl_weight` is the weight of a nat."""
         emitter, rooms = self.emitter, self.rooms
 
         def slope(name: str, column: Value) -> Vector | float:
@@ -100,7 +100,7 @@ class Drawn:
 def penalized(
     emitter: Emitter, matrices: tuple[Matrix, Matrix, Matrix], row: Value, formulas: Sequence[Formula], share: Vector
 ) -> None:
-    """Add what the numbers of a row's code cost to their gradient; a row counts for `share`."""
+    """Add the gradient of the penalties to that of a row's code; a row has the weight `share`."""
     gradients, codes, losses = matrices
 
     def each(column: Value, count: Count, carried: Value) -> list[Value]:
@@ -118,5 +118,5 @@ def penalized(
 
 
 def store_sum(emitter: Emitter, numbers: Vector, place: Value) -> None:
-    """Put the sum of a vector's numbers into memory."""
+    """Store the sum of a vector's numbers."""
     emitter.builder.store(numbers.sum(), place, align=4)

@@ -33,7 +33,7 @@ class Machine(NamedTuple):
 
     @property
     def pause(self) -> str | None:
-        """What LLVM calls the instruction that says that a loop only waits, where it knows one."""
+        """LLVM's name of the processor's pause instruction for spin loops, if there is one."""
         return "x86.sse2.pause" if self.triple.startswith(("x86_64", "i686")) else None
 
 
@@ -66,7 +66,7 @@ def _give_way() -> Any:
 
 
 class Library:
-    """Compiled functions, which live only as long as this does.
+    """Compiled functions; their memory is freed with this object.
 
     No optimisation pass runs over the text: instructions are already written in order, and passes would take longer
     than everything else, while the steps would not be faster.
@@ -88,5 +88,5 @@ class Library:
         self._engine.finalize_object()
 
     def function(self, name: str, *types: Any) -> Callable[..., None]:
-        """One of them, which runs without Python's lock."""
+        """A function of the library; it runs without Python's lock."""
         return ctypes.CFUNCTYPE(None, *types)(self._engine.get_function_address(name))

@@ -1,4 +1,4 @@
-"""Threads that take the shares of a compiled program together."""
+"""Threads that run the shares of a compiled program in parallel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 
 class Crew:
-    """Runs shares of work that wait for each other, each on its own thread: all of them, or none.
+    """Runs shares of work that synchronise with each other, each on its own thread: all of them, or none.
 
     Compiled shares spin until all others have come as far, so one that never starts would keep the rest for good. Each
     thread therefore first waits at a gate, which opens when all are there. The calling thread takes no share: there an

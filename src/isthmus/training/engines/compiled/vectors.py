@@ -1,4 +1,4 @@
-"""Vectors of numbers in LLVM's language: the arithmetic and the functions of `isthmus.choices.formulas`."""
+"""Vectors in LLVM's language, with the arithmetic and the functions of `isthmus.choices.formulas`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Vector:
 
     @property
     def width(self) -> int:
-        """How many numbers."""
+        """The number of places."""
         return int(self.value.type.count)
 
     def like(self, value: float) -> Vector:
-        """The same known number in every place."""
+        """A constant in every place."""
         return Vector(self.builder, constant(value, self.width))
 
     def _with(self, operation: str, other: Any, *, reflected: bool = False) -> Vector:
@@ -94,7 +94,7 @@ class Vector:
         return Mask(self, self.builder.fcmp_ordered("ord", self.value, self.value))
 
     def _called(self, name: str, *others: Vector | float) -> Vector:
-        """What LLVM has a name for, number by number."""
+        """Call an LLVM intrinsic element by element."""
         vectors = [self, *(other if isinstance(other, Vector) else self.like(other) for other in others)]
         kind = self.value.type
         of = intrinsic(self.builder.module, f"{name}.v{self.width}f32", kind, [kind] * len(vectors))
@@ -125,7 +125,7 @@ class Vector:
         return self._called("nearbyint")
 
     def where(self, condition: Mask, other: Vector | float) -> Vector:
-        """These numbers where a condition holds, others elsewhere."""
+        """These numbers where a condition holds, other numbers elsewhere."""
         return condition.choose(self, other)
 
     def at_least(self, bound: float) -> Vector:
@@ -137,7 +137,7 @@ class Vector:
         return self.like(bound).where(self > bound, self)
 
     def first(self, count: int | None, behind: float = 0.0) -> Vector:
-        """So many numbers, another number behind them."""
+        """Keep the first numbers, and put another number into the other places."""
         return self if count is None else self.where(Mask(self, mask(count, self.width)), behind)
 
     def polynomial(self, coefficients: Sequence[float]) -> Vector:
@@ -148,7 +148,7 @@ class Vector:
         return result
 
     def exp(self) -> Vector:
-        """The exponential, to two parts in 10⁷; what would be less than exp(-87) is that, more than exp(88) too."""
+        """The exponential, to two parts in 10⁷; the argument is clipped to [-87, 88]."""
         bounded = self.at_least(-87.0).at_most(88.0)
         power = (bounded * (1.0 / math.log(2.0))).rounded()
         rest = power.fma(-LOG_2_REST, power.fma(-LOG_2_HIGH, bounded))
@@ -262,7 +262,7 @@ LOG_2_REST = math.log(2.0) - LOG_2_HIGH
 
 
 def constant(value: float, width: int) -> ir.Constant:
-    """A vector of one number, which single precision is made to have."""
+    """A vector with the same number in every place, rounded to single precision."""
     return ir.Constant(ir.VectorType(F32, width), [float(np.float32(value))] * width)
 
 
@@ -271,23 +271,23 @@ def _all_of(value: int, kind: ir.VectorType) -> ir.Constant:
 
 
 def places(indices: Sequence[int]) -> ir.Constant:
-    """Indices of numbers in vectors."""
+    """The indices of the numbers of vectors."""
     return ir.Constant(ir.VectorType(I32, len(indices)), list(indices))
 
 
 def mask(count: int, width: int) -> ir.Constant:
-    """True for the first so many."""
+    """A mask that is true for the first places."""
     return ir.Constant(ir.VectorType(ir.IntType(1), width), [int(index < count) for index in range(width)])
 
 
 def intrinsic(module: ir.Module, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
-    """A function that LLVM brings along."""
+    """An LLVM intrinsic."""
     full = f"llvm.{name}"
     return module.globals.get(full) or ir.Function(module, ir.FunctionType(result, arguments), full)
 
 
 def folded(vectors: Sequence[Vector]) -> list[Vector]:
-    """The sums of vectors, in their order, in as few vectors as hold them."""
+    """The sums of vectors, in their order, packed into as few vectors as possible."""
     builder, width = vectors[0].builder, vectors[0].width
     values = [vector.value for vector in vectors]
     values += [vectors[0].like(0.0).value] * (-len(values) % width)
