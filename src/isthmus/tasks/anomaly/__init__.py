@@ -1,4 +1,4 @@
-"""Odd rows: which they are, why, and how often the alarm is wrong."""
+"""Anomaly detection: anomalous rows, the reasons, and the rate of false alarms."""
 
 from isthmus.tasks.anomaly.calibration import Drift, benjamini_hochberg, conformal_p_values
 from isthmus.tasks.anomaly.detector import AnomalyDetector

@@ -1,4 +1,4 @@
-"""How often an alarm is wrong: p-values by split-conformal calibration, control over a batch, and drift."""
+"""The rate of false alarms: p-values by split-conformal calibration, control over a batch, and drift."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isthmus.choices.rules import Number, Rule
 
 
 def conformal_p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The share of rows that would be at least as odd if this row were normal, (n,), in (0, 1].
+    """The share of normal rows with at least this score, (n,), in (0, 1].
 
     With m calibration rows, ``p = (1 + #{calibration >= score}) / (m + 1)``. For a row drawn like the calibration rows,
     ``P(p <= a) <= a`` for every level a and every m (Vovk, Gammerman & Shafer 2005; Laxhammar & Falkman 2010).
@@ -35,7 +35,7 @@ def conformal_p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarra
 
 
 def conformal_cut(calibration: np.ndarray, alpha: float) -> float:
-    """The score above which a normal row lies with a probability of at most alpha; infinite where rows are too few.
+    """The score that a normal row exceeds with a probability of at most alpha; infinite for too few rows.
 
     It is the k-th smallest of the m calibration scores, ``k = ceil((m + 1)(1 - alpha))``. The probability, over
     calibration rows and the new row, is at most alpha and, without ties, at least ``alpha - 1 / (m + 1)``.
@@ -50,7 +50,7 @@ def conformal_cut(calibration: np.ndarray, alpha: float) -> float:
 
 
 def benjamini_hochberg(p_values: np.ndarray, rate: float) -> np.ndarray:
-    """Which rows of a batch to report, so that of those reported a share of at most `rate` is normal on average.
+    """Selects rows of a batch such that at most a share of `rate` of them is normal, on average.
 
     The largest k with ``p_(k) <= k rate / n`` decides: rows with ``p <= p_(k)`` are reported (Benjamini & Hochberg
     1995). Conformal p-values depend on each other positively, under which the bound holds (Bates et al. 2023).
@@ -84,7 +84,7 @@ def benjamini_hochberg(p_values: np.ndarray, rate: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Drift:
-    """Whether the scores of new normal rows still look like those of the calibration.
+    """A comparison of the scores of new normal rows with those of the calibration.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The anomaly detector: rows in; out which are odd, why, and how often the alarm is wrong."""
+"""The anomaly detector: rows in; anomalies, their reasons and a false-alarm rate out."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return DetectorSettings(**{name: getattr(self, name) for name in names}, seed=seed_from(self.random_state))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Go on learning from more rows; the first call is `fit`.
+        """Continue learning from more rows; the first call is `fit`.
 
         Training continues on the new rows and an even sample of all rows seen, from which curves, memory and threshold
         are learned again. Calibration rows are scored again. They are not in a model file, so a loaded detector needs
@@ -243,7 +243,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return self
 
     def checked_threshold(self) -> Threshold:
-        """The threshold; an error that names all wrong parameters where there are some."""
+        """The threshold; raises an error that names all wrong parameters."""
         mistakes = broken_rules(self, self.rules)
         mistakes += detector_fit.choice_mistakes(type(self).__name__, self.get_params(deep=False))
         try:
@@ -259,7 +259,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return threshold
 
     def calibration_share(self, threshold: Threshold) -> float:
-        """The share of the rows that `fit` keeps out of training for a threshold."""
+        """The share of the rows that `fit` holds out for a threshold."""
         if self.calibration_fraction is None:
             return DEFAULT_CALIBRATION if threshold.needs_calibration else 0.0
         return float(self.calibration_fraction)
@@ -267,7 +267,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
     # -- thresholds ----------------------------------------------------------------------------------------------
 
     def set_threshold(self, threshold: Any) -> Self:
-        """Change where the alarm begins, without training again.
+        """Change the threshold without training again.
 
         Parameters
         ----------
@@ -287,7 +287,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return self
 
     def calibrate(self, X: Any) -> Self:
-        """Take these rows for calibration in place of those kept at `fit`, and set the threshold by them.
+        """Calibrate on these rows instead of those held out by `fit`, and set the threshold by them.
 
         Parameters
         ----------
@@ -304,13 +304,13 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
 
     @property
     def rounding_(self) -> float:
-        """Scores that lie within this of the threshold lie on it: such rows are normal wherever they are scored."""
+        """Scores within this distance of the threshold count as equal to it: such rows are normal in every batch."""
         check_is_fitted(self, "fitted_")
         relative = ROUNDING_OF_GRAPHS if isinstance(self.fitted_.model, SingleModel) else ROUNDING
         return relative * max(1.0, abs(self.threshold_)) if np.isfinite(self.threshold_) else 0.0
 
     def _above(self, scores: np.ndarray) -> np.ndarray:
-        """How far anomaly scores lie above the threshold, (n,); 0 within rounding."""
+        """Anomaly scores minus the threshold, (n,); 0 within rounding."""
         away = scores - self.threshold_
         return np.where(np.abs(away) <= self.rounding_, 0.0, away)
 
@@ -323,7 +323,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
     # -- using ---------------------------------------------------------------------------------------------------
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Minus the anomaly score of each row, in nats, (n,): the lower, the odder."""
+        """Minus the anomaly score of each row, in nats, (n,): the lower, the more anomalous."""
         rows = self._rows(X)
         return -self.fitted_.scores(rows)
 
@@ -332,7 +332,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return -self._above(-self.score_samples(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """-1 for anomalies, 1 for all others, (n,)."""
+        """-1 for anomalies, 1 for other rows, (n,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def predict_proba(self, X: Any, *, method: str = "unify") -> np.ndarray:
@@ -356,7 +356,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return np.column_stack([1.0 - odd, odd])
 
     def predict_confidence(self, X: Any) -> np.ndarray:
-        """How stable each label is, in [0, 1], (n,): the probability that `predict` says the same of the row.
+        """How stable each label is, in [0, 1], (n,): the probability of the same label with other training rows.
 
         It is taken over newly drawn training sets of this size, with the share of anomalies that was reported of the
         training rows (Perini et al. 2020, eq. 3 and 4).
@@ -365,7 +365,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return label_confidence(self.decision_scores_, scores, self.threshold_)
 
     def p_values(self, X: Any) -> np.ndarray:
-        """How often a normal row would be at least as odd, (n,), in (0, 1]; see `conformal_p_values`.
+        """The share of normal rows with at least this score, (n,), in (0, 1]; see `conformal_p_values`.
 
         Raises
         ------
@@ -375,7 +375,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return conformal_p_values(self._calibration(), -self.score_samples(X))
 
     def discoveries(self, X: Any, *, rate: float = 0.1) -> np.ndarray:
-        """Which rows of a batch to report so that a share of at most `rate` of them is normal on average, (n,) bool.
+        """Selects rows of a batch such that at most a share of `rate` of them is normal, on average, (n,) bool.
 
         Parameters
         ----------
@@ -388,7 +388,7 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return benjamini_hochberg(self.p_values(X), rate)
 
     def drift(self, X: Any, *, level: float = 0.01) -> Drift:
-        """Whether the scores of new normal rows have left the calibration.
+        """Tests whether the scores of new normal rows differ from those of the calibration.
 
         Parameters
         ----------
@@ -409,13 +409,13 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         return self.fitted_.calibration_scores
 
     def contributions(self, X: Any) -> np.ndarray:
-        """What each column adds to the anomaly score, (n, columns), or (n, *row shape) for images: they sum to it."""
+        """The contribution of each column to the anomaly score, (n, columns), or (n, *row shape) for images."""
         rows, fitted = self._rows(X), self.fitted_
         parts = [fitted.scorer.contributions(each).double().cpu().numpy() for each in fitted.readings(rows)]
         return np.concatenate([np.empty(0), *map(np.ravel, parts)]).reshape(rows.n_rows, *fitted.columns_shape)
 
     def explain(self, X: Any, *, n_columns: int = 3) -> list[Explanation]:
-        """Why rows are odd: the columns that count most, with the value seen and the value expected.
+        """The reasons for scores: the columns that contribute most, with their observed and expected values.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""From rows and parameters to a fitted detector: each function takes what it needs and returns what it made."""
+"""From rows and parameters to a fitted detector, by pure functions."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def loss_of(loss: str | Loss, schema: Schema | None) -> Loss:
 def _row_format(
     settings: DetectorSettings, rows: Rows, raw: np.ndarray, schema: Schema | None, loss: Loss
 ) -> RowFormat:
-    """How rows become tensors, learned from some of them, (n, d)."""
+    """The conversion of rows to tensors, learned from some of them, (n, d)."""
     missing_allowed = schema is not None or loss.admits_missing
     check_finite(raw, missing_allowed=missing_allowed)
     scaling = _scaling(settings, rows, raw, schema)
@@ -183,7 +183,7 @@ def _row_format(
 def _leave_out(
     raw: np.ndarray, schema: Schema | None, kinds: Mapping[str, Any] | None
 ) -> tuple[Schema | None, np.ndarray | None]:
-    """What grows without end is left out of the score: the schema with notes on it, and which numbers these are."""
+    """Columns that only grow are not scored: the schema with notes on them, and a mask of their numbers."""
     from isthmus.tasks.anomaly.unscored import growing_numbers, with_notes  # noqa: PLC0415  # tables load slowly
 
     left_out, notes = growing_numbers(raw, schema, kinds)
@@ -210,7 +210,7 @@ def _context(raw: np.ndarray, form: RowFormat) -> Context:
 
 
 def _grouping(form: RowFormat) -> tuple[Grouping, tuple[int, ...]]:
-    """Which numbers of a row belong to which column, and the shape of all columns of a row."""
+    """The column of each number of a row, and the shape of a row's columns."""
     width = int(np.prod(form.feature_shape))
     if form.schema is None or not form.schema.width:
         return Grouping(None, width), form.feature_shape
@@ -225,7 +225,7 @@ def _grouping(form: RowFormat) -> tuple[Grouping, tuple[int, ...]]:
 
 
 def _trained_model(settings: DetectorSettings, X: Tensor, context: Context, loss: Loss) -> EnsembleModel | SingleModel:
-    """What restores rows, trained on scaled rows, (n, d)."""
+    """The model that reconstructs rows, trained on scaled rows, (n, d)."""
     if settings.autoencoder is not None:
         return SingleModel(_fitted_autoencoder(settings, settings.autoencoder, X, context))
     width, auto = X.shape[1], settings.code_sizes == "auto"
@@ -255,7 +255,7 @@ def _training(settings: DetectorSettings, context: Context, loss: Loss, *, n_ste
 
 
 def steps_for(settings: DetectorSettings, n_rows: int, context: Context) -> int:
-    """Steps of the training."""
+    """The number of training steps."""
     if settings.max_steps != "auto":
         return int(settings.max_steps)
     for_rows = max(1.0, (n_rows / ROWS_FOR_STEPS) ** 0.5)
@@ -286,7 +286,7 @@ def _scorer_plan(settings: DetectorSettings, grouping: Grouping, context: Contex
 
 
 def fit_more(settings: DetectorSettings, fitted: FittedDetector, rows: Rows) -> FittedDetector:
-    """Go on with new rows and an even sample of those seen before; the detector that was given stays as it is."""
+    """Continue with new rows and an even sample of earlier ones; the given detector does not change."""
     if isinstance(fitted.model, SingleModel):
         raise ValueError(  # noqa: TRY004  # what was given is no mistake of type
             "A detector with an autoencoder of your own cannot go on learning; fit it again, or use the ensemble "
@@ -320,7 +320,7 @@ def fit_more(settings: DetectorSettings, fitted: FittedDetector, rows: Rows) -> 
 
 
 def _mixed(old: Tensor, new: Tensor, share: float, settings: DetectorSettings) -> Tensor:
-    """An even sample of all rows seen: each new row has the chance to be in it that each old one has.
+    """An even sample of all rows seen: new and old rows have the same chance to be in it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Small autoencoders trained together: one batched matrix product does for all of them."""
+"""Small autoencoders trained together, by one batched matrix product."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Ensemble(nn.Module):
             self.units[member, :, :size] = 1.0
 
     def initialise(self, X: Tensor, generator: torch.Generator) -> None:
-        """Begin as principal components of rows, (n, d), with small random weights beside them."""
+        """Initialise as principal components of rows, (n, d), plus small random weights."""
         for name, gain in {"hidden": 1.0, "to_code": 0.3, "from_code": 1.0, "output": 0.1}.items():
             for weight in self.weights[name].data:
                 nn.init.orthogonal_(weight, gain=gain, generator=generator)

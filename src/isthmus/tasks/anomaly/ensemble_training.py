@@ -59,7 +59,7 @@ class EnsembleTraining:
 
 
 class _Encoder(nn.Module):
-    """The codes of rows that are dealt out evenly to the members: (E · n, d) → (E · n, code)."""
+    """The codes of rows that are divided evenly among the members: (E · n, d) → (E · n, code)."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _Decoder(nn.Module):
 
 
 class EnsembleObjective(Objective):
-    """The mean loss of the rows that each member restores best.
+    """The mean loss of the rows that each member reconstructs best.
 
     A batch, (E · n, d), holds n rows for each of the E members, which learn from rows of their own.
 
@@ -99,7 +99,7 @@ class EnsembleObjective(Objective):
         self.n_members, self.trim = ensemble.n_members, how.trim
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> LossParts:
-        """What a batch of scaled rows costs, missing cells as NaN: (E · n, d)."""
+        """The loss of a batch of scaled rows, missing cells as NaN: (E · n, d)."""
         x = x if len(x) % self.n_members == 0 else x.repeat(self.n_members, 1)  # a few rows go to all members
         given = self.corrupt(x.nan_to_num(), generator)
         losses = self.choices.loss.per_row(self.decoder(self.encoder(given)), x).view(self.n_members, -1)
@@ -164,7 +164,7 @@ def train_ensemble(ensemble: Ensemble, X: Tensor, how: EnsembleTraining) -> None
 
 
 def _refuse_divergence(losses: Tensor, learning_rate: float) -> None:
-    """Raise an error where training made the loss infinite, or far worse than it was before it.
+    """Raise an error if training made the loss infinite, or far larger than before.
 
     The models begin as principal components, so that a loss far above the first one says that training has undone
     them. All scores are finite then and mean nothing.

@@ -1,4 +1,4 @@
-"""Why a row is odd: the columns that count most, what stands there, and what the other columns lead one to expect."""
+"""Reasons for a score: the columns that contribute most, their values, and the values that the others predict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from isthmus.tasks.anomaly.inputs import RowFormat, Rows
 
 @dataclass(frozen=True)
 class Reason:
-    """One column's part in the score of a row.
+    """One column's contribution to the score of a row.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a row has its score.
+    """The reasons for a row's score.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ def explain_rows(
 
 
 def column_names(form: RowFormat, feature_names: np.ndarray | None) -> list[str]:
-    """Names of the columns that contributions are of."""
+    """The names of the columns of contributions."""
     if form.schema is not None:
         return list(form.schema.groups) or list(form.schema.names[:1])
     if feature_names is not None:
@@ -125,14 +125,14 @@ def _expected(fitted: FittedDetector, x: Tensor, columns: Tensor) -> np.ndarray:
 
 
 class _Words:
-    """What is seen and expected in a column, in words."""
+    """The observed and expected values of a column, as text."""
 
     def __init__(self, form: RowFormat, names: Sequence[str], rows: Rows) -> None:
         self._form, self._names, self._rows = form, names, rows
         self._seen = dict[str, Sequence[str]]()
 
     def of(self, row: int, column: int, cells: np.ndarray, expected: np.ndarray) -> tuple[str, str]:
-        """The value in a row and column, and that expected there; `cells` and `expected` are whole scaled rows."""
+        """The observed and the expected value of a cell; `cells` and `expected` are whole scaled rows."""
         schema = self._form.schema
         if schema is None:
             return self._number(row, column, expected)
@@ -168,7 +168,7 @@ def _other_levels(cells: np.ndarray, expected: np.ndarray, places: Sequence[int]
 
 
 def as_number(value: float, spread: float | None = None) -> str:
-    """A number for people: four digits, or no more decimals than the spread of its column is worth.
+    """A number as text: four digits, or as many decimals as the spread of its column supports.
 
     >>> as_number(9800.0), as_number(119.73, 40.0), as_number(0.000123), as_number(np.nan)
     ('9,800', '120', '0.000123', 'missing')

@@ -1,4 +1,4 @@
-"""What a detector has learned, as data."""
+"""The learned state of a detector, as data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from isthmus.tasks.anomaly.scoring import PartScores, Scorer
 
 @dataclass(frozen=True, eq=False)
 class FittedDetector:
-    """All that `AnomalyDetector.fit` learns, but for names of columns and the threshold.
+    """Everything that `AnomalyDetector.fit` learns, except for column names and the threshold.
 
     Attributes
     ----------
@@ -60,11 +60,11 @@ class FittedDetector:
 
     @property
     def chunk_rows(self) -> int:
-        """How many rows may be worked on at a time."""
+        """Most rows to process at a time."""
         return self.scorer.chunk_rows(self.model)
 
     def readings(self, rows: Rows, *, in_full: bool = True) -> Iterator[PartScores]:
-        """What the parts of the score say of rows, some rows at a time."""
+        """The scores of the parts, for blocks of rows."""
         for x in self.format.tensors(rows, self.chunk_rows):
             with torch.inference_mode():
                 yield self.scorer.read(self.model, x, in_full=in_full)
@@ -75,7 +75,7 @@ class FittedDetector:
         return np.concatenate([np.empty(0), *found])  # a table may have no rows
 
     def scores_of(self, flat: np.ndarray) -> np.ndarray:
-        """Anomaly scores of rows that are not scaled yet, (n, d) → (n,)."""
+        """Anomaly scores of unscaled rows, (n, d) → (n,)."""
         found = []
         for some in np.array_split(flat, max(1, len(flat) // self.chunk_rows)):
             x = self.format.to_tensor(some)
@@ -84,6 +84,6 @@ class FittedDetector:
         return np.concatenate(found)
 
     def calibrated(self, flat: np.ndarray) -> FittedDetector:
-        """The same with calibration by these rows, (m, d), which are kept to be scored again after more training."""
+        """A copy that is calibrated on these rows, (m, d), which are kept to be scored again after more training."""
         check_finite(flat, missing_allowed=self.format.missing_allowed)
         return replace(self, calibration_rows=flat, calibration_scores=self.scores_of(flat))

@@ -1,4 +1,4 @@
-"""Which numbers of a row belong to which column of its table."""
+"""The columns of the numbers of a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Grouping:
-    """Which numbers of a row belong to which column of the table; None: each is a column of its own.
+    """The column of each number of a row; None: each number is a column of its own.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Rows as a detector is given them, and how they become scaled tensors."""
+"""Input rows of a detector, and their conversion to scaled tensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READ_NUMBERS = 2**18
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that were given.
+    """Input rows.
 
     Attributes
     ----------
@@ -41,20 +41,20 @@ class Rows:
 
     @property
     def named(self) -> bool:
-        """Whether they are a table with named columns, in which cells may be missing later."""
+        """Whether this is a table with named columns, whose later cells may be missing."""
         return given_as_table(self.given)
 
     @property
     def n_rows(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return self.source.n_rows
 
     def read(self, places: np.ndarray) -> np.ndarray:
-        """Some rows, of ascending numbers, as they are, flat: (k, d)."""
+        """Some rows, by ascending indices, unscaled and flat: (k, d)."""
         return _flat(self.source.pick(places))
 
     def chunks(self, rows_per_chunk: int) -> Iterator[tuple[int, np.ndarray]]:
-        """All rows, flat, some at a time, each with the number of the first: (k, d)."""
+        """All rows, flat, in blocks with the index of the first row: (k, d)."""
         start = 0
         for chunk in self.source.chunks(rows_per_chunk):
             yield start, _flat(chunk)
@@ -68,7 +68,7 @@ that their squares and sums stay finite: with 1e200 a score was NaN, and the row
 
 @dataclass(frozen=True)
 class RowFormat:
-    """How rows become the tensors that are scored.
+    """The conversion of rows to the tensors that are scored.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class RowFormat:
     dtype: torch.dtype
 
     def to_tensor(self, flat: np.ndarray) -> Tensor:
-        """Scaled rows on the device, (n, d); numbers that are left out of the score are 0; NaN stays NaN."""
+        """Scaled rows on the device, (n, d); numbers that are not scored are 0; NaN stays NaN."""
         farthest = torch.finfo(self.dtype).max ** FARTHEST
         scaled: Tensor = self.scaling.apply(torch.from_numpy(np.array(flat, dtype=np.float64)), self.dtype)
         scaled = scaled.clamp(-farthest, farthest)
@@ -108,7 +108,7 @@ class RowFormat:
         return scaled.to(self.device)
 
     def tensors(self, rows: Rows, rows_per_chunk: int) -> Iterator[Tensor]:
-        """All rows, scaled, some at a time: (k, d); infinities, and NaN where they are not allowed, are refused.
+        """All rows, scaled, in blocks: (k, d); infinities, and NaN if not allowed, are errors.
 
         More rows are read at a time than are given, because each reading of a table looks at every column.
         """
@@ -119,12 +119,12 @@ class RowFormat:
 
 
 def scoring_type(device: torch.device, *, own_autoencoder: bool) -> torch.dtype:
-    """The precision of `RowFormat`; MPS has no double one."""
+    """The precision of `RowFormat`; MPS has no double precision."""
     return torch.float32 if own_autoencoder or device.type == "mps" else torch.float64
 
 
 def open_rows(estimator: BaseEstimator, X: Any, schema: Schema | None) -> Rows:
-    """Look at rows that are given to a fitted detector.
+    """Open input rows of a fitted detector.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def open_rows(estimator: BaseEstimator, X: Any, schema: Schema | None) -> Rows:
 
 
 def learn_rows(estimator: BaseEstimator, X: Any, kinds: Mapping[str, Any] | None) -> tuple[Rows, Schema | None]:
-    """Look at rows to learn from, and learn the columns of a table.
+    """Open training rows, and learn the columns of a table.
 
     Of an array, scikit-learn's validation sets ``n_features_in_`` and the like on the estimator.
     """
@@ -172,14 +172,14 @@ def check_finite(flat: np.ndarray, *, missing_allowed: bool, first_row: int = 0)
 
 
 def given_as_table(X: Any) -> bool:
-    """Whether rows came with names of columns."""
+    """Whether rows have column names."""
     from isthmus.data.tables import is_table  # noqa: PLC0415  # as above
 
     return not scipy.sparse.issparse(X) and is_table(X)
 
 
 def _needs_schema(X: Any, kinds: Mapping[str, Any] | None) -> bool:
-    """Whether these are a table that is more than numbers: with text, dates, holes, or kinds given."""
+    """Whether a table needs a schema: it has text, dates or missing cells, or kinds were given."""
     if not given_as_table(X):
         return kinds is not None
     if kinds is not None or not hasattr(X, "columns") or not hasattr(X, "dtypes"):
@@ -188,7 +188,7 @@ def _needs_schema(X: Any, kinds: Mapping[str, Any] | None) -> bool:
 
 
 def _plain_numbers(frame: Any) -> bool:
-    """Whether a pandas or polars frame has numbers only, and no holes; a category of numbers is more than these."""
+    """Whether a pandas or polars frame has only numbers and no missing cells; categories of numbers do not count."""
     if any(hasattr(dtype, "categories") for dtype in frame.dtypes):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The learned attributes of a detector, which read what `fit` made."""
+"""The learned attributes of a detector."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class LearnedAttributes:
-    """Attributes of ``fitted_`` under the names of scikit-learn and PyOD; none is there before `fit`."""
+    """Attributes of ``fitted_`` under the names of scikit-learn and PyOD; absent before `fit`."""
 
     fitted_: FittedDetector
 
     @property
     def decision_scores_(self) -> np.ndarray:
-        """Anomaly scores of the training rows, each as if it had not been remembered, (n,)."""
+        """Anomaly scores of the training rows, each without itself in the memory, (n,)."""
         return self.fitted_.decision_scores
 
     @property
@@ -33,37 +33,37 @@ class LearnedAttributes:
 
     @property
     def sample_(self) -> np.ndarray:
-        """Which rows were learned from, ascending, (n,); no attribute where all were."""
+        """Indices of the training rows that were used, ascending, (n,); absent if all were used."""
         return _there(self.fitted_.sample, "sample_")
 
     @property
     def schema_(self) -> Schema:
-        """The columns of a table; no attribute for an array."""
+        """The columns of a table; absent for an array."""
         return _there(self.fitted_.format.schema, "schema_")
 
     @property
     def model_(self) -> EnsembleModel | SingleModel:
-        """What restores rows."""
+        """The model that reconstructs rows."""
         return self.fitted_.model
 
     @property
     def scorer_(self) -> Scorer:
-        """What gives scores."""
+        """The scorer."""
         return self.fitted_.scorer
 
     @property
     def n_rows_seen_(self) -> int:
-        """Rows in all calls of `fit` and `partial_fit`."""
+        """The number of rows in all calls of `fit` and `partial_fit`."""
         return self.fitted_.n_rows_seen
 
     @property
     def missing_allowed_(self) -> bool:
-        """Whether cells of new rows may be missing."""
+        """Whether new rows may have missing cells."""
         return self.fitted_.format.missing_allowed
 
 
 def _there(value: T | None, name: str) -> T:
-    """A part of what was learned, or the error of an attribute that there is not."""
+    """A part of the learned state; AttributeError if it is absent."""
     if value is None:
         raise AttributeError(f"This detector has no {name}.")
     return value

@@ -1,4 +1,4 @@
-"""What scores rows: an ensemble of small autoencoders, or one autoencoder of the user's choice."""
+"""The models of a detector: an ensemble of small autoencoders, or one autoencoder of the user's choice."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class SingleModel:
         return self._objective(codes).decode(codes[0])[None]  # type: ignore[no-any-return]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """All arrays of the autoencoder's own state."""
+        """All arrays of the autoencoder's state."""
         return dict(self.autoencoder._to_state().arrays)  # noqa: SLF001  # its file within the detector's
 
 

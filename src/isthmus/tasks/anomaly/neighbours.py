@@ -1,4 +1,4 @@
-"""Distances to the training rows: to the nearest of all, to several of the most usual, and relative to theirs."""
+"""Distances to training rows: to the nearest, to several of the most usual ones, and relative to their own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class RowIndex:
-    """Training rows in units in which they are compared.
+    """Training rows, in the units in which rows are compared.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class RowIndex:
         return found
 
     def nearest_distance(self, x: Tensor) -> Tensor:
-        """The distance of scaled rows to the nearest, (n,): as from `squares`, in a third of the time.
+        """The distance of scaled rows to the nearest, (n,): equal to that from `squares`, in a third of the time.
 
         What cancels is set to 0 for the nearest row only, not in the whole matrix.
         """
@@ -100,11 +100,11 @@ class RowIndex:
         return squares.topk(k, dim=1, largest=False, sorted=False).values
 
     def distance(self, squares: Tensor, own: Tensor | None = None) -> Tensor:
-        """The mean distance to the nearest, (n,); 0 where there is no other row."""
+        """The mean distance to the nearest, (n,); 0 if there is no other row."""
         return self.nearest(squares, own).sqrt().nan_to_num(posinf=0.0).mean(1)
 
     def within(self, squares: Tensor, own: Tensor | None = None) -> Tensor:
-        """Which rows of the index are among the nearest, all of those that are equally far included, (n, m).
+        """A mask of the nearest rows of the index, including all that are equally far, (n, m).
 
         Ties are taken whole: of rows that repeat, which ones a search meets first depends on the batch and the machine.
         """
@@ -112,7 +112,7 @@ class RowIndex:
         return ((squares <= furthest * (1.0 + TIED)) & squares.isfinite()).to(squares)
 
     def local_distance(self, squares: Tensor, own: Tensor | None = None) -> Tensor:
-        """The log of the mean distance to the nearest, relative to the mean distance of these to theirs, (n,).
+        """The log of the mean distance to the nearest, relative to their own mean distance to their nearest, (n,).
 
         It is the simplified local outlier factor of Schubert, Zimek & Kriegel (2014).
         """
@@ -125,7 +125,7 @@ class RowIndex:
         return ratio.log()
 
     def shares(self, x: Tensor, squares: Tensor) -> Tensor:
-        """How much each number of a row adds to its squared distance from the mean of its nearest, (n, d), ≥ 0."""
+        """How much each number adds to a row's squared distance from the mean of its nearest rows, (n, d), ≥ 0."""
         near = self.within(squares)
         centre = (near @ self.rows.to(squares)) / near.sum(1, keepdim=True).clamp(min=1.0)
         away = self.in_units(x) - centre
@@ -190,7 +190,7 @@ def with_usual(index: RowIndex, x: Tensor, chunk: int = 512) -> RowIndex:
 
 
 def index_arrays(index: RowIndex) -> dict[str, np.ndarray]:
-    """What an index holds besides its rows and its number of neighbours, by name."""
+    """The arrays of an index besides its rows, by name."""
     arrays = {"shift": index.shift, "factor": index.factor, "n_rows": torch.tensor([len(index.rows)])}
     arrays["first"] = torch.tensor([index.first])
     arrays |= {} if index.usual is None else {"usual": index.usual}

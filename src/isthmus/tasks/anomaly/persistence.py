@@ -1,4 +1,4 @@
-"""A detector as a state, and back."""
+"""Conversion of a detector to and from a state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ params_json.add_kind(THRESHOLDS)
 
 
 class SingleValues(Record, frozen=True):
-    """The autoencoder of a detector that has one of the user's choice."""
+    """The autoencoder of a detector with the user's own autoencoder."""
 
     kind: str
     values: Json
@@ -63,7 +63,7 @@ class EnsembleValues(Record, frozen=True):
 
 
 class DetectorValues(Record, frozen=True):
-    """What a file of a detector holds besides arrays."""
+    """The contents of a detector's file besides arrays."""
 
     params: Json
     threshold: Json
@@ -144,7 +144,7 @@ LEARNED = ("decision_scores", "calibration_scores", "sample")
 
 
 def to_state(detector: AnomalyDetector) -> State:
-    """All that is needed to make the detector again."""
+    """The state of a detector."""
     fitted = detector.fitted_
     params = detector.get_params(deep=False)
     own = fitted.model.autoencoder if isinstance(fitted.model, SingleModel) else None
@@ -193,7 +193,7 @@ def _arrays(fitted: FittedDetector) -> dict[str, np.ndarray]:
 
 
 def run_state(fitted: FittedDetector) -> tuple[Json, dict[str, np.ndarray]]:
-    """What more learning starts from, besides the file: all rows of the reservoir, and those of the calibration."""
+    """The state of further training, besides the file: all rows of the reservoir, and those of the calibration."""
     own = fitted.model.autoencoder if isinstance(fitted.model, SingleModel) else None
     values, arrays = run_of(own, "model")
     rows = {"reservoir": fitted.reservoir.numpy(), "calibration_rows": fitted.calibration_rows}
@@ -208,7 +208,7 @@ def with_run_state(fitted: FittedDetector, values: Json, arrays: Arrays) -> Fitt
 
 
 def _remembered(reservoir: Tensor, memory_size: int) -> np.ndarray:
-    """An even sample of the rows seen, with which a loaded detector can go on learning."""
+    """An even sample of the rows seen, with which a loaded detector can continue to learn."""
     rows: np.ndarray = reservoir.numpy()
     places = np.linspace(0, len(rows) - 1, min(len(rows), memory_size, RESERVOIR)).round().astype(int)
     kept: np.ndarray = rows[places].astype(np.float32)
@@ -272,7 +272,7 @@ def from_state(cls: type[D], state: State, *, network: Any = None, device: str =
 
 
 def _check_sizes(values: DetectorValues, schema: Schema | None, width: int, arrays: Arrays) -> None:
-    """Refuse numbers of features and columns that contradict each other."""
+    """Raise if the numbers of features and columns contradict each other."""
     n_columns = math.prod(values.columns_shape)
     places = arrays.get("places")
     grouped_right = n_columns == width if places is None else bool(((places >= 0) & (places < n_columns)).all())
@@ -301,7 +301,7 @@ def _loss(values: DetectorValues, schema: Schema | None, given: str | Loss, cont
 
 @dataclass(frozen=True)
 class Placed:
-    """What a model is made with: shapes of the data, its loss, and its device."""
+    """Inputs of a model's construction: shapes of the data, its loss, and its device."""
 
     context: Context
     loss: Loss
@@ -311,7 +311,7 @@ class Placed:
 def _models(
     values: DetectorValues, arrays: Arrays, network: Any, placed: Placed
 ) -> tuple[EnsembleModel | SingleModel, Autoencoder | None]:
-    """What restores rows, and the autoencoder that is the detector's parameter."""
+    """The model that reconstructs rows, and the autoencoder that is the detector's parameter."""
     own, device = group(arrays, "model."), str(placed.device)
     fitted: Autoencoder | None = None
     model: EnsembleModel | SingleModel
@@ -335,7 +335,7 @@ def _checked_grouping(
     device: torch.device,
     state_arrays: Arrays,
 ) -> Grouping:
-    """Which numbers belong to which column, after the arrays of the scorer were found to fit all else."""
+    """The column of each number, after the scorer's arrays were checked against all other contents."""
     if not set(values.parts) <= set(PARTS):
         raise ModelFileError(f"its header does not fit: parts {values.parts} must be some of {', '.join(PARTS)}.")
     places = torch.from_numpy(np.array(state_arrays["places"])) if "places" in state_arrays else None
@@ -356,7 +356,7 @@ def _checked_grouping(
 
 
 def _check_rows(part: str, arrays: Arrays) -> None:
-    """Refuse places of remembered rows that are not there."""
+    """Raise for indices of remembered rows that do not exist."""
     count, there = int(arrays[f"{part}.n_rows"][0]), len(arrays["remembered"])
     first = int(arrays.get(f"{part}.first", [0])[0])
     usual = arrays.get(f"{part}.usual")

@@ -1,4 +1,4 @@
-"""Anomaly scores as numbers in [0, 1], and how stable labels are: what PyOD calls probability and confidence."""
+"""Anomaly scores as numbers in [0, 1], and the stability of labels: PyOD's probability and confidence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def unified(training: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def linear(training: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Scores as their place between the least and the largest training score.
+    """Scores, linear between the smallest and the largest training score.
 
     >>> linear(np.array([1.0, 3.0]), np.array([0.0, 1.5, 9.0]))
     array([0.  , 0.25, 1.  ])

@@ -1,4 +1,4 @@
-"""How far each cell lies from what the other columns of its row say by a linear rule."""
+"""The distance of each cell from a linear prediction by the other columns of its row."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Relations:
         return grouping.sum(torch.where(x.isnan(), 0.0, residuals).square())
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What was learned, by name."""
+        """The learned arrays, by name."""
         return {"shift": self.shift.cpu().numpy(), "factor": self.factor.cpu().numpy()}
 
 
 def learn_relations(X: Tensor, chosen: Tensor, grouping: Grouping) -> tuple[Relations, Tensor]:
-    """Learn from some rows; gives the squared residuals of all, those of chosen rows as if they had not been there.
+    """Learn from some rows; also gives the squared residuals of all rows, leave-one-out for those learned from.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From a trained model and its rows to a scorer: what rows are compared with, and how rare each answer is."""
+"""From a trained model and its rows to a scorer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ parts: *neighbours* in the usual rows, *nearest* in all.
 
 @dataclass(frozen=True)
 class ScorerPlan:
-    """What a scorer is made of.
+    """The settings of a scorer.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class ScorerPlan:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which rows count for what.
+    """The rows that each step of learning uses.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Learned:
-    """A scorer, and the anomaly scores of the training rows, (n,), each as if it had not been remembered."""
+    """A scorer, and the anomaly scores of the training rows, (n,), each without itself in the memory."""
 
     scorer: Scorer
     scores: np.ndarray
@@ -111,7 +111,7 @@ def learn_scorer(model: Model, X: Tensor, plan: ScorerPlan, generator: torch.Gen
 
 
 def _first_scores(model: Model, X: Tensor, plan: ScorerPlan, chosen: np.ndarray) -> np.ndarray:
-    """The sum of the surprises of parts, (n,), before any row is presumed odd."""
+    """The sum of the surprises of parts, (n,), before any row is trimmed."""
     everything = np.ones(len(X), dtype=bool)
     many = max(plan.n_neighbors, int(np.ceil(plan.trim * len(chosen))))
     every = Chosen(everything, everything, chosen)
@@ -129,7 +129,7 @@ def _learned(model: Model, X: Tensor, plan: ScorerPlan, rows: Chosen) -> Learned
 
 
 def _with_memory(model: Model, X: Tensor, plan: ScorerPlan, which: Chosen) -> tuple[Scorer, dict[str, np.ndarray]]:
-    """A scorer that remembers rows, and the totals of the parts that compare with them, each (n,)."""
+    """A scorer with remembered rows, and the totals of the parts that compare with them, each (n,)."""
     scorer, totals = Scorer(plan.grouping, tuple(plan.parts)), dict[str, np.ndarray]()
     rescale = plan.grouping.places is None  # the columns of a table have their units already, and words have none
     places = _places(which)
@@ -159,7 +159,7 @@ def _with_memory(model: Model, X: Tensor, plan: ScorerPlan, which: Chosen) -> tu
 
 
 def _places(which: Chosen) -> dict[str, np.ndarray]:
-    """The rows that each part compares with, a random sample of what it might."""
+    """The rows that each part compares with: a random sample of its candidates."""
     usual = which.places[which.usual[which.places]]
     usual = usual if len(usual) else which.places
     return {
@@ -170,7 +170,7 @@ def _places(which: Chosen) -> dict[str, np.ndarray]:
 
 
 def _own_places(n_rows: int, places: np.ndarray) -> Tensor:
-    """The place of each row in a memory of rows at some places, or -1, (n,)."""
+    """The index of each row in the memory, or -1, (n,)."""
     own = torch.full((n_rows,), -1)
     own[torch.from_numpy(places)] = torch.arange(len(places))
     return own
@@ -179,7 +179,7 @@ def _own_places(n_rows: int, places: np.ndarray) -> Tensor:
 def _remember_codes(
     scorer: Scorer, model: Model, X: Tensor, chosen: np.ndarray, n_neighbors: int
 ) -> tuple[Scorer, np.ndarray]:
-    """Remember the codes of some rows; gives the density of all, each as if it were not remembered, (n,)."""
+    """Remember the codes of some rows; also gives the density of all rows, each without itself in the memory, (n,)."""
     codes = model.encode(X[torch.from_numpy(chosen)])
     memory = NeighbourIndex(codes, torch.ones(len(codes)), n_neighbors)
     own = _own_places(len(X), chosen)

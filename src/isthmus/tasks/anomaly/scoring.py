@@ -79,7 +79,7 @@ CHUNK_NUMBERS, CHUNK_DISTANCES = 2**22, 2**20
 
 
 class Model(Protocol):
-    """One autoencoder, or several of them: E members."""
+    """One autoencoder, or several: E members."""
 
     @property
     def n_members(self) -> int:
@@ -97,7 +97,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class NeighbourIndex:
-    """Codes of training rows, among which new rows look for their like.
+    """Codes of training rows, among which the nearest ones of new rows are searched.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class NeighbourIndex:
     n_neighbors: int
 
     def look(self, codes: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean distance to the nearest and their places: (E, n, code) → (E, n), (E, n, k).
+        """The mean distance to the nearest, and their indices: (E, n, code) → (E, n), (E, n, k).
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class NeighbourIndex:
         return exact.values.nan_to_num(posinf=0.0).sqrt().mean(2), tried.indices.gather(2, exact.indices)
 
     def distances(self, codes: Tensor, own: Tensor | None = None) -> Tensor:
-        """The first answer of `look` alone, which is quicker where many neighbours count."""
+        """The mean distance of `look` alone, which is faster for many neighbours."""
         if self.n_neighbors <= FEW_NEIGHBORS or codes.device.type != "cpu":
             return self.look(codes, own)[0]
         ranks = self._ranks(codes, own)
@@ -157,7 +157,7 @@ class NeighbourIndex:
         return squares.nan_to_num(posinf=0.0).sqrt().mean(2)
 
     def _ranks(self, codes: Tensor, own: Tensor | None) -> Tensor:
-        """Squared distances to all without the squares of the codes, which change no order, (E, n, m)."""
+        """Squared distances to all, without the squares of the codes, which do not change their order, (E, n, m)."""
         stored = self.codes.to(codes)
         ranks = torch.baddbmm(self._squares.to(codes), codes, stored.transpose(1, 2), alpha=-2.0)
         if own is not None:
@@ -166,7 +166,7 @@ class NeighbourIndex:
         return ranks
 
     def _exact(self, codes: Tensor, places: Tensor, ranks: Tensor) -> Tensor:
-        """Squared distances from differences, (E, n, k), for a difference of squares cancels where they are small."""
+        """Squared distances from differences, (E, n, k), because differences of squares cancel if they are small."""
         member = torch.arange(len(places), device=places.device)[:, None, None]
         away = self.codes.to(codes.device)[member, places].to(codes) - codes[:, :, None]  # (E, n, k, code)
         return torch.where(ranks.isinf(), torch.inf, away.square().sum(3))
@@ -304,7 +304,7 @@ class Scorer:
         return self.curves["error"](flat).view(x.shape[0], len(errors), -1).mean(1)
 
     def _density(self, codes: Tensor, *, with_places: bool) -> tuple[Tensor, Tensor | None]:
-        """The distance in units of the memory, (n,), and the places of the nearest, (E, n, k), if they are wanted."""
+        """The distance in units of the memory, (n,), and the indices of the nearest, (E, n, k), if requested."""
         if self.memory is None:
             raise RuntimeError("The density part was read before the memory was filled.")
         memory = self.memory
@@ -347,7 +347,7 @@ class Scorer:
         return ((surprises - largest).exp() * weights).sum(0).log() + largest
 
     def contributions(self, reading: PartScores) -> Tensor:
-        """What each column adds to the score: (n, columns), which sum to the score.
+        """The contribution of each column to the score: (n, columns), which sum to the score.
 
         The score is dealt out to parts as they decide it, and within a part to columns. Of cells that contradict each
         other the one that is rarer in its own column is the likelier mistake, and gets more.
@@ -378,7 +378,7 @@ class Scorer:
         return answer
 
     def chunk_rows(self, model: Model) -> int:
-        """How many rows may be worked on at a time."""
+        """Most rows to process at a time."""
         by_model = self.grouping.n_columns if self.memory is None else self.memory.codes.shape[1]
         width = max(self.grouping.n_columns, by_model) * model.n_members
         rows = CHUNK_NUMBERS // width
@@ -387,7 +387,7 @@ class Scorer:
         return max(16, rows)
 
     def chunks(self, model: Model, X: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Rows some at a time, with their places."""
+        """Blocks of rows, with their slices."""
         size = self.chunk_rows(model)
         for start in range(0, len(X), size):
             yield slice(start, start + size), X[start : start + size]
@@ -395,7 +395,7 @@ class Scorer:
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """All that was learned, by name."""
+        """The learned arrays, by name."""
         arrays = {f"{name}.{key}": a for name, curve in self.curves.items() for key, a in curve.to_arrays().items()}
         if self.memory is not None:
             arrays |= {"memory.codes": self.memory.codes.cpu().numpy(), "memory.unit": self.memory.unit.cpu().numpy()}

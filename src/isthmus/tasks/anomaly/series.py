@@ -1,4 +1,4 @@
-"""Series as a signal detector is given them: on an even grid of time, with gaps as missing values, cut into windows."""
+"""Input series of a signal detector: on an even time grid, with gaps as missing values, cut into windows."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Series:
 
 
 def is_list(X: Any) -> bool:
-    """Whether these are several series: a list of anything but numbers."""
+    """Whether this is a list of several series, not of numbers."""
     return isinstance(X, list | tuple) and not (len(X) > 0 and all(np.ndim(each) == 0 for each in X))
 
 
 def read_series(X: Any, n_channels: int | None = None) -> list[Series]:
-    """The series that were given, one or a list of them.
+    """Read one series or a list of series.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def _finite(values: np.ndarray, place: int) -> np.ndarray:
 
 
 def _on_grid(values: np.ndarray, index: Any, channels: Sequence[Any], place: int) -> Series:
-    """Rows in the order of time, with a missing one for each step that the index leaves out.
+    """Rows in order of time, with a missing row for each step that the index leaves out.
 
     The step is the least difference of time stamps. An index that does not keep to it counts as evenly spaced.
     """
@@ -158,7 +158,7 @@ def _stamps(index: Any, times: np.ndarray) -> Any:
 
 @dataclass(frozen=True)
 class Windows:
-    """How series are cut: windows of equal length, evenly spaced, and one that ends with the series.
+    """Windows of equal length, evenly spaced, and a last one that ends with the series.
 
     Attributes
     ----------
@@ -173,12 +173,12 @@ class Windows:
     as_images: bool = False
 
     def starts(self, n_stamps: int) -> np.ndarray:
-        """Where windows begin, ascending."""
+        """The starts of windows, ascending."""
         last = n_stamps - self.length
         return np.unique(np.append(np.arange(0, last + 1, self.step), last))
 
     def cut(self, series: Series, place: int) -> tuple[np.ndarray, np.ndarray]:
-        """Windows that miss few values, with straight lines across the gaps, and where they begin.
+        """Windows with few missing values, which are interpolated, and their starts.
 
         (time, channels) → (n, length · channels), or (n, length, channels) for images; (n,).
 
@@ -208,7 +208,7 @@ class Windows:
         return np.ascontiguousarray(windows if self.as_images else windows.reshape(len(windows), -1)), starts
 
     def averaged(self, scores: np.ndarray, starts: np.ndarray, series: Series) -> np.ndarray:
-        """From windows to time stamps: the mean score of the windows that each lies in, (time,).
+        """From windows to time stamps: the mean score of the windows that contain each, (time,).
 
         NaN where there is none, and where no channel has a value.
         """
@@ -222,7 +222,7 @@ class Windows:
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
-    """Straight lines across the gaps of each channel, and its first and last value beyond them."""
+    """Linear interpolation across the gaps of each channel, and its first and last value at the ends."""
     if not np.isnan(values).any():
         return values
     filled, times = values.copy(), np.arange(len(values))

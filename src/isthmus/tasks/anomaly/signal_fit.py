@@ -14,7 +14,7 @@ from isthmus.tasks.anomaly.series import Series, Windows
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FittedSignals:
-    """All that `SignalDetector.fit` learns, but for the threshold.
+    """Everything that `SignalDetector.fit` learns, except for the threshold.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def _scores(detector: AnomalyDetector, windows: Windows, series: Series, place: 
 
 
 def _split(series: Sequence[Series], window: int, share: float) -> tuple[list[Series], list[Series]]:
-    """What to learn from, and the last part of each series, kept out; both need a window."""
+    """The training part, and the held-out last part, of each series; both need a window."""
     ends = [round(len(each.values) * (1.0 - share)) for each in series]
     apart = [
         share > 0 and end >= window and len(each.values) - end >= window for each, end in zip(series, ends, strict=True)
@@ -112,6 +112,6 @@ def _split(series: Sequence[Series], window: int, share: float) -> tuple[list[Se
 
 
 def _part(series: Series, where: slice) -> Series:
-    """Neighbouring time stamps; where the rows that were given lie among them is not kept."""
+    """A range of time stamps, without the positions of the input rows."""
     values = series.values[where]
     return replace(series, values=values, places=np.arange(len(values)), stamps=series.stamps[where])

@@ -1,4 +1,4 @@
-"""Signals: odd stretches of one or many series, by windows that slide over them."""
+"""Anomalous stretches of one or many series, by sliding windows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class StretchReason:
-    """Why a stretch is odd; ``str`` of it is a sentence.
+    """The reason for a stretch; ``str`` of it is a sentence.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class StretchReason:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
-    """Finds odd stretches of signals.
+    """Finds anomalous stretches of signals.
 
     Windows of equal length slide over each series and are judged by an `AnomalyDetector`; a time stamp's score is the
     mean score of the windows that it lies in.
@@ -101,7 +101,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
     detector_ : AnomalyDetector
         Fitted on windows; its own threshold is for windows, not for time stamps.
     n_channels_ : int
-        Numbers at each time stamp.
+        The number of channels.
     threshold_, offset_ : float
         The anomaly score of a time stamp above which it is an anomaly, and minus that.
     decision_scores_ : array
@@ -176,7 +176,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         self.offset_ = -self.threshold_
 
     def set_threshold(self, threshold: Any) -> Self:
-        """Change where the alarm begins, without training again; `FalseAlarmRate` needs time stamps kept out at `fit`.
+        """Change the threshold without training again; `FalseAlarmRate` needs time stamps held out by `fit`.
 
         Parameters
         ----------
@@ -195,12 +195,12 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
 
     @property
     def detector_(self) -> AnomalyDetector:
-        """Fitted on windows."""
+        """The detector, fitted on windows."""
         return self.fitted_.detector
 
     @property
     def n_channels_(self) -> int:
-        """Numbers at each time stamp."""
+        """The number of channels."""
         return self.fitted_.n_channels
 
     @property
@@ -234,7 +234,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         return self.fitted_.calibration_scores
 
     def score_samples(self, X: Any) -> Any:
-        """Minus the anomaly scores of time stamps, (time,), as scikit-learn has the sign: the lower, the odder."""
+        """Minus the anomaly scores of time stamps, (time,): the lower, the more anomalous, as in scikit-learn."""
         scores = self.scores(X)
         return [-some for some in scores] if is_list(X) else -scores
 
@@ -244,7 +244,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         return [some - self.offset_ for some in scores] if is_list(X) else scores - self.offset_
 
     def p_values(self, X: Any) -> Any:
-        """How often a normal time stamp would be at least as odd, (time,), in (0, 1]; see `conformal_p_values`.
+        """The share of normal time stamps with at least this score, (time,), in (0, 1]; see `conformal_p_values`.
 
         Raises
         ------
@@ -288,7 +288,7 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         return found if is_list(X) else found[0]
 
     def predict(self, X: Any) -> Any:
-        """-1 for time stamps that are anomalies, 1 for all others, (time,); for a list of series a list of them."""
+        """-1 for anomalous time stamps, 1 for others, (time,); for a list of series a list of them."""
         scores = self.scores(X)
         labels = [np.where(some > self.threshold_, -1, 1) for some in (scores if is_list(X) else [scores])]
         return labels if is_list(X) else labels[0]
@@ -388,7 +388,7 @@ def _known(scores: np.ndarray) -> np.ndarray:
 
 
 class SignalValues(Record, frozen=True):
-    """What a file of a signal detector holds besides the file of its detector; format 1 lacks the last three."""
+    """The contents of a signal detector's file besides its detector; format 1 lacks the last three."""
 
     window: Size
     step: Size | None

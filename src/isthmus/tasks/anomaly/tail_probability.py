@@ -1,4 +1,4 @@
-"""TailProbability: how rare a value is, in nats, so that errors of different columns and models can be added."""
+"""Tail probabilities in nats, which make errors of different columns and models comparable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFERENCE = 2**14
 
 @dataclass(frozen=True)
 class TailProbability:
-    """For each of m columns, ``-log`` of the share of reference rows that hold a value at least as large.
+    """For each of m columns, ``-log`` of the share of reference rows with a value at least as large.
 
     A value at the top tenth of the reference has a surprise of ``log 10 = 2.3`` nats. Between knots the curve is
     linear; beyond the largest reference value it goes on rising with the logarithm of the distance, so that far values
@@ -87,7 +87,7 @@ class TailProbability:
         return answer
 
     def proportional(self, values: Tensor) -> Tensor:
-        """The same, but beyond the largest reference value it rises in proportion at first: (n, m) → (n, m).
+        """As a call, but beyond the largest reference value it first rises in proportion: (n, m) → (n, m).
 
         That is right for values that are nats already and for residuals, whose tails are about exponential. After
         `TRUSTED` nats it rises with the logarithm again, for nobody has seen such values.
@@ -98,7 +98,7 @@ class TailProbability:
         return self(values) - beyond.log1p() + rising + (beyond - rising).log1p()
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What was learned, by name."""
+        """The learned arrays, by name."""
         return {name: part.numpy() for name, part in vars(self).items()}
 
     @classmethod
@@ -126,7 +126,7 @@ def _heights_at(values: Tensor, knots: Tensor, heights: Tensor, scale: Tensor) -
 
 
 def _least_above(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The least values that reach shares of each row, without NaN: (m, n), (K,) → (K, m). Changes `values`.
+    """The smallest values that reach shares of each row, without NaN: (m, n), (K,) → (K, m). Changes `values`.
 
     As ``numpy.quantile(method="higher")``, which is slower by far, for it does not sort what lies together.
     """
@@ -137,14 +137,14 @@ def _least_above(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def _begins_run(knots: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
-    """Where a knot is the first of several that are equal within a tolerance, (K, m)."""
+    """A mask of knots that are the first of several equal ones, within a tolerance, (K, m)."""
     first = np.ones(knots.shape, dtype=bool)
     first[1:] = np.diff(knots, axis=0) > tolerance
     return first
 
 
 def _reach(knots: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """How far the tail reaches in which the share of rows falls by a factor e, (m,)."""
+    """The distance in the tail in which the share of rows falls by a factor e, (m,)."""
     places = np.minimum(np.searchsorted(-shares, [-0.1, -0.5]), len(shares) - 1)
     tenth, middle, last = knots[places[0]], knots[places[1]], knots[-1]
     tail = (last - tenth) / max(np.log(0.1 / shares[-1]), 1.0)

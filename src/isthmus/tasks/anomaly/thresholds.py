@@ -1,4 +1,4 @@
-"""Where the alarm begins: thresholds as a choice, which can be changed after training."""
+"""Thresholds as a choice, which can be changed after training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isthmus.tasks.anomaly.calibration import conformal_cut
 
 
 class Threshold(Choice):
-    """Says above which score a row is an anomaly.
+    """The score above which a row is an anomaly.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Threshold(Choice):
 
 
 def _from_number(value: Any) -> Threshold | None:
-    """A bare number, also one of numpy's, is the share of anomalies, as in scikit-learn and PyOD."""
+    """A number, also one of numpy's, is the share of anomalies, as in scikit-learn and PyOD."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     return Contamination(value.item() if isinstance(value, np.generic) else value)
@@ -43,7 +43,7 @@ THRESHOLDS: Registry[Threshold] = Registry("threshold", Threshold, convert=_from
 @THRESHOLDS.register("contamination")
 @dataclass(eq=False, repr=False)
 class Contamination(Threshold):
-    """So large a share of the training rows lies above.
+    """A given share of the training rows lies above the threshold.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class FalseAlarmRate(Threshold):
 @THRESHOLDS.register("auto")
 @dataclass(eq=False, repr=False)
 class Auto(Threshold):
-    """So large a share of the training rows lies above, but for those that are odd beyond doubt.
+    """A given share of the training rows lies above the threshold, not counting clear anomalies.
 
     Surprises fall off about exponentially beyond the middle. Rows beyond the score that such a tail passes in one table
     of twenty are left out; of the others a share of `rate` lies above the cut. With clean training rows, the share of
@@ -170,7 +170,7 @@ OFTEN = 0.02
 
 
 def _tail(ordered: np.ndarray) -> tuple[float, float]:
-    """In what distance the number of scores falls by a factor e, and the median from which it does; 0 for no tail.
+    """The distance in which the number of scores falls by a factor e, and the median where the tail begins; 0: no tail.
 
     It is taken from the median to the third quartile or the last tenth, whichever says more, or from higher quantiles
     where these are the same, as rows that repeat have it.

@@ -1,4 +1,4 @@
-"""Columns that need care before rows are scored: constant ones are watched, and those that only ever grow left out."""
+"""Columns with special treatment: changes of constant columns are found, and columns that only grow are not scored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DENSE = 1.5
 
 
 def watch_constants(schema: Schema) -> Schema:
-    """The schema with its constant columns as columns of one level, so that a change in them is seen.
+    """The schema with constant columns as columns of one level, so that a change in them is found.
 
     A schema leaves them out, as nothing can be learned from them; but a status that was always "OK" says much on the
     day it is "FAILED". A table of constant columns alone stays as it is.
@@ -42,7 +42,7 @@ def _watched(column: Column) -> Column:
 
 
 def growing_numbers(raw: np.ndarray, schema: Schema | None, given: Any) -> tuple[np.ndarray, dict[str | int, str]]:
-    """Which numbers of a row are left out of the score, (d,) bool, and a note for each column by its name or place.
+    """A mask of the numbers that are not scored, (d,) bool, and a note for each column by its name or index.
 
     The elapsed time of dates, counters and row numbers of new rows lie beyond those of all training rows, so that next
     month's rows would all be anomalous. A column of a kind in `given` always counts.
@@ -90,7 +90,7 @@ def _is_whole(values: np.ndarray) -> bool:
 
 
 def _grows(values: np.ndarray, *, whole: bool) -> bool:
-    """Whether values go evenly up (or down) from row to row, or are whole numbers that number the rows."""
+    """Whether values rise (or fall) evenly from row to row, or are consecutive integers."""
     numbers = values.astype(np.float64)
     n = len(numbers)
     if n < FEWEST_ROWS or not np.isfinite(numbers).all():

@@ -85,7 +85,7 @@ class Draws:
         return Vector(build, whole) * 2.0**-24
 
     def _pair(self, one: Value, other: Value) -> list[Vector]:
-    """Two numbers from N(0, 1) (Box & Muller 1958): an angle in an eighth of a turn, and bits that select the eighth."""
+        """Two numbers from N(0, 1) (Box & Muller 1958): an angle in an eighth of a turn, and bits for the eighth."""
         build = self.emitter.builder
         length = ((self._uniform(one) + 2.0**-24).log_of_normal() * -2.0).at_least(0.0).sqrt()
         angle = (self._uniform(other) - 0.5) * (math.pi / 2.0)
