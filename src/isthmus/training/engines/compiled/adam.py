@@ -1,4 +1,4 @@
-"""The optimiser's move, of a tile of weights whose gradient is in registers."""
+"""The optimiser's update of a tile of weights whose gradient is in registers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEGLIGIBLE = 1e-30
 
 
 class AdamUpdate(Update):
-    """Moves weights along their gradients (Kingma & Ba 2015, algorithm 1; AdamW where they decay).
+    """Updates weights by their gradients (Kingma & Ba 2015, algorithm 1; AdamW with weight decay).
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class AdamUpdate(Update):
         emitter.loop(0, len(tile), 1, row)
 
     def move(self, gradient: Vector, place: Value, count: Count) -> None:
-        """Move so many weights, which begin at a place."""
+        """Update a number of weights from an address on."""
         emitter, means = self.emitter, self.means
         where = [emitter.at(buffer, place) for buffer in self.buffers]
         value, mean, square = (emitter.load(each, count) for each in where)

@@ -1,4 +1,4 @@
-"""Penalties that look at a batch as a whole, unit by unit of the code: sparsity of rates, and contraction."""
+"""Penalties that need statistics of a batch, for each unit of the code: sparsity of rates, and contraction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ weights, by which they are multiplied, and the penalty of the batch."""
 
 
 class Batch(NamedTuple):
-    """What is looked at.
+    """The codes of a batch, and what is computed from them.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class Batch(NamedTuple):
 
 
 def looks(terms: tuple[PenaltyTerm, ...]) -> bool:
-    """Whether one of these looks at the batch as a whole."""
+    """Whether one of these penalties needs statistics of the batch."""
     return any(term.of_rates is not None or term.contraction for term in terms)
 
 
 def look(emitter: Emitter, batch: Batch, terms: tuple[PenaltyTerm, ...], rooms: Mapping[str, Matrix]) -> None:
-    """Work out, unit by unit, what the penalties of a batch are and how they change."""
+    """Compute the penalties of a batch and their derivatives, unit by unit."""
 
     def clear(column: Value, _: Count) -> None:
         for room in rooms.values():
@@ -80,7 +80,7 @@ def _summed(emitter: Emitter, n_rows: Value, vector_at: Callable[[Value], Vector
 
 
 def _of_rates(emitter: Emitter, batch: Batch, formula: Formula, rooms: Mapping[str, Matrix], column: Value) -> Vector:
-    """What the mean of a unit costs, and its derivative by every code of the unit."""
+    """The cost of a unit's mean, and its derivative with respect to every code of the unit."""
     mean = _summed(emitter, batch.n_rows, lambda row: emitter.load(batch.codes.at(emitter, row, column))) * batch.mean
     cost = differentiated(formula.function, mean)
     _add(emitter, rooms["push"].at(emitter, 0, column), batch.mean * cost.slopes[0])
@@ -90,7 +90,7 @@ def _of_rates(emitter: Emitter, batch: Batch, formula: Formula, rooms: Mapping[s
 def _contraction(
     emitter: Emitter, batch: Batch, weight: float, rooms: Mapping[str, Matrix], where: tuple[Value, Count]
 ) -> Vector:
-    """``weight · mean slope² · ‖W_j‖²`` (Rifai et al. 2011, eq. 5), and what its derivatives are made of."""
+    """``weight · mean slope² · ‖W_j‖²`` (Rifai et al. 2011, eq. 5), and the factors of its derivatives."""
     column, count = where
     slope = _slope(batch.activation)
 
@@ -118,7 +118,7 @@ def _add(emitter: Emitter, place: Value, vector: Vector) -> None:
 
 
 def push(emitter: Emitter, out: Matrix, rooms: Mapping[str, Matrix], row: Value) -> None:
-    """Add to the gradient of codes what their rates cost."""
+    """Add the gradient of the rates' cost to that of the codes."""
 
     def each(column: Value, _: Count) -> None:
         _add(emitter, out.at(emitter, row, column), emitter.load(rooms["push"].at(emitter, 0, column)))
@@ -127,7 +127,7 @@ def push(emitter: Emitter, out: Matrix, rooms: Mapping[str, Matrix], row: Value)
 
 
 def bend(emitter: Emitter, activation: Formula | None, matrices: tuple[Matrix, Matrix, Matrix], row: Value) -> None:
-    """Add to the gradient before the activation what the change of its slope costs: slope · (slope of the slope)."""
+    """Add the gradient of the slope's cost, slope · (slope of the slope), to that before the activation."""
     (out, codes, norm), slope = matrices, _slope(activation)
     if slope is None or isinstance(differentiated(slope, torch.zeros(())).slopes[0], float):
         return  # the slope does not change

@@ -1,4 +1,4 @@
-"""Networks as the compiler takes them: chains of linear layers, each with an activation behind it or none."""
+"""Networks that the compiler takes: chains of linear layers, each followed by an activation or none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from isthmus.choices.layers import Activation, activation_of
 
 
 def followed(network: nn.Module) -> list[tuple[nn.Linear, Activation | None]]:
-    """The linear layers of a chain, each with the activation behind it, None for none."""
+    """The linear layers of a chain, each with the activation that follows it, or None."""
     layers = list(network.children())
     following = [*layers[1:], nn.Identity()]
     return [
@@ -19,7 +19,7 @@ def followed(network: nn.Module) -> list[tuple[nn.Linear, Activation | None]]:
 
 
 def is_chain(network: nn.Module) -> bool:
-    """Whether a network is linear layers with an activation that has a formula, or none, behind each.
+    """Whether a network is a chain of linear layers, each followed by nothing or an activation with a formula.
 
     >>> is_chain(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
     True

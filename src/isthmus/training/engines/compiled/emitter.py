@@ -1,4 +1,4 @@
-"""Writes functions in LLVM's language: loops, places in memory, vectors of numbers."""
+"""Writes functions in LLVM's language: loops, memory accesses and vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Count = int | None
 
 
 class Emitter:
-    """Writes one function, which returns nothing.
+    """Writes one function without a return value.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ class Emitter:
 
     @staticmethod
     def whole(value: Value) -> Any:
-        """A whole number as a value."""
+        """An integer constant."""
         return ir.Constant(I64, value) if isinstance(value, int) else value
 
     def add(self, *values: Value) -> Value:
-        """The sum of whole numbers."""
+        """The sum of integers."""
         known = sum(value for value in values if isinstance(value, int))
         result: Value = None
         for value in values:
@@ -67,13 +67,13 @@ class Emitter:
         return self.builder.add(result, self.whole(known)) if known else result
 
     def times(self, one: Value, other: Value) -> Value:
-        """The product of whole numbers."""
+        """The product of integers."""
         if isinstance(one, int) and isinstance(other, int):
             return one * other
         return self.builder.mul(self.whole(one), self.whole(other))
 
     def least(self, one: Value, other: Value) -> Value:
-        """The smaller of two whole numbers."""
+        """The smaller of two integers."""
         is_less = self.builder.icmp_signed("<", self.whole(one), self.whole(other))
         return self.builder.select(is_less, self.whole(one), self.whole(other))
 
@@ -85,7 +85,7 @@ class Emitter:
         body: Callable[..., Sequence[Any] | None],
         carried: Sequence[Any] = (),
     ) -> list[Any]:
-        """Do ``body(index, *carried)``, which returns what is carried on, for every index; gives what comes out."""
+        """Run ``body(index, *carried)`` for every index; it returns the next carried values. Gives the last ones."""
         build, start, stop = self.builder, self.whole(start), self.whole(stop)
         before, head, after = build.block, build.append_basic_block(), build.append_basic_block()
         build.cbranch(build.icmp_signed("<", start, stop), head, after)
@@ -107,7 +107,7 @@ class Emitter:
     def vectors_of(
         self, size: int, body: Callable[..., Sequence[Any] | None], carried: Sequence[Any] = ()
     ) -> Sequence[Any]:
-        """Do ``body(index, count, *carried)`` for every vector of so many numbers, the last of which may be short."""
+        """Run ``body(index, count, *carried)`` for every vector of a range; the last one may be incomplete."""
         whole = size // self.width * self.width
         ends: Sequence[Any] = carried
         if whole:
@@ -115,40 +115,40 @@ class Emitter:
         return ends if whole == size else body(whole, size - whole, *ends) or ()
 
     def vector(self, number: Numbers) -> Vector:
-        """What a formula gave as a vector, also where that is the same number everywhere."""
+        """The result of a formula as a vector, also if it is a constant."""
         known = settled(number)
         return known if isinstance(known, Vector) else self.zero.like(float(known))
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def at(self, base: Any, *offsets: Value) -> Any:
-        """Where so many numbers behind a place are."""
+        """The address of a number after an address."""
         return self.builder.gep(base, [self.whole(self.add(*offsets))], source_etype=F32)
 
     def memory(self, n_vectors: int) -> Any:
-        """Room for so many vectors while the function runs."""
+        """Memory for some vectors while the function runs."""
         with self.builder.goto_entry_block():
             room = self.builder.alloca(ir.ArrayType(self.zero.value.type, n_vectors))
         return self.builder.inttoptr(self.builder.ptrtoint(room, I64), POINTER)  # of no type
 
     def entry(self, base: Any, index: Value, kind: ir.Type = I64) -> Any:
-        """The whole number, or the place, that stands in a table of them."""
+        """An integer or an address from a table."""
         place = self.builder.gep(base, [self.whole(index)], source_etype=I64)
         return self.builder.load(place, typ=kind, align=8)
 
     def number(self, place: Any) -> Any:
-        """The number there."""
+        """The number at an address."""
         return self.builder.load(place, typ=F32, align=4)
 
     def spread(self, place: Any) -> Vector:
-        """The number there in every place of a vector."""
+        """The number at an address, in every place of a vector."""
         none = ir.Constant(ir.VectorType(F32, self.width), ir.Undefined)
         first = self.builder.insert_element(none, self.number(place), ir.Constant(I32, 0))
         zeros = ir.Constant(ir.VectorType(I32, self.width), [0] * self.width)
         return Vector(self.builder, self.builder.shuffle_vector(first, none, zeros))
 
     def load(self, place: Any, count: Count = None) -> Vector:
-        """A vector from memory, zeros behind what there is."""
+        """A vector from memory, with zeros after the given number of values."""
         kind = self.zero.value.type
         if count is None:
             return Vector(self.builder, self.builder.load(place, typ=kind, align=4))
@@ -157,7 +157,7 @@ class Emitter:
         return Vector(self.builder, self.builder.call(of, [place, ir.Constant(I32, 4), mine, self.zero.value]))
 
     def store(self, vector: Vector, place: Any, count: Count = None) -> None:
-        """Put a vector, or what there is of it, into memory."""
+        """Store a vector, or its first values."""
         if count is None:
             self.builder.store(vector.value, place, align=4)
             return
@@ -167,6 +167,6 @@ class Emitter:
         self.builder.call(of, [vector.value, place, ir.Constant(I32, 4), mine])
 
     def prefetch(self, place: Any, *, write: bool) -> None:
-        """Have what is there brought near, to be written or only read."""
+        """Prefetch an address, for writing or only for reading."""
         of = intrinsic(self.module, "prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
         self.builder.call(of, [place, *(ir.Constant(I32, value) for value in (int(write), 3, 1))])

@@ -59,7 +59,7 @@ NOTHING = "define void @nothing() {\n  ret void\n}\n"
 
 
 def draws_compiled(objective: Objective) -> bool:
-    """Whether the program can apply the corruption itself, or there is none."""
+    """Whether the program can apply the corruption, or there is no corruption."""
     return corruptions_of(objective) is not None
 
 

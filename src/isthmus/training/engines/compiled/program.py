@@ -158,7 +158,7 @@ class Writer:
 
 
 def _told(emitter: Emitter, table: Value, *names: str) -> list[Value]:
-    """Entries of the table."""
+    """Entries of the argument table."""
     return [emitter.entry(table, TABLE.index(name), I64 if name in _NUMBERS else POINTER) for name in names]
 
 
