@@ -1,4 +1,4 @@
-"""Build the documentation site: copy docs/, run the examples, generate the reference, run zensical.
+"""Build the documentation site: copy docs/, run the examples, generate the reference, run zensical, check links.
 
     python tools/docs_site.py            # build/docs and site/
     python tools/docs_site.py --pages    # build/docs only
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import examples
+import site_check
 import typer
 
 import isthmus.plots
@@ -28,6 +29,7 @@ from isthmus.cli import app as commands
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "build" / "docs"
+SITE = ROOT / "site"
 ROOMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "estimators": ("Autoencoders", ("estimators",)),
     "tasks": ("Tasks", ("tasks",)),
@@ -164,7 +166,13 @@ def main() -> int:
     if only_pages:
         return 0
     program = Path(sys.executable).with_name("zensical")
-    return subprocess.run([program, "build", "--clean", "-f", ROOT / "zensical.toml"], cwd=ROOT, check=False).returncode  # noqa: S603
+    built = subprocess.run([program, "build", "--clean", "-f", ROOT / "zensical.toml"], cwd=ROOT, check=False)  # noqa: S603
+    if built.returncode:
+        return built.returncode
+    site_check.open_from_disk(SITE)
+    found = site_check.faults(SITE)
+    print(*found, sep="\n", end="\n" if found else "")
+    return int(bool(found))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """A folder of Parquet files scored by one process, by Ray and by Dask: ``python -m benchmarks.scale.parts [--quick]``.
 
-200 files with 4 million rows of 30 mixed columns are made from a seed in a temporary folder. Scores and ids of the
-engines are compared with those of one process; one worker of Ray is killed in between. Then the same number of rows is
-scored in 10, 200 and 1,000 files. Each run is a process of its own. Engines that are not installed are left out.
+200 files with 4 million rows of 30 mixed columns are made from a seed in a temporary folder, and scored by a small
+detector, so that reading, writing and the engines count. A detector with default settings scores a tenth of the rows:
+it computes five times as long for a row. Scores and ids of the engines are compared with those of one process; one
+worker of each is killed in between. Then the same number of rows is scored in 10, 200 and 1,000 files. Each run is a
+process of its own. Engines that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -37,6 +39,11 @@ PACKAGES = tuple(
     name for name in ("torch", "numpy", "pandas", "pyarrow", "ray", "distributed") if importlib.util.find_spec(name)
 )
 N_FILES, GROWTH, GROWTH_ROWS, LARGE_ROWS = 200, (10, 200, 1_000), 20_000, 20_000
+DETECTORS: dict[str, dict[str, Any]] = {
+    "small": {"n_members": 3, "parts": ("marginal", "relation", "reconstruction")},  # no distances to training rows
+    "default": {},
+}
+"""Settings of the detectors that score."""
 MEMORY_GB, CLOSE = 1.5, 1e-12
 LIMIT = 3_600
 """Seconds until a run is given up."""
@@ -87,37 +94,51 @@ class Watched:
         return answers
 
 
-def work(engine: str, folder: Path, name: str, *, kill: bool) -> None:
+@dataclass(frozen=True)
+class Task:
+    """A detector on a table, both by name; `kill` ends one worker when a tenth of the files is complete."""
+
+    detector: str
+    table: str
+    kill: bool = False
+
+    def out(self, engine: str) -> str:
+        """The name of the folder of the scores."""
+        return f"{self.table}-{self.detector}-{engine}"
+
+
+def work(engine: str, folder: Path, task: Task) -> None:
     """Score a table, and print when the first and the last file were complete."""
-    out, notes = folder / f"{name}-{engine}", folder / f"{name}-{engine}-notes"
+    out = folder / task.out(engine)
+    notes = out.with_name(f"{out.name}-notes")
     notes.mkdir()
     began, seen, killed = time.perf_counter(), list[float](), list[int]()
 
     def progress(n_done: int, n_all: int) -> None:
         seen.append(time.perf_counter() - began)
-        if kill and not killed and n_done >= n_all // 10:
+        if task.kill and not killed and n_done >= n_all // 10:
             newest = max(notes.glob("[0-9]*"), key=lambda file: file.stat().st_mtime)  # certainly at work
             killed.append(int(newest.name))
             os.kill(killed[0], signal.SIGKILL)
 
-    watched = Watched(str(folder / "model.safetensors"), str(notes))
-    isthmus.map_parts(watched, folder / name, out, engine=engine, progress=progress)
+    watched = Watched(str(folder / f"{task.detector}.safetensors"), str(notes))
+    isthmus.map_parts(watched, folder / task.table, out, engine=engine, progress=progress)
     found = [json.loads(file.read_text(encoding="utf-8")) for file in notes.glob("[0-9]*")]
     peak, cpu = max(each["kB"] for each in found) * 1024 / 1e9, sum(each["cpu"] for each in found)
     told = {"first": seen[0], "last": seen[-1], "peak": peak, "cpu": cpu, "killed": len(killed)}
     print(f"told {json.dumps(told)}", flush=True)
 
 
-def ran(engine: str, folder: Path, name: str, *, kill: bool = False) -> dict[str, float]:
+def ran(engine: str, folder: Path, task: Task) -> dict[str, float]:
     """`work` in a process of its own."""
-    words = ["-m", "benchmarks.scale.parts", "--work", engine, str(folder), name, str(int(kill))]
+    words = ["-m", "benchmarks.scale.parts", "--work", engine, str(folder), json.dumps(vars(task))]
     quiet = os.environ | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     ended = subprocess.run(
         [sys.executable, *words], env=quiet, capture_output=True, text=True, timeout=LIMIT, check=False
     )
     found = re.search(r"^told (.*)$", ended.stdout, re.MULTILINE)
     if ended.returncode or found is None:
-        raise RuntimeError(f"{engine} did not score {name}: {ended.stderr[-2000:]}")
+        raise RuntimeError(f"{engine} did not score {task.table}: {ended.stderr[-2000:]}")
     told: dict[str, float] = json.loads(found[1])
     return told
 
@@ -140,63 +161,73 @@ def run(sheet: Sheet, *, quick: bool = False, seed: int = 0, n_rows: int = 4_000
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         learn(folder, seed, quick=quick)
-        make_table(folder / "table", n_files, n_rows, seed)
-        sheet.add("parts", f"rows in {n_files} files", n_rows)
-        for engine in installed():
-            _measure(sheet, engine, folder, n_rows)
-        _check_ids(sheet, folder, n_rows)
+        for detector, n in zip(DETECTORS, (n_rows, n_rows // 10), strict=True):
+            make_table(folder / f"table-{n}", n_files, n, seed)
+            sheet.add(detector, f"rows in {n_files} files", n)
+            for engine in installed():
+                _measure(sheet, engine, folder, Task(detector, f"table-{n}", kill=engine != "none"), n)
+            _check_scores(sheet, folder, Task(detector, f"table-{n}"))
         for count in growth:
             make_table(folder / f"in-{count}", count, few, seed)
             for engine in installed():
-                told = ran(engine, folder, f"in-{count}")
+                told = ran(engine, folder, Task("small", f"in-{count}"))
                 what = f"{engine}: seconds for {few:,} rows in {count:,} files, start included"
-                sheet.add("parts", what, told["last"])
-                sheet.add("parts", f"{engine}: seconds until the first of {count:,} files", told["first"])
+                sheet.add("growth", what, told["last"])
+                sheet.add("growth", f"{engine}: seconds until the first of {count:,} files", told["first"])
+                sheet.add("growth", f"{engine}: CPU seconds of all workers, {count:,} files", told["cpu"])
         measure_large(sheet, folder, 1_000 if quick else LARGE_ROWS, seed)
 
 
 def learn(folder: Path, seed: int, *, quick: bool = False) -> None:
-    """The detector that scores, fitted on other rows of the same kind."""
-    detector = isthmus.AnomalyDetector(random_state=seed)
-    detector.set_params(**({"max_steps": 50} if quick else {}))
-    detector.fit(rows_of(2_000 if quick else 20_000, seed, 10**6)).save(folder / "model.safetensors")
+    """The detectors that score, fitted on other rows of the same kind."""
+    rows = rows_of(2_000 if quick else 20_000, seed, 10**6)
+    for name, settings in DETECTORS.items():
+        detector = isthmus.AnomalyDetector(random_state=seed, **settings)
+        detector.set_params(**({"max_steps": 50} if quick else {})).fit(rows).save(folder / f"{name}.safetensors")
 
 
 def measure_large(sheet: Sheet, folder: Path, n_rows: int, seed: int) -> None:
-    """The memory that parts of as many rows take as 4 million have in 200 files."""
+    """The memory that the default detector takes with parts of as many rows as 4 million have in 200 files."""
     make_table(folder / "large", 2, 2 * n_rows, seed)
     for engine in installed():
-        peak = ran(engine, folder, "large")["peak"]
+        peak = ran(engine, folder, Task("default", "large"))["peak"]
         what = f"{engine}: peak memory of a worker, parts of {n_rows:,} rows, GB"
-        sheet.add("large parts", what, peak, f"< {MEMORY_GB}", peak < MEMORY_GB)
+        sheet.add("default", what, peak, f"< {MEMORY_GB}", peak < MEMORY_GB)
 
 
-def _measure(sheet: Sheet, engine: str, folder: Path, n_rows: int) -> None:
-    told = ran(engine, folder, "table", kill=engine == "ray")
-    sheet.add("parts", f"{engine}: rows a second, start included", n_rows / told["last"])
-    sheet.add("parts", f"{engine}: seconds until the first file is complete", told["first"])
-    sheet.add("parts", f"{engine}: CPU seconds of all workers", told["cpu"])
+def _measure(sheet: Sheet, engine: str, folder: Path, task: Task, n_rows: int) -> None:
+    part, told = task.detector, ran(engine, folder, task)
+    sheet.add(part, f"{engine}: rows a second, start included", n_rows / told["last"])
+    sheet.add(part, f"{engine}: seconds until the first file is complete", told["first"])
+    sheet.add(part, f"{engine}: CPU seconds of all workers", told["cpu"])
     peak = told["peak"]
-    sheet.add("parts", f"{engine}: peak memory of a worker, GB", peak, f"< {MEMORY_GB}", peak < MEMORY_GB)
-    if engine == "ray":
-        sheet.add("parts", "ray: workers killed in between", told["killed"], "= 1", told["killed"] == 1)
+    sheet.add(part, f"{engine}: peak memory of a worker, GB", peak, f"< {MEMORY_GB}", peak < MEMORY_GB)
+    if task.kill:
+        sheet.add(part, f"{engine}: workers killed in between", told["killed"], "= 1", told["killed"] == 1)
     if engine != "none":
-        pairs = zip(outputs(folder / "table-none"), outputs(folder / f"table-{engine}"), strict=True)
-        gap = max(float(np.max(np.abs(mine - one) / np.abs(one))) for (_, one), (_, mine) in pairs)
-        sheet.add("parts", f"{engine}: scores beside one process, max |Δ| / |score|", gap, f"≤ {CLOSE}", gap <= CLOSE)
+        pairs = zip(outputs(folder / task.out("none")), outputs(folder / task.out(engine)), strict=True)
+        gap = max(_gap(mine, one) for (_, one), (_, mine) in pairs)
+        sheet.add(part, f"{engine}: scores beside one process, max |Δ| / |score|", gap, f"≤ {CLOSE}", gap <= CLOSE)
+    ids, n_before = 0, 0
+    for found, _ in outputs(folder / task.out(engine)):
+        ids += int((found != np.arange(n_before, n_before + len(found)) + 2**53).sum())
+        n_before += len(found)
+    wrong = ids + abs(n_before - n_rows)
+    sheet.add(part, f"{engine}: ids that are missing, repeated or moved", wrong, "= 0", wrong == 0)
 
 
-def _check_ids(sheet: Sheet, folder: Path, n_rows: int) -> None:
-    """Whether every id is there once and in order, and the scores are those of the detector on whole files."""
-    for engine in installed():
-        ids = np.concatenate([each for each, _ in outputs(folder / f"table-{engine}")])
-        wrong = n_rows if len(ids) != n_rows else int((ids != np.arange(n_rows) + 2**53).sum())
-        sheet.add("parts", f"{engine}: ids that are missing, repeated or moved", wrong, "= 0", wrong == 0)
-    detector = isthmus.load(folder / "model.safetensors")
-    first = parquet.read_table(folder / "table" / "part-0000.parquet").drop_columns(["id"])
-    wanted, (_, found) = detector.score_samples(first), next(outputs(folder / "table-none"))
-    gap = float(np.max(np.abs(found - wanted) / np.abs(wanted)))
-    sheet.add("parts", "none: scores beside the whole first file, max |Δ| / |score|", gap, f"≤ {CLOSE}", gap <= CLOSE)
+def _check_scores(sheet: Sheet, folder: Path, task: Task) -> None:
+    """Whether the scores are those of the detector on a whole file."""
+    detector = isthmus.load(folder / f"{task.detector}.safetensors")
+    first = parquet.read_table(folder / task.table / "part-0000.parquet").drop_columns(["id"])
+    gap = _gap(next(outputs(folder / task.out("none")))[1], detector.score_samples(first))
+    what = "none: scores beside the whole first file, max |Δ| / |score|"
+    sheet.add(task.detector, what, gap, f"≤ {CLOSE}", gap <= CLOSE)
+
+
+def _gap(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest relative difference of scores."""
+    return float(np.max(np.abs(found - wanted) / np.abs(wanted)))
 
 
 def main() -> int:
@@ -205,11 +236,11 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=4_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for parts.json, such as docs")
-    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.work:
-        engine, folder, name, kill = asked.work
-        work(engine, Path(folder), name, kill=kill == "1")
+        engine, folder, task = asked.work
+        work(engine, Path(folder), Task(**json.loads(task)))
         return 0
     sheet = Sheet()
     run(sheet, quick=asked.quick, seed=asked.seed, n_rows=asked.rows)

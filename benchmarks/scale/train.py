@@ -1,7 +1,7 @@
 """Two processes that train one model beside one.
 
-On loopback with gloo: the difference of weights and losses, one process killed in mid-run, and the time of a step. From
-the step and the bytes of a gradient follows at how many processes adding up takes as long as computing.
+On loopback with gloo: the difference of weights and losses, one process killed in mid-run, and the CPU time of a step.
+From the step and the bytes of a gradient follows at how many processes adding up takes as long as computing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def started(n: int, arguments: list[str], restarts: int = 0) -> subprocess.Popen
 def trained(folder: Path, n: int, name: str, n_rows: int, epochs: int) -> dict[str, np.ndarray]:
     """What n processes come to."""
     out = folder / f"{name}-{n}.npz"
-    if started(n, [name, str(n_rows), str(epochs), str(out)]).wait(timeout=280) != 0:
+    if started(n, [name, str(n_rows), str(epochs), str(out)]).wait(timeout=900) != 0:
         raise RuntimeError(f"{n} processes did not train {name}.")
     return dict(np.load(out))
 
@@ -54,7 +54,7 @@ def checkpointed(folder: Path, n_rows: int, epochs: int, *, kill: bool) -> dict[
         while not path.exists():
             time.sleep(0.02)
         os.kill(int((place / "pid-1").read_text()), signal.SIGKILL)
-    if process.wait(timeout=280) != 0:
+    if process.wait(timeout=900) != 0:
         raise RuntimeError(f"The {name} run did not end.")
     return dict(np.load(out))
 
@@ -88,8 +88,8 @@ def _compare(sheet: Sheet, name: str, one: dict[str, np.ndarray], two: dict[str,
     n_steps = -(-n_rows // (32 if name == "S1" else 256))
     n_bytes = one["weights"].size * 4
     alone, together = (float(found["seconds"].min()) / n_steps for found in (one, two))
-    sheet.add("train", f"{name}: ms a step, one process ({str(one['engine']).split()[0]})", 1e3 * alone)
-    sheet.add("train", f"{name}: ms a step, two processes (general)", 1e3 * together)
+    sheet.add("train", f"{name}: CPU ms a step, one process ({str(one['engine']).split()[0]})", 1e3 * alone)
+    sheet.add("train", f"{name}: CPU ms a step, the first of two (general)", 1e3 * together)
     sheet.add("train", f"{name}: kB of gradient a step, sent by each of two", n_bytes / 1e3)
     for gbit in GBITS:
         found = processes_at_balance(alone, n_bytes, gbit)

@@ -30,7 +30,7 @@ def test_a_page_is_self_contained_and_tells_the_figures(digits: np.ndarray, tmp_
     assert page.count("data:image/png;base64,") == 6
     assert f"{-model.score_samples(digits[200:]).mean():.4f}" in page
     assert f"{model.n_parameters_:,}" in page
-    assert "GaussianNoise(clip=true, scale=0.5)" in page
+    assert "GaussianNoise(clip=True, scale=0.5)" in page  # as in Python
 
 
 def test_a_table_names_the_columns_that_are_furthest_off(table: np.ndarray, tmp_path: Path) -> None:

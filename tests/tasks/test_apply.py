@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from isthmus import AnomalyDetector, Apply, Autoencoder, ModelFileError, load
+from isthmus import AnomalyDetector, Apply, Autoencoder, DataError, ModelFileError, load
 
 rng = np.random.default_rng(0)
 N = 90
@@ -111,10 +113,34 @@ def test_wrong_names_are_one_error(autoencoder: Path) -> None:
         Apply(autoencoder, "transform", keep=["id", "autoencoder0"])(NUMBERS.assign(autoencoder0=1))
     with pytest.raises(ValueError, match="more than one column named \\['a'\\]"):
         Apply(autoencoder, "transform")(NUMBERS[["a", "a", "b"]])
-    for rows in (NUMBERS.rename(columns={"a": "z"}), NUMBERS.drop(columns="a"), NUMBERS.assign(d=1.0)):
+
+
+@pytest.mark.parametrize(
+    ("change", "of_autoencoder", "of_detector"),
+    [
+        (lambda t, name: t.drop(columns=name), "X lacks 'a'. Pass the same", "Column 'amount' is missing; add it."),
+        (
+            lambda t, name: t.assign(new=1.0),
+            "Autoencoder was not fitted with 'new'. Pass the same",
+            "Column 'new' was not present when the schema was learned; drop them",
+        ),
+        (
+            lambda t, name: t.rename(columns={name: "new"}),
+            "X lacks 'a'; Autoencoder was not fitted with 'new'. Pass the same",
+            "The table has 2 errors:\n  Column 'amount' is missing; add it.\n  Column 'new' was not present",
+        ),
+    ],
+    ids=["missing", "extra", "renamed"],
+)
+def test_a_part_with_other_columns_is_told_which(
+    autoencoder: Path, detector: Path, change: Any, of_autoencoder: str, of_detector: str
+) -> None:
+    encode, score = (Apply(autoencoder, "transform", keep=["id"]), Apply(detector, "score_samples", keep=["id"]))
+    cases = ((encode, change(NUMBERS, "a"), of_autoencoder), (score, change(MIXED, "amount"), of_detector))
+    for apply, rows, text in cases:
         for part in (rows, rows.head(0)):  # an empty part with wrong names is as wrong
-            with pytest.raises(ValueError, match="feature"):
-                Apply(autoencoder, "transform", keep=["id"])(part)
+            with pytest.raises(DataError, match=re.escape(text)):
+                apply(part)
 
 
 def test_what_cannot_be_applied_is_refused(autoencoder: Path, tmp_path: Path) -> None:

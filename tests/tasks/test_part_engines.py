@@ -243,3 +243,22 @@ def test_the_command_line_joins_a_cluster(engine: str, model: Path, table: Path,
 def test_the_command_line_starts_an_engine_and_ends_it(name: str, model: Path, table: Path, tmp_path: Path) -> None:
     pytest.importorskip({"ray": "ray", "dask": "distributed"}[name])
     assert f" anomalies in {N_PARTS} parts: " in commanded(model, table, tmp_path / "out", "--engine", name)
+
+
+WORKERS = """
+import os
+from isthmus.tasks.parts.engines.dask_futures import _client
+if __name__ == "__main__":
+    with _client(None) as client:
+        print(set(client.run(os.getenv, "MALLOC_TRIM_THRESHOLD_").values()))
+"""
+
+
+def test_own_workers_of_dask_keep_freed_memory(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    script = tmp_path / "script.py"
+    script.write_text(WORKERS)
+    calm = {name: value for name, value in os.environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
+    command = [sys.executable, str(script)]
+    ended = subprocess.run(command, env=calm, capture_output=True, text=True, timeout=200, check=False)
+    assert ended.stdout == "{None}\n", ended.stderr

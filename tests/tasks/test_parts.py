@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -347,6 +348,16 @@ def test_a_worker_with_another_version_is_refused(model: Path, table: Path) -> N
     assert f"The worker has isthmus {isthmus.__version__}, but 0.0 is needed" in outcome.error
     assert " (on the worker " in work.Work(scoring(model), there, host="elsewhere")(part).error
     assert work.Outcome.of_json(outcome.to_json()) == outcome
+
+
+def test_a_worker_without_the_model_file_is_told_and_writes_nothing(model: Path, table: Path, tmp_path: Path) -> None:
+    part = Part(str(table / "part-0.parquet"), str(tmp_path / "part-0.parquet"), 0, 0, 40)
+    gone = Apply(tmp_path / "gone.safetensors", "score_samples")
+    outcome = work.Work(gone, Making(isthmus.__version__, digest_of(model), ""), host="elsewhere")(part)
+    assert outcome.kind == "ModelFileError"
+    wanted = r"There is no model file at '.*gone\.safetensors' \(No such file or directory\); check the path\."
+    assert re.fullmatch(rf"{wanted} \(on the worker .+\)", outcome.error)
+    assert not [file for file in tmp_path.iterdir() if "part" in file.name]
 
 
 def test_a_function_without_a_model_is_refused(table: Path, tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ class LastAsks(isthmus.Callback):
             run.interrupt()
 
 
+class LastFails(isthmus.Callback):
+    """The last process fails after the first epoch."""
+
+    def on_epoch_end(self, run: Any) -> None:
+        if run.processes.rank == N - 1:
+            raise OSError(f"the disk of process {N - 1} is full")
+
+
 def numbers_of(model: Any) -> dict[str, list[float]]:
     """What two runs are compared by."""
     weights = np.concatenate([p.detach().numpy().ravel() for p in model.objective_.parameters()])
@@ -75,16 +83,19 @@ def equal(folder: Path) -> dict[str, Any]:
 
 
 def errors(folder: Path) -> dict[str, Any]:
-    """Processes that disagree; afterwards they still train together."""
+    """Processes that disagree, with a checkpoint to write; afterwards they still train together."""
     small = isthmus.Autoencoder(2, max_epochs=1, random_state=0)
+    writing = isthmus.Autoencoder(
+        2, max_epochs=1, random_state=0, callbacks=(isthmus.Checkpoint(folder / "never.safetensors"),)
+    )
     other_rows = X + np.float32(RANK)
     return {
-        "data": error_of(lambda: small.fit(other_rows)),
+        "data": error_of(lambda: writing.fit(other_rows)),
         "model": error_of(lambda: isthmus.Autoencoder(2 + RANK, max_epochs=1, random_state=0).fit(X)),
         "rate": error_of(lambda: isthmus.Autoencoder(2, learning_rate=0.1 / (1 + RANK), random_state=0).fit(X)),
         "seed": error_of(lambda: isthmus.Autoencoder(2, max_epochs=1, random_state=None if RANK else 0).fit(X)),
-        "empty": error_of(lambda: small.fit(X[: len(X) * (1 - RANK)])),
-        "nan": error_of(lambda: small.fit(np.where(RANK, np.nan, X))),
+        "empty": error_of(lambda: writing.fit(X[: len(X) * (1 - RANK)])),
+        "nan": error_of(lambda: writing.fit(np.where(RANK, np.nan, X))),
         "after": error_of(lambda: small.fit(X)),
     }
 
@@ -115,6 +126,11 @@ def files(folder: Path) -> dict[str, Any]:
     isthmus.VariationalAutoencoder(3, callbacks=(isthmus.Checkpoint(path),), **settings | {"max_epochs": 2}).fit(X)
     longer = isthmus.VariationalAutoencoder(3, **settings)
     return {"resumed": numbers_of(longer.fit(X, resume=folder / "known.safetensors"))}
+
+
+def ends(folder: Path) -> str:
+    """A process that fails in mid-run; the program of the last one ends with it."""
+    return error_of(lambda: isthmus.Autoencoder(2, max_epochs=3, random_state=0, callbacks=(LastFails(),)).fit(X))
 
 
 if __name__ == "__main__":

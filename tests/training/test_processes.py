@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> list[Any]:
-    return run_together(folder, "equal", "errors", "stops", "files")
+    return run_together(folder, "equal", "errors", "stops", "files", "ends")
 
 
 @pytest.fixture(scope="module")
@@ -80,23 +80,47 @@ def test_two_processes_take_the_steps_of_one(name: str, found: list[Any], alone:
     assert found[0]["equal"][name] == found[1]["equal"][name]
 
 
+DIFFER = "ProcessError: The 2 processes do not train the same model on the same data. They differ in "
+FAILED = "ProcessError: Process 1 of 2 cannot train, so no process does: "
+REMEDY = "Give every process the same rows, parameters and versions."
+NO_ROWS = "DataError: Found array with 0 sample(s) (shape=(0, 64)) while a minimum of 2 is required by Autoencoder."
+HOLES = "DataError: X has 9664 NaN values, the first at row 0, column 0; fill or drop these cells first"
+
+
 @pytest.mark.parametrize(
-    ("case", "named"),
+    ("case", "first_says", "second_says"),
     [
-        ("data", "training rows: 151 rows, SHA-256"),
-        ("model", "weights"),
-        ("rate", "learning_rate: 0.1 on process 0, 0.05 on process 1"),
-        ("seed", "random_state: a seed on process 0, None on process 1"),
-        ("empty", "Process 1 of 2 cannot train, so no process does: "),
-        ("nan", "Process 1 of 2 cannot train, so no process does: DataError: "),
+        ("data", f"{DIFFER}training rows: 151 rows, SHA-256 ", f"{DIFFER}training rows: "),
+        ("model", f"{DIFFER}weights: ", "; context code_size: 2 on process 0, 3 on process 1. "),
+        ("rate", f"{DIFFER}learning_rate: 0.1 on process 0, 0.05 on process 1. {REMEDY}", DIFFER),
+        ("seed", f"{DIFFER}random_state: a seed on process 0, None on process 1. {REMEDY}", DIFFER),
+        ("empty", FAILED + NO_ROWS, NO_ROWS),
+        ("nan", FAILED + HOLES, HOLES),
     ],
 )
-def test_processes_that_disagree_fail_together(case: str, named: str, found: list[Any]) -> None:
+def test_processes_that_disagree_fail_together(
+    case: str, first_says: str, second_says: str, found: list[Any], folder: Path
+) -> None:
     first, second = (each["errors"][case] for each in found)
-    assert first.startswith("ProcessError: ")
-    assert named in first
-    assert second != "none"
-    assert found[0]["errors"]["after"] == found[1]["errors"]["after"] == "none"
+    assert first.startswith(first_says)
+    assert second_says in second
+    assert (second == first) == second.startswith("ProcessError")
+    assert [each["errors"]["after"] for each in found] == ["none", "none"]
+    assert not list(folder.glob("never*"))  # nothing was written, temporary files included
+
+
+def test_what_follows_from_other_rows_is_not_named(found: list[Any]) -> None:
+    told = found[0]["errors"]["data"]
+    assert not [word for word in ("context", "scaling", "loss", "weights") if word in told]
+
+
+def test_a_process_that_ends_in_mid_run_ends_the_others(found: list[Any]) -> None:
+    first, second = (each["ends"] for each in found)
+    assert second == "OSError: the disk of process 1 is full"
+    assert first.startswith(
+        "ProcessError: Another of the processes that train together has ended or cannot be reached, so this one stops "
+        "too; its own error says why. ("
+    )
 
 
 def test_processes_stop_in_step(found: list[Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -241,7 +240,7 @@ def _summary(model: Autoencoder, n_rows: int, undone: Restoration | None) -> str
     parts = [
         f"{type(model).__name__} with {model.n_parameters_:,} parameters",
         f"{model.n_features_in_:,} features, {model.objective_.context.code_size} latent dimensions",
-        f"{model.n_epochs_} epochs in {seconds:.1f} s on {model.device_} ({model.stop_reason_})",
+        f"{model.n_epochs_} epochs in {seconds:.1f}\N{NO-BREAK SPACE}s on {model.device_} ({model.stop_reason_})",
         *([f"trained by the {model.engine_.name} engine"] if hasattr(model, "engine_") else []),
         f"measured here on {n_rows:,} rows" + ("" if undone is None else _undone(undone)),
     ]
@@ -416,7 +415,7 @@ def _plain(value: Any) -> str:
         return f"{value['class']}({inside})"
     if isinstance(value, dict) and "tuple" in value:
         return f"({', '.join(_plain(part) for part in value['tuple'])})"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else repr(value)
 
 
 def _footer(model: Autoencoder) -> str:

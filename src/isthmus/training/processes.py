@@ -105,8 +105,7 @@ class Group(Processes):
         return int(found[0]["seed"]) if drawn else seed
 
     def compare(self, facts: Callable[[], Mapping[str, object]]) -> None:
-        texts = {name: str(value) for name, value in facts().items()}
-        _refuse(self._gathered(texts))
+        _refuse(self._gathered(dict(_texts(facts()))))
 
     def tell(self, error: BaseException) -> None:
         self._gathered({_FAILED: f"{type(error).__name__}: {error}"})
@@ -119,6 +118,17 @@ class Group(Processes):
 
 
 _FAILED = "failed"
+_DERIVED = ("code", "context", "loss", "scaling", "weights")
+"""Facts that follow from rows and parameters: the first word of their names."""
+
+
+def _texts(facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Facts as text; each member of a mapping is a fact of its own, so that an error names the one that differs."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name} {inner}", str(each)) for inner, each in value.items())
+        else:
+            yield name, str(value)
 
 
 @contextmanager
@@ -142,7 +152,8 @@ def _refuse(found: list[dict[str, str]]) -> None:
     names = [name for name in dict.fromkeys(name for each in found for name in each)]  # noqa: C416  # in order
     differing = [name for name in names if len({each.get(name) for each in found}) > 1]
     if differing:
-        shown = "; ".join(f"{name}: {_by_rank([each.get(name) for each in found])}" for name in differing)
+        causes = [name for name in differing if name.partition(" ")[0] not in _DERIVED] or differing
+        shown = "; ".join(f"{name}: {_by_rank([each.get(name) for each in found])}" for name in causes)
         raise ProcessError(
             f"The {len(found)} processes do not train the same model on the same data. They differ in {shown}. Give "
             "every process the same rows, parameters and versions."
