@@ -219,15 +219,16 @@ def _check_parameters(size: tuple[int, int] | None, crop: bool, mode: str | None
 # -- single images -----------------------------------------------------------------------------------------------------
 
 
-def folder_files(path: Path) -> list[Path]:
-    """The images of a folder and its sub-folders, in natural order; hidden files are left out.
+def folder_files(path: Path, *, readable: bool = True) -> list[Path]:
+    """The images of a folder and its sub-folders, in natural order, or those of formats that cannot be read.
 
     Raises
     ------
     DataError
         There is no such folder, or no image in it.
     """
-    return _image_files(path, "all")[0]
+    files, _, others = _image_files(path, "all")
+    return files if readable else others
 
 
 def as_displayed(image: Image.Image) -> np.ndarray:
@@ -295,7 +296,8 @@ def natural_key(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
 def _image_files(path: Path, subfolders: str) -> tuple[list[Path], dict[Path, str] | None, list[Path]]:
     """The images of a folder in order, the class of each or None, and the images of unsupported formats."""
     if not path.is_dir():
-        raise DataError(f"There is no folder '{path}'; check the path.")
+        is_file = f"'{path}' is a file, but a folder of images is needed; pass the folder that holds it."
+        raise DataError(is_file if path.exists() else f"There is no folder '{path}'; check the path.")
     found = sorted(
         _visible_files(path, deep=subfolders != "ignore"), key=lambda file: natural_key(file.relative_to(path))
     )
@@ -311,7 +313,8 @@ def _image_files(path: Path, subfolders: str) -> tuple[list[Path], dict[Path, st
         )
     files = inside if labelled else files
     if not files:
-        raise DataError(f"The folder '{path}' has no images ({', '.join(sorted(IMAGE_SUFFIXES))}); check the path.")
+        remedy = f"convert {others[0].name} and the like" if others else "check the path"
+        raise DataError(f"The folder '{path}' has no images ({', '.join(sorted(IMAGE_SUFFIXES))}); {remedy}.")
     names = {file: file.relative_to(path).parts[0] for file in files} if labelled else None
     return files, names, others
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 
 from isthmus import __version__
 from isthmus.atomic import atomic
-from isthmus.data.images import read_image
+from isthmus.data.images import folder_files, read_image
 from isthmus.diagnosis import psnr
+from isthmus.exceptions import DataError
 from isthmus.plots.restorations import plot_restorations
 from isthmus.report.report import Section, Table, Tile, picture_section, template, verdicts_section
 from isthmus.tasks import RestoredFile, Restorer
@@ -44,7 +46,8 @@ def write_restoration_report(
     path, title, overwrite
         Output path, title of the page, and whether to replace an existing file.
     clean
-        A folder with the clean images, by the same names, to show beside them.
+        A folder with the clean images, by the same names, to show beside them; images that it lacks are shown without.
+        Suffixes may differ.
 
     Raises
     ------
@@ -52,7 +55,8 @@ def write_restoration_report(
         The page cannot be written; no partial file is left.
     """
     restored, failed = [file for file in files if file.path], [file for file in files if file.error]
-    sections = [_section(file, clean) for file in restored[:SHOWN]]
+    partners = {} if clean is None else _partners(Path(clean))
+    sections = [_section(file, partners) for file in restored[:SHOWN]]
     if failed:
         sections.append(Section("Not restored", table=Table(("file", "reason"), [[f.name, f.error] for f in failed])))
     shown = f", of which the first {SHOWN} are shown" if len(restored) > SHOWN else ""
@@ -64,7 +68,7 @@ def write_restoration_report(
         footer=_footer(),
     )
     with atomic(path, overwrite=overwrite) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8", errors="backslashreplace")  # names of files need not be UTF-8
     return Path(path)
 
 
@@ -104,10 +108,20 @@ def _footer() -> str:
     return f"isthmus {__version__}, torch {torch.__version__}, Python {platform.python_version()}."
 
 
-def _section(file: RestoredFile, clean: str | Path | None) -> Section:
+def _partners(folder: Path) -> dict[Path, Path]:
+    """The images of a folder by their path in it, with and without the suffix."""
+    names = [(file, file.relative_to(folder)) for file in folder_files(folder)]
+    return {name.with_suffix(""): file for file, name in names} | {name: file for file, name in names}
+
+
+def _section(file: RestoredFile, partners: Mapping[Path, Path]) -> Section:
     assert file.path is not None
-    shown = [file.damaged, file.path, *([Path(clean) / file.name] if clean is not None else [])]
-    images = [read_image(path)[0] for path in shown]
+    images = [read_image(path)[0] for path in (file.damaged, file.path)]
+    name = Path(file.name)
+    partner = partners.get(name, partners.get(name.with_suffix("")))
+    if partner is not None:
+        with suppress(DataError):  # the restored image is shown without a clean one that cannot be read
+            images.append(read_image(partner)[0])
     size = "×".join(map(str, images[0].shape[:2]))
     figure = plot_restorations([images], columns=COLUMNS[: len(images)])
     return picture_section(file.name, figure, f"{size} pixels; large images are shown by the detail in their middle.")
