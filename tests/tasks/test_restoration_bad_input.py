@@ -142,6 +142,16 @@ def test_pairs_of_files_need_as_many_pages(tmp_path: Path) -> None:
     assert Restorer(**FEW).fit(tmp_path / "clean", target=tmp_path / "clean").n_images_ == 3
 
 
+@pytest.mark.parametrize("cut", [5, 300, 500, 522, 530])
+def test_a_truncated_animation_is_named_wherever_it_ends(cut: int, tmp_path: Path, grey: Restorer) -> None:
+    stream = io.BytesIO()
+    frames = [Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12) + number) for number in range(2)]
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    (tmp_path / "cut.gif").write_bytes(stream.getvalue()[:cut])
+    with pytest.raises(DataError, match=r"cut\.gif' cannot be read \(.+\); repair or remove it"):
+        grey.restore(tmp_path)
+
+
 # -- lists -------------------------------------------------------------------------------------------------------------
 
 

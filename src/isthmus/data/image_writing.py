@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from isthmus.atomic import atomic
-from isthmus.data.images import opened, read_image
+from isthmus.data.image_decoding import opened, read_image
 from isthmus.exceptions import DataError
 
 KEPT = ("icc_profile", "dpi", "duration", "loop")

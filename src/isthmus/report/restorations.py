@@ -13,7 +13,8 @@ import torch
 
 from isthmus import __version__
 from isthmus.atomic import atomic
-from isthmus.data.images import folder_files, read_image
+from isthmus.data.image_decoding import read_image
+from isthmus.data.images import folder_files
 from isthmus.diagnosis import psnr
 from isthmus.exceptions import DataError
 from isthmus.plots.restorations import plot_restorations

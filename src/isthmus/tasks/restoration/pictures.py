@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from isthmus.data.images import UNREADABLE, as_displayed, folder_files, read_image
+from isthmus.data.image_decoding import UNREADABLE, as_displayed, read_image
+from isthmus.data.images import folder_files
 from isthmus.data.numeric import as_numeric
 from isthmus.exceptions import ConversionWarning, DataError
 from isthmus.wording import counted
