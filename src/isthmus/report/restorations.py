@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from isthmus.data.image_decoding import read_image
 from isthmus.data.images import folder_files
 from isthmus.diagnosis import psnr
 from isthmus.exceptions import DataError
+from isthmus.plots import plot_training_curves
 from isthmus.plots.restorations import plot_restorations
 from isthmus.report.report import Section, Table, Tile, picture_section, template, verdicts_section
 from isthmus.tasks import RestoredFile, Restorer
 from isthmus.tasks.restoration.diagnosing import Compared, diagnosis_of
+from isthmus.tasks.restoration.restorer_fit import STEPS_AN_EPOCH
+from isthmus.wording import counted
 
 SHOWN = 6
 """Images in a report."""
@@ -77,20 +80,21 @@ def restorer_page(restorer: Restorer, X: Any, path: Path, *, target: Any, title:
     """Write what `write_report` writes of a restorer: figures, pictures before, after and clean, and the checks."""
     compared = restorer.compare(X, target=target)
     before, after = (compared.errors(images) for images in (compared.before, compared.after))
-    worst = np.argsort(after)[::-1][:SHOWN]
+    shown, worst = range(min(SHOWN, len(after))), np.argsort(after)[::-1][:SHOWN].tolist()
     found = diagnosis_of(restorer, compared)
     html = template().render(
         title=title or f"Restorer · {restorer.n_channels_in_} → {restorer.n_channels_out_} channels",
-        summary=f"{restorer.stop_reason_}; measured here on {len(after):,} images.",
+        summary=f"Measured on {counted(len(after), 'image')}. Training: {restorer.stop_reason_}.",
         tiles=[
             Tile("PSNR of damaged images", f"{psnr(float(before.mean()), 1.0):.1f} dB"),
             Tile("PSNR of restored images", f"{psnr(float(after.mean()), 1.0):.1f} dB"),
             *_tiles(restorer)[:2],
         ],
         sections=[
-            _compared("Before, after and clean", compared, range(min(SHOWN, len(after)))),
+            _compared("Before, after and clean", compared, shown),
             verdicts_section(found),
-            _compared("Largest errors after restoration", compared, worst.tolist()),
+            *([_compared("Largest errors after restoration", compared, worst)] if set(worst) - set(shown) else []),
+            *_training(restorer),
         ],
         footer=_footer(),
     )
@@ -99,10 +103,24 @@ def restorer_page(restorer: Restorer, X: Any, path: Path, *, target: Any, title:
     return path
 
 
-def _compared(title: str, compared: Compared, places: Iterable[int]) -> Section:
+def _compared(title: str, compared: Compared, places: Sequence[int]) -> Section:
     """Images before, after and clean; two channels are shown as their first."""
     rows = [[compared.before[place], compared.after[place], compared.clean[place]] for place in places]
-    return picture_section(title, plot_restorations(rows, columns=COLUMNS), "Large images: the detail in their middle.")
+    before, after = (compared.errors(images) for images in (compared.before, compared.after))
+    names = [
+        f"{compared.names[place]} ({psnr(float(before[place]), 1.0):.1f} → {psnr(float(after[place]), 1.0):.1f} dB)"
+        for place in places
+    ]
+    text = f"From the top: {', '.join(names)}. Large images are shown by the detail in their middle."
+    return picture_section(title, plot_restorations(rows, columns=COLUMNS), text)
+
+
+def _training(restorer: Restorer) -> Iterator[Section]:
+    """The training curve, where there is more than one point of it."""
+    if len(restorer.history_) > 1:
+        curve = plot_training_curves(restorer.history_, log=True)
+        text = f"Loss after each epoch of {STEPS_AN_EPOCH} steps, on random crops."
+        yield picture_section("Training curve", curve, text, half=True)
 
 
 def _footer() -> str:
@@ -131,6 +149,6 @@ def _section(file: RestoredFile, partners: Mapping[Path, Path]) -> Section:
 def _tiles(restorer: Restorer) -> list[Tile]:
     damage: Any = "of pairs" if restorer.damage is None else restorer.damage
     return [
-        Tile("damage", str(damage)),
+        Tile("damage", " ".join(str(damage).split())),
         Tile("steps of training", f"{restorer.max_steps:,}"),
     ]

@@ -24,11 +24,14 @@ LAST_LOSSES = 5
 
 @dataclass(frozen=True)
 class Compared:
-    """Images in [0, 1], (h, w, c) each: damaged, in the size and channels of the clean ones; restored; and clean."""
+    """Images in [0, 1], (h, w, c) each: damaged, in the size and channels of the clean ones; restored; and clean; with
+    their names.
+    """
 
     before: Sequence[np.ndarray]
     after: Sequence[np.ndarray]
     clean: Sequence[np.ndarray]
+    names: Sequence[str]
 
     def errors(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Mean squared error of each image, (n,)."""

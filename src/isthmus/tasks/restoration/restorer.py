@@ -426,7 +426,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         if target is None and self.objective_.choices.corruption is None:
             raise ValueError(
                 "Restored images are compared with clean ones, but the damage is not known, as this Restorer was "
-                "fitted to pairs or to noisy images alone; pass damaged images with target=, the clean image of each."
+                "fitted to pairs or to noisy images alone; pass damaged images with target= (--target), the clean "
+                "image of each."
             )
         damaged, clean = (self.damage_images(X, random_state), X) if target is None else (X, target)
         given, wanted = pairs_of(damaged, clean)
@@ -448,7 +449,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
             resembling(self.given_range_.scaled(image), part.shape)
             for image, part in zip(given.arrays, truth, strict=True)
         ]
-        return Compared(before, restored, truth)
+        return Compared(before, restored, truth, wanted.names if target is None else given.names)
 
     def diagnose(self, X: Any, *, target: Any = None, random_state: Any = 0) -> Diagnosis:
         """Check for common problems: `isthmus.diagnose` calls this.
