@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,11 @@ def test_pages_tell_the_quality_before_and_after(tmp_path: Path) -> None:
     page = write_report(denoiser(), IMAGES[TEST], tmp_path / "b.html").read_text()
     assert "Before, after and clean" in page
     assert "images-made-worse" in page
+    assert re.search(r"From the top: X\[0\] \(\d+\.\d → \d+\.\d dB\), X\[1\] ", page)
+    assert "Largest errors after restoration" in page
+    few = write_report(denoiser(), IMAGES[:3], tmp_path / "c.html").read_text()
+    assert "Measured on 3 images. Training: finished." in few
+    assert "Largest errors" not in few  # they would be the same images
 
 
 def test_a_page_of_pairs_of_other_sizes(tmp_path: Path) -> None:

@@ -255,7 +255,10 @@ def test_clean_images_are_checked_before_the_work_and_may_be_incomplete(
     assert (missing.code, "there is no folder 'nowhere'" in missing.err) == (1, True)
     assert not Path("restored").exists()
     assert run("run", restorer, "in", "--clean", "clean", "--report", "page.html").code == 0
-    assert "3 restored images" in Path("page.html").read_text(encoding="utf-8")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "3 restored images" in page
+    assert "20×24 pixels, PSNR inf → " in page
+    assert "21×24 pixels; large" in page
 
 
 def test_odd_names_are_printed_and_shown_and_other_files_stay(run: Run, tmp_path: Path, restorer: Path) -> None:

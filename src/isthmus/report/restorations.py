@@ -22,6 +22,7 @@ from isthmus.plots.restorations import plot_restorations
 from isthmus.report.report import Section, Table, Tile, picture_section, template, verdicts_section
 from isthmus.tasks import RestoredFile, Restorer
 from isthmus.tasks.restoration.diagnosing import Compared, diagnosis_of
+from isthmus.tasks.restoration.pictures import full_scale
 from isthmus.tasks.restoration.restorer_fit import STEPS_AN_EPOCH
 from isthmus.wording import counted
 
@@ -143,7 +144,19 @@ def _section(file: RestoredFile, partners: Mapping[Path, Path]) -> Section:
             images.append(read_image(partner)[0])
     size = "×".join(map(str, images[0].shape[:2]))
     figure = plot_restorations([images], columns=COLUMNS[: len(images)])
-    return picture_section(file.name, figure, f"{size} pixels; large images are shown by the detail in their middle.")
+    text = f"{size} pixels{_gain(images)}; large images are shown by the detail in their middle."
+    return picture_section(file.name, figure, text)
+
+
+def _gain(images: Sequence[np.ndarray]) -> str:
+    """The PSNR before and after as a part of a sentence, where there is a clean image of the same kind."""
+    kinds = {(image.shape, full_scale(image.dtype)) for image in images}
+    ((_, white), *others) = kinds
+    if others or len(images) < len(COLUMNS) or not white:
+        return ""
+    *shown, clean = (image / white for image in images)
+    before, after = (psnr(float(np.square(image - clean).mean()), 1.0) for image in shown)
+    return f", PSNR {before:.1f} → {after:.1f} dB"
 
 
 def _tiles(restorer: Restorer) -> list[Tile]:

@@ -132,12 +132,12 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"The folder '{folder}' cannot be made: {error.strerror or error}.") from None
 
 
-def pairs_of(X: Any, target: Any) -> tuple[Pictures, Pictures]:
-    """Damaged images and their targets: matched by name in two folders, otherwise in order."""
+def pairs_of(X: Any, target: Any, what: str = "target") -> tuple[Pictures, Pictures]:
+    """Damaged images and their targets, which messages call `what`: matched by name in two folders, else in order."""
     if isinstance(X, str | Path) and isinstance(target, str | Path):
         given, wanted = paired_folders(Path(X), Path(target))
     else:
-        given, wanted = as_pictures(X), as_pictures(target, "target")
+        given, wanted = as_pictures(X), as_pictures(target, what)
     _check_pages(given, wanted)
     return given, wanted
 

@@ -430,7 +430,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
                 "image of each."
             )
         damaged, clean = (self.damage_images(X, random_state), X) if target is None else (X, target)
-        given, wanted = pairs_of(damaged, clean)
+        given, wanted = pairs_of(damaged, clean, "X" if target is None else "target")
         if scale_of(given, wanted) != self.scale_:
             got = scale_of(given, wanted)
             raise DataError(
