@@ -20,7 +20,7 @@ ROWS: dict[str, Callable[[Sheet], None]] = {}
 SIGMAS = (15, 25, 50)
 """Strengths of noise, of 255, that are tested."""
 LARGE = UNet((32, 48, 64, 96), shuffle=2)
-"""A network that works at half size: for enlarged images, whose detail is coarser than their pixels."""
+"""A network that works at half size: for enlarged images and holes, whose content is coarser than their pixels."""
 
 
 def row(function: Callable[[Sheet], None]) -> Callable[[Sheet], None]:
@@ -197,7 +197,7 @@ def holes(sheet: Sheet) -> None:
     }
     for name, (train, test) in pictures_of.items():
         mask = BlockMask(0.25, value=HOLE)
-        made = Restorer(mask, max_steps=6000)
+        made = Restorer(mask, network=LARGE, augment=False, max_steps=6000)  # faces and scenes are upright
         restorer, minutes = fitted(sheet, f"holes-{name}", made, train)
         damaged = restorer.damage_images(test, random_state=7)
         hidden = (damaged == np.float32(HOLE)).all(-1) if test.ndim == 4 else damaged == np.float32(HOLE)
