@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,20 @@ def test_a_restorer_that_makes_images_worse_is_found() -> None:
     assert found.unlike_rows == tuple(range(100))
 
 
+def test_a_restorer_that_lowers_the_error_has_no_fault() -> None:
+    damaged = denoiser().damage_images(IMAGES[TEST], random_state=1)
+    clear = np.where(np.arange(100)[:, None, None] < 60, 0.98 * IMAGES[TEST] + 0.02, damaged)  # the error of most rises
+    loud = np.clip(IMAGES[TEST] + np.random.default_rng(0).normal(size=IMAGES[TEST].shape), 0, 1).astype(np.float32)
+    for X, unusual in ((loud, "unlike-training-data"), (damaged, None)):
+        found = diagnose(denoiser(), X, target=IMAGES[TEST])
+        assert value_of(found, "damage-not-undone") > 1.0
+        assert found.faults == ()
+        assert unusual is None or unusual in {finding.name for finding in found.findings if finding.notable}
+    mixed = diagnose(denoiser(), clear, target=IMAGES[TEST])
+    assert value_of(mixed, "images-made-worse") > 0.5
+    assert "images-made-worse" in mixed.faults
+
+
 @pytest.mark.parametrize("use", [diagnose, functools.partial(write_report, path="r.html")], ids=["diagnose", "report"])
 @pytest.mark.parametrize(("model", "X"), [(pairs, NOISY), (of_pairs, IMAGES)], ids=["autoencoder", "restorer"])
 def test_a_missing_target_is_named(use: Any, model: Callable[[], Any], X: np.ndarray, tmp_path: Path) -> None:
@@ -113,6 +128,11 @@ def test_pages_tell_the_quality_before_and_after(tmp_path: Path) -> None:
     page = write_report(denoiser(), IMAGES[TEST], tmp_path / "b.html").read_text()
     assert "Before, after and clean" in page
     assert "images-made-worse" in page
+    assert re.search(r"From the top: X\[0\] \(\d+\.\d → \d+\.\d dB\), X\[1\] ", page)
+    assert "Largest errors after restoration" in page
+    few = write_report(denoiser(), IMAGES[:3], tmp_path / "c.html").read_text()
+    assert "Measured on 3 images. Training: finished." in few
+    assert "Largest errors" not in few  # they would be the same images
 
 
 def test_a_page_of_pairs_of_other_sizes(tmp_path: Path) -> None:

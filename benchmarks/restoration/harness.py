@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Figure:
         Of the fit.
     minutes
         Processor time of the fit, 0 where nothing was fitted.
+    share
+        Share of the steps of the row that the fit took, where time was short.
     """
 
     row: str
@@ -44,6 +46,7 @@ class Figure:
     target: float | None = None
     seed: int = 0
     minutes: float = 0.0
+    share: float = 1.0
 
     @property
     def met(self) -> bool | None:
@@ -53,7 +56,8 @@ class Figure:
     def __str__(self) -> str:
         target = "" if self.target is None else f" ({self.relation} {self.target:g}: {'met' if self.met else 'MISSED'})"
         time_taken = f", {self.minutes:.1f} CPU minutes" if self.minutes else ""
-        return f"{self.row}: {self.quantity} {self.value:.4g}{target} [seed {self.seed}{time_taken}]"
+        steps = f", {self.share:.0%} of the steps" if self.share < 1 else ""
+        return f"{self.row}: {self.quantity} {self.value:.4g}{target} [seed {self.seed}{time_taken}{steps}]"
 
 
 class Sheet:
@@ -67,20 +71,23 @@ class Sheet:
         Of the fits of this run.
     quick
         Whether fits take a fiftieth of their steps, to see that everything runs.
+    share
+        Share of the steps that fits take; their figures say so.
     """
 
-    def __init__(self, folder: Path, seed: int, *, quick: bool) -> None:
-        self.folder, self.seed, self.quick = folder, seed, quick
+    def __init__(self, folder: Path, seed: int, *, quick: bool, share: float = 1.0) -> None:
+        self.folder, self.seed, self.quick, self.share = folder, seed, quick, share
         self.file = folder / "restoration.json"
         self.missed = False
         folder.mkdir(parents=True, exist_ok=True)
 
     def steps(self, n_steps: int) -> int:
         """The steps of a fit."""
-        return max(2, n_steps // 50) if self.quick else n_steps
+        return max(2, n_steps // 50) if self.quick else round(self.share * n_steps)
 
     def add(self, *figures: Figure) -> None:
         """Print figures and keep them in place of those with the same row, quantity and seed."""
+        figures = tuple(replace(figure, share=self.share if figure.seed else 1.0) for figure in figures)
         for figure in figures:
             print(figure, flush=True)
             self.missed |= figure.met is False
@@ -113,16 +120,18 @@ def page(figures: Sequence[Figure]) -> str:
         "# Restoration, measured",
         "",
         "Written by `python -m benchmarks.restoration`; `benchmarks/restoration/rows.py` says what each row is, and",
-        "[restoration](restoration.md) how to use it. Minutes are processor time of the fit on one core.",
+        "[restoration](restoration.md) how to use it. Minutes are processor time of the fit on one core. Steps are the",
+        "share of the row's training steps that the fit took (`--share`), where it was less than all.",
         "",
-        "| row | quantity | value | target | met | seed | minutes |",
-        "|---|---|---|---|---|---|---|",
+        "| row | quantity | value | target | met | seed | minutes | steps |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for figure in figures:
         target = "" if figure.target is None else f"{figure.relation} {figure.target:g}"
         met = {None: "", True: "yes", False: "**no**"}[figure.met]
         seed, minutes = str(figure.seed or ""), f"{figure.minutes:.1f}" if figure.minutes else ""
-        cells = (figure.row, figure.quantity, f"{figure.value:.4g}", target, met, seed, minutes)
+        steps = f"{figure.share:.0%}" if figure.share < 1 else ""
+        cells = (figure.row, figure.quantity, f"{figure.value:.4g}", target, met, seed, minutes, steps)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"{machine()}.", ""])
 

@@ -58,7 +58,8 @@ def _target(path: Path) -> Path:
 
 def _name_beside(target: Path) -> Path:
     """A path in the same folder, so that renaming is one step; it holds host and process, for `_sweep`."""
-    name = f".{target.stem[:80]}.isthmus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}"
+    stem = os.fsencode(target.stem)[:80].decode(errors="ignore")  # file systems limit the bytes of a name
+    name = f".{stem}.isthmus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}"
     return target.with_name(name)
 
 

@@ -27,7 +27,16 @@ def test_a_figure_replaces_the_older_one_of_the_same_seed_and_knows_its_target(t
     assert Sheet(tmp_path, 1, quick=True).value("a", "b", 1) == 0.2
     assert Figure("a", "b", 0.5).met is None
     page = (tmp_path / "restoration-benchmark.md").read_text(encoding="utf-8")
-    assert "| a | b | 0.2 | ≤ 0.4 | yes | 1 |  |" in page
+    assert "| a | b | 0.2 | ≤ 0.4 | yes | 1 |  |  |" in page
+
+
+def test_figures_of_shortened_fits_say_so(tmp_path: Path) -> None:
+    sheet = Sheet(tmp_path, 1, quick=False, share=0.4)
+    assert sheet.steps(16_000) == 6400
+    sheet.add(Figure("a", "ours", 0.2, seed=1, minutes=2.0), Figure("a", "theirs", 0.3))
+    page = (tmp_path / "restoration-benchmark.md").read_text(encoding="utf-8")
+    assert "| a | ours | 0.2 |  |  | 1 | 2.0 | 40% |" in page
+    assert "| a | theirs | 0.3 |  |  |  |  |  |" in page
 
 
 def test_other_methods_denoise_and_the_strength_is_the_best_of_those_given() -> None:

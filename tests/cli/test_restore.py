@@ -186,6 +186,15 @@ WRONG = [
     (("fit", "clean", "--damage", "masking", "--set", "crop_sise=3"), "crop_sise"),
     (("fit", "nowhere", "--damage", "masking"), "There is no folder 'nowhere'"),
     (("fit", "empty", "--damage", "masking"), "has no images"),
+    (("fit", "clean", "--damage", "masking", "--steps", "0"), "max_steps=0 must be an integer >= 1"),
+    (("fit", "clean", "--damage", "noise:0.5-0.1"), "range in reverse order; write noise:0.1-0.5"),
+    (("fit", "clean", "--damage", "grey"), "images have 1 channel"),
+    (("fit", "clean/0.png", "--damage", "masking"), "0.png' is a file, but a folder of images is needed"),
+    (("fit", "--pairs", "clean/0.png", "clean"), "0.png' is a file, but a folder of images is needed"),
+    (("fit", "text", "--damage", "masking"), "bad.png' cannot be read"),
+    (("fit", "folders", "--damage", "masking"), "bad.png' is not a regular file"),
+    (("fit", "--pairs", "clean", "text"), "3 of 3 images in 'clean' without a partner in 'text': 0, 1, 2"),
+    (("fit", "clean", "--damage", "masking", "--out", "nowhere/r.safetensors"), "there is no folder 'nowhere'"),
     (("run", "nothing.safetensors", "clean"), "nothing.safetensors"),
 ]
 
@@ -196,6 +205,9 @@ WRONG = [
 def test_wrong_commands_are_refused(run: Run, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     fill(tmp_path / "clean")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folders" / "bad.png").mkdir(parents=True)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "bad.png").write_text("no image")
     answer = run(*words)
     assert answer.code in (1, 2)
     assert message in answer.err
@@ -218,3 +230,50 @@ def test_a_model_of_another_kind_is_refused(run: Run, tmp_path: Path) -> None:
     answer = run("run", "a.safetensors", "in")
     assert answer.code == 1
     assert "of the kind Autoencoder, but `isthmus restore run` needs a restorer" in answer.err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_among_images_is_named_and_not_waited_for(run: Run, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "in")
+    os.mkfifo(folder / "1b.png")
+    answer = run("fit", "in", "--damage", "masking", *FAST)
+    assert answer.code == 1
+    assert "1b.png' is not a regular file" in answer.err
+
+
+def test_clean_images_are_checked_before_the_work_and_may_be_incomplete(
+    run: Run, tmp_path: Path, restorer: Path
+) -> None:
+    clean = fill(tmp_path / "in").rename(tmp_path / "clean")
+    fill(tmp_path / "in")
+    (clean / "0.png").rename(clean / "0.bmp")
+    (clean / "1.png").write_text("no image")
+    (clean / "2.png").unlink()
+    alone = run("run", restorer, "in", "--clean", "clean")
+    assert (alone.code, "give --report FILE too" in alone.err) == (2, True)
+    missing = run("run", restorer, "in", "--clean", "nowhere", "--report", "page.html")
+    assert (missing.code, "there is no folder 'nowhere'" in missing.err) == (1, True)
+    assert not Path("restored").exists()
+    assert run("run", restorer, "in", "--clean", "clean", "--report", "page.html").code == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "3 restored images" in page
+    assert "20×24 pixels, PSNR inf → " in page
+    assert "21×24 pixels; large" in page
+
+
+def test_odd_names_are_printed_and_shown_and_other_files_stay(run: Run, tmp_path: Path, restorer: Path) -> None:
+    folder = fill(tmp_path / "in", 1)
+    try:
+        (folder / os.fsdecode(b"\xff[red]\n<b>.png")).write_text("no image")
+    except (OSError, UnicodeError):
+        pytest.skip("the file system has no such names")
+    (folder / "0.png").rename(folder / os.fsdecode(b"\xfe<i>[bold].png"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("stays")
+    done = run("run", restorer, "in", "--out", "out", "--report", "page.html")
+    assert done.code == 1
+    assert "not restored: The image 'in/\\udcff[red]" in done.err
+    assert sorted(path.suffix for path in Path("out").iterdir()) == [".png", ".txt"]
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;" in page
+    assert "<i>" not in page

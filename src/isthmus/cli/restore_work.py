@@ -109,15 +109,14 @@ def work(errand: Errand) -> None:
             f"'{errand.restorer}' contains a model of the kind {type(restorer).__name__}, but `isthmus restore run` "
             "needs a restorer, written by `isthmus restore fit`."
         )
-    if errand.report is not None:
-        isthmus.files.check_writable(errand.report, overwrite=errand.force)
+    _check_report(errand)
     done = list[Any]()
     with show.progress("restoring") as move:
         for file in isthmus.restore_folder(restorer, errand.folder, errand.out, overwrite=errand.force):
             done.append(file)
             move(len(done), file.n_files)
     if errand.report is not None:
-        title = f"Images of {errand.folder.name}"
+        title = f"Images of {errand.folder.resolve().name}"
         isthmus.write_restoration_report(
             restorer, done, errand.report, clean=errand.clean, title=title, overwrite=errand.force
         )
@@ -127,3 +126,15 @@ def work(errand: Errand) -> None:
         echo(f"not restored: {file.error}", err=True)
     if failed:
         raise typer.Exit(FAILURE)
+
+
+def _check_report(errand: Errand) -> None:
+    """Raise an error before the work if the report cannot be written after it."""
+    if errand.report is not None:
+        isthmus.files.check_writable(errand.report, overwrite=errand.force)
+    if errand.clean is None:
+        return
+    if errand.report is None:
+        raise WrongUsageError("--clean shows clean images in the report; give --report FILE too.")
+    if not errand.clean.is_dir():
+        raise isthmus.DataError(f"--clean: there is no folder '{errand.clean}'; check the path.")

@@ -208,7 +208,15 @@ def _params(model: Any) -> list[tuple[str, Any]]:
 
 def _counts(model: Any) -> dict[str, int]:
     """Number of columns, users or channels of a model."""
-    known = {"features": "n_features_in_", "channels": "n_channels_", "users": "users_", "items": "items_"}
+    known = {
+        "features": "n_features_in_",
+        "channels": "n_channels_",
+        "users": "users_",
+        "items": "items_",
+        "images": "n_images_",
+        "channels before": "n_channels_in_",
+        "channels after": "n_channels_out_",
+    }
     found = {name: getattr(model, attribute, None) for name, attribute in known.items()}
     return {name: value if isinstance(value, int) else len(value) for name, value in found.items() if value is not None}
 

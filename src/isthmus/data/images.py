@@ -9,7 +9,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from isthmus.data.image_decoding import UNREADABLE, as_seen, dtype_of, opened, page_numbers
 from isthmus.data.sources import Rows, Source
 from isthmus.exceptions import ConversionWarning, DataError
 
@@ -30,11 +30,6 @@ OTHER_SUFFIXES = frozenset(
 """Image formats that are not read; they are reported, because skipping them silently would lose rows."""
 MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 """Number of channels of each output mode."""
-ORIENTATION = 0x0112
-"""EXIF tag of the camera orientation."""
-SUBFILE_TYPE, THUMBNAIL_OR_MASK = 254, 0b101
-"""TIFF tag of the page type, and its bits for a thumbnail and for a mask."""
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 CONVERSIONS = {
     "rotated": "{n} rotated according to their EXIF data",
@@ -183,7 +178,7 @@ class ImageFolder(Source):
                 arrays = []
                 for number in numbers:
                     image.seek(number)
-                    seen, _ = _as_seen(image, self._keep_alpha)
+                    seen, _ = as_seen(image, self._keep_alpha)
                     arrays.append(_to_array(self._resized(seen), self._mode, self.dtype))
         except UNREADABLE as error:
             raise DataError(f"The image '{file}' cannot be decoded ({error}); repair or remove it.") from None
@@ -219,55 +214,16 @@ def _check_parameters(size: tuple[int, int] | None, crop: bool, mode: str | None
 # -- single images -----------------------------------------------------------------------------------------------------
 
 
-def folder_files(path: Path) -> list[Path]:
-    """The images of a folder and its sub-folders, in natural order; hidden files are left out.
+def folder_files(path: Path, *, readable: bool = True) -> list[Path]:
+    """The images of a folder and its sub-folders, in natural order, or those of formats that cannot be read.
 
     Raises
     ------
     DataError
         There is no such folder, or no image in it.
     """
-    return _image_files(path, "all")[0]
-
-
-def as_displayed(image: Image.Image) -> np.ndarray:
-    """An image of Pillow as viewers display it, (h, w) or (h, w, c): with the colours of its palette, over white."""
-    return np.asarray(_as_seen(image, keep_alpha=False)[0])
-
-
-def read_image(file: Path, *, keep_alpha: bool = False) -> list[np.ndarray]:
-    """The pages of an image file as viewers display them, in the natural depth of each.
-
-    Parameters
-    ----------
-    file
-        A file in one of the formats that Pillow reads.
-    keep_alpha
-        Whether transparency is kept, as a second channel of grey images and a fourth of coloured ones; otherwise
-        images are composited over white.
-
-    Returns
-    -------
-    One array per page, (h, w) for grey and (h, w, c) for others.
-
-    Raises
-    ------
-    DataError
-        The file is not there, is not a regular file, or cannot be read; the message names it.
-    """
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise DataError(f"'{file}' is not a regular file; remove it, or put an image in its place.")
-        with opened(file) as image:
-            pages = []
-            for number in _page_numbers(image):
-                image.seek(number)
-                pages.append(np.asarray(_as_seen(image, keep_alpha)[0]))
-            return pages
-    except UNREADABLE as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"The image '{file}' cannot be read ({error}); repair or remove it.") from None
+    files, _, others = _image_files(path, "all")
+    return files if readable else others
 
 
 # -- finding files ---------------------------------------------------------------------------------------------------
@@ -295,7 +251,8 @@ def natural_key(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
 def _image_files(path: Path, subfolders: str) -> tuple[list[Path], dict[Path, str] | None, list[Path]]:
     """The images of a folder in order, the class of each or None, and the images of unsupported formats."""
     if not path.is_dir():
-        raise DataError(f"There is no folder '{path}'; check the path.")
+        is_file = f"'{path}' is a file, but a folder of images is needed; pass the folder that holds it."
+        raise DataError(is_file if path.exists() else f"There is no folder '{path}'; check the path.")
     found = sorted(
         _visible_files(path, deep=subfolders != "ignore"), key=lambda file: natural_key(file.relative_to(path))
     )
@@ -311,7 +268,8 @@ def _image_files(path: Path, subfolders: str) -> tuple[list[Path], dict[Path, st
         )
     files = inside if labelled else files
     if not files:
-        raise DataError(f"The folder '{path}' has no images ({', '.join(sorted(IMAGE_SUFFIXES))}); check the path.")
+        remedy = f"convert {others[0].name} and the like" if others else "check the path"
+        raise DataError(f"The folder '{path}' has no images ({', '.join(sorted(IMAGE_SUFFIXES))}); {remedy}.")
     names = {file: file.relative_to(path).parts[0] for file in files} if labelled else None
     return files, names, others
 
@@ -342,32 +300,10 @@ def _survey_file(file: Path, keep_alpha: bool, only_first: bool) -> list[_Page] 
         if not stat.S_ISREG(file.stat().st_mode):
             return "not a regular file"  # opening a pipe would block forever
         with opened(file) as image:
-            numbers = _page_numbers(image)[: 1 if only_first else None]
+            numbers = page_numbers(image)[: 1 if only_first else None]
             return [_survey_page(image, file, number, keep_alpha, len(numbers)) for number in numbers]
     except UNREADABLE:
         return "unreadable"
-
-
-@contextmanager
-def opened(file: Path) -> Iterator[Image.Image]:
-    """Context manager: an image file, opened as a stream."""
-    # Opened as a stream: given a name, Pillow 13 memory-maps uncompressed files and scrambles rotated TIFF files (4 of
-    # 16 combinations of type and orientation correct by name, all correct from a stream).
-    with file.open("rb") as stream, Image.open(stream) as image:
-        yield image
-
-
-def _page_numbers(image: Image.Image) -> list[int]:
-    n_pages = getattr(image, "n_frames", 1)
-    if n_pages == 1 or image.format == "MPO":
-        return [0]
-    numbers = []
-    for number in range(n_pages):
-        image.seek(number)
-        kind = int(getattr(image, "tag_v2", {}).get(SUBFILE_TYPE, 0))
-        if number == 0 or not kind & THUMBNAIL_OR_MASK:
-            numbers.append(number)
-    return numbers
 
 
 def _survey_page(image: Image.Image, file: Path, number: int, keep_alpha: bool, n_pages: int) -> _Page:
@@ -375,71 +311,8 @@ def _survey_page(image: Image.Image, file: Path, number: int, keep_alpha: bool, 
     several = (
         {"pages"} if n_pages > 1 else {"mpo"} if image.format == "MPO" and getattr(image, "n_frames", 1) > 1 else set()
     )
-    seen, done = _as_seen(image, keep_alpha)
-    return _Page(file, number, seen.size[::-1], seen.mode.startswith("RGB"), _dtype_of(seen), frozenset(done | several))
-
-
-def _as_seen(image: Image.Image, keep_alpha: bool) -> tuple[Image.Image, set[str]]:
-    """A page as viewers display it, in mode L, LA, RGB, RGBA, I;16, I or F, and the conversions applied."""
-    raw = _raw_mode(image)
-    turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
-    original = image.mode
-    image.load()
-    seen, done = ImageOps.exif_transpose(image), {"rotated"} if turned else set()
-    if original.startswith(("I", "F")):
-        # Pillow returns 16-bit PNM and PNG as 32-bit integers; 32-bit integers of TIFF are real.
-        if seen.mode == "I" and image.format in ("PPM", "PNG"):
-            seen = Image.fromarray(np.asarray(seen).astype(np.uint16))
-        clear = image.info.get("transparency")
-        if isinstance(clear, int):  # PNG's transparent grey value; Pillow cannot composite 16-bit images
-            seen = Image.fromarray(np.where(np.asarray(seen) == clear, 65_535, np.asarray(seen)).astype(np.uint16))
-            done.add("composited")
-        return seen, done
-    done |= {"reduced"} if ";16" in raw else set()
-    done |= {"cmyk"} if original == "CMYK" else set()
-    seen, transparent = _with_alpha(seen)
-    if transparent and not keep_alpha:
-        done.add("composited")
-        seen = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-    if original in ("P", "PA", "LA", "La") or image.format == "GIF" or raw.startswith("LA"):
-        return _one_channel_if_grey(seen, done | ({"palette"} if original in ("P", "PA") else set()))
-    if seen.mode in ("L", "LA", "RGB", "RGBA"):
-        grey = seen.mode == "RGB" and original in ("1", "L")  # compositing made it RGB
-        return (seen.getchannel(0) if grey else seen), done
-    return seen.convert("L" if original == "1" else "RGB"), done
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """The pixel format in the file, such as ``RGB;16B``; available only before the pixels are loaded."""
-    tile = getattr(image, "tile", None)
-    arguments = tile[0][3] if tile else ""
-    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
-
-
-def _with_alpha(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The image, as RGBA if some pixels are transparent, else without alpha; and whether some are transparent."""
-    if not image.has_transparency_data:
-        return (image.convert("RGB") if image.mode == "P" else image), False
-    whole = image.convert("RGBA")
-    low, _ = whole.getchannel("A").getextrema()
-    if float(low) < 255:  # type: ignore[arg-type]  # one band has one (low, high) pair
-        return whole, True
-    return whole.convert("RGB") if image.mode not in ("L", "1") else image.convert("L"), False
-
-
-def _one_channel_if_grey(image: Image.Image, done: set[str]) -> tuple[Image.Image, set[str]]:
-    """Convert to one channel if all pixels are grey; unused colours of a palette do not count."""
-    bands = image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB").split()
-    red, green, blue = (np.asarray(band) for band in bands[:3])
-    if not (np.array_equal(red, green) and np.array_equal(green, blue)):
-        return image, done - {"palette"}
-    return (Image.merge("LA", (bands[0], bands[3])) if len(bands) == 4 else bands[0]), done
-
-
-def _dtype_of(image: Image.Image) -> np.dtype[np.generic]:
-    if image.mode.startswith("I;16"):
-        return np.dtype(np.uint16)
-    return np.dtype({"I": np.int32, "F": np.float32}.get(image.mode, np.uint8))
+    seen, done = as_seen(image, keep_alpha)
+    return _Page(file, number, seen.size[::-1], seen.mode.startswith("RGB"), dtype_of(seen), frozenset(done | several))
 
 
 # -- converting to one type --------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from isthmus.data.images import folder_files, read_image
+from isthmus.data.image_decoding import read_image
+from isthmus.data.images import folder_files
 from isthmus.exceptions import ConversionWarning, DataError
 
 

@@ -102,7 +102,7 @@ class CropFeed(Feed):
             parts.append((lesson.wanted, lesson.wanted_range, lesson.scale))
         for images, unit, scale in parts:
             crops = [self._crop(lesson.given[owner].shape, images[owner], place, scale) for owner, *place in places]
-            yield unit.scaled(np.stack(crops))
+            yield torch.stack([unit.scaled(crop) for crop in crops])  # one by one: bytes among 16 bits keep their unit
 
     def _crop(self, shape: tuple[int, ...], image: np.ndarray, place: Sequence[float], scale: int) -> np.ndarray:
         """A crop of an image at the place, in [0, 1), of the given image of this shape."""

@@ -13,20 +13,25 @@ from isthmus.diagnosis import Diagnosis, Finding, psnr
 from isthmus.tasks.restoration.damages import UNKNOWN
 
 MANY_WORSE = 0.1
-"""Share of images with a larger error after restoration from which a note is given; half of them are a fault."""
+"""Share of images with a larger error after restoration from which a note is given; half of them are a fault if the
+mean PSNR of all falls too. Photographs measured 0.13 after a short training that gained 3.8 dB."""
 UNLIKE, FAR_UNLIKE = 2.0, 4.0
-"""Squared error, in multiples of the loss at the end of training, from which a note is given, and a fault found."""
+"""Squared error, in multiples of the loss at the end of training, from which a note is given, and a fault found if
+restoration also fails to lower the error: twice the noise of training measured 7.3, and 7 dB less error than before."""
 LAST_LOSSES = 5
 """Entries of the history, of 100 steps each, whose mean is the loss at the end: single ones vary with their crops."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Images in [0, 1], (h, w, c) each: damaged, in the size and channels of the clean ones; restored; and clean."""
+    """Images in [0, 1], (h, w, c) each: damaged, in the size and channels of the clean ones; restored; and clean; with
+    their names.
+    """
 
     before: Sequence[np.ndarray]
     after: Sequence[np.ndarray]
     clean: Sequence[np.ndarray]
+    names: Sequence[str]
 
     def errors(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Mean squared error of each image, (n,)."""
@@ -61,9 +66,14 @@ def _damage_not_undone(seen: Seen) -> Finding:
 
 def _images_made_worse(seen: Seen) -> Finding:
     worse = float((seen.after > seen.before).mean())
-    text = f"{worse:.0%} of {len(seen.after):,} images have a larger error after restoration than before."
+    before, after = (np.mean([psnr(error, 1.0) for error in errors.tolist()]) for errors in (seen.before, seen.after))
+    text = (
+        f"{worse:.0%} of {len(seen.after):,} images have a larger error after restoration than before; the mean of the "
+        f"PSNR of all goes from {before:.1f} to {after:.1f} dB."
+    )
     remedy = "restore damaged images only, or train with weaker damage too, such as a range of strengths from 0."
-    return Finding("images-made-worse", worse > 0.5, worse, text, remedy if worse > 0.5 else "", worse > MANY_WORSE)
+    found = worse > 0.5 and bool(after < before)
+    return Finding("images-made-worse", found, worse, text, remedy if found else "", worse > MANY_WORSE)
 
 
 def _unlike_training_data(seen: Seen) -> Finding | None:
@@ -76,7 +86,7 @@ def _unlike_training_data(seen: Seen) -> Finding | None:
     ratio = float(seen.after.mean()) / max(learned, 1e-12)
     text = f"The squared error is {ratio:.2f} times the loss at the end of training ({learned:.3g})."
     remedy = "fit on images and damage of this kind, or on more images; it learned from others."
-    found = ratio > FAR_UNLIKE
+    found = ratio > FAR_UNLIKE and bool(seen.after.mean() >= seen.before.mean())
     return Finding("unlike-training-data", found, ratio, text, remedy if found else "", ratio > UNLIKE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from isthmus.data.image_writing import read_image_file, write_image_file
 from isthmus.data.images import folder_files
 from isthmus.exceptions import DataError, OutputError
 from isthmus.tasks.restoration.pictures import Pictures, as_pictures
+from isthmus.wording import counted
 
 NAMED = 5
 """Files that a message names."""
@@ -49,7 +51,8 @@ def restore_folder(
 
     Names, sizes, formats, transparency, depths and pages are kept. Images are rotated by their EXIF data, and restored
     ones have no EXIF data. Palettes, CMYK and pure black and white become grey or RGB; lossy formats are written at
-    high quality. A file that cannot be restored is reported, and the others are continued.
+    high quality; colours have 8 bits. A file that cannot be restored is reported, also one of an image format that is
+    not read, and the others are continued.
 
     Parameters
     ----------
@@ -75,20 +78,26 @@ def restore_folder(
         The output folder is the input folder or lies in it, or files of these names exist in it.
     """
     folder, out = Path(folder), Path(out)
-    files = folder_files(folder)
+    files, others = folder_files(folder), folder_files(folder, readable=False)
     _check_out(folder, out, files, overwrite=overwrite)
+    n_files = len(files) + len(others)
     for file in files:
         name = file.relative_to(folder)
         try:
             image = read_image_file(file)
             restored = [restorer.restore([page])[0] for page in image.pages]
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder((out / name).parent)
             write_image_file(out / name, image, restored, overwrite=overwrite)
         except DataError as error:
             text = str(error).replace("X[0]", f"'{file}'")
-            yield RestoredFile(name.as_posix(), file, None, len(files), text)
+            yield RestoredFile(name.as_posix(), file, None, n_files, text)
+        except MemoryError:
+            yield RestoredFile(name.as_posix(), file, None, n_files, f"'{file}' does not fit into memory.")
         else:
-            yield RestoredFile(name.as_posix(), file, out / name, len(files))
+            yield RestoredFile(name.as_posix(), file, out / name, n_files)
+    for file in others:
+        text = f"'{file}' is of a format that cannot be read; convert it to PNG or TIFF."
+        yield RestoredFile(file.relative_to(folder).as_posix(), file, None, n_files, text)
 
 
 def _check_out(folder: Path, out: Path, files: list[Path], *, overwrite: bool) -> None:
@@ -97,19 +106,54 @@ def _check_out(folder: Path, out: Path, files: list[Path], *, overwrite: bool) -
             f"The output folder '{out}' is the folder of the images or lies in it, so that a second run would restore "
             "its own output; choose a folder beside it."
         )
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"'{out}' is a file, but a folder for the restored images is needed; choose another name.")
-    for file in files:
-        target = out / file.relative_to(folder)
+    targets = [out / file.relative_to(folder) for file in files]
+    for parent in dict.fromkeys(target.parent for target in targets):
+        _check_folder(parent)
+    for target in targets:
         if target.parent.is_dir():
             check_writable(target, overwrite=overwrite)
 
 
-def pairs_of(X: Any, target: Any) -> tuple[Pictures, Pictures]:
-    """Damaged images and their targets: matched by name in two folders, otherwise in order."""
+def _check_folder(folder: Path) -> None:
+    """Raise an error if a folder cannot be made, or nothing can be made in it; makes nothing."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise OutputError(f"'{there}' is a file, but a folder for the restored images is needed; choose another name.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"The folder '{there}' is not writable; choose another output folder or change its permissions."
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder '{folder}' cannot be made: {error.strerror or error}.") from None
+
+
+def pairs_of(X: Any, target: Any, what: str = "target") -> tuple[Pictures, Pictures]:
+    """Damaged images and their targets, which messages call `what`: matched by name in two folders, else in order."""
     if isinstance(X, str | Path) and isinstance(target, str | Path):
-        return paired_folders(Path(X), Path(target))
-    return as_pictures(X), as_pictures(target, "target")
+        given, wanted = paired_folders(Path(X), Path(target))
+    else:
+        given, wanted = as_pictures(X), as_pictures(target, what)
+    _check_pages(given, wanted)
+    return given, wanted
+
+
+def _check_pages(given: Pictures, wanted: Pictures) -> None:
+    """Raise an error if a file and its partner have different numbers of pages, which would shift all pairs below."""
+    if len(given.pages) != len(wanted.pages):
+        return  # not files, or the numbers of files differ, which `scale_of` reports
+    first = other = 0
+    for n_given, n_wanted in zip(given.pages, wanted.pages, strict=True):
+        if n_given != n_wanted:
+            raise DataError(
+                f"{given.names[first]} is of a file of {counted(n_given, 'page')}, but {wanted.names[other]} of one of "
+                f"{counted(n_wanted, 'page')}; the two files of a pair need as many pages."
+            )
+        first, other = first + n_given, other + n_wanted
 
 
 def paired_folders(damaged: Path, clean: Path) -> tuple[Pictures, Pictures]:
@@ -120,7 +164,7 @@ def paired_folders(damaged: Path, clean: Path) -> tuple[Pictures, Pictures]:
     Raises
     ------
     DataError
-        A name is in one folder only, an image cannot be read, or one has several pages.
+        A name is in one folder only, or an image cannot be read.
     """
     sides = {folder: _by_name(folder) for folder in (damaged, clean)}
     alone = [

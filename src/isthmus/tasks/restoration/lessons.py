@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.choices import LOSSES, Huber, MeanAbsoluteError, MeanSquaredError
+from isthmus.choices.corruptions import Corruption
 from isthmus.choices.losses import Loss
 from isthmus.choices.registry import Context
 from isthmus.choices.unet import x_like
@@ -68,6 +69,31 @@ def batch_size_for(side: int) -> int:
     """
     power: int = round(math.log2(PIXELS_A_STEP / side**2))
     return min(64, max(8, 1 << max(0, power)))
+
+
+def refuse_lines(given: Pictures) -> None:
+    """Raise an error for an image without two rows and columns, which learning from noisy images alone needs."""
+    for image, name in zip(given.arrays, given.names, strict=True):
+        if min(image.shape[:2]) < 2:
+            raise DataError(
+                f"{name} is {image.shape[0]}×{image.shape[1]}; to learn from noisy images alone, each needs at least "
+                "2×2 pixels, because one pixel is predicted from its neighbours."
+            )
+
+
+def damaged_by(corruption: Corruption, x: Tensor, generator: torch.Generator, name: str) -> np.ndarray:
+    """An image, (1, h, w, c), damaged: (h, w, c).
+
+    Raises
+    ------
+    DataError
+        The damage does not fit the image.
+    """
+    try:
+        damaged = corruption.corrupt(x, generator)[0].numpy()
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"{name}: the damage {corruption!r} cannot be applied to it: {error}") from None
+    return damaged
 
 
 def warn_of_correlation(lesson: Lesson) -> None:

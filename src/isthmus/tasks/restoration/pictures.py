@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from isthmus.data.images import as_displayed, folder_files, read_image
+from isthmus.data.image_decoding import UNREADABLE, as_displayed, read_image
+from isthmus.data.images import folder_files
 from isthmus.data.numeric import as_numeric
-from isthmus.exceptions import DataError
+from isthmus.exceptions import ConversionWarning, DataError
+from isthmus.wording import counted
 
+LARGEST = float(np.finfo(np.float32).max)
 FAR = 4.0
 """The largest distance from the range, in widths of it: noise exceeds the range a little, pixels in another unit by
 far."""
@@ -38,32 +42,32 @@ class Pictures:
     names
         The name of each image in messages.
     flat
-        Whether the images were given without an axis of channels, (h, w).
+        Whether each image was given without an axis of channels, (h, w).
     stacked
         Whether they were one array, (n, h, w) or (n, h, w, c).
+    pages
+        The number of images of each file, if they come from files.
     """
 
     arrays: Sequence[np.ndarray]
     names: Sequence[str]
-    flat: bool = False
+    flat: Sequence[bool]
     stacked: bool = False
+    pages: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.arrays)
 
-    @property
-    def n_channels(self) -> int:
-        """Channels of every image."""
-        return int(self.arrays[0].shape[2])
-
     def like_given(self, arrays: Sequence[np.ndarray]) -> Any:
         """Images, (h, w, c), in the form of these: one array or a list, without an axis for a single channel."""
-        flat = self.flat and arrays[0].shape[2] == 1
-        shaped = [array[..., 0] if flat else array for array in arrays]
+        shaped = [
+            array[..., 0] if flat and array.shape[2] == 1 else array
+            for array, flat in zip(arrays, self.flat, strict=True)
+        ]
         return np.stack(shaped) if self.stacked else shaped
 
 
-def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Pictures:
+def as_pictures(X: Any, what: str = "X", *, each_as_it_is: bool = False) -> Pictures:
     """Read images.
 
     Parameters
@@ -74,8 +78,9 @@ def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Picture
         integers, booleans or floats.
     what
         The name of X in messages.
-    keep_alpha
-        Whether transparency of files is kept as a further channel, or composited over white.
+    each_as_it_is
+        Whether images may have different channels, and transparency of files is a further channel. Otherwise all need
+        the same channels; files are composited over white, and grey ones become colour if others are coloured.
 
     Raises
     ------
@@ -85,7 +90,7 @@ def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Picture
         X is none of these.
     """
     if isinstance(X, str | Path):
-        return _of_files(folder_files(Path(X)), f"'{X}'", keep_alpha=keep_alpha)
+        return _of_files(_files_of(Path(X)), f"'{X}'", each_as_it_is=each_as_it_is)
     if isinstance(X, np.ndarray | torch.Tensor) or hasattr(X, "__array_interface__"):
         return _of_array(X, what)
     if not isinstance(X, Sequence):
@@ -94,12 +99,26 @@ def as_pictures(X: Any, what: str = "X", *, keep_alpha: bool = False) -> Picture
             "a folder."
         )
     if X and all(isinstance(part, str | Path) for part in X):
-        return _of_files([Path(part) for part in X], what, keep_alpha=keep_alpha)
-    return _of_list(X, what)
+        return _of_files([Path(part) for part in X], what, each_as_it_is=each_as_it_is)
+    return _of_list(X, what, each_as_it_is=each_as_it_is)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The images of a folder; a warning names those of formats that cannot be read."""
+    others = folder_files(folder, readable=False)
+    if others:
+        named = ", ".join(file.name for file in others[:3]) + (", …" if len(others) > 3 else "")
+        warnings.warn(
+            f"{counted(len(others), 'image')} in '{folder}' of formats that cannot be read left out ({named}); convert "
+            "them to PNG or TIFF.",
+            ConversionWarning,
+            stacklevel=2,
+        )
+    return folder_files(folder)
 
 
 def _of_array(X: Any, what: str) -> Pictures:
-    array = _array_of(X)
+    array = _array_of(X, what)
     if array.ndim not in (3, 4):
         raise DataError(
             f"{what} has the shape {array.shape}, but images need (n, h, w) or (n, h, w, c), with n >= 1. For one "
@@ -118,15 +137,22 @@ def _of_array(X: Any, what: str) -> Pictures:
         raise DataError(
             f"{what} is empty: its shape, {array.shape}, has no images or no pixels; at least one is needed."
         )
-    return Pictures(list(arrays), [f"{what}[{place}]" for place in range(len(arrays))], array.ndim == 3, stacked=True)
+    names = [f"{what}[{place}]" for place in range(len(arrays))]
+    return Pictures(list(arrays), names, [array.ndim == 3] * len(arrays), stacked=True)
 
 
-def _array_of(image: Any) -> np.ndarray:
+def _array_of(image: Any, name: str) -> np.ndarray:
     """An array in its own dtype if that is of numbers; an image of Pillow as viewers display it."""
-    if isinstance(image, Image.Image):
-        return as_displayed(image)  # as an array, an image with a palette would be its numbers of colours
-    is_plain = isinstance(image, np.ndarray) and not isinstance(image, np.ma.MaskedArray)
-    return image if is_plain and image.dtype.kind in "buif" else np.asarray(as_numeric(image))
+    if isinstance(image, np.ndarray) and not isinstance(image, np.ma.MaskedArray) and image.dtype.kind in "buif":
+        return image
+    if isinstance(image, str | bytes | Path):
+        raise TypeError(f"{name} is a path or text, but others are images; pass only paths, or only images.")
+    try:
+        if isinstance(image, Image.Image):
+            return as_displayed(image)  # as an array, an image with a palette would be its numbers of colours
+        return np.asarray(as_numeric(image))
+    except UNREADABLE as error:
+        raise DataError(f"{name} is no image ({error}); pass an array of numbers, (h, w) or (h, w, c).") from None
 
 
 def _check_layout(shape: tuple[int, ...], what: str, remedy: str) -> None:
@@ -138,50 +164,55 @@ def _check_layout(shape: tuple[int, ...], what: str, remedy: str) -> None:
         )
 
 
-def _of_list(X: Iterable[Any], what: str) -> Pictures:
-    arrays, names, flat = [], [], True
+def _of_list(X: Iterable[Any], what: str, *, each_as_it_is: bool) -> Pictures:
+    arrays, names, flat = [], [], []
     for place, image in enumerate(X):
         name = f"{what}[{place}]"
-        array = _array_of(image)
+        array = _array_of(image, name)
         if array.ndim not in (2, 3) or not array.size:
             raise DataError(f"{name} has the shape {array.shape}; an image needs (h, w) or (h, w, c), with h, w >= 1.")
         _check_layout(array.shape, name, "image.transpose(1, 2, 0)")
         _check_numbers(array, name, "numbers")
-        flat = flat and array.ndim == 2
+        flat.append(array.ndim == 2)
         arrays.append(array[..., None] if array.ndim == 2 else array)
         names.append(name)
-    return _checked(Pictures(arrays, names, flat), what)
+    return _checked(Pictures(arrays, names, flat), what, each_as_it_is=each_as_it_is)
 
 
-def _of_files(files: Sequence[Path], what: str, *, keep_alpha: bool) -> Pictures:
-    arrays, names, flat, bad = [], [], True, list[str]()
+def _of_files(files: Sequence[Path], what: str, *, each_as_it_is: bool) -> Pictures:
+    arrays, names, flat, counts, bad = [], [], list[bool](), list[int](), list[str]()
     for file in files:
         try:
-            pages = read_image(file, keep_alpha=keep_alpha)
+            pages = read_image(file, keep_alpha=each_as_it_is)
+            for number, page in enumerate(pages, start=1):
+                name = f"'{file}'" + (f" (page {number})" if len(pages) > 1 else "")
+                _check_numbers(page, name, "pixels")
+                flat.append(page.ndim == 2)
+                arrays.append(page[..., None] if page.ndim == 2 else page)
+                names.append(name)
         except DataError as error:
             bad.append(str(error))
             continue
-        for number, page in enumerate(pages, start=1):
-            name = f"'{file}'" + (f" (page {number})" if len(pages) > 1 else "")
-            flat = flat and page.ndim == 2
-            arrays.append(page[..., None] if page.ndim == 2 else page)
-            names.append(name)
+        counts.append(len(pages))
     if bad:
         raise DataError(bad[0] if len(bad) == 1 else f"{len(bad)} images cannot be used: " + " ".join(bad[:5]))
-    widest = max(array.shape[2] for array in arrays)
-    arrays = [np.repeat(array, widest, axis=2) if array.shape[2] == 1 else array for array in arrays]
-    return _checked(Pictures(arrays, names, flat), what)
+    if not each_as_it_is:
+        widest = max(array.shape[2] for array in arrays)
+        arrays = [np.repeat(array, widest, axis=2) if array.shape[2] == 1 else array for array in arrays]
+    return _checked(Pictures(arrays, names, flat, pages=counts), what, each_as_it_is=each_as_it_is)
 
 
-def _checked(pictures: Pictures, what: str) -> Pictures:
+def _checked(pictures: Pictures, what: str, *, each_as_it_is: bool) -> Pictures:
     if not pictures.arrays:
         raise DataError(f"{what} is empty; at least one image is needed.")
+    if each_as_it_is:
+        return pictures
     first = pictures.arrays[0]
     for array, name in zip(pictures.arrays, pictures.names, strict=True):
         if array.shape[2] != first.shape[2]:
             raise DataError(
                 f"{name} has {array.shape[2]} channels, but {pictures.names[0]} has {first.shape[2]}; all images need "
-                "the same number. Convert them, or restore them in separate calls."
+                "the same number; convert them."
             )
     return pictures
 
@@ -196,6 +227,8 @@ def _check_numbers(array: np.ndarray, what: str, noun: str) -> None:
         raise DataError(
             f"{what} has {int(bad.sum())} {noun} that are not finite, the first {word} at {place}; replace them."
         )
+    if array.dtype == np.float64 and array.size and max(float(array.max()), -float(array.min())) > LARGEST:
+        raise DataError(f"{what} has {noun} beyond {LARGEST:.2g}, the largest of single precision; divide them.")
 
 
 # -- units -------------------------------------------------------------------------------------------------------------
@@ -206,8 +239,8 @@ class Range:
     """The range of the images of a fit, which becomes [0, 1].
 
     Bytes and 16-bit images have the range of their dtype, whatever values occur. Floats and other integers have
-    [0, 1] if they lie in it, otherwise their minimum and maximum at fit. Noise exceeds the range of an image, so noisy
-    images count as [0, 1] if their means lie in it.
+    [0, 1] if they lie in it, otherwise their minimum and maximum at fit, and bytes among them count as such numbers.
+    Noise exceeds the range of an image, so noisy images count as [0, 1] if their means lie in it.
     """
 
     low: float
@@ -223,6 +256,8 @@ class Range:
         beyond = NOISY_BEYOND if noisy and all(-0.1 <= float(part.mean()) <= 1.1 for part in units) else 0.0
         if low >= -beyond and high <= 1.0 + beyond:
             return cls(0.0, 1.0)
+        low = min(float(array.min()) for array in pictures.arrays)
+        high = max(float(array.max()) for array in pictures.arrays)
         return cls(low, high if high > low else low + 1.0)
 
     @property

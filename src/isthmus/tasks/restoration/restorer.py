@@ -35,7 +35,9 @@ from isthmus.tasks.restoration.lessons import (
     batch_size_for,
     crop_side,
     damage_mistakes,
+    damaged_by,
     pixel_loss,
+    refuse_lines,
     resembling,
     scale_of,
     warn_of_correlation,
@@ -239,6 +241,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     def _lesson(self, X: Any, target: Any) -> Lesson:
         if target is None:
             given, alone = as_pictures(X), self._learns_alone
+            if alone:
+                refuse_lines(given)
             return Lesson(given.arrays, Range.of(given, noisy=alone), alone=alone)
         given, wanted = pairs_of(X, target)
         scale = scale_of(given, wanted)
@@ -277,10 +281,10 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         Parameters
         ----------
         X
-            Images in any form that `fit` takes, of any sizes. Floats have the unit of the images at `fit`; bytes and
-            16-bit images are converted. A restorer of colour images takes grey images as three equal channels. A
-            restorer of grey images restores each channel of a colour image. A fourth channel (or a second) is
-            transparency and is not changed.
+            Images in any form that `fit` takes, of any sizes and channels. Floats have the unit of the images at `fit`;
+            bytes and 16-bit images are converted. A restorer of colour images takes grey images as three equal
+            channels. A restorer of grey images restores each channel of a colour image. A fourth channel (or a second)
+            is transparency and is not changed.
 
         Returns
         -------
@@ -292,7 +296,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
             The images cannot be used; the message names the first.
         """
         check_is_fitted(self, "objective_")
-        pictures = as_pictures(X, keep_alpha=True)
+        pictures = as_pictures(X, each_as_it_is=True)
         return pictures.like_given([*self._restored(pictures)])
 
     def _restored(self, pictures: Pictures) -> Iterator[np.ndarray]:
@@ -315,6 +319,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     def _dtype_of(self, image: np.ndarray) -> np.dtype[Any]:
         """The dtype of a restored image: that of the image, or floats where the target's unit needs them."""
         if image.dtype.kind != "f" and not self.wanted_range_.is_unit and self.given_range_.is_unit:
+            return np.dtype(np.float32)
+        if image.dtype.kind == "b" and not self.wanted_range_.is_unit:
             return np.dtype(np.float32)
         return image.dtype
 
@@ -357,15 +363,14 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         if corruption is None:
             raise ValueError(
                 "The damage is not known, because this Restorer was fitted to pairs or to noisy images alone; give "
-                "damaged "
-                "images and their targets: score(damaged, target=clean)."
+                "damaged images and their targets: score(damaged, target=clean)."
             )
         pictures = as_pictures(X)
         generator = torch.Generator().manual_seed(seed_from(random_state))
         damaged = []
         for image, name in zip(pictures.arrays, pictures.names, strict=True):
             self.given_range_.check(image, name)
-            x = corruption.corrupt(self.given_range_.scaled(image[None]), generator)[0].numpy()
+            x = damaged_by(corruption, self.given_range_.scaled(image[None]), generator, name)
             damaged.append(self.given_range_.unscaled(x, image.dtype))
         return pictures.like_given(damaged)
 
@@ -421,22 +426,30 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         if target is None and self.objective_.choices.corruption is None:
             raise ValueError(
                 "Restored images are compared with clean ones, but the damage is not known, as this Restorer was "
-                "fitted to pairs or to noisy images alone; pass damaged images with target=, the clean image of each."
+                "fitted to pairs or to noisy images alone; pass damaged images with target= (--target), the clean "
+                "image of each."
             )
         damaged, clean = (self.damage_images(X, random_state), X) if target is None else (X, target)
-        given, wanted = pairs_of(damaged, clean)
+        given, wanted = pairs_of(damaged, clean, "X" if target is None else "target")
         if scale_of(given, wanted) != self.scale_:
             got = scale_of(given, wanted)
             raise DataError(
                 f"target[0] is {got} times as high and wide as X[0], but must be {self.scale_} times, as at fit."
             )
+        for image, name in zip(wanted.arrays, wanted.names, strict=True):
+            self.wanted_range_.check(image, name)
         restored = [self.wanted_range_.scaled(image).numpy() for image in self._restored(given)]
         truth = [self.wanted_range_.scaled(image).numpy() for image in wanted.arrays]
+        if restored[0].shape[2] != truth[0].shape[2]:
+            raise DataError(
+                f"{wanted.names[0]} has {truth[0].shape[2]} channels, but {given.names[0]} is restored to "
+                f"{restored[0].shape[2]}; pass targets with as many channels."
+            )
         before = [
             resembling(self.given_range_.scaled(image), part.shape)
             for image, part in zip(given.arrays, truth, strict=True)
         ]
-        return Compared(before, restored, truth)
+        return Compared(before, restored, truth, wanted.names if target is None else given.names)
 
     def diagnose(self, X: Any, *, target: Any = None, random_state: Any = 0) -> Diagnosis:
         """Check for common problems: `isthmus.diagnose` calls this.
