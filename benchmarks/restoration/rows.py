@@ -167,7 +167,7 @@ def colour(sheet: Sheet) -> None:
     train, test = (color.rgb2lab(np.asarray(part).reshape(-1, 32, 32, 3)) for part in (data.X, data.X_test))
     light, known = (part[..., 0].astype(np.float32) / 100 for part in (train, test))
     made = Restorer(
-        network=UNet((48, 96, 192, 256), shuffle=2), residual=False, crop_size=28, batch_size=32,
+        network=UNet((48, 96, 192, 256), shuffle=2), residual=False, crop_size=32, batch_size=32,
         optimizer=AdamW(0.1, beta2=0.99, clip_norm=1.0), max_steps=12_000,
     )  # fmt: skip
     restorer, minutes = fitted(sheet, "colour", made, light, target=train[..., 1:].astype(np.float32))

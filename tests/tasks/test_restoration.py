@@ -65,6 +65,17 @@ def test_a_damage_is_done_to_clean_images_and_undone() -> None:
     np.testing.assert_array_equal(noisy, restorer.damage_images(CLEAN[30:], random_state=1))
 
 
+def test_borders_are_learned_also_of_images_that_need_no_padding() -> None:
+    images = stripes(30, 31, 31)
+    network = UNet((8, 8, 8, 8))  # a stride of 8
+    restorer = Restorer("noise:0.1", **SMALL | {"network": network, "residual": False, "max_steps": 150}).fit(images)
+    assert restorer.side_ == 24
+    larger = stripes(30, 32, 32)
+    errors = np.square(restorer.restore(restorer.damage_images(larger)) - larger).mean(0)
+    assert errors[-1].mean() < 4 * errors[:-1].mean()
+    assert errors[:, -1].mean() < 4 * errors[:, :-1].mean()
+
+
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("size", [(70, 90), (33, 61), (5, 100)])
 def test_tiles_agree_with_the_whole_image(size: tuple[int, int], scale: int) -> None:

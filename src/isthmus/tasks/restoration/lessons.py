@@ -55,10 +55,16 @@ def scale_of(given: Pictures, wanted: Pictures) -> int:
     return scales[0]
 
 
-def crop_side(lesson: Lesson, most: int) -> int:
-    """Height and width of crops: the requested size, limited by the shorter side of most images, or half of it."""
+def crop_side(lesson: Lesson, most: int, stride: int) -> int:
+    """Height and width of crops: the requested size, limited by the shorter side of most images, or half of it.
+
+    A multiple of the network's stride: it pads others at the bottom and right and cuts its output, so that it would
+    never learn what comes out at these borders of images that need no padding (colours of CIFAR-10 learned on 28×28
+    had twice the error of grey on 32×32, and 0.9 times on 28×28).
+    """
     shorter = float(np.median([min(image.shape[:2]) for image in lesson.given]))
-    return min(int(most), max(8, int(shorter / 2 if lesson.alone else shorter)))
+    side = min(int(most), max(8, int(shorter / 2 if lesson.alone else shorter)))
+    return max(1, side // stride) * stride
 
 
 def batch_size_for(side: int) -> int:

@@ -80,7 +80,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     residual
         Whether the network learns the difference between clean and damaged image instead of the clean image.
     crop_size
-        Height and width of the crops, >= 8; smaller for smaller images.
+        Height and width of the crops, >= 8; smaller for smaller images. Rounded down to a multiple of the network's
+        stride, which is 8 by default.
     batch_size
         Crops per step. For the same computing time, small batches and more steps restore better. ``"auto"``: 8 crops of
         64×64, and up to 64 smaller ones.
@@ -251,7 +252,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     def _plan(self, lesson: Lesson, seed: int) -> Plan:
         network = NETWORKS.resolve(self.network)
         assert isinstance(network, UNet)
-        n_given, side = lesson.given[0].shape[2], crop_side(lesson, self.crop_size)
+        n_given, side = lesson.given[0].shape[2], crop_side(lesson, self.crop_size, network.stride)
         return Plan(
             network=network,
             loss=pixel_loss(self.loss),
