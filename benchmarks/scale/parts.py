@@ -2,7 +2,7 @@
 
 200 files with 4 million rows of 30 mixed columns are made from a seed in a temporary folder, and scored by a small
 detector, so that reading, writing and the engines count. A detector with default settings scores a tenth of the rows:
-it computes five times as long for a row. Scores and ids of the engines are compared with those of one process; one
+it takes four to five times as long for a row. Scores and ids of the engines are compared with those of one process; one
 worker of each is killed in between. Then the same number of rows is scored in 10, 200 and 1,000 files. Each run is a
 process of its own. Engines that are not installed are left out.
 """
