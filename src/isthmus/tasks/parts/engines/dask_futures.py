@@ -15,7 +15,7 @@ from isthmus.tasks.parts.work import Outcome, ToOutcome
 
 TRIMMING = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
 """Dask's setting by which glibc returns freed memory at once: tensors are mapped again and again, and scoring took
-twice the CPU time, half of it in the kernel."""
+twice the CPU time, nearly half of it in the kernel."""
 
 
 @PART_ENGINES.register("dask")
