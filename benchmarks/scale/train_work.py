@@ -17,13 +17,16 @@ import torch
 
 import isthmus
 from benchmarks.systems.harness import mnist, published
-from isthmus import Autoencoder, Callback, Checkpoint, ConvolutionalAutoencoder, VariationalAutoencoder
+from isthmus import Adam, Autoencoder, Callback, Checkpoint, ConvolutionalAutoencoder, VariationalAutoencoder
 
 COMMON: dict[str, Any] = {"batch_size": 256, "random_state": 0}
 MODELS: dict[str, Callable[[int], Autoencoder]] = {
     "S1": lambda epochs: published((128,), 32, epochs=epochs).set_params(random_state=0),
     "S6": lambda epochs: published((128, 64), 32, epochs=epochs, batch_size=256).set_params(random_state=0),
-    "variational": lambda epochs: VariationalAutoencoder(16, max_epochs=epochs, **COMMON),
+    # A bound that no gradient reaches keeps one process on the general engine too: compiled steps draw other noise.
+    "variational": lambda epochs: VariationalAutoencoder(
+        16, max_epochs=epochs, optimizer=Adam(clip_norm=1e9), **COMMON
+    ),
     "convolutional": lambda epochs: ConvolutionalAutoencoder(16, max_epochs=epochs, **COMMON),
 }
 
