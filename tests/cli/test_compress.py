@@ -132,7 +132,19 @@ def test_alike_images_take_the_dense_transform(tmp_path: Path, capsys: pytest.Ca
         Image.fromarray(digit).save(tmp_path / "in" / f"{place:02d}.png")
     model, stream = str(tmp_path / "c.safetensors"), str(tmp_path / "x.isth")
     page = tmp_path / "page.html"
-    fit = ["compress", "fit", str(tmp_path / "in"), "--transform", "dense", "--target", "9 dB", "--seed", "0"]
+    fit = [
+        "compress",
+        "fit",
+        str(tmp_path / "in"),
+        "--transform",
+        "dense",
+        "--target",
+        "9 dB",
+        "--seed",
+        "0",
+        "--steps",
+        "40",
+    ]
     assert call([*fit, "--report", str(page), "--out", model, "-q"]) == 0
     assert "AVIF" in page.read_text(encoding="utf-8")
     assert call(["compress", "run", model, str(tmp_path / "in"), "--out", stream, "-q"]) == 0

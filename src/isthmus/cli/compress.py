@@ -35,6 +35,9 @@ def fit(
         Literal["wavelet", "dense"],
         typer.Option(help="'dense' is for thousands of small, alike images of one size; 'wavelet' for all others."),
     ] = "wavelet",
+    steps: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Training steps in each of two rounds; more are better.")
+    ] = 1500,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with the rate–distortion curve.")
     ] = None,
@@ -54,7 +57,9 @@ def fit(
         raise WrongUsageError(f"--out '{out}' has the suffix {out.suffix!r}; a model file needs .safetensors.")
     for path in filter(None, (out, report)):
         isthmus.files.check_writable(path, overwrite=force)
-    codec = isthmus.ImageCodec(target or "0.4 bpp", transform=transform, random_state=seed, verbose=0 if quiet else 1)
+    codec = isthmus.ImageCodec(
+        target or "0.4 bpp", transform=transform, n_steps=steps, random_state=seed, verbose=0 if quiet else 1
+    )
     codec.fit(folder).set_params(verbose=0)
     codec.save(out)
     facts = {
