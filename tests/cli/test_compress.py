@@ -147,6 +147,7 @@ def test_alike_images_take_the_dense_transform(tmp_path: Path, capsys: pytest.Ca
     ]
     assert call([*fit, "--report", str(page), "--out", model, "-q"]) == 0
     assert "AVIF" in page.read_text(encoding="utf-8")
+    assert "many small images together take" in page.read_text(encoding="utf-8")
     assert call(["compress", "run", model, str(tmp_path / "in"), "--out", stream, "-q"]) == 0
     assert call(["decompress", stream, model, "--out", str(tmp_path / "back"), "-q"]) == 0
     wanted = isthmus.load(model).reconstruct(digits)

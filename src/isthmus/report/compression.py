@@ -71,6 +71,11 @@ def _chosen(arrays: Sequence[np.ndarray], most_side: int | None) -> list[np.ndar
 
 def _sections(codec: ImageCodec, images: Sequence[np.ndarray], curves: Sequence[Curve]) -> list[Section]:
     told = "Means over the images: bits per pixel of whole files, and PSNR over all channels. Higher is better."
+    if TRANSFORMS[codec.transform].for_one_size:
+        told += (
+            " Each image is a file of its own here, and most of it is the head of the file: many small images together "
+            f"take {codec.rate_:.3f} bits per pixel at {codec.psnr_:.2f} dB."
+        )
     rows = [
         [curve.name, f"{bpp:.4f}", f"{psnr:.2f}"]
         for curve in curves
