@@ -19,11 +19,10 @@ import numpy as np
 
 from isthmus.exceptions import ModelFileError
 from isthmus.files.records import Numbers
-from isthmus.tasks.compression.coding import TOTAL, Coder, Tables
-from isthmus.tasks.compression.model import Shape, fingerprint_of
+from isthmus.tasks.compression.coding import Coder, Tables
+from isthmus.tasks.compression.model import TABLES_DECLARED, Shape, fingerprint_of, out_of_range
 from isthmus.tasks.compression.scale_network import N_SCALES
 from isthmus.tasks.compression.steps import step_of
-from isthmus.tasks.compression.symbols import N_TOKENS
 
 N_LAYERS = 3
 """Layers of the encoder, and of the decoder."""
@@ -70,16 +69,13 @@ DECLARED: Mapping[str, Numbers] = {
     "scales": Numbers("u", (SPREADS,), 8),
     "levels": Numbers("u", (N_LEVELS,), 8),
     "shape": Numbers("i", (3,), 32),
-    "tables.frequencies": Numbers("u", (N_SCALES, N_TOKENS), 32),
-    "tables.offsets": Numbers("i", (N_SCALES, 3), 32),
+    **TABLES_DECLARED,
 }
 """The arrays of a model in a file."""
 LIMITS = {
     "spreads": (-SPREADS, SPREADS),
     "scales": (0, N_SCALES - 1),
     "shape": (1, 1 << 16),
-    "tables.frequencies": (1, TOTAL),
-    "tables.offsets": (-128, 128),
     **{f"decoder.{layer}.shift": (0, 40) for layer in range(N_LAYERS)},
     **{f"decoder.{layer}.bias": (-(EXACT >> 1), EXACT >> 1) for layer in range(N_LAYERS)},
 }
@@ -183,9 +179,7 @@ class DenseModel:
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> DenseModel:
         """The inverse of `arrays`; raises a `ModelFileError` if a number is out of range."""
-        wrong = [name for name, (low, high) in LIMITS.items() if arrays[name].min() < low or arrays[name].max() > high]
-        if not (arrays["tables.frequencies"].sum(axis=1, dtype=np.int64) == TOTAL).all():
-            wrong.append("tables.frequencies")
+        wrong = out_of_range(arrays, LIMITS)
         if int(np.prod(arrays["shape"], dtype=np.int64)) != len(arrays["decoder.2.bias"]) or wrong:
             raise ModelFileError(f"its arrays do not fit: values of {(wrong or ['shape'])[0]!r} are out of range.")
         encoder = [FloatLayer(*(arrays[f"encoder.{i}.{name}"] for name in ("weight", "bias"))) for i in range(N_LAYERS)]

@@ -109,11 +109,11 @@ def learn(
     flat = images.reshape(len(images), -1)
     soft = SoftAutoencoder(flat.shape[1], torch.Generator().manual_seed(seed))
     train(soft, flat, goal, seed, n_steps=n_steps, tell=tell)
-    nothing = Tables.of(*_first_tables())
+    first = tables_of_counts(laplacian_tables(), np.zeros((N_SCALES, 3)))
     encoder, decoder = encoder_of(soft), decoder_of(soft)
     height, width, n_channels = images.shape[1:]
     spreads, scales = np.zeros(LATENT, np.int64), scales_of_spreads()
-    model = DenseModel((height, width, n_channels), encoder, decoder, logistic_levels(), spreads, scales, nothing)
+    model = DenseModel((height, width, n_channels), encoder, decoder, logistic_levels(), spreads, scales, first)
     chosen = np.random.default_rng(seed).permutation(len(images))[:COUNTED_IMAGES]
     return with_tables(model, model.encoded(images[chosen]))
 
@@ -191,11 +191,6 @@ def _whole(weight: np.ndarray, bias: np.ndarray, before: int, after: int) -> Who
     half = 1 << (shift - 1)
     biases = np.rint(bias * 2.0 ** (finer + before)).astype(np.int64) + half
     return WholeLayer(np.rint(weight * 2.0**finer).astype(np.int16), biases, np.array([shift]))
-
-
-def _first_tables() -> tuple[np.ndarray, np.ndarray]:
-    made = tables_of_counts(laplacian_tables(), np.zeros((N_SCALES, 3)))
-    return made.frequencies, made.offsets
 
 
 def scales_of_spreads() -> np.ndarray:

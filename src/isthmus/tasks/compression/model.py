@@ -8,7 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from isthmus.tasks.compression.coding import Coder, Tables
+from isthmus.files.records import Numbers
+from isthmus.tasks.compression.coding import TOTAL, Coder, Tables
+from isthmus.tasks.compression.scale_network import N_SCALES
+from isthmus.tasks.compression.symbols import N_TOKENS
 
 Shape = tuple[int, int, int, int]
 """Images, height, width, channels."""
@@ -37,6 +40,23 @@ class CodecModel(Protocol):
 
     def pixels(self, coder: Coder, shape: Shape, code: int, images: np.ndarray | None = None) -> np.ndarray:
         """Put images, (n, h, w, c) uint8, through a coder, or read them from it (None); gives the restored pixels."""
+
+
+TABLES_DECLARED: Mapping[str, Numbers] = {
+    "tables.frequencies": Numbers("u", (N_SCALES, N_TOKENS), 32),
+    "tables.offsets": Numbers("i", (N_SCALES, 3), 32),
+}
+"""The arrays of entropy tables in a file."""
+TABLES_LIMITS = {"tables.frequencies": (1, TOTAL), "tables.offsets": (-128, 128)}
+
+
+def out_of_range(arrays: Mapping[str, np.ndarray], limits: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Names of arrays with values beyond limits, those of the entropy tables included."""
+    bounds = {**limits, **TABLES_LIMITS}
+    wrong = [name for name, (low, high) in bounds.items() if arrays[name].min() < low or arrays[name].max() > high]
+    if not (arrays["tables.frequencies"].sum(axis=1, dtype=np.int64) == TOTAL).all():
+        wrong.append("tables.frequencies")
+    return wrong
 
 
 def fingerprint_of(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -10,12 +10,11 @@ import numpy as np
 
 from isthmus.exceptions import ModelFileError
 from isthmus.files.records import Numbers
-from isthmus.tasks.compression.coding import TOTAL, Coder, Tables
+from isthmus.tasks.compression.coding import Coder, Tables
 from isthmus.tasks.compression.contexts import MOST, N_FEATURES, PHASES, Known, Place, Planes, features
-from isthmus.tasks.compression.model import Shape, fingerprint_of
-from isthmus.tasks.compression.scale_network import INPUT_MOST, N_BANDS, N_SCALES, ScaleNetwork, band_index
+from isthmus.tasks.compression.model import TABLES_DECLARED, Shape, fingerprint_of, out_of_range
+from isthmus.tasks.compression.scale_network import INPUT_MOST, N_BANDS, ScaleNetwork, band_index
 from isthmus.tasks.compression.steps import step_of
-from isthmus.tasks.compression.symbols import N_TOKENS
 from isthmus.tasks.compression.wavelet import MOST_LEVELS, Band, analyse, band_shape, bands, synthesise
 
 COLOUR_SHIFT = 14
@@ -34,8 +33,7 @@ DECLARED: Mapping[str, Numbers] = {
     "network.outer": Numbers("i", ("networks", "hidden"), 32),
     "network.outer_bias": Numbers("i", ("networks", 1), 32),
     "network.shifts": Numbers("i", ("networks", 2), 32),
-    "tables.frequencies": Numbers("u", (N_SCALES, N_TOKENS), 32),
-    "tables.offsets": Numbers("i", (N_SCALES, 3), 32),
+    **TABLES_DECLARED,
     "compression": Numbers("u", (None,), 8),
     "gains": Numbers("i", (MOST_LEVELS, 4), 32),
     "colour": Numbers("i", ("channels", "channels"), 32),
@@ -46,8 +44,6 @@ LIMITS = {
     "network.shifts": (0, 24),
     "network.inner_bias": (-(2**30), 2**30),
     "network.outer_bias": (-(2**30), 2**30),
-    "tables.frequencies": (1, TOTAL),
-    "tables.offsets": (-128, 128),
     "gains": (1, 1 << 18),
     "colour": (-(1 << 15), 1 << 15),
     "mean": (0, 255 * 64),
@@ -55,9 +51,7 @@ LIMITS = {
 
 
 def _check_ranges(arrays: Mapping[str, np.ndarray]) -> None:
-    wrong = [name for name, (low, high) in LIMITS.items() if arrays[name].min() < low or arrays[name].max() > high]
-    if not (arrays["tables.frequencies"].sum(axis=1, dtype=np.int64) == TOTAL).all():
-        wrong.append("tables.frequencies")
+    wrong = out_of_range(arrays, LIMITS)
     if len(arrays["mean"]) not in (1, 3) or len(arrays["network.inner"]) != len(PHASES) * len(arrays["mean"]):
         wrong.append("network.inner")
     if wrong or not len(arrays["compression"]):
