@@ -201,3 +201,14 @@ def test_restored_levels_are_those_of_the_file(codec: ImageCodec) -> None:
     raised = brighter.decoded(latent).astype(int) - model.decoded(latent)
     assert set(np.unique(raised)) <= {0, 1}
     assert brighter.fingerprint != model.fingerprint
+
+
+def test_a_parameter_that_changed_after_fit_changes_no_file(
+    codec: ImageCodec, digits: np.ndarray, blob: bytes, tmp_path: Path
+) -> None:
+    try:
+        codec.set_params(transform="wavelet").save(tmp_path / "after.safetensors")
+    finally:
+        codec.set_params(transform="dense")
+    loaded = isthmus.load(tmp_path / "after.safetensors")
+    np.testing.assert_array_equal(loaded.decompress(blob), codec.decompress(blob))

@@ -286,9 +286,9 @@ class ImageCodec(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sci
             code=self.code_,
             rate=self.rate_,
             psnr=self.psnr_,
-            transform=self.transform,
+            transform=self.model_.transform,  # the parameter may have been changed since `fit`
         )
-        return pack(type(self).__name__, values, self.model_.arrays(), TRANSFORMS[self.transform].declared)
+        return pack(type(self).__name__, values, self.model_.arrays(), TRANSFORMS[self.model_.transform].declared)
 
     @classmethod
     def _from_state(cls, state: State, *, network: Any = None, device: str = "auto") -> Self:  # noqa: ARG003  # as all

@@ -14,6 +14,7 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -142,6 +143,8 @@ class DenseModel:
     tables
         Entropy tables.
     """
+
+    transform: ClassVar[str] = "dense"
 
     shape: tuple[int, int, int]
     encoder: Sequence[FloatLayer]

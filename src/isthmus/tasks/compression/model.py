@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -19,6 +19,9 @@ Shape = tuple[int, int, int, int]
 
 class CodecModel(Protocol):
     """A learned transform. Nothing that it decodes with depends on a floating-point rounding."""
+
+    transform: ClassVar[str]
+    """Its name in `transforms.TRANSFORMS`."""
 
     @property
     def n_channels(self) -> int:

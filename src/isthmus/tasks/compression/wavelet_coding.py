@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -75,6 +76,8 @@ class WaveletModel:
     colour, mean
         From channels to colours, (c, c), in 1/2^14; and the mean of each colour, in 1/64 grey level.
     """
+
+    transform: ClassVar[str] = "wavelet"
 
     networks: tuple[ScaleNetwork, ...]
     tables: Tables
