@@ -28,6 +28,7 @@ from .choices import GaussianNoise as GaussianNoise
 from .choices import Grayscale as Grayscale
 from .choices import Huber as Huber
 from .choices import KLSparsity as KLSparsity
+from .choices import LogMeanSquaredError as LogMeanSquaredError
 from .choices import Masking as Masking
 from .choices import MeanAbsoluteError as MeanAbsoluteError
 from .choices import MeanSquaredError as MeanSquaredError

@@ -47,6 +47,23 @@ def test_distances_agree_with_their_definitions() -> None:
     torch.testing.assert_close(huber, torch.where(error < 0.5, error**2 / 2, 0.5 * (error - 0.25)))
 
 
+def test_a_logarithm_of_a_row_is_its_likelihood_with_its_own_variance() -> None:
+    loss = isthmus.LogMeanSquaredError(floor=1e-12, activation=None)
+    deviation = (OUTPUT - UNIT).square().mean(1, keepdim=True).sqrt()
+    expected = -Normal(OUTPUT, deviation).log_prob(UNIT).mean(1)
+    torch.testing.assert_close(loss.per_row(OUTPUT, UNIT) + loss.normaliser, expected)
+    psnr = -10 * torch.log10((OUTPUT - UNIT).square().mean(1))
+    torch.testing.assert_close(loss.mean(OUTPUT, UNIT), -psnr.mean() * math.log(10) / 20)
+    assert torch.isfinite(loss.mean(UNIT, UNIT))
+
+
+def test_a_loss_of_whole_rows_takes_no_missing_entries() -> None:
+    (found,) = Observed("log-mean-squared-error").mistakes()
+    assert "needs whole rows" in found
+    with pytest.raises(ValueError, match="needs whole rows"):
+        Autoencoder(2, loss=Observed("log-mean-squared-error"), max_epochs=1).fit(UNIT.numpy())
+
+
 def test_categories_in_groups_agree_with_categorical_distributions() -> None:
     loss = CategoricalCrossEntropy((2, 4))
     classes = torch.tensor([1, 3]).repeat(20, 1)

@@ -73,6 +73,10 @@ def test_a_folder_is_learned_from_and_another_restored(run: Run, tmp_path: Path)
     assert "3 of 3 images restored to 'restored'" in done.out
     for number, image in enumerate(model.restore(tmp_path / "clean")):
         np.testing.assert_array_equal(np.asarray(Image.open(f"restored/{number}.png")), image)
+    averaged = run("run", "r.safetensors", "clean", "--out", "averaged", "--self-ensemble")
+    assert averaged.code == 0, averaged.err
+    for number, image in enumerate(model.set_params(self_ensemble=True).restore(tmp_path / "clean")):
+        np.testing.assert_array_equal(np.asarray(Image.open(f"averaged/{number}.png")), image)
     again = run("run", "r.safetensors", "clean", "--out", "restored")
     assert again.code == 1
     assert "0.png' exists" in again.err

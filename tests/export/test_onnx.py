@@ -121,9 +121,11 @@ def test_the_verbs_of_autoencoders_are_exported(model: Autoencoder, X: np.ndarra
     assert len(np.unique(got)) > 1
 
 
-def test_a_restorer_takes_images_of_any_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_a_restorer_takes_images_of_any_size(tmp_path: Path, self_ensemble: bool) -> None:
     small, large = DRAW.random((6, 9, 10)), DRAW.random((6, 18, 20, 3))
-    restorer = Restorer(network=UNet((3, 4)), max_steps=2, random_state=0).fit(small, target=large)
+    made = Restorer(network=UNet((3, 4)), max_steps=2, random_state=0, self_ensemble=self_ensemble)
+    restorer = made.fit(small, target=large)
     path = export_onnx(restorer, tmp_path / "r.onnx")
     for shape in ((1, 9, 10, 1), (3, 2, 31, 1), (1, 40, 7, 1)):
         images = DRAW.random(shape).astype(np.float32)

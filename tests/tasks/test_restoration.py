@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from isthmus import Restorer, UNet
 from isthmus.choices import CORRUPTIONS
 from isthmus.exceptions import DataError, FitWarning, InterruptedWarning
 from isthmus.tasks.restoration import restorer_fit
-from isthmus.tasks.restoration.crops import two_of_four
+from isthmus.tasks.restoration.crops import CropFeed, Lesson, two_of_four
 from isthmus.tasks.restoration.damages import damage_of
 from isthmus.tasks.restoration.noise import noise_correlation
+from isthmus.tasks.restoration.pictures import Range
+from isthmus.tasks.restoration.symmetries import SYMMETRIES, turned
 from isthmus.training import Callback, Run
 
 DRAW = np.random.default_rng(0)
@@ -76,17 +79,68 @@ def test_borders_are_learned_also_of_images_that_need_no_padding() -> None:
     assert errors[:, -1].mean() < 4 * errors[:, :-1].mean()
 
 
+@pytest.mark.parametrize("self_ensemble", [False, True])
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("size", [(70, 90), (33, 61), (5, 100)])
-def test_tiles_agree_with_the_whole_image(size: tuple[int, int], scale: int) -> None:
+def test_tiles_agree_with_the_whole_image(size: tuple[int, int], scale: int, self_ensemble: bool) -> None:
     small = CLEAN[:, ::2, ::2] if scale == 2 else NOISY
-    restorer = Restorer(**SMALL | {"max_steps": 30}).fit(small[:8], target=CLEAN[:8])
+    made = Restorer(**SMALL | {"max_steps": 30}, self_ensemble=self_ensemble)
+    restorer = made.fit(small[:8], target=CLEAN[:8])
     image = np.random.default_rng(1).random(size).astype(np.float32)
     (whole,) = restorer.set_params(tile_size=1000).restore([image])
     (tiled,) = restorer.set_params(tile_size=16).restore([image])
     assert whole.shape == (scale * size[0], scale * size[1])
     assert np.abs(whole - np.float32(image.mean())).max() > 0.01
     np.testing.assert_allclose(tiled, whole, atol=1e-5, rtol=0)
+
+
+def test_a_symmetry_is_undone_by_its_negative_and_eight_differ() -> None:
+    image = torch.arange(6.0).view(2, 3)
+    views = [turned(image, turn, (0, 1)) for turn in SYMMETRIES[True]]
+    assert len({(*view.shape, *view.flatten().tolist()) for view in views}) == 8
+    for turn, view in enumerate(views):
+        assert torch.equal(turned(view, -turn, (0, 1)), image)
+    assert turned(image, SYMMETRIES["mirror"][1], (0, 1)).tolist() == [[2, 1, 0], [5, 4, 3]]
+
+
+@pytest.mark.parametrize(("augment", "n_views"), [(True, 8), ("mirror", 2), (False, 1)])
+def test_crops_are_augmented_by_the_chosen_symmetries_only(augment: bool | str, n_views: int) -> None:
+    image = np.arange(64, dtype=np.float32).reshape(8, 8, 1) / 64
+    feed = CropFeed(Lesson([image], Range(0.0, 1.0)), 8, 1, 60, torch.device("cpu"), turns=SYMMETRIES[augment])
+    found = {tuple(batch[0].tolist()) for batch in feed.shuffled(torch.Generator().manual_seed(0))}
+    expected = {tuple(turned(torch.tensor(image), turn, (0, 1)).flatten().tolist()) for turn in SYMMETRIES[augment]}
+    assert len(found) == n_views
+    assert found == expected
+
+
+@pytest.mark.parametrize("augment", [True, "mirror", False])
+def test_a_self_ensemble_is_the_mean_of_the_restored_views(restorer: Restorer, augment: bool | str) -> None:
+    image = NOISY[31, :24, :24]  # a multiple of the stride, which needs no padding
+    views = [turned(torch.tensor(image), turn, (0, 1)) for turn in SYMMETRIES[augment]]
+    restored = restorer.restore([view.numpy() for view in views])
+    pairs = zip(SYMMETRIES[augment], restored, strict=True)
+    mean = np.mean([turned(torch.tensor(view), -turn, (0, 1)).numpy() for turn, view in pairs], axis=0)
+    whole = clone_of(restorer).set_params(self_ensemble=True, augment=augment)
+    np.testing.assert_allclose(whole.restore([image])[0], mean, atol=1e-6)
+
+
+def test_a_self_ensemble_restores_better(restorer: Restorer) -> None:
+    whole = clone_of(restorer).set_params(self_ensemble=True)
+    assert whole.score(NOISY[30:], target=CLEAN[30:]) > restorer.score(NOISY[30:], target=CLEAN[30:])
+
+
+def clone_of(restorer: Restorer) -> Restorer:
+    """Another object with the same fitted network."""
+    return copy.deepcopy(restorer)
+
+
+def test_a_logarithmic_loss_lets_weak_noise_count() -> None:
+    noisy = (CLEAN[30:] + 0.02 * np.random.default_rng(5).normal(size=CLEAN[30:].shape)).astype(np.float32)
+    found = []
+    for loss in ("mean-squared-error", "log-mean-squared-error"):
+        made = Restorer(isthmus.GaussianNoise((0.02, 0.5)), loss=loss, **SMALL | {"max_steps": 300})
+        found.append(made.fit(CLEAN[:30]).score(noisy, target=CLEAN[30:]).psnr)
+    assert found[1] > found[0] + 0.5
 
 
 def test_small_images_are_restored_alone_as_among_others(restorer: Restorer) -> None:

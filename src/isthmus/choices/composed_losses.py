@@ -81,7 +81,13 @@ class Observed(_Composed):
 
     def mistakes(self, context: Context | None = None) -> list[str]:
         found = super().mistakes(context) + _inner_mistakes("Observed", self.loss)
-        return found or self.resolved_parts()[0].mistakes(context)
+        if found:
+            return found
+        inner = self.resolved_parts()[0]
+        if inner.needs_whole_rows:
+            name = type(inner).__name__
+            return [f"Observed: {name} needs whole rows, without missing entries; use 'mean-squared-error' or 'huber'."]
+        return inner.mistakes(context)
 
     def resolve(self, context: Context) -> Observed:
         return self._with(loss=self.resolved_parts()[0].resolve(context))

@@ -53,6 +53,8 @@ class Loss(Choice):
     continuous: ClassVar[bool] = False
     """Whether the likelihood is a density, so that its value depends on the unit of the data."""
 
+    needs_whole_rows: ClassVar[bool] = False
+    """Whether the loss of a feature depends on all others of its row, so that none may be missing."""
     admits_missing: ClassVar[bool] = False
     """Whether targets may be NaN, which marks a missing entry."""
     bounded: ClassVar[bool] = False
@@ -279,6 +281,43 @@ class Huber(_Distance):
         error = absolute(difference)
         near = minimum(error, float(self.delta))
         return near * (error - near * 0.5)
+
+
+@LOSSES.register("log-mean-squared-error")
+@dataclass(eq=False, repr=False)
+class LogMeanSquaredError(_Distance):
+    """``log(mean((x^ - x)²) + floor) / 2`` of a row: every row counts by the ratio of its error, not by its size.
+
+    The mean of this loss is the mean PSNR of the rows but for sign and unit, so that images with weak and strong noise
+    count equally; `MeanSquaredError` mostly learns from the strong noise. It is also the negative log-likelihood of a
+    Gaussian with the best variance of each row, up to constants (Rybkin et al. 2021, section 3.3, for the whole batch).
+
+    Parameters
+    ----------
+    floor
+        Squared error in scaled units that counts as none, > 0; rows with smaller errors, as of flat images, count less.
+    activation
+        As for `MeanSquaredError`.
+
+    Examples
+    --------
+    >>> loss = LogMeanSquaredError(floor=1e-9, activation=None)
+    >>> loss.per_row(torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2))  # log(5) / 2
+    tensor([0.8047])
+    """
+
+    floor: float = 1e-4
+
+    unit: ClassVar[str] = "nats per feature"
+    normaliser: ClassVar[float] = 0.5 * (math.log(2.0 * math.pi) + 1.0)  # of a Gaussian of the row's own variance
+    needs_whole_rows: ClassVar[bool] = True
+    rules: ClassVar[Mapping[str, Rule]] = {**_Distance.rules, "floor": Number(0.0, open_low=True)}
+
+    def per_feature(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of the row, the same for each of its features, (n, d)."""
+        squares = (self.link(output) - target).square()
+        loss: Tensor = 0.5 * (squares.mean(dim=1, keepdim=True) + float(self.floor)).log()
+        return loss.expand_as(squares)
 
 
 @LOSSES.register("binary-cross-entropy", "bce")

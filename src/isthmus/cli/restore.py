@@ -72,6 +72,14 @@ def run(
     clean: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Clean images of the same names, to show in the report.")
     ] = None,
+    self_ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--self-ensemble",
+            metavar="",
+            help="Average over flips and rotations: better by about 0.1 to 0.2 dB, in up to eight times the time.",
+        ),
+    ] = False,
     device: Device = "auto",
     force: Force = False,
 ) -> None:
@@ -84,4 +92,4 @@ def run(
     """
     from isthmus.cli.restore_work import Errand, work  # noqa: PLC0415
 
-    work(Errand(restorer, folder, out, report, clean, device, force))
+    work(Errand(restorer, folder, out, report, clean, self_ensemble, device, force))

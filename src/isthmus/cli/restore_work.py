@@ -97,6 +97,7 @@ class Errand:
     out: Path
     report: Path | None
     clean: Path | None
+    self_ensemble: bool
     device: str
     force: bool
 
@@ -109,6 +110,8 @@ def work(errand: Errand) -> None:
             f"'{errand.restorer}' contains a model of the kind {type(restorer).__name__}, but `isthmus restore run` "
             "needs a restorer, written by `isthmus restore fit`."
         )
+    if errand.self_ensemble:
+        restorer.set_params(self_ensemble=True)  # without the flag, the setting of fit stands
     _check_report(errand)
     done = list[Any]()
     with show.progress("restoring") as move:

@@ -60,7 +60,7 @@ class Restore(nn.Module):
 
     def __init__(self, restorer: Any) -> None:
         super().__init__()
-        self.pictures = copy.deepcopy(restorer.objective_.pictures).cpu()
+        self.pictures = copy.deepcopy(restorer.restoring_network).cpu()
         self.given, self.wanted = restorer.given_range_, restorer.wanted_range_
 
     def forward(self, *given: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from isthmus.tasks.restoration.pictures import Range
+from isthmus.tasks.restoration.symmetries import turned
 from isthmus.training.batches import Feed
 
 
@@ -65,14 +66,14 @@ class CropFeed(Feed):
         Crops a batch, and batches an epoch.
     device
         The device of the batches.
-    turned
-        Whether crops are flipped and rotated, in the same way for a whole batch.
+    turns
+        The `symmetries` from which that of each batch is drawn.
     """
 
     def __init__(
-        self, lesson: Lesson, side: int, batch_size: int, n_batches: int, device: torch.device, *, turned: bool
+        self, lesson: Lesson, side: int, batch_size: int, n_batches: int, device: torch.device, *, turns: Sequence[int]
     ) -> None:
-        self.lesson, self.device, self.turned = lesson, device, turned
+        self.lesson, self.device, self.turns = lesson, device, turns
         self.side = 2 * side if lesson.alone else side
         self.batch_size, self.n_rows = batch_size, batch_size * n_batches
         self._owners = torch.tensor(
@@ -84,11 +85,12 @@ class CropFeed(Feed):
         for _ in range(self.n_batches):
             draws = torch.rand(self.batch_size, 2, generator=generator).tolist()
             places = [(next(owners), down, right) for down, right in draws]
-            turn = int(torch.randint(8, (), generator=generator)) if self.turned else 0
+            n_turns = len(self.turns)
+            turn = self.turns[int(torch.randint(n_turns, (), generator=generator)) if n_turns > 1 else 0]
             parts = [*self._crops(places)]
             if self.lesson.alone:
                 parts = [*two_of_four(parts[0], generator)]
-            yield torch.cat([_turned(part, turn).flatten(1) for part in parts], dim=1).to(self.device)
+            yield torch.cat([turned(part, turn, (1, 2)).flatten(1) for part in parts], dim=1).to(self.device)
 
     def _endless(self, generator: torch.Generator) -> Iterator[int]:
         """Images in random order, repeatedly; each in proportion to the number of crops that fit in it."""
@@ -148,9 +150,3 @@ def two_of_four(crops: Tensor, generator: torch.Generator) -> tuple[Tensor, Tens
 def _n_crops(image: np.ndarray, side: int) -> int:
     """The area of the image in crops, rounded."""
     return max(1, round(float(image.shape[0] * image.shape[1]) / side**2))
-
-
-def _turned(crops: Tensor, turn: int) -> Tensor:
-    """One of the eight symmetries of a square, (n, side, side, c)."""
-    flipped = crops.flip(1) if turn & 4 else crops
-    return torch.rot90(flipped, turn & 3, dims=(1, 2))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isthmus.choices import LOSSES, Huber, MeanAbsoluteError, MeanSquaredError
+from isthmus.choices import LOSSES, Huber, LogMeanSquaredError, MeanAbsoluteError, MeanSquaredError
 from isthmus.choices.corruptions import Corruption
 from isthmus.choices.losses import Loss
 from isthmus.choices.registry import Context
@@ -25,7 +25,7 @@ from isthmus.tasks.restoration.restorer_fit import Plan
 PIXELS_A_STEP = 8 * 64**2
 MOST_MEASURED = 50
 """The number of images on which the noise is measured."""
-PIXEL_LOSSES = (MeanSquaredError, MeanAbsoluteError, Huber)
+PIXEL_LOSSES = (MeanSquaredError, MeanAbsoluteError, Huber, LogMeanSquaredError)
 
 
 def scale_of(given: Pictures, wanted: Pictures) -> int:
@@ -129,8 +129,7 @@ def pixel_loss(value: Any) -> Loss:
     if not isinstance(loss, PIXEL_LOSSES):
         raise ValueError(  # noqa: TRY004  # a name of another loss is a wrong value
             f"Restorer: loss={value!r} is not a distance between pixels; use 'mean-squared-error', "
-            "'mean-absolute-error' or "
-            "'huber'."
+            "'log-mean-squared-error', 'mean-absolute-error' or 'huber'."
         )
     return loss._with(activation=None) if loss.activation == "auto" else loss  # noqa: SLF001  # as in choices
 
@@ -170,7 +169,7 @@ def _is_grey(x: Tensor) -> bool:
 
 def _some_crops(lesson: Lesson, plan: Plan) -> Tensor:
     """A few clean crops, (n, side, side, c), always the same."""
-    feed = CropFeed(lesson, plan.side, 8, 1, torch.device("cpu"), turned=False)
+    feed = CropFeed(lesson, plan.side, 8, 1, torch.device("cpu"), turns=(0,))
     (rows,) = feed.shuffled(torch.Generator().manual_seed(0))
     return rows.view(len(rows), plan.side, plan.side, plan.n_given)
 

@@ -43,9 +43,11 @@ from isthmus.tasks.restoration.lessons import (
     warn_of_correlation,
     with_alpha,
 )
+from isthmus.tasks.restoration.objective import Enlarging
 from isthmus.tasks.restoration.pictures import Pictures, Range, as_pictures
 from isthmus.tasks.restoration.quality import ImageQuality, measures
 from isthmus.tasks.restoration.restorer_fit import Plan, fit_restorer
+from isthmus.tasks.restoration.symmetries import SYMMETRIES, SelfEnsemble
 from isthmus.tasks.restoration.tiles import PIXELS_AT_ONCE, Tiling, restore_whole, same_shape_runs
 from isthmus.training import OPTIMIZERS, SCHEDULES, Adam, choose_device
 from isthmus.training.devices import PRECISIONS
@@ -75,7 +77,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     network
         A `UNet`.
     loss
-        Distance between restored and clean pixels: ``"mean-squared-error"``, which maximises the PSNR,
+        Distance between restored and clean pixels: ``"mean-squared-error"``, which maximises the PSNR over all pixels,
+        ``"log-mean-squared-error"``, which maximises the mean PSNR of crops and suits damage of varying strength,
         ``"mean-absolute-error"`` or ``"huber"``.
     residual
         Whether the network learns the difference between clean and damaged image instead of the clean image.
@@ -92,7 +95,11 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     optimizer
         As for `Autoencoder`; ``"auto"``: Adam with ``beta2=0.99`` and clipped gradients.
     augment
-        Whether crops are flipped and rotated at random.
+        How crops vary at random: True for flips and rotations, ``"mirror"`` to exchange left and right only, as for
+        faces and scenes, or False.
+    self_ensemble
+        Whether a restored image is the mean over the flips and rotations of `augment`: better, in up to eight times the
+        time.
     tile_size
         Height and width of the tiles of large images at restoration, in pixels; memory grows with its square.
     device
@@ -141,7 +148,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     schedule: Any = "one-cycle"
     optimizer: Any = "auto"
     precision: str = "float32"
-    augment: bool = True
+    augment: bool | str = True
+    self_ensemble: bool = False
     tile_size: int = 512
     device: str = "auto"
     random_state: Any = None
@@ -168,7 +176,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         "max_steps": Whole(1),
         "learning_rate": Number(0.0, open_low=True),
         "precision": OneOf(PRECISIONS),
-        "augment": OneOf((True, False)),
+        "augment": OneOf((True, False, "mirror")),
+        "self_ensemble": OneOf((True, False)),
         "tile_size": Whole(16),
         "verbose": either(Whole(0), OneOf((True, False))),
     }
@@ -269,7 +278,7 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
                 Adam(beta2=0.99, clip_norm=1.0) if is_auto(self.optimizer) else self.optimizer
             ),
             precision=self.precision,
-            turned=bool(self.augment),
+            turns=SYMMETRIES[self.augment],
             seed=seed,
             verbose=bool(self.verbose),
         )
@@ -347,8 +356,15 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
         """Pixels, (n, h, w, c), as the network's numbers, (n, c, h, w), on the device."""
         return self.given_range_.scaled(images).movedim(-1, 1).to(self.device_)
 
+    @property
+    def restoring_network(self) -> Enlarging | SelfEnsemble:
+        """The network for images, (n, c, h, w) in units of training, over all symmetries if `self_ensemble`."""
+        check_is_fitted(self, "objective_")
+        pictures = self.objective_.pictures
+        return SelfEnsemble(pictures, SYMMETRIES[self.augment]) if self.self_ensemble else pictures
+
     def _network(self, x: Tensor) -> Tensor:
-        restored: Tensor = self.objective_.choices.loss.link(self.objective_.pictures(x))
+        restored: Tensor = self.objective_.choices.loss.link(self.restoring_network(x))
         return restored
 
     def damage_images(self, X: Any, random_state: Any = 0) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +30,10 @@ class Plan:
     ----------
     network, loss, corruption, side, n_given, n_wanted, residual
         As for `Restoring`.
-    batch_size, max_steps, learning_rate, schedule, optimizer, precision, turned, seed, verbose
+    batch_size, max_steps, learning_rate, schedule, optimizer, precision, seed, verbose
         As for `Restorer`.
+    turns
+        The symmetries of `augment`.
     """
 
     network: UNet
@@ -46,7 +49,7 @@ class Plan:
     schedule: Schedule
     optimizer: Optimizer
     precision: str
-    turned: bool
+    turns: Sequence[int]
     seed: int
     verbose: bool
 
@@ -73,7 +76,7 @@ def fit_restorer(lesson: Lesson, plan: Plan, device: torch.device) -> FittedRest
         seed=plan.seed,
     )
     n_batches = -(-plan.max_steps // n_epochs)
-    feed = CropFeed(lesson, plan.side, plan.batch_size, n_batches, device, turned=plan.turned)
+    feed = CropFeed(lesson, plan.side, plan.batch_size, n_batches, device, turns=plan.turns)
     objective = fresh_objective(lesson, plan).to(device)
     run = train(Run(objective, settings, feed, callbacks=[ProgressBar()] if plan.verbose else []))
     report_trouble(run)
