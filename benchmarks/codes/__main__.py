@@ -1,7 +1,7 @@
 """What codes are good for, on MNIST and mixed tables: the figures of docs/codes.md.
 
-    python -m benchmarks.codes [maps|features|transfer|clusters|search|samples|tables|tuning] [--seeds 1 2 3]
-        [--rows 60000] [--epochs 20] [--budget "10 min"] [--out docs]
+    python -m benchmarks.codes [maps|features|transfer|clusters|search|samples|augmentation|tables|tuning]
+        [--seeds 1 2 3] [--rows 60000] [--epochs 20] [--budget "10 min"] [--out docs]
 
 Models learn from training images without labels; figures are of the 10,000 test images unless the row says otherwise,
 and of every seed. Nothing was chosen on the test images.
@@ -42,6 +42,7 @@ PARTS: dict[str, Callable[[int, Asked], Iterator[tuple[str, float]]]] = {
     "clusters": lambda seed, asked: digits.clusters(digits.load(asked.rows), asked.epochs, seed),
     "search": lambda seed, asked: digits.search(digits.load(asked.rows), asked.epochs, seed),
     "samples": lambda seed, asked: digits.samples(digits.load(asked.rows), asked.epochs, seed),
+    "augmentation": lambda seed, asked: digits.augmentation(digits.load(asked.rows), asked.epochs, seed),
     "tables": lambda seed, _: table_lines(seed),
     "tuning": lambda seed, asked: tuning.lines(asked.budget, seed),
 }

@@ -15,9 +15,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 import isthmus
+from benchmarks.codes import peers
 from isthmus import (
     Autoencoder,
     DenoisingAutoencoder,
@@ -113,7 +115,12 @@ def features(images: Images, epochs: int, seed: int) -> Iterator[tuple[str, floa
     """Codes of 32 numbers beside PCA-32 under three classifiers that learn from 10,000 labels."""
     models = {
         "default": Autoencoder(32, max_epochs=epochs, random_state=seed),
-        "denoising": DenoisingAutoencoder(32, corruption=Masking(0.5), max_epochs=epochs, random_state=seed),
+        **{
+            f"denoising, {share:.0%} masked": DenoisingAutoencoder(
+                32, corruption=Masking(share), max_epochs=epochs, random_state=seed
+            )
+            for share in (0.5, 0.7)
+        },
     }
     pca = PCA(32, random_state=0).fit(images.X)
     few = slice(0, 10_000)
@@ -208,13 +215,16 @@ def samples(images: Images, epochs: int, seed: int) -> Iterator[tuple[str, float
     ).fit(images.X, images.y)
     yield "accuracy of the classifier that counts digits", judge.score(images.X_test, images.y_test)
     sizes = (400, 200)
-    plain = Autoencoder(16, network=sizes, max_epochs=epochs, random_state=seed).fit(images.X).fit_sampler(images.X)
-    drawn = VariationalAutoencoder(16, network=sizes, max_epochs=epochs, random_state=seed).fit(images.X)
+    plain = Autoencoder(16, network=sizes, max_epochs=epochs, random_state=seed).fit(rows).fit_sampler(rows)
+    drawn = VariationalAutoencoder(16, network=sizes, max_epochs=epochs, random_state=seed).fit(rows)
     made = {
         "autoencoder, mixture": plain.sample(10_000, random_state=seed),
         "variational, prior": drawn.sample(10_000, random_state=seed),
-        "variational, mixture": drawn.fit_sampler(images.X).sample(10_000, random_state=seed),
+        "variational, mixture": drawn.fit_sampler(rows).sample(10_000, random_state=seed),
     }
+    if peers.python() is not None:
+        prior, mixture = peers.pythae_samples(rows, drawn, 10_000, seed)
+        made |= {"pythae's VAE, prior": prior, "pythae's VAE, mixture": mixture}
     held_out = images.X_test
     for name, samples_ in {"test images (best possible)": held_out, **made}.items():
         shares = np.bincount(judge.predict(samples_).astype(int), minlength=10) / len(samples_)
@@ -225,6 +235,33 @@ def samples(images: Images, epochs: int, seed: int) -> Iterator[tuple[str, float
         yield f"recall, {name}", recall
         away = NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(samples_[:1_000])[0]
         yield f"median distance to the nearest training image, {name}", float(np.median(away))
+
+
+def augmentation(images: Images, epochs: int, seed: int) -> Iterator[tuple[str, float]]:
+    """Accuracy of a support-vector machine with few labels, without and with four made images for each labelled one.
+
+    The autoencoders learn from all training images without labels. Mixtures on the codes of the labelled images give
+    samples of each digit; reconstructions of masked versions are restored images.
+    """
+    model = Autoencoder(32, max_epochs=epochs, random_state=seed).fit(images.X)
+    denoising = DenoisingAutoencoder(32, corruption=Masking(0.5), max_epochs=epochs, random_state=seed).fit(images.X)
+    for number in (100, 1_000):
+        chosen = _chosen(images.y, number, seed)
+        few, labels = images.X[chosen], images.y[chosen]
+        repeated, draw = np.tile(labels, 4), np.random.default_rng(seed)
+        copies = np.tile(few, (4, 1))
+        masked = np.where(draw.random(copies.shape) < 0.5, 0.0, copies).astype(np.float32)
+        made = {
+            "samples": model.fit_sampler(few, labels).sample(len(repeated), repeated, random_state=seed),
+            "restored images": denoising.reconstruct(masked),
+            "masked images": masked,
+        }
+        sets = {"alone": (few, labels)}
+        for name, rows in made.items():
+            sets[f"with {name}"] = np.concatenate([few, rows]), np.concatenate([labels, repeated])
+        for name, (rows, answers) in sets.items():
+            found = SVC(C=10, gamma="scale").fit(rows, answers).score(images.X_test, images.y_test)
+            yield f"accuracy, {number:,} labels {name}", float(found)
 
 
 @torch.inference_mode()

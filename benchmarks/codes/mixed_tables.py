@@ -16,6 +16,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
+from benchmarks.codes import peers
 from isthmus import TableSampler
 
 
@@ -167,6 +168,8 @@ def table_lines(seed: int) -> Iterator[tuple[str, float]]:
             "TableSampler": TableSampler(random_state=seed).fit(train).sample(len(test), random_state=seed),
             "Gaussian copula": copula_rows(train, len(test), seed),
         }
+        if peers.python() is not None:
+            made |= {f"SDV's {kind}": rows for kind, rows in peers.sdv_rows(train, len(test), seed).items()}
         for kind, rows in made.items():
             found = likeness(train, test, rows, target)
             for figure, value in vars(found).items():
