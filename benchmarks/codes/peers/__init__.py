@@ -22,7 +22,7 @@ def python() -> str | None:
 
 
 def pythae_samples(X: np.ndarray, model: VariationalAutoencoder, n: int, seed: int) -> np.ndarray:
-    """Samples of pythae's variational autoencoder with our layers and epochs: (2, n, d), from its prior and a mixture."""
+    """Samples of pythae's variational autoencoder with our layers and epochs: (2, n, d), of prior and mixture."""
     with tempfile.TemporaryDirectory() as name:
         given, made = Path(name) / "given.npy", Path(name) / "made.npy"
         np.save(given, X)

@@ -111,14 +111,14 @@ def learn_scorer(model: Model, X: Tensor, plan: ScorerPlan, generator: torch.Gen
 
 
 def _first_scores(model: Model, X: Tensor, plan: ScorerPlan, chosen: np.ndarray) -> np.ndarray:
-    """The sum of the surprises of parts, (n,), before any row is trimmed."""
+    """The sum of the surprisals of parts, (n,), before any row is trimmed."""
     everything = np.ones(len(X), dtype=bool)
     many = max(plan.n_neighbors, int(np.ceil(plan.trim * len(chosen))))
     every = Chosen(everything, everything, chosen)
     scorer, known = _with_memory(model, X, replace(plan, n_neighbors=many), every)
     scorer, totals = _with_curves(scorer, model, X, every, known)
     tensors = {name: torch.from_numpy(total) for name, total in totals.items()}
-    return scorer._surprises(PartScores({}, tensors)).sum(0).numpy()  # noqa: SLF001
+    return scorer._surprisals(PartScores({}, tensors)).sum(0).numpy()  # noqa: SLF001
 
 
 def _learned(model: Model, X: Tensor, plan: ScorerPlan, rows: Chosen) -> Learned:

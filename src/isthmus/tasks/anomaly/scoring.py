@@ -25,18 +25,18 @@ DISTANCES = ("neighbours", "nearest", "local")
 
 @dataclass(frozen=True)
 class Combination:
-    """How the surprises of parts become one score.
+    """How the surprisals of parts become one score.
 
     Attributes
     ----------
     weights
         How much each part counts; they are divided by their sum.
     harmonic
-        Whether the score is minus the log of the weighted harmonic mean of p-values, or the mean of the surprises.
+        Whether the score is minus the log of the weighted harmonic mean of p-values, or the mean of the surprisals.
     n_neighbors
         Of each part that compares rows.
     proportional
-        Parts whose totals are nats of cells, so that their surprise goes on rising in proportion beyond all training
+        Parts whose totals are nats of cells, so that their surprisal goes on rising in proportion beyond all training
         rows; see `TailProbability.proportional`.
     """
 
@@ -73,7 +73,7 @@ MOST_BROKEN = 3
 FEW_NEIGHBORS, MORE_TRIED = 8, 4
 """Up to so many neighbours, so many more are looked for in single precision, and their distances worked out again."""
 RARE = 0.5
-"""Nats that are added to the rarity of a cell where it weighs its part in another surprise."""
+"""Nats that are added to the rarity of a cell where it weighs its part in another surprisal."""
 CHUNK_NUMBERS, CHUNK_DISTANCES = 2**22, 2**20
 """Numbers that are held at a time, and distances, which take several passes and should stay in the cache."""
 
@@ -205,8 +205,8 @@ class Scorer:
     * *local*: how far away are the nearest, relative to the distances among them, with all directions at one scale?
     * *density*: how far is the code from the nearest codes of training rows, mean over models?
 
-    The score is minus the log of the weighted harmonic mean of these shares (Wilson 2019): the part that is most
-    surprised decides, less the log of its weight, whereas a mean lets parts that see nothing outvote it. The harmonic
+    The score is minus the log of the weighted harmonic mean of these shares (Wilson 2019): the largest surprisal
+    decides, less the log of its part's weight, whereas a mean lets parts that see nothing outvote it. The harmonic
     mean of p-values is itself a p-value up to a small factor, however the parts depend on each other.
 
     Attributes
@@ -225,7 +225,7 @@ class Scorer:
     remembered
         The scaled rows of the indexes, the most usual first, (m, d).
     whole_columns
-        Columns that missed no cell in training, (columns,); a missing cell there is a surprise of `missing` nats.
+        Columns that missed no cell in training, (columns,); a missing cell there is a surprisal of `missing` nats.
     rule
         How parts are combined, of `RULES`.
     relations
@@ -325,9 +325,9 @@ class Scorer:
 
     def scores(self, reading: PartScores) -> Tensor:
         """Anomaly scores, (n,)."""
-        return self._combined(self._surprises(reading))
+        return self._combined(self._surprisals(reading))
 
-    def _surprises(self, reading: PartScores) -> Tensor:
+    def _surprisals(self, reading: PartScores) -> Tensor:
         """How rare so large a total is, in nats, (parts, n)."""
         found, rising = list[Tensor](), RULES[self.rule].proportional
         for name in self.parts:
@@ -335,16 +335,16 @@ class Scorer:
             found.append((curve.proportional(total) if name in rising else curve(total))[:, 0])
         return torch.stack(found)
 
-    def _weights(self, surprises: Tensor) -> Tensor:
+    def _weights(self, surprisals: Tensor) -> Tensor:
         weights = torch.tensor([RULES[self.rule].weights[name] for name in self.parts], dtype=torch.float64)
-        return (weights / weights.sum())[:, None].to(surprises)
+        return (weights / weights.sum())[:, None].to(surprisals)
 
-    def _combined(self, surprises: Tensor) -> Tensor:
-        weights = self._weights(surprises)
+    def _combined(self, surprisals: Tensor) -> Tensor:
+        weights = self._weights(surprisals)
         if not RULES[self.rule].harmonic:
-            return (weights * surprises).sum(0)
-        largest = surprises.amax(0)  # taken out, so that no exponential overflows
-        return ((surprises - largest).exp() * weights).sum(0).log() + largest
+            return (weights * surprisals).sum(0)
+        largest = surprisals.amax(0)  # taken out, so that no exponential overflows
+        return ((surprisals - largest).exp() * weights).sum(0).log() + largest
 
     def contributions(self, reading: PartScores) -> Tensor:
         """The contribution of each column to the score: (n, columns), which sum to the score.
@@ -352,11 +352,11 @@ class Scorer:
         The score is dealt out to parts as they decide it, and within a part to columns. Of cells that contradict each
         other the one that is rarer in its own column is the likelier mistake, and gets more.
         """
-        surprises = self._surprises(reading)
-        weights, total = self._weights(surprises), self._combined(surprises)
-        of_parts, harmonic = weights * surprises, RULES[self.rule].harmonic
+        surprisals = self._surprisals(reading)
+        weights, total = self._weights(surprisals), self._combined(surprisals)
+        of_parts, harmonic = weights * surprisals, RULES[self.rule].harmonic
         if harmonic:
-            of_parts = weights * (surprises - surprises.amax(0)).exp()
+            of_parts = weights * (surprisals - surprisals.amax(0)).exp()
             of_parts = of_parts / of_parts.sum(0) * total
         added: Any = 0.0
         for name, part in zip(self.parts, of_parts, strict=True):

@@ -59,9 +59,9 @@ class StretchReason:
     stretch
         Which.
     shares
-        For each channel by its name or number, the share of the surprise that lies in it, in [0, 1], largest first.
+        For each channel by its name or number, the share of the surprisal that lies in it, in [0, 1], largest first.
     peak
-        The time stamp at which most of the surprise lies.
+        The time stamp at which most of the surprisal lies.
     """
 
     stretch: Stretch
@@ -269,14 +269,14 @@ class SignalDetector(Saved, Parameters, BaseEstimator):  # type: ignore[misc]
         length = fitted.windows.length
         near = (starts + length > where.start) & (starts < where.stop)
         cells = fitted.detector.contributions(windows[near]).reshape(-1, length, n_channels)
-        surprise = np.zeros(series.values.shape)
+        surprisal = np.zeros(series.values.shape)
         for start, cell in zip(starts[near], cells, strict=True):
-            surprise[start : start + length] += cell
-        surprise = surprise[where]
-        of_channel, total = surprise.sum(axis=0), max(float(surprise.sum()), 1e-300)
+            surprisal[start : start + length] += cell
+        surprisal = surprisal[where]
+        of_channel, total = surprisal.sum(axis=0), max(float(surprisal.sum()), 1e-300)
         order = np.argsort(-of_channel, kind="stable")
         shares = {series.channels[place]: float(of_channel[place] / total) for place in map(int, order)}
-        return StretchReason(found, shares, series.stamps[where.start + int(surprise.sum(axis=1).argmax())])
+        return StretchReason(found, shares, series.stamps[where.start + int(surprisal.sum(axis=1).argmax())])
 
     def scores(self, X: Any) -> Any:
         """Anomaly scores of time stamps, in nats, (time,), in the order given; for a list of series a list of them.

@@ -30,16 +30,16 @@ REFERENCE = 2**14
 class TailProbability:
     """For each of m columns, ``-log`` of the share of reference rows with a value at least as large.
 
-    A value at the top tenth of the reference has a surprise of ``log 10 = 2.3`` nats. Between knots the curve is
+    A value at the top tenth of the reference has a surprisal of ``log 10 = 2.3`` nats. Between knots the curve is
     linear; beyond the largest reference value it goes on rising with the logarithm of the distance, so that far values
     keep their order and none drowns all others.
 
     Attributes
     ----------
     knots, heights
-        Values and their surprise, (m, K), ascending.
+        Values and their surprisal, (m, K), ascending.
     scale
-        The distance beyond the last knot in which the surprise rises by log 2, (m,).
+        The distance beyond the last knot in which the surprisal rises by log 2, (m,).
     tolerance
         Values that lie within this of each other count as one, (m,); a row that repeats gets the same value up to
         rounding, which depends on the batch.
@@ -58,7 +58,7 @@ class TailProbability:
 
     @classmethod
     def learn(cls, reference: np.ndarray) -> Self:
-        """Learn m curves from reference values, (n, m); NaN are left out, a column of NaN is never surprising."""
+        """Learn m curves from reference values, (n, m); NaN are left out, the surprisal of a column of NaN is 0."""
         rows = np.linspace(0, len(reference) - 1, min(len(reference), REFERENCE)).round().astype(int)
         values = np.ascontiguousarray(np.asarray(reference, dtype=np.float64)[rows].T)  # (m, n)
         values[np.isnan(values).all(axis=1)] = 0.0
@@ -72,7 +72,7 @@ class TailProbability:
         return cls(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The surprise of values, (n, m) → (n, m), ≥ 0; that of NaN is 0.
+        """The surprisal of values, (n, m) → (n, m), ≥ 0; that of NaN is 0.
 
         In double precision where the device has it, for knots may lie closer to each other than single precision tells
         apart.

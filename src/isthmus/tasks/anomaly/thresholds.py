@@ -127,7 +127,7 @@ class FalseAlarmRate(Threshold):
 class Auto(Threshold):
     """A given share of the training rows lies above the threshold, not counting clear anomalies.
 
-    Surprises fall off about exponentially beyond the middle. Rows beyond the score that such a tail passes in one table
+    Surprisals fall off about exponentially beyond the middle. Rows beyond the score that such a tail passes in one table
     of twenty are left out; of the others a share of `rate` lies above the cut. With clean training rows, the share of
     new normal rows above it is `rate` up to the sampling error of `rate · n` rows; with anomalies that are not far out
     among them it is less. For a promise take `FalseAlarmRate`.
@@ -140,7 +140,7 @@ class Auto(Threshold):
 
     Examples
     --------
-    >>> scores = -np.log(np.linspace(1.0, 0.001, 1000))  # the surprise of 1,000 normal rows
+    >>> scores = -np.log(np.linspace(1.0, 0.001, 1000))  # the surprisal of 1,000 normal rows
     >>> int((scores > Auto(0.01).cut(scores)).sum())
     10
     """
