@@ -102,11 +102,11 @@ def compiled(formula: Callable[..., Any], x: Tensor) -> tuple[Tensor, Tensor]:
     from llvmlite import ir  # noqa: PLC0415  # optional
 
     from isthmus.training.engines.compiled.emitter import POINTER, Emitter  # noqa: PLC0415
-    from isthmus.training.engines.compiled.target import Library, machine  # noqa: PLC0415
+    from isthmus.training.engines.compiled.target import Library, processor  # noqa: PLC0415
 
     module = ir.Module()
-    module.triple = machine().triple
-    emitter = Emitter(module, "f", [POINTER] * 3, machine())
+    module.triple = processor().triple
+    emitter = Emitter(module, "f", [POINTER] * 3, processor())
     given, value, slope = emitter.arguments
 
     def each(place: Any, count: Any) -> None:

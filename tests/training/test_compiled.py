@@ -78,26 +78,26 @@ MACHINES = {"widest": {}, "eight": {"width": 8, "rows": 4}, "four": {"width": 4,
 
 
 @pytest.fixture(params=MACHINES)
-def each_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def each_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs as they are written for processors with narrower registers, too."""
-    narrow = program.machine()._replace(**MACHINES[request.param])
-    monkeypatch.setattr(program, "machine", lambda: narrow)
+    narrow = program.processor()._replace(**MACHINES[request.param])
+    monkeypatch.setattr(program, "processor", lambda: narrow)
     program.program_for.cache_clear()
 
 
-@pytest.mark.usefixtures("each_machine")
+@pytest.mark.usefixtures("each_processor")
 @pytest.mark.parametrize("loss", LOSS)
 def test_every_loss(loss: str) -> None:
     compare(objective(loss=loss), rows(11))
 
 
-@pytest.mark.usefixtures("each_machine")
+@pytest.mark.usefixtures("each_processor")
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 def test_every_activation(activation: str | None) -> None:
     compare(objective(activation=activation, code=Plain(activation)), rows(11))
 
 
-@pytest.mark.usefixtures("each_machine")
+@pytest.mark.usefixtures("each_processor")
 @pytest.mark.parametrize(("n_features", "sizes", "code_size"), [(1, (), 1), (16, (40,), 2), (67, (5, 33), 17)])
 def test_every_size(n_features: int, sizes: tuple[int, ...], code_size: int) -> None:
     compare(objective(n_features, sizes, code_size), rows(16, n_features))
@@ -139,7 +139,7 @@ def test_every_penalty_of_single_numbers(penalty: Any) -> None:
     compare(objective(penalty=PENALTIES.resolve(penalty), code_size=17), rows(11))
 
 
-@pytest.mark.usefixtures("each_machine")
+@pytest.mark.usefixtures("each_processor")
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", None])
 @pytest.mark.parametrize("code_size", [3, 40])
 def test_contraction(activation: str | None, code_size: int) -> None:
@@ -147,7 +147,7 @@ def test_contraction(activation: str | None, code_size: int) -> None:
     compare(objective(sizes=(), code_size=code_size, code=code, penalty=Contractive(0.3)), rows(11))
 
 
-@pytest.mark.usefixtures("each_machine")
+@pytest.mark.usefixtures("each_processor")
 @pytest.mark.parametrize("code_size", [3, 40])
 def test_sparsity_of_rates(code_size: int) -> None:
     code = Plain("sigmoid")
@@ -213,7 +213,7 @@ def damaged(corruption: Any, x: Tensor, seed: int = 0) -> Tensor:
     return room(step, layout(step).given[0], len(x))
 
 
-@pytest.mark.usefixtures("each_machine")
+@pytest.mark.usefixtures("each_processor")
 def test_noise_is_normal_and_of_its_own_for_every_number() -> None:
     x = torch.full((200, 333), 0.5)
     noise = (damaged(GaussianNoise(0.3, clip=False), x) - x) / 0.3
@@ -246,7 +246,7 @@ def test_every_damage_is_what_the_choice_says() -> None:
     assert 0.05 < float((both - x)[both != 0].std()) < 0.12
 
 
-@pytest.mark.usefixtures("each_machine")
+@pytest.mark.usefixtures("each_processor")
 @pytest.mark.parametrize("code", [Plain("relu"), Gaussian(), Gaussian(beta=3.0, warm_up=0.5)])
 @pytest.mark.parametrize("code_size", [3, 70])
 def test_what_is_drawn_is_what_is_learned_from(code: Any, code_size: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,10 +127,10 @@ class FalseAlarmRate(Threshold):
 class Auto(Threshold):
     """A given share of the training rows lies above the threshold, not counting clear anomalies.
 
-    Surprisals fall off about exponentially beyond the middle. Rows beyond the score that such a tail passes in one table
-    of twenty are left out; of the others a share of `rate` lies above the cut. With clean training rows, the share of
-    new normal rows above it is `rate` up to the sampling error of `rate · n` rows; with anomalies that are not far out
-    among them it is less. For a promise take `FalseAlarmRate`.
+    Surprisals fall off about exponentially beyond the middle. Rows beyond the score that such a tail passes in one
+    table of twenty are left out; of the others a share of `rate` lies above the cut. With clean training rows, the
+    share of new normal rows above it is `rate` up to the sampling error of `rate · n` rows; with anomalies that are
+    not far out among them it is less. For a promise take `FalseAlarmRate`.
 
     Parameters
     ----------

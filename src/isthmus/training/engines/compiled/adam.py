@@ -37,7 +37,7 @@ class AdamUpdate(Update):
         self, emitter: Emitter, means: Means, buffers: list[Value], offset: int, rates: Value, *, pull: Value = None
     ) -> None:
         self.emitter, self.means, self.pull = emitter, means, pull
-        self.spare = emitter.memory(emitter.machine.rows * VECTORS)
+        self.spare = emitter.memory(emitter.processor.rows * VECTORS)
         self.buffers = [emitter.at(buffer, offset) for buffer in buffers]
         self.rate, self.root, self.kept = (
             emitter.spread(emitter.at(rates, RATES.index(name))) for name in ("length", "root", "kept")

@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from isthmus.choices.formulas import Numbers, settled
-from isthmus.training.engines.compiled.target import Machine
+from isthmus.training.engines.compiled.target import Processor
 from isthmus.training.engines.compiled.vectors import I32, Vector, constant, intrinsic, mask
 
 F32, I64, POINTER = ir.FloatType(), ir.IntType(64), ir.PointerType()
@@ -29,12 +29,12 @@ class Emitter:
         What it is called.
     types
         Of its arguments, which are then `arguments`; what pointers point to does not overlap.
-    machine
+    processor
         For which processor.
     """
 
-    def __init__(self, module: ir.Module, name: str, types: Sequence[ir.Type], machine: Machine) -> None:
-        self.module, self.machine, self.width = module, machine, machine.width
+    def __init__(self, module: ir.Module, name: str, types: Sequence[ir.Type], processor: Processor) -> None:
+        self.module, self.processor, self.width = module, processor, processor.width
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), types), name)
         self.arguments = self.function.args
         for argument in self.arguments:

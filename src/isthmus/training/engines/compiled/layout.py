@@ -9,7 +9,7 @@ import torch
 from isthmus.choices.formulas import Formula, differentiated
 from isthmus.training.engines.compiled.batch_penalties import ROOMS, looks
 from isthmus.training.engines.compiled.plans import PARTS, Plan
-from isthmus.training.engines.compiled.target import Machine
+from isthmus.training.engines.compiled.target import Processor
 
 
 class Room(NamedTuple):
@@ -27,7 +27,7 @@ class Layout:
     ----------
     plan
         What the program is written for.
-    machine
+    processor
         For which processor.
 
     Attributes
@@ -50,9 +50,9 @@ class Layout:
         Numbers in all.
     """
 
-    def __init__(self, plan: Plan, machine: Machine) -> None:
-        self.size, self._width = 0, machine.width
-        self._n_rows = plan.n_rows + machine.rows  # tiles are whole: rows behind the last are computed and not used
+    def __init__(self, plan: Plan, processor: Processor) -> None:
+        self.size, self._width = 0, processor.width
+        self._n_rows = plan.n_rows + processor.rows  # tiles are whole: rows behind the last are computed and not used
         self.outputs = [self._room(layer.outer) for layer in plan.layers]
         self.given = [self._room(plan.layers[0].inner), *self.outputs[:-1]]
         self.gradients = [*(self._room(layer.outer) for layer in plan.layers[:-1]), self.outputs[-1]]

@@ -24,7 +24,7 @@ from isthmus.training.engines.compiled.matrix_products import (
 from isthmus.training.engines.compiled.noise import Draws
 from isthmus.training.engines.compiled.plans import PARTS, RATES, Plan
 from isthmus.training.engines.compiled.stochastic import PENALTY, Drawn, corrupt, penalized
-from isthmus.training.engines.compiled.target import Machine
+from isthmus.training.engines.compiled.target import Processor
 from isthmus.training.engines.compiled.vectors import Vector
 
 LINE = 16
@@ -40,12 +40,12 @@ class Passes:
     ----------
     plan
         What for.
-    machine
+    processor
         For which processor.
     """
 
-    def __init__(self, plan: Plan, machine: Machine) -> None:
-        self.plan, self.machine, self.layout = plan, machine, Layout(plan, machine)
+    def __init__(self, plan: Plan, processor: Processor) -> None:
+        self.plan, self.processor, self.layout = plan, processor, Layout(plan, processor)
 
     @staticmethod
     def _matrix(emitter: Emitter, work: Value, room: Room) -> Matrix:
@@ -93,7 +93,7 @@ class Passes:
         work, values, begin, end = emitter.arguments
         given, out = (self._matrix(emitter, work, rooms[index]) for rooms in (self.layout.given, self.layout.outputs))
         multiply = rows_by_columns if self.plan.layers[index].lies_transposed else rows_by_rows
-        rows = Span(begin, end, self.machine.rows)
+        rows = Span(begin, end, self.processor.rows)
         multiply(emitter, given, self._weight(emitter, values, index), out, rows)
         if index < len(self.plan.layers) - 1:
             self._activate(emitter, index, out)
@@ -186,7 +186,7 @@ class Passes:
         work, values, _, begin, end = emitter.arguments
         given, out = (self._matrix(emitter, work, rooms[index]) for rooms in (self.layout.gradients, self.layout.back))
         multiply = rows_by_rows if self.plan.layers[index].lies_transposed else rows_by_columns
-        multiply(emitter, given, self._weight(emitter, values, index), out, Span(begin, end, self.machine.rows))
+        multiply(emitter, given, self._weight(emitter, values, index), out, Span(begin, end, self.processor.rows))
         if index == self.plan.n_encoder:
             self._into_code(emitter, out)
         self._through_activation(emitter, index, out)
@@ -245,13 +245,13 @@ class Passes:
         work, rates, n_rows, begin, end = emitter.arguments[3:]
         adam = self._adam(emitter, index, rates)
         factors = self._factors(emitter, work, index)
-        columns_by_columns(emitter, factors, n_rows, Span(begin, end, self.machine.rows), adam)
+        columns_by_columns(emitter, factors, n_rows, Span(begin, end, self.processor.rows), adam)
 
     def rest(self, emitter: Emitter, index: int) -> None:
         """Update the rows of a weight that do not fill a tile, and the bias."""
         *buffers, work, rates, n_rows = emitter.arguments
         layer = self.plan.layers[index]
-        height = layer.weight_rows % self.machine.rows
+        height = layer.weight_rows % self.processor.rows
         if height:
             adam = self._adam(emitter, index, rates)
             part = Span(layer.weight_rows - height, layer.weight_rows, height)

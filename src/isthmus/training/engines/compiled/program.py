@@ -27,7 +27,7 @@ from llvmlite import ir
 from isthmus.training.engines.compiled.emitter import I64, POINTER, Emitter, Value
 from isthmus.training.engines.compiled.passes import Passes
 from isthmus.training.engines.compiled.plans import RATES, TABLE, Plan
-from isthmus.training.engines.compiled.target import GIVE_WAY, Library, machine
+from isthmus.training.engines.compiled.target import YIELD_CORE, Library, processor
 from isthmus.training.engines.compiled.vectors import intrinsic
 
 PATIENCE = 2000
@@ -45,15 +45,15 @@ class Writer:
     """
 
     def __init__(self, passes: Passes) -> None:
-        self.passes, self.plan, self.machine = passes, passes.plan, passes.machine
+        self.passes, self.plan, self.processor = passes, passes.plan, passes.processor
         self.module = ir.Module()
-        self.module.triple = self.machine.triple
+        self.module.triple = self.processor.triple
 
     def text(self) -> str:
         """The module, with the function ``train(table, thread)``."""
         looks = [self._encode, self._look, self._decode] if self.passes.layout.columns else [self._rows]
         parts = [self._part(write.__name__, write) for write in (*looks, self._weights)]
-        emitter = Emitter(self.module, "train", [POINTER, I64], self.machine)
+        emitter = Emitter(self.module, "train", [POINTER, I64], self.processor)
         table, thread = emitter.arguments
         n_threads, n_steps, waiting = _told(emitter, table, "n_threads", "n_steps", "waiting")
 
@@ -70,7 +70,7 @@ class Writer:
         return self._function(name, [POINTER, I64, I64], write)
 
     def _function(self, name: str, types: Sequence[ir.Type], write: Callable[[Emitter], None]) -> ir.Function:
-        emitter = Emitter(self.module, name, types, self.machine)
+        emitter = Emitter(self.module, name, types, self.processor)
         emitter.function.linkage = "internal"
         write(emitter)
         return emitter.done()
@@ -89,7 +89,7 @@ class Writer:
         """The range of rows of a thread."""
         table, thread, _ = emitter.arguments
         n_rows, n_threads = _told(emitter, table, "n_rows", "n_threads")
-        return _share(emitter, n_rows, thread, n_threads, self.machine.rows)
+        return _share(emitter, n_rows, thread, n_threads, self.processor.rows)
 
     def _encode(self, emitter: Emitter) -> None:
         """Encode: from the data to the codes."""
@@ -130,7 +130,7 @@ class Writer:
         n_rows, n_threads, losses, *buffers, work = _told(
             emitter, table, "n_rows", "n_threads", "losses", "values", "means", "squares", "work"
         )
-        passes, height, (_, rates) = self.passes, self.machine.rows, _of_step(emitter, table, step)
+        passes, height, (_, rates) = self.passes, self.processor.rows, _of_step(emitter, table, step)
         self._next_rows(emitter)
         arguments = [*buffers, work, rates, n_rows]
         for index, layer in enumerate(self.plan.layers):
@@ -147,7 +147,7 @@ class Writer:
         n_rows, n_threads, n_steps, rows = _told(emitter, table, "n_rows", "n_threads", "n_steps", "rows")
         following = emitter.builder.add(step, emitter.whole(1))
         with emitter.builder.if_then(emitter.builder.icmp_signed("<", following, n_steps)):
-            mine = _share(emitter, n_rows, thread, n_threads, self.machine.rows)
+            mine = _share(emitter, n_rows, thread, n_threads, self.processor.rows)
             order, _ = _of_step(emitter, table, following)
             self._call(emitter, "ahead", self.passes.ahead, [rows, order, *mine])
 
@@ -189,12 +189,12 @@ def _wait(emitter: Emitter, place: Value, wanted: Value) -> None:
     arrived = build.load_atomic(place, "acquire", 8, typ=I64)
     build.cbranch(build.icmp_signed(">=", arrived, wanted), after, idle)
     build.position_at_end(idle)
-    if emitter.machine.pause is not None:
-        build.call(intrinsic(emitter.module, emitter.machine.pause, ir.VoidType(), []), [])
+    if emitter.processor.pause is not None:
+        build.call(intrinsic(emitter.module, emitter.processor.pause, ir.VoidType(), []), [])
     more = build.add(looks, emitter.whole(1))
     build.cbranch(build.icmp_signed("<", more, emitter.whole(PATIENCE)), again, way)
     build.position_at_end(way)
-    build.call(emitter.module.globals.get(GIVE_WAY) or ir.Function(emitter.module, nothing, GIVE_WAY), [])
+    build.call(emitter.module.globals.get(YIELD_CORE) or ir.Function(emitter.module, nothing, YIELD_CORE), [])
     build.branch(again)
     build.position_at_end(again)
     build.branch(head)
@@ -220,7 +220,7 @@ class Program:
     """
 
     def __init__(self, plan: Plan) -> None:
-        passes = Passes(plan, machine())
+        passes = Passes(plan, processor())
         self.plan, self.layout = plan, passes.layout
         self._library = Library(Writer(passes).text())
         self.train = self._library.function("train", ctypes.c_void_p, ctypes.c_int64)

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from llvmlite import binding
 
-GIVE_WAY = "isthmus_give_way"
+YIELD_CORE = "isthmus_yield_core"
 """The function that compiled code calls to yield the core to another thread."""
 
 
-class Machine(NamedTuple):
+class Processor(NamedTuple):
     """Properties of the processor that kernels depend on.
 
     Attributes
@@ -38,27 +38,27 @@ class Machine(NamedTuple):
 
 
 @cache
-def machine() -> Machine:
+def processor() -> Processor:
     """The processor of this machine."""
-    _make_ready()
+    _initialise_llvm()
     features, triple = binding.get_host_cpu_features(), str(binding.get_process_triple())
     if features.get("avx512f"):
-        return Machine(16, 8, triple)
+        return Processor(16, 8, triple)
     if features.get("avx2"):
-        return Machine(8, 4, triple)
-    return Machine(4, 8 if triple.startswith(("aarch64", "arm64")) else 4, triple)
+        return Processor(8, 4, triple)
+    return Processor(4, 8 if triple.startswith(("aarch64", "arm64")) else 4, triple)
 
 
 @cache
-def _make_ready() -> None:
+def _initialise_llvm() -> None:
     """Initialise LLVM for this processor."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    system = _give_way()
-    binding.add_symbol(GIVE_WAY, ctypes.cast(system, ctypes.c_void_p).value)
+    system = _yield_core()
+    binding.add_symbol(YIELD_CORE, ctypes.cast(system, ctypes.c_void_p).value)
 
 
-def _give_way() -> Any:
+def _yield_core() -> Any:
     """The system's function that yields the core."""
     if sys.platform == "win32":
         return ctypes.WinDLL("kernel32").SwitchToThread
@@ -78,7 +78,7 @@ class Library:
     """
 
     def __init__(self, text: str) -> None:
-        _make_ready()
+        _initialise_llvm()
         target = binding.Target.from_default_triple().create_target_machine(
             cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3, jit=True
         )
