@@ -83,7 +83,7 @@ def test_numbers_are_centred_and_heavy_tails_tamed() -> None:
     numbers = encoded[:, [schema.groups[name][0] for name in ("age", "amount", "children")]]
     np.testing.assert_allclose(np.nanmean(numbers, axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(np.nanstd(numbers, axis=0), 1, atol=1e-4)
-    assert (schema["amount"].tame, schema["age"].tame) == (True, False)  # type: ignore[attr-defined]
+    assert (schema["amount"].heavy_tails, schema["age"].heavy_tails) == (True, False)  # type: ignore[attr-defined]
 
 
 def test_one_far_value_does_not_squeeze_all_others() -> None:
@@ -353,8 +353,8 @@ def test_kinds_that_cannot_be_meant_are_refused_together() -> None:
         learn_schema(people(), {"agee": "numeric", "age": "numerical", "code": []})
     with pytest.raises(ValueError, match="max_levels=0 must be an integer >= 1"):
         learn_schema(people(), max_levels=0)
-    with pytest.raises(ValueError, match="tame='yes' must be True, False or 'auto'"):
-        learn_schema(people(), tame="yes")
+    with pytest.raises(ValueError, match="heavy_tails='yes' must be True, False or 'auto'"):
+        learn_schema(people(), heavy_tails="yes")
 
 
 def test_tables_without_rows_or_columns_are_refused() -> None:

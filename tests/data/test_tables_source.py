@@ -20,7 +20,7 @@ from pyarrow import dataset, parquet
 
 import isthmus
 from isthmus.data import sources
-from isthmus.data.tables import TableSource, is_table, learn_schema, stored
+from isthmus.data.tables import Schema, TableSource, is_table, learn_schema, stored
 from isthmus.data.tables.numerals import MISSING_WORDS
 from isthmus.exceptions import DataError
 
@@ -282,3 +282,14 @@ def test_times_with_and_without_a_zone_are_read_in_one_column() -> None:
     np.testing.assert_array_equal(found[:3], np.repeat(same, 3, axis=0))
     np.testing.assert_array_equal(found[3:4], other)
     assert np.isnan(found[4]).any()
+
+
+def test_the_former_name_of_heavy_tails_warns_and_works() -> None:
+    with pytest.warns(FutureWarning, match="tame is now heavy_tails"):
+        former = learn_schema(trips(), tame=False)
+    assert former.to_json() == learn_schema(trips(), heavy_tails=False).to_json()
+    stored = former.to_json()
+    for column in stored["columns"]:
+        if "heavy_tails" in column:
+            column["tame"] = column.pop("heavy_tails")
+    assert Schema.from_json(stored).to_json() == former.to_json()

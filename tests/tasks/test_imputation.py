@@ -215,7 +215,7 @@ def test_copies_hide_whole_columns_and_one_cell_at_least() -> None:
 
 
 def test_an_autoencoder_learns_what_the_linear_path_leaves_of_hidden_cells_and_any_engine_may_train_it() -> None:
-    schema = learn_schema({"x": [0.0, 1.0, 2.0], "word": ["a", "b", "a"]}, None, tame=False)
+    schema = learn_schema({"x": [0.0, 1.0, 2.0], "word": ["a", "b", "a"]}, None, heavy_tails=False)
     member = fresh_member(schema, (4,), 2, seed=0)
     assert member.follows_choices
     given = torch.randn(6, schema.width + 2)

@@ -167,12 +167,14 @@ def schema_of(values: Json) -> Schema:
     """Check the type of every field of every column, and build the schema."""
     from isthmus.data.tables import Schema  # noqa: PLC0415  # the table modules are slow to import
     from isthmus.data.tables.columns import KINDS as COLUMNS  # noqa: PLC0415
+    from isthmus.data.tables.columns import current_names  # noqa: PLC0415
 
     for place, column in enumerate(convert(values, SchemaValues, "schema").columns):
         where = f"schema.columns[{place}]"
         if not isinstance(column.get("kind"), str) or column["kind"] not in COLUMNS:
             raise ModelFileError(f"its header does not fit: {where} has an unknown kind of column.")
-        check_fields({name: part for name, part in column.items() if name != "kind"}, COLUMNS[column["kind"]], where)
+        named = {name: part for name, part in current_names(column).items() if name != "kind"}
+        check_fields(named, COLUMNS[column["kind"]], where)
     return Schema.from_json(values)
 
 

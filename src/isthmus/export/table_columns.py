@@ -73,7 +73,7 @@ def _encode(column: Column, values: Tensor) -> Tensor:
         return ((steps - _number(column.mean)) / _number(column.deviation))[:, None]
     assert isinstance(column, Numeric)  # all other used columns are handled above
     away = (values - _number(column.centre)) / _number(column.spread)
-    bent = away.sign() * (away.abs() + (away.square() + 1.0).sqrt()).log() if column.tame else away
+    bent = away.sign() * (away.abs() + (away.square() + 1.0).sqrt()).log() if column.heavy_tails else away
     return ((bent - _number(column.mean)) / _number(column.deviation))[:, None]
 
 

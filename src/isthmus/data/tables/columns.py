@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -171,7 +172,7 @@ class Numeric(Column):
 
     centre: float = 0.0
     spread: float = 1.0
-    tame: bool = False
+    heavy_tails: bool = False
     mean: float = 0.0
     deviation: float = 1.0
     decimals: int | None = None
@@ -187,14 +188,14 @@ class Numeric(Column):
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         away = (values - self.centre) / self.spread
-        bent = np.arcsinh(away) if self.tame else away
+        bent = np.arcsinh(away) if self.heavy_tails else away
         scaled: np.ndarray = (bent - self.mean) / self.deviation
         return scaled
 
     def values(self, block: np.ndarray) -> np.ndarray:
         """Values in the original units, (n, 1) → (n,)."""
         bent = block[:, 0].astype(np.float64) * self.deviation + self.mean
-        away = np.sinh(np.clip(bent, -700.0, 700.0)) if self.tame else bent
+        away = np.sinh(np.clip(bent, -700.0, 700.0)) if self.heavy_tails else bent
         exact = away * self.spread + self.centre
         return exact if self.decimals is None else np.round(exact, self.decimals)
 
@@ -441,8 +442,17 @@ KINDS: dict[str, type[Column]] = {
 """Kinds of columns by name."""
 
 
+FORMER_NAMES = {"tame": "heavy_tails"}
+"""Attributes of columns that files of 0.1.0 store by another name."""
+
+
+def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a stored column by the names of today."""
+    return {FORMER_NAMES.get(name, name): value for name, value in values.items()}
+
+
 def column_from_json(values: dict[str, Any]) -> Column:
     """The inverse of `Column.to_json`."""
-    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in current_names(values).items()}
     given["numerals"] = Numerals(**given.get("numerals", {}))
     return KINDS[str(given.pop("kind"))](**given)

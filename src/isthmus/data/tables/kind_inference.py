@@ -55,7 +55,7 @@ class Decision:
         Whether it comes from a text file.
     max_levels
         Maximum number of levels of a categorical column.
-    tame
+    heavy_tails
         Whether numbers are transformed by asinh; ``"auto"``: if their tails are heavy.
     errors
         Collection for errors.
@@ -66,7 +66,7 @@ class Decision:
     watch: Watch
     untyped: bool
     max_levels: int
-    tame: bool | str
+    heavy_tails: bool | str
     errors: TableErrors
     mark: str = "."
 
@@ -267,7 +267,7 @@ class Decision:
         """Numbers, transformed by asinh if they have heavy tails."""
         given = self._as_number()
         values = self.watch.sampled(self._as_numbers, self.errors) if self.is_number else np.zeros(1)
-        return learn_numeric(values, tame=self.tame, decimals=_decimals(values), **given)
+        return learn_numeric(values, heavy_tails=self.heavy_tails, decimals=_decimals(values), **given)
 
     def ordinal(self) -> Column:
         """Levels in numeric order, in the order of the categorical dtype, or in the user's order."""
@@ -409,20 +409,22 @@ def _weighted(places: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     return mean, variance**0.5 or 1.0
 
 
-def learn_numeric(values: np.ndarray, *, tame: bool | str = "auto", **common: Any) -> Numeric:
-    """Learn the scaling of numbers, (k,): standardised, after asinh if `tame` or if tails are heavy (``"auto"``)."""
+def learn_numeric(values: np.ndarray, *, heavy_tails: bool | str = "auto", **common: Any) -> Numeric:
+    """Learn the scaling of numbers, (k,): standardised, after asinh for `heavy_tails`; ``"auto"``: if they are."""
     centre, spread = float(np.median(values)), _spread(values)
-    if tame == "auto":
+    if heavy_tails == "auto":
         wide = np.diff(np.quantile(values, [0.005, 0.995]))[0] / (2 * 2.5758 * spread)
         far = float(np.abs(values - centre).max()) / spread
-        tame = bool(wide > HEAVY or far > FAR)
-    if not tame:
+        heavy_tails = bool(wide > HEAVY or far > FAR)
+    if not heavy_tails:
         centre, spread = float(values.mean()), 1.0
     away = (values - centre) / spread
-    bent = np.arcsinh(away) if tame else away
+    bent = np.arcsinh(away) if heavy_tails else away
     mean, deviation = float(bent.mean()), float(bent.std())
     deviation = deviation if deviation > 1e-12 * max(1.0, abs(centre)) else 1.0
-    return Numeric(centre=centre, spread=spread, tame=bool(tame), mean=mean, deviation=deviation, **common)
+    return Numeric(
+        centre=centre, spread=spread, heavy_tails=bool(heavy_tails), mean=mean, deviation=deviation, **common
+    )
 
 
 def _decimals(values: np.ndarray) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,12 @@ ALIKE = (frozenset({"number", "boolean"}), frozenset({"number", "text"}), frozen
 
 
 def learn_schema(
-    table: Any, kinds: Mapping[str, Any] | None = None, *, max_levels: int = 50, tame: bool | str = "auto"
+    table: Any,
+    kinds: Mapping[str, Any] | None = None,
+    *,
+    max_levels: int = 50,
+    heavy_tails: bool | str = "auto",
+    tame: bool | str | None = None,
 ) -> Schema:
     """Infer the kinds of the columns of a table in one pass and bounded memory.
 
@@ -47,9 +53,11 @@ def learn_schema(
         which makes an ordinal column.
     max_levels
         Maximum number of levels of a categorical column, >= 1; rarer levels are pooled.
-    tame
+    heavy_tails
         Whether numbers are transformed by asinh, so that outliers neither stretch the scale nor are clipped;
         ``"auto"``: only columns with heavy tails.
+    tame
+        The former name of `heavy_tails`.
 
     Returns
     -------
@@ -76,8 +84,11 @@ def learn_schema(
     _refuse_wrong_kinds(asked, opened.names)
     if not isinstance(max_levels, int) or isinstance(max_levels, bool) or max_levels < 1:
         raise ValueError(f"max_levels={max_levels!r} must be an integer >= 1.")
-    if tame not in (True, False, "auto"):
-        raise ValueError(f"tame={tame!r} must be True, False or 'auto'.")
+    if tame is not None:
+        warnings.warn("learn_schema: tame is now heavy_tails; use that name.", FutureWarning, stacklevel=2)
+        heavy_tails = tame
+    if heavy_tails not in (True, False, "auto"):
+        raise ValueError(f"heavy_tails={heavy_tails!r} must be True, False or 'auto'.")
     if opened.n_rows == 0 or not opened.names:
         raise DataError(
             f"The table has {counted(opened.n_rows, 'row')} and {counted(len(opened.names), 'column')}, but at least "
@@ -88,7 +99,7 @@ def learn_schema(
         errors.refuse()
         mark = decide_mark((watch.writings for watch in watches.values() if watch.family == "text"), opened.delimiter)
         columns = tuple(
-            Decision(watches[name], opened.untyped, max_levels, tame, errors, mark).column()
+            Decision(watches[name], opened.untyped, max_levels, heavy_tails, errors, mark).column()
             if name in watches
             else KINDS["ignore"](name=name, family="missing")
             for name in opened.names

@@ -149,7 +149,7 @@ class Imputer(Saved, Parameters, OneToOneFeatureMixin, TransformerMixin, BaseEst
         refuse_targets(self, y, "It learns from the cells that are there; give the table with its holes as X alone.")
         refuse(broken_rules(self, self.rules))
         X = self._taken(X, fitting=True)
-        learned = learn_schema(X, self.kinds, tame=False)
+        learned = learn_schema(X, self.kinds, heavy_tails=False)
         self.schema_ = Schema(tuple(replace(column, holes=False) for column in learned.columns), learned.n_rows)
         if is_table(X):
             self.n_features_in_ = len(self.schema_.names)
