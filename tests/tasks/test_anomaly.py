@@ -17,6 +17,7 @@ import isthmus
 from isthmus import Autoencoder
 from isthmus.exceptions import DataError
 from isthmus.tasks.anomaly import AnomalyDetector, Contamination, FalseAlarmRate, Quantile
+from isthmus.tasks.anomaly.scoring import RULES
 
 
 def make(threshold: Any = "auto", **more: Any) -> AnomalyDetector:
@@ -68,6 +69,23 @@ def test_anomalies_in_training_are_left_out_of_what_rows_are_compared_with() -> 
     spoilt = np.concatenate([TRAIN, far])
     trusting, robust = make(trim=0.0).fit(spoilt), make(trim=0.1).fit(spoilt)
     assert area(robust, odd=far) > max(0.97, area(trusting, odd=far))
+
+
+def test_clean_rows_are_compared_by_a_power_mean_that_files_keep(tmp_path: Path) -> None:
+    detector = make(trim=0.0).fit(TRAIN)
+    scorer = detector.fitted_.scorer
+    reading = next(iter(detector.fitted_.readings(detector._rows(ODD), in_full=True)))
+    surprisals = scorer._surprisals(reading).numpy()
+    rule = RULES["clean"]
+    weights = np.array([rule.weights[part] for part in scorer.parts])
+    p_values = np.exp(-surprisals) ** -rule.exponent
+    mean = np.average(p_values, axis=0, weights=weights) ** (-1.0 / rule.exponent)
+    np.testing.assert_allclose(-detector.score_samples(ODD)[: len(mean)], -np.log(mean), rtol=1e-9)
+    np.testing.assert_allclose(scorer.contributions(reading).sum(1).numpy(), -np.log(mean), rtol=1e-9)
+    loaded = isthmus.load(detector.save(tmp_path / "clean.safetensors"))
+    np.testing.assert_array_equal(loaded.score_samples(ODD), detector.score_samples(ODD))
+    assert (scorer.rule, make().fit(TRAIN).fitted_.scorer.rule) == ("clean", "harmonic-relation")
+    assert area(detector) > 0.85
 
 
 def test_words_of_pyod_and_of_scikit_learn_agree() -> None:

@@ -71,7 +71,8 @@ class AnomalyDetector(Saved, LearnedAttributes, Parameters, OutlierMixin, BaseEs
         ``"auto"``: columns are standardised, images by one factor; else as for `Autoencoder`. Tables scale themselves.
     trim
         Share of the training rows that is presumed odd, in [0, 1): it is left out of every step and, after a first
-        scoring, of what rows are compared with. 0 for data known to be clean.
+        scoring, of what rows are compared with. 0 for data known to be clean: the distance to the nearest training row
+        then counts most, which finds more where that is true, and less where it is not.
     n_neighbors, memory_size
         For the density: with how many of the nearest training rows a row is compared, and how many are remembered.
     max_rows

@@ -64,6 +64,11 @@ class ScorerPlan:
     n_neighbors: int
     memory_size: int
 
+    @property
+    def rule(self) -> str:
+        """The combination of parts: that of clean rows where no row is presumed odd and rows are compared."""
+        return "clean" if self.trim == 0.0 and "nearest" in self.parts else "harmonic-relation"
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -130,7 +135,7 @@ def _learned(model: Model, X: Tensor, plan: ScorerPlan, rows: Chosen) -> Learned
 
 def _with_memory(model: Model, X: Tensor, plan: ScorerPlan, which: Chosen) -> tuple[Scorer, dict[str, np.ndarray]]:
     """A scorer with remembered rows, and the totals of the parts that compare with them, each (n,)."""
-    scorer, totals = Scorer(plan.grouping, tuple(plan.parts)), dict[str, np.ndarray]()
+    scorer, totals = Scorer(plan.grouping, tuple(plan.parts), rule=plan.rule), dict[str, np.ndarray]()
     rescale = plan.grouping.places is None  # the columns of a table have their units already, and words have none
     places = _places(which)
     if set(plan.parts) & set(DISTANCES):

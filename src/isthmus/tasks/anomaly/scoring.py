@@ -31,8 +31,9 @@ class Combination:
     ----------
     weights
         How much each part counts; they are divided by their sum.
-    harmonic
-        Whether the score is minus the log of the weighted harmonic mean of p-values, or the mean of the surprisals.
+    exponent
+        The score is minus the log of the weighted power mean of p-values with the exponent ``-exponent`` (Vovk & Wang
+        2020): 1 for their harmonic mean, towards 0 for their geometric mean, which is the mean of the surprisals.
     n_neighbors
         Of each part that compares rows.
     proportional
@@ -41,7 +42,7 @@ class Combination:
     """
 
     weights: Mapping[str, float]
-    harmonic: bool
+    exponent: float
     n_neighbors: Mapping[str, int]
     proportional: frozenset[str] = frozenset()
 
@@ -53,7 +54,16 @@ RULES: dict[str, Combination] = {
             "marginal": 1.0, "relation": 0.2, "reconstruction": 0.1, "neighbours": 1.0, "nearest": 0.4,
             "local": 0.3, "density": 0.3,
         },
-        True,
+        1.0,
+        {"neighbours": 20, "nearest": 1, "local": 20},
+        frozenset({"marginal", "relation"}),
+    ),
+    "clean": Combination(
+        {
+            "marginal": 0.2, "relation": 0.05, "reconstruction": 0.02, "neighbours": 0.03, "nearest": 0.5,
+            "local": 0.2, "density": 0.06,
+        },
+        0.5,
         {"neighbours": 20, "nearest": 1, "local": 20},
         frozenset({"marginal", "relation"}),
     ),
@@ -62,12 +72,18 @@ RULES: dict[str, Combination] = {
             "marginal": 1.0, "reconstruction": 0.1, "neighbours": 1.0, "nearest": 0.3,
             "local": 0.3, "density": 0.3,
         },
-        True,
+        1.0,
         _FORMER,
     ),
-    "mean": Combination({"marginal": 1.0, "reconstruction": 1.0, "density": 2.0}, False, _FORMER),
+    "mean": Combination({"marginal": 1.0, "reconstruction": 1.0, "density": 2.0}, 0.0, _FORMER),
 }  # fmt: skip
-"""Rules by name; "mean" is that of files of version 0.1.0, "harmonic" of files before the relation was a part."""
+"""Rules by name; "mean" is that of files of version 0.1.0, "harmonic" of files before the relation was a part.
+
+"clean" is for training rows that are known to be normal: the nearest of them says most then, while among rows that hold
+anomalies the next anomaly is the nearest. Weights and exponent were chosen on eleven of 21 tables of normal rows, two
+seeds: AUROC .807 became .822 and average precision .572 became .610; on the other ten .866 became .876 and .611 .657.
+With some anomalies among the training rows the same rule had .71 instead of .75.
+"""
 MOST_BROKEN = 3
 """Cells of a row that count for the relation: one broken relation shows in two columns, and others only add noise."""
 FEW_NEIGHBORS, MORE_TRIED = 8, 4
@@ -341,10 +357,11 @@ class Scorer:
 
     def _combined(self, surprisals: Tensor) -> Tensor:
         weights = self._weights(surprisals)
-        if not RULES[self.rule].harmonic:
+        exponent = RULES[self.rule].exponent
+        if exponent == 0.0:
             return (weights * surprisals).sum(0)
         largest = surprisals.amax(0)  # taken out, so that no exponential overflows
-        return ((surprisals - largest).exp() * weights).sum(0).log() + largest
+        return ((exponent * (surprisals - largest)).exp() * weights).sum(0).log() / exponent + largest
 
     def contributions(self, reading: PartScores) -> Tensor:
         """The contribution of each column to the score: (n, columns), which sum to the score.
@@ -354,9 +371,11 @@ class Scorer:
         """
         surprisals = self._surprisals(reading)
         weights, total = self._weights(surprisals), self._combined(surprisals)
-        of_parts, harmonic = weights * surprisals, RULES[self.rule].harmonic
-        if harmonic:
-            of_parts = weights * (surprisals - surprisals.amax(0)).exp()
+        exponent = RULES[self.rule].exponent
+        decisive = exponent > 0.0
+        of_parts = weights * surprisals
+        if decisive:
+            of_parts = weights * (exponent * (surprisals - surprisals.amax(0))).exp()
             of_parts = of_parts / of_parts.sum(0) * total
         added: Any = 0.0
         for name, part in zip(self.parts, of_parts, strict=True):
@@ -365,9 +384,9 @@ class Scorer:
                 # The largest residual is the broken one. Dealt out in proportion, another column whose own value is
                 # rare was named first in a tenth of the rows with a broken relation; with the sixth power in 1 %.
                 cells = (cells / cells.amax(1, keepdim=True).clamp(min=torch.finfo(cells.dtype).tiny)) ** 6
-            if harmonic and name != "marginal" and "marginal" in self.parts:
+            if decisive and name != "marginal" and "marginal" in self.parts:
                 cells = cells * (RARE + reading.columns["marginal"])
-            if harmonic and name != "marginal" and reading.holes is not None:
+            if decisive and name != "marginal" and reading.holes is not None:
                 # Distances and errors take a hole for the mean, as if nothing were wrong with its column.
                 cells = torch.maximum(cells, reading.holes * cells.amax(1, keepdim=True))
             sums = cells.sum(1, keepdim=True)
