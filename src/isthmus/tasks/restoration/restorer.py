@@ -46,9 +46,9 @@ from isthmus.tasks.restoration.lessons import (
 from isthmus.tasks.restoration.objective import Enlarging
 from isthmus.tasks.restoration.pictures import Pictures, Range, as_pictures
 from isthmus.tasks.restoration.quality import ImageQuality, measures
-from isthmus.tasks.restoration.restorer_fit import Plan, fit_restorer
+from isthmus.tasks.restoration.restorer_fit import Plan, fit_restorer, tiling_of
 from isthmus.tasks.restoration.symmetries import SYMMETRIES, SelfEnsemble
-from isthmus.tasks.restoration.tiles import PIXELS_AT_ONCE, Tiling, restore_whole, same_shape_runs
+from isthmus.tasks.restoration.tiles import restore_alike, same_shape_runs
 from isthmus.training import OPTIMIZERS, SCHEDULES, Adam, choose_device
 from isthmus.training.devices import PRECISIONS
 
@@ -337,20 +337,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     @torch.inference_mode()
     def _through(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Images of one shape through the network: (h, w, n_given) each → (h', w', n_wanted), floats."""
-        tiling = self._tiling()
-        height, width = images[0].shape[:2]
         with single_precision():
-            if height * width * len(images) <= PIXELS_AT_ONCE and max(height, width) <= tiling.tile:
-                restored = self._network(self._read(np.stack(images))).movedim(1, -1).cpu().numpy()
-                return list(restored)
-            return [
-                restore_whole(self._network, image, lambda part: self._read(part[None]), tiling) for image in images
-            ]
-
-    def _tiling(self) -> Tiling:
-        network: Any = self.objective_.choices.network
-        margin = -(-network.receptive_radius // self.scale_) + 3  # bicubic interpolation looks two pixels further
-        return Tiling(int(self.tile_size), margin, network.stride, self.scale_)
+            return restore_alike(self._network, images, self._read, tiling_of(self.objective_, int(self.tile_size)))
 
     def _read(self, images: np.ndarray) -> Tensor:
         """Pixels, (n, h, w, c), as the network's numbers, (n, c, h, w), on the device."""

@@ -44,6 +44,26 @@ class Tiling:
             yield max(0, begin - margin), min(padded, begin + step + margin), begin, end
 
 
+def restore_alike(
+    network: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], read: Read, tiling: Tiling
+) -> list[np.ndarray]:
+    """Restore images of one shape, (h, w, c) each, at once if they are small, else one by one in tiles.
+
+    Parameters
+    ----------
+    network, tiling
+        As for `restore_whole`.
+    images
+        Pixels in any unit.
+    read
+        Turns pixels, (n, h, w, c), into the network's numbers, (n, c, h, w).
+    """
+    height, width = images[0].shape[:2]
+    if height * width * len(images) <= PIXELS_AT_ONCE and max(height, width) <= tiling.tile:
+        return list(network(read(np.stack(images))).movedim(1, -1).cpu().numpy())
+    return [restore_whole(network, image, lambda part: read(part[None]), tiling) for image in images]
+
+
 def restore_whole(network: Callable[[Tensor], Tensor], image: np.ndarray, read: Read, tiling: Tiling) -> np.ndarray:
     """Restore one image tile by tile: (h, w, c) → (scale · h, scale · w, c'), float32.
 
