@@ -26,7 +26,7 @@ from isthmus.training.engines.compiled.emitter import I64, POINTER, Emitter
 from isthmus.training.engines.compiled.engine import CompiledEngine
 from isthmus.training.engines.compiled.matrix_products import Matrix, Span, rows_by_columns, rows_by_rows
 from isthmus.training.engines.compiled.program import Program
-from isthmus.training.engines.compiled.target import Library, machine
+from isthmus.training.engines.compiled.target import Library, processor
 
 ROUNDS, BUSY = 20, "while True: pass"
 
@@ -45,12 +45,12 @@ def seconds(work: Callable[[], object], times: int = 20) -> float:
 def product(n_rows: int, inner: int, outer: int, *, along_columns: bool) -> None:
     """(n_rows, inner) × (inner, outer) by a function written for it, and by torch, in operations a second."""
     module = ir.Module()
-    emitter = Emitter(module, "multiply", [POINTER, POINTER, POINTER, I64], machine())
+    emitter = Emitter(module, "multiply", [POINTER, POINTER, POINTER, I64], processor())
     left, right, out, rows = emitter.arguments
     size = outer if along_columns else inner
     matrices = Matrix(left, inner + 16, inner), Matrix(right, size, size), Matrix(out, outer + 16, outer)
     multiply = rows_by_columns if along_columns else rows_by_rows
-    multiply(emitter, *matrices, Span(0, rows, machine().rows))
+    multiply(emitter, *matrices, Span(0, rows, processor().rows))
     emitter.done()
     library = Library(str(module))
     call = library.function("multiply", *[ctypes.c_void_p] * 3, ctypes.c_int64)
