@@ -68,11 +68,11 @@ def test_a_damage_is_done_to_clean_images_and_undone() -> None:
     np.testing.assert_array_equal(noisy, restorer.damage_images(CLEAN[30:], random_state=1))
 
 
-def test_borders_are_learned_also_of_images_that_need_no_padding() -> None:
-    images = stripes(30, 31, 31)
-    network = UNet((8, 8, 8, 8))  # a stride of 8
-    restorer = Restorer("noise:0.1", **SMALL | {"network": network, "residual": False, "max_steps": 150}).fit(images)
-    assert restorer.side_ == 24
+@pytest.mark.parametrize(("height", "crop_size", "side"), [(31, 64, 32), (40, 31, 24)])  # whole images, and crops
+def test_borders_are_learned_also_of_images_that_need_no_padding(height: int, crop_size: int, side: int) -> None:
+    made: dict[str, Any] = SMALL | {"network": UNet((8, 8, 8, 8)), "residual": False, "max_steps": 150}  # stride 8
+    restorer = Restorer("noise:0.1", crop_size=crop_size, **made).fit(stripes(30, height, height))
+    assert restorer.side_ == side
     larger = stripes(30, 32, 32)
     errors = np.square(restorer.restore(restorer.damage_images(larger)) - larger).mean(0)
     assert errors[-1].mean() < 4 * errors[:-1].mean()

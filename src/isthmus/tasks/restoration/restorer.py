@@ -83,8 +83,8 @@ class Restorer(Saved, Parameters, BaseEstimator):  # type: ignore[misc]  # sciki
     residual
         Whether the network learns the difference between clean and damaged image instead of the clean image.
     crop_size
-        Height and width of the crops, >= 8; smaller for smaller images. Rounded down to a multiple of the network's
-        stride, which is 8 by default.
+        Height and width of the crops, >= 8; smaller for smaller images. Rounded to a multiple of the network's stride,
+        which is 8 by default: down, or up for images that are smaller, which are padded by reflection.
     batch_size
         Crops per step. For the same computing time, small batches and more steps restore better. ``"auto"``: 8 crops of
         64×64, and up to 64 smaller ones.
