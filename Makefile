@@ -39,7 +39,7 @@ LOWEST_TESTS := tests/estimators/test_contract.py tests/tasks/test_contract.py t
 check-lowest: ## part of the tests with the lowest versions that pyproject.toml allows, in an environment of their own
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt torch
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e . pytest hypothesis polars
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e '.[compress]' pytest hypothesis polars
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -q $(LOWEST_TESTS)
 
 check-release: $(READY) ## wheel and source distribution, built and tried in an environment of their own

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -26,15 +27,22 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progr
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 
+class Transform(StrEnum):
+    """The transforms of `isthmus.ImageCodec`; typer before 0.19 takes no `Literal`."""
+
+    WAVELET = "wavelet"
+    DENSE = "dense"
+
+
 @app.command()
 def fit(
     folder: Folder,
     target: TargetOption = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Output file of the model.")] = Path("codec.safetensors"),
     transform: Annotated[
-        Literal["wavelet", "dense"],
+        Transform,
         typer.Option(help="'dense' is for thousands of small, alike images of one size; 'wavelet' for all others."),
-    ] = "wavelet",
+    ] = Transform.WAVELET,
     steps: Annotated[
         int, typer.Option(metavar="N", min=1, help="Training steps in each of two rounds; more are better.")
     ] = 1500,
@@ -58,7 +66,7 @@ def fit(
     for path in filter(None, (out, report)):
         isthmus.files.check_writable(path, overwrite=force)
     codec = isthmus.ImageCodec(
-        target or "0.4 bpp", transform=transform, n_steps=steps, random_state=seed, verbose=0 if quiet else 1
+        target or "0.4 bpp", transform=transform.value, n_steps=steps, random_state=seed, verbose=0 if quiet else 1
     )
     codec.fit(folder).set_params(verbose=0)
     codec.save(out)

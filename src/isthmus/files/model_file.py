@@ -207,7 +207,7 @@ def _state_of(path: str | Path, metadata: Mapping[str, str], arrays: dict[str, n
         )
     try:
         header = msgspec.convert(_parse(metadata[HEADER_KEY]), Header)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelFileError(f"The header of '{path}' is damaged ({error}); train and save the model again.") from None
     if header.format > FORMAT_VERSION:
         raise ModelFileError(
