@@ -71,6 +71,12 @@ def test_anomalies_in_training_are_left_out_of_what_rows_are_compared_with() -> 
     assert area(robust, odd=far) > max(0.97, area(trusting, odd=far))
 
 
+def test_a_loss_of_whole_rows_is_refused_as_it_names_no_column() -> None:
+    for wrong in ({"loss": "log-mean-squared-error"}, {"autoencoder": Autoencoder(2, loss="log-mean-squared-error")}):
+        with pytest.raises(ValueError, match="gives every column the error of its whole row; use"):
+            AnomalyDetector(**wrong).fit(TRAIN)
+
+
 def test_clean_rows_are_compared_by_a_power_mean_that_files_keep(tmp_path: Path) -> None:
     detector = make(trim=0.0).fit(TRAIN)
     scorer = detector.fitted_.scorer

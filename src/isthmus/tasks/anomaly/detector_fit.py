@@ -14,6 +14,7 @@ from torch import Tensor
 
 from isthmus.choices import CORRUPTIONS, LOSSES, Corruption, Loss, MeanSquaredError
 from isthmus.choices.corruptions import suited
+from isthmus.choices.parameters import is_auto
 from isthmus.choices.precision import single_precision
 from isthmus.choices.registry import Context
 from isthmus.data import SCALINGS, Scaling, as_source, learn_scaling, refuse_huge, summarise
@@ -87,12 +88,24 @@ def choice_mistakes(name: str, choices: Mapping[str, Any]) -> list[str]:
             found += registry.resolve(value).mistakes()  # type: ignore[attr-defined]
         except (TypeError, ValueError) as error:
             found.append(f"{name}: {parameter}: {error}")
+    if not found:
+        found += _losses_of_rows(name, choices["loss"], getattr(choices["autoencoder"], "loss", "auto"))
     if choices["scaling"] not in SCALINGS:
         found.append(f"{name}: scaling={choices['scaling']!r} must be one of {', '.join(SCALINGS)}.")
     sizes, n_members = choices["code_sizes"], choices["n_members"]
     if isinstance(sizes, tuple | list) and (len(sizes) != n_members or not all(_is_size(s) for s in sizes)):
         found.append(f"{name}: code_sizes={sizes!r} must hold n_members={n_members!r} integers >= 1.")
     return found
+
+
+def _losses_of_rows(name: str, *losses: Any) -> list[str]:
+    """A sentence for each loss that says nothing about single columns, which parts and explanations need."""
+    members = [LOSSES.resolve(loss) for loss in losses if not is_auto(loss)]
+    return [
+        f"{name}: loss={loss!r} gives every column the error of its whole row; use 'mean-squared-error' or 'huber'."
+        for loss in members
+        if loss.needs_whole_rows
+    ]
 
 
 def _is_size(value: object) -> bool:

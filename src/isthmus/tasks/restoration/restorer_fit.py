@@ -25,6 +25,7 @@ CORRECTED_STEPS, CORRECTED_RATE = 0.2, 0.35
 """The share of the steps that learn from corrected targets, and the peak of their learning rate as a share of the first
 one."""
 TILE = 512
+"""Height and width of the tiles in which they are denoised; results do not depend on it."""
 MOST_DENOISED = 2**26
 """Pixels of noisy images that are denoised for corrected targets: about a minute of one core."""
 STEPS_AN_EPOCH = 100
@@ -82,6 +83,7 @@ def fit_restorer(lesson: Lesson, plan: Plan, device: torch.device) -> FittedRest
     objective = fresh_objective(lesson, plan).to(device)
     n_corrected = int(CORRECTED_STEPS * plan.max_steps) if lesson.alone else 0
     run = _trained(objective, lesson, replace(plan, max_steps=plan.max_steps - n_corrected), device)
+    report_trouble(run)
     fitted = FittedRestorer(objective.eval(), run.history, run.stop_reason)
     if not n_corrected or run.stop_reason != "finished":
         return fitted
@@ -89,6 +91,7 @@ def fit_restorer(lesson: Lesson, plan: Plan, device: torch.device) -> FittedRest
     last = replace(plan, max_steps=n_corrected, learning_rate=rate, seed=seed)
     corrected = denoised_lesson(lesson, objective, plan.seed)
     run = _trained(objective.train(), corrected, last, device)
+    report_trouble(run)
     rows = [{**row, "epoch": len(fitted.history) + row["epoch"]} for row in run.history]
     return FittedRestorer(objective.eval(), History([*fitted.history, *rows]), run.stop_reason)
 
@@ -106,9 +109,7 @@ def _trained(objective: Restoring, lesson: Lesson, plan: Plan, device: torch.dev
     )
     n_batches = -(-plan.max_steps // n_epochs)
     feed = CropFeed(lesson, plan.side, plan.batch_size, n_batches, device, turns=plan.turns)
-    run = train(Run(objective, settings, feed, callbacks=[ProgressBar()] if plan.verbose else []))
-    report_trouble(run)
-    return run
+    return train(Run(objective, settings, feed, callbacks=[ProgressBar()] if plan.verbose else []))
 
 
 def denoised_lesson(lesson: Lesson, objective: Restoring, seed: int) -> Lesson:
